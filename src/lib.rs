@@ -1,0 +1,8 @@
+//! Baton: a highly available trading agent. One instance holds the baton and trades, the others wait, warm.
+//!
+//! Direction of imports: `cli, api → engine → {recovery} → {ledger, broker} → domain`;
+//! `ha` (its own crate) stands beside and reaches the engine and the api through a watched value.
+#![forbid(unsafe_code)]
+
+pub mod domain;
+pub mod paper;
