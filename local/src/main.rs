@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
     };
     println!("postgres_url={}", stores.database_url());
     println!("postgres_pid={}", stores.postgres().pid().unwrap_or_default());
+    println!("postgres_log={}", stores.postgres().log().display());
     println!("redis_url={}", stores.redis_url());
     println!("redis_pid={}", stores.redis().pid().unwrap_or_default());
     println!("ready");

@@ -1,7 +1,7 @@
 //! The directory temporary stores live in, swept of what killed processes left behind.
 //!
 //! ```text
-//! <temporary directory>/baton-local-<uid>/
+//! <place>/baton-local-<uid>/
 //!     ports/<number>         lock files of reserved ports
 //!     templates/<key>/       initialised database clusters to copy
 //!     stores/<name>.lock     held by the process that uses <name>
@@ -10,6 +10,10 @@
 //! A store's directory goes when its handle is dropped. A process that was killed cannot do that; its
 //! lock is gone with it, though, so the next process to make a store removes what nobody holds. The name
 //! of the root is predictable, therefore a root that belongs to somebody else is refused.
+//!
+//! The place is `TMPDIR` when that is set. Otherwise it is `/dev/shm` if it has room: a store is nearly a
+//! thousand small files, and ext4 looks past every inode freed in the last minutes before it gives out a
+//! new one, so that stores made and removed in turn cost 0.5 to 1 s each there, against 0.07 s in memory.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -40,6 +44,10 @@ pub enum Error {
     },
 }
 
+/// Free memory that must be left in `/dev/shm` for it to be used: enough for a dozen stores. Containers
+/// often have 64 MB in all.
+const SHARED_MEMORY_BYTES: u64 = 1 << 30;
+
 /// The per-user root of all temporary stores.
 #[derive(Debug, Clone)]
 pub(crate) struct Root(PathBuf);
@@ -48,7 +56,7 @@ impl Root {
     /// Opens the root, creating it when it is missing.
     pub(crate) fn open(account: &Account) -> Result<Self, Error> {
         let own = rustix::process::geteuid().as_raw();
-        let places = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+        let places = candidates();
         let usable = |place: &PathBuf| place.is_dir() && account.may_enter(place).is_ok();
         let Some(place) = places.iter().find(|place| usable(place)) else {
             return match account.may_enter(&places[0]) {
@@ -113,6 +121,27 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         discard(&self.path, &self.lock_path);
     }
+}
+
+/// Where the root may be, best first; never empty.
+fn candidates() -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    let memory = Path::new("/dev/shm");
+    let named = std::env::var_os("TMPDIR").is_some_and(|value| !value.is_empty());
+    if !named && is_roomy_memory(memory) {
+        places.push(memory.to_owned());
+    }
+    places.extend([std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()]);
+    places
+}
+
+/// Whether the directory is a file system in memory with room to spare.
+fn is_roomy_memory(directory: &Path) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    rustix::fs::statfs(directory).is_ok_and(|found| {
+        let free = found.f_bavail.saturating_mul(found.f_bsize.unsigned_abs());
+        found.f_type.unsigned_abs() == TMPFS_MAGIC && free >= SHARED_MEMORY_BYTES
+    })
 }
 
 /// Creates a directory unless it exists.

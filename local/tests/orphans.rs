@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Parent {
     child: Child,
     servers: [u32; 2],
+    dir: PathBuf,
 }
 
 impl Parent {
@@ -29,9 +30,10 @@ impl Parent {
         let output = BufReader::new(child.stdout.take().unwrap());
         let lines: Vec<String> =
             output.lines().map_while(Result::ok).take_while(|line| line != "ready").collect();
-        let pid = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap();
-        let servers = [pid("postgres_pid="), pid("redis_pid=")];
-        Self { child, servers }
+        let value = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)).unwrap();
+        let servers = ["postgres_pid=", "redis_pid="].map(|key| value(key).parse().unwrap());
+        let dir = Path::new(value("postgres_log=")).parent().unwrap().to_owned();
+        Self { child, servers, dir }
     }
 }
 
@@ -73,6 +75,9 @@ async fn killing_the_parent_of_temporary_stores_leaves_no_orphan() {
     parent.child.kill().unwrap();
     parent.child.wait().unwrap();
     until("every server process has ended", || family.iter().all(|pid| over(*pid))).await;
+    assert!(parent.dir.is_dir(), "nobody was left to remove it");
+    let _next = Stores::temporary().await.unwrap();
+    assert!(!parent.dir.exists(), "the next start sweeps what the killed process left");
 }
 
 #[tokio::test]

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use local::Stores;
 use tokio_postgres::NoTls;
 
-/// The budget of a warm start on an idle machine.
+/// The budget of a warm start in `/dev/shm`.
 const WARM_START: Duration = Duration::from_millis(400);
+/// The budget where `/dev/shm` is too small and the files go to a disk.
+const WARM_START_ON_DISK: Duration = Duration::from_secs(3);
 
 async fn sql(url: &str, statement: &str) -> Result<Option<String>, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
@@ -33,19 +35,22 @@ fn alive(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_warm_start_takes_less_than_400_ms() {
+async fn a_warm_start_keeps_its_budget() {
     drop(Stores::temporary().await.unwrap());
     // The best of five: what the crate costs, not what a busy machine adds.
-    let mut best = Duration::MAX;
+    let (mut best, mut budget) = (Duration::MAX, WARM_START_ON_DISK);
     for _ in 0..5 {
         let begin = Instant::now();
         let stores = Stores::temporary().await.unwrap();
         let started = begin.elapsed();
+        if stores.postgres().log().starts_with("/dev/shm") {
+            budget = WARM_START;
+        }
         drop(stores);
         println!("start {started:?}, then stop {:?}", begin.elapsed() - started);
         best = best.min(started);
     }
-    assert!(best < WARM_START, "best of five starts took {best:?}");
+    assert!(best < budget, "best of five starts took {best:?}, more than {budget:?}");
 }
 
 #[tokio::test]
