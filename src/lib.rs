@@ -4,5 +4,6 @@
 //! `ha` (its own crate) stands beside and reaches the engine and the api through a watched value.
 #![forbid(unsafe_code)]
 
+pub mod broker;
 pub mod domain;
 pub mod paper;

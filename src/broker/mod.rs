@@ -1,0 +1,91 @@
+//! The bridge client: every order goes out through here, and every answer is judged here.
+//!
+//! The bridge has no idempotency: the same body twice is two orders, and its answer to a failed order is often
+//! the same whether or not the order exists. Two decisions follow. Orders and reads never share a path: an order
+//! is written once, on a connection of our own that is known to be warm, and is never retried; reads go through
+//! an ordinary pooled client and may be retried. And one table ([`outcome`]) says what an answer proves;
+//! whatever it does not prove is *in doubt*, and only the broker's books ([`matching`]) resolve that.
+//!
+//! ```text
+//! place/modify/cancel ─ budget ─ warm connection ─ serialise ─ may_send? ─ write ─ outcome ─▶ Submission
+//! books, positions, quote, funds … ─ reads (pooled, bounded retry) ─ books ─▶ typed rows
+//! ```
+
+mod books;
+mod budget;
+mod json;
+pub mod matching;
+mod openalgo;
+pub mod outcome;
+mod reads;
+mod settings;
+mod tls;
+mod types;
+mod warm;
+mod wire;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::order::OrderSpec;
+
+pub use openalgo::OpenAlgo;
+pub use settings::{Settings, SettingsError};
+pub use types::{
+    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds,
+    MaySend, NotSentCause, OrderStatus, Quote, Submission, Ticket, WrongMode,
+};
+
+/// A broker as the engine sees it. Object safe: used as `Arc<dyn Broker>`.
+///
+/// The order verbs return a [`Submission`] and never an error: each outcome is one of its four arms. Dropping
+/// their future after the write has begun leaves the outcome in doubt; the connection is then reset, so that
+/// bytes not yet delivered are discarded.
+pub trait Broker: Send + Sync + 'static {
+    /// Places `order`, once, without any retry.
+    fn place<'a>(&'a self, order: &'a OrderSpec, ticket: Ticket<'a>) -> BoxFuture<'a, Submission>;
+
+    /// Changes the resting order `order_id` to what `order` says. *Acknowledged* means the request was taken.
+    fn modify<'a>(
+        &'a self,
+        order_id: &'a str,
+        order: &'a OrderSpec,
+        ticket: Ticket<'a>,
+    ) -> BoxFuture<'a, Submission>;
+
+    /// Asks for the cancel of `order_id`. *Acknowledged* means the request was taken, not that the order is
+    /// cancelled: a fill may have crossed it.
+    fn cancel<'a>(&'a self, order_id: &'a str, ticket: Ticket<'a>) -> BoxFuture<'a, Submission>;
+
+    /// Reads the order book and then the trade book, so that a trade is never missing for a fill that the
+    /// order book already shows.
+    fn books(&self) -> BoxFuture<'_, Result<Books, BrokerError>>;
+
+    /// Reads the order book; rows of kinds that this agent never sends are left out (see [`Books::foreign`]).
+    fn orders(&self) -> BoxFuture<'_, Result<Vec<BrokerOrder>, BrokerError>>;
+
+    /// Reads the trade book: several rows per order are partial fills.
+    fn trades(&self) -> BoxFuture<'_, Result<Vec<BrokerTrade>, BrokerError>>;
+
+    /// Reads the position book. An error is *unknown*, never flat.
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>>;
+
+    /// Reads one quote. The bridge gives no time with it, so its age is unknown.
+    fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>>;
+
+    /// Reads the funds. A dead broker session answers "success" without data:
+    /// [`BrokerError::SessionExpired`].
+    fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>>;
+
+    /// Reads whether the bridge trades live or only simulates.
+    fn mode(&self) -> BoxFuture<'_, Result<BridgeMode, BrokerError>>;
+
+    /// Reads a contract's data.
+    fn symbol<'a>(
+        &'a self,
+        symbol: &'a str,
+        exchange: &'a str,
+    ) -> BoxFuture<'a, Result<Contract, BrokerError>>;
+
+    /// Checks that the bridge answers and takes the API key. Says nothing about the broker session.
+    fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>>;
+}

@@ -1,0 +1,269 @@
+//! The [`Broker`] that speaks to an OpenAlgo bridge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::budget::Budget;
+use super::json::Object;
+use super::outcome::{self, Fault, Verb};
+use super::reads::Reads;
+use super::settings::{Settings, SettingsError};
+use super::types::{
+    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, Funds, NotSentCause,
+    Quote, Submission, Ticket,
+};
+use super::warm::Warm;
+use super::wire::{Target, Written};
+use super::{Broker, books, tls};
+use crate::domain::order::OrderSpec;
+
+/// The bridge's column for `strategy`.
+const STRATEGY_LIMIT_CHARS: usize = 100;
+
+/// A client of one OpenAlgo bridge.
+pub struct OpenAlgo {
+    reads: Reads,
+    warm: Warm,
+    budget: Budget,
+    api_key: SecretString,
+    armed: BridgeMode,
+    order_timeout: Duration,
+    /// The path before the verb, e.g. `/api/v1/`.
+    prefix: String,
+}
+
+// === impl OpenAlgo ===
+
+impl OpenAlgo {
+    /// Builds the client and starts warming its order connections; must be called on a tokio runtime. The bridge
+    /// need not be there yet.
+    ///
+    /// # Errors
+    /// Settings that cannot work; see [`SettingsError`].
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let limits = [
+            ("order_timeout", settings.order_timeout),
+            ("user_timeout", settings.user_timeout),
+            ("read_timeout", settings.read_timeout),
+            ("idle_limit", settings.idle_limit),
+        ];
+        if let Some((name, _)) = limits.into_iter().find(|(_, limit)| limit.is_zero()) {
+            return Err(SettingsError::Zero { name });
+        }
+        let bad =
+            |problem: &str| SettingsError::Url { url: settings.url.clone(), problem: problem.to_owned() };
+        let url = reqwest::Url::parse(&settings.url).map_err(|error| bad(&error.to_string()))?;
+        let https = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(bad("neither http nor https")),
+        };
+        let host = url.host_str().ok_or_else(|| bad("no host"))?;
+        let port = url.port_or_known_default().ok_or_else(|| bad("no port"))?;
+        let authority = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        let config = tls::client_config(https)
+            .map_err(|problem| SettingsError::Certificates { url: settings.url.clone(), problem })?;
+        // The literal form of an IPv6 address is for URLs and headers only.
+        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let server = ServerName::try_from(name.clone()).map_err(|error| bad(&error.to_string()))?;
+        let prefix = format!("{}/api/v1/", url.path().trim_end_matches('/'));
+        let reads = Reads::new(&settings, format!("{}://{authority}{prefix}", url.scheme()), config.clone())?;
+        let target = Target {
+            host: name,
+            port,
+            authority: HeaderValue::try_from(authority).map_err(|error| bad(&error.to_string()))?,
+            tls: https.then(|| (Arc::new(config), server)),
+            user_timeout: settings.user_timeout,
+            connect_timeout: settings.order_timeout.min(settings.user_timeout),
+        };
+        let budget = Budget::new(settings.orders_per_second, settings.exit_reserve_per_second)?;
+        Ok(Self {
+            reads,
+            warm: Warm::start(target, settings.warm_connections, settings.idle_limit),
+            budget,
+            api_key: settings.api_key,
+            armed: settings.mode,
+            order_timeout: settings.order_timeout,
+            prefix,
+        })
+    }
+
+    /// Order connections that are open and idle now.
+    pub fn warm_connections(&self) -> usize {
+        self.warm.count()
+    }
+
+    async fn submit(&self, verb: Verb, mut fields: Object, ticket: Ticket<'_>) -> Submission {
+        if ticket.strategy.is_empty() || ticket.strategy.chars().count() > STRATEGY_LIMIT_CHARS {
+            let reason = format!("strategy name {:?} must have 1 to 100 characters", ticket.strategy);
+            return Submission::NotSent { reason, cause: NotSentCause::Validation };
+        }
+        fields.insert("apikey".to_owned(), json!(self.api_key.expose_secret()));
+        fields.insert("strategy".to_owned(), json!(ticket.strategy));
+        let route = match verb {
+            Verb::Place => "placeorder",
+            Verb::Modify => "modifyorder",
+            Verb::Cancel => "cancelorder",
+        };
+        let written = Written {
+            path: format!("{}{route}", self.prefix),
+            body: Bytes::from(Value::Object(fields).to_string()),
+        };
+        match self.send(written, ticket).await {
+            Ok(answer) => self.scrubbed(outcome::of_answer(verb, self.armed, &answer)),
+            Err(fault) => outcome::of_fault(&fault),
+        }
+    }
+
+    /// Budget, connection, check, write, answer: each at most once.
+    async fn send(&self, written: Written, ticket: Ticket<'_>) -> Result<outcome::Answer, Fault> {
+        let limit = ticket.within.map_or(self.order_timeout, |within| within.min(self.order_timeout));
+        let deadline = Instant::now() + limit;
+        let Ok(()) = timeout_at(deadline, self.budget.take(ticket.class)).await else {
+            return Err(Fault::Budget(limit.as_millis()));
+        };
+        let Ok(wire) = timeout_at(deadline, self.warm.take()).await else {
+            return Err(Fault::Connect(format!("none within {} ms", limit.as_millis())));
+        };
+        let mut wire = wire?;
+        let may_send = || Instant::now() < deadline && (ticket.may_send)();
+        match timeout_at(deadline, wire.exchange(written, &may_send)).await {
+            Ok(Ok(answer)) => {
+                self.warm.give_back(wire);
+                Ok(answer)
+            }
+            Ok(Err(Fault::Withheld)) => {
+                self.warm.give_back(wire);
+                Err(Fault::Withheld)
+            }
+            // The connection is dropped, that is reset, here: what it has not delivered is gone.
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(Fault::TimedOut(limit.as_millis())),
+        }
+    }
+
+    /// Takes the API key out of what the bridge said, should it ever quote the request.
+    fn scrubbed(&self, mut submission: Submission) -> Submission {
+        let key = self.api_key.expose_secret();
+        if let Submission::Rejected { reason }
+        | Submission::NotSent { reason, .. }
+        | Submission::InDoubt { reason, .. } = &mut submission
+            && !key.is_empty()
+            && reason.contains(key)
+        {
+            *reason = reason.replace(key, "***");
+        }
+        submission
+    }
+
+    async fn read<T>(
+        &self,
+        route: &'static str,
+        fields: Value,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<T, BrokerError> {
+        let data = self.reads.data(route, object(fields)).await?;
+        parse(&data).map_err(|problem| BrokerError::Malformed { route, problem })
+    }
+}
+
+impl Broker for OpenAlgo {
+    fn place<'a>(&'a self, order: &'a OrderSpec, ticket: Ticket<'a>) -> BoxFuture<'a, Submission> {
+        self.submit(Verb::Place, object(order_fields(order)), ticket).boxed()
+    }
+
+    fn modify<'a>(
+        &'a self,
+        order_id: &'a str,
+        order: &'a OrderSpec,
+        ticket: Ticket<'a>,
+    ) -> BoxFuture<'a, Submission> {
+        let mut fields = object(order_fields(order));
+        fields.insert("orderid".to_owned(), json!(order_id));
+        self.submit(Verb::Modify, fields, ticket).boxed()
+    }
+
+    fn cancel<'a>(&'a self, order_id: &'a str, ticket: Ticket<'a>) -> BoxFuture<'a, Submission> {
+        self.submit(Verb::Cancel, object(json!({ "orderid": order_id })), ticket).boxed()
+    }
+
+    fn books(&self) -> BoxFuture<'_, Result<Books, BrokerError>> {
+        async {
+            let (orders, foreign) = self.read("orderbook", json!({}), books::orders).await?;
+            let trades = self.read("tradebook", json!({}), books::trades).await?;
+            Ok(Books { orders, trades, foreign })
+        }
+        .boxed()
+    }
+
+    fn orders(&self) -> BoxFuture<'_, Result<Vec<BrokerOrder>, BrokerError>> {
+        async { Ok(self.read("orderbook", json!({}), books::orders).await?.0) }.boxed()
+    }
+
+    fn trades(&self) -> BoxFuture<'_, Result<Vec<BrokerTrade>, BrokerError>> {
+        self.read("tradebook", json!({}), books::trades).boxed()
+    }
+
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
+        self.read("positionbook", json!({}), books::positions).boxed()
+    }
+
+    fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>> {
+        self.read("quotes", json!({ "symbol": symbol, "exchange": exchange }), books::quote).boxed()
+    }
+
+    fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>> {
+        async {
+            let funds = self.read("funds", json!({}), books::funds).await?;
+            funds.ok_or_else(|| BrokerError::SessionExpired { said: "funds without data".to_owned() })
+        }
+        .boxed()
+    }
+
+    fn mode(&self) -> BoxFuture<'_, Result<BridgeMode, BrokerError>> {
+        self.reads.mode().boxed()
+    }
+
+    fn symbol<'a>(
+        &'a self,
+        symbol: &'a str,
+        exchange: &'a str,
+    ) -> BoxFuture<'a, Result<Contract, BrokerError>> {
+        self.read("symbol", json!({ "symbol": symbol, "exchange": exchange }), books::contract).boxed()
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.read("ping", json!({}), |_| Ok(())).boxed()
+    }
+}
+
+/// An order in the bridge's words. Numbers travel as text: the bridge takes both, and text keeps every digit.
+fn order_fields(order: &OrderSpec) -> Value {
+    json!({
+        "symbol": order.symbol,
+        "exchange": order.exchange,
+        "action": order.side.as_str(),
+        "quantity": order.quantity.to_string(),
+        "pricetype": order.price_type.as_str(),
+        "product": order.product.as_str(),
+        "price": order.price.0.normalize().to_string(),
+        "trigger_price": order.trigger_price.0.normalize().to_string(),
+        "disclosed_quantity": "0",
+    })
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Object::new(),
+    }
+}
