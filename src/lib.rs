@@ -4,5 +4,7 @@
 //! `ha` (its own crate) stands beside and reaches the engine and the api through a watched value.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod domain;
 pub mod paper;
+pub mod telemetry;
