@@ -5,5 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod paper;
+pub mod telemetry;

@@ -1,0 +1,140 @@
+//! The configuration: one typed tree, read once at the start and then passed down by reference.
+//!
+//! Defaults, then the file (`baton.toml`), then the environment (`BATON_SECTION__KEY`, and a few well-known names,
+//! see [`ALIASES`]); every secret also as `…_FILE`. Reading never stops at the first fault: [`load`] gives a
+//! [`Config`] in which every relation of the protocol holds (HA.md "Constants"), or every fault with its key, what
+//! was found and what is allowed. Keys carry their unit (`renew_ms`); in the tree they are [`Duration`]s.
+//!
+//! [`Duration`]: std::time::Duration
+
+mod broker;
+mod cluster;
+mod fault;
+mod layers;
+mod nearest;
+mod overlay;
+mod process;
+mod reader;
+mod show;
+mod stores;
+mod timing;
+mod trading;
+
+pub use broker::{Broker, Mode};
+pub use cluster::{Cluster, Http};
+pub use fault::{Error, Fault, Faults, Problem, Source};
+pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
+pub use process::{Log, LogFormat, Notify, Recovery, Shutdown, Signals};
+pub use show::{Entry, HIDDEN};
+pub use stores::{Postgres, Redis};
+pub use timing::Timing;
+pub use trading::Trading;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use layers::Layers;
+use reader::Reader;
+
+/// The whole configuration, validated.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this member is, and in which cluster.
+    pub cluster: Cluster,
+    /// The HTTP interface.
+    pub http: Http,
+    /// The ledger's database.
+    pub postgres: Postgres,
+    /// The lease's and registry's store.
+    pub redis: Redis,
+    /// The protocol's constants.
+    pub timing: Timing,
+    /// The bridge to the broker.
+    pub broker: Broker,
+    /// Who may send signals, and how large.
+    pub signals: Signals,
+    /// Capital and trading policy.
+    pub trading: Trading,
+    /// Notification channels.
+    pub notify: Notify,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Retries of crash recovery.
+    pub recovery: Recovery,
+    /// The budget of a clean stop.
+    pub shutdown: Shutdown,
+    /// Every key with its value and source; secrets hidden.
+    pub entries: Vec<Entry>,
+}
+
+impl Config {
+    /// The base URL that other instances and operators reach this one by: the configured one, else the address
+    /// that was bound (with the member's name where that is a wildcard).
+    pub fn address(&self, bound: SocketAddr) -> String {
+        self.cluster.address.clone().unwrap_or_else(|| cluster::derived_address(&self.cluster.member, bound))
+    }
+}
+
+/// Reads and validates the configuration.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else every fault at once.
+pub fn load(inputs: &Inputs) -> Result<Config, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    let http = Http::read(&mut reader);
+    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
+    let postgres = Postgres::read(&mut reader);
+    let redis = Redis::read(&mut reader);
+    let timing = Timing::read(&mut reader);
+    let broker = Broker::read(&mut reader);
+    let signals = Signals::read(&mut reader, http.listen);
+    let trading = Trading::read(&mut reader);
+    let notify = Notify::read(&mut reader);
+    let log = Log::read(&mut reader);
+    let recovery = Recovery::read(&mut reader);
+    let shutdown = Shutdown::read(&mut reader);
+    let entries = reader.finish().map_err(Error::Faults)?;
+    Ok(Config {
+        cluster,
+        http,
+        postgres,
+        redis,
+        timing,
+        broker,
+        signals,
+        trading,
+        notify,
+        log,
+        recovery,
+        shutdown,
+        entries,
+    })
+}
+
+/// Finds the base URL of the instance that a configuration is for, whatever else in it is missing or broken: whoever
+/// asks a running instance needs none of its secrets.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[http]` and `[cluster]`.
+pub fn address(inputs: &Inputs) -> Result<String, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    let http = Http::read(&mut reader);
+    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
+    let faults = reader.into_faults();
+    if !faults.0.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    // A wildcard is listened on by this machine, so loopback reaches it without any name service.
+    let listen = match http.listen {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => {
+            (Ipv4Addr::LOCALHOST, address.port()).into()
+        }
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            (Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        listen => listen,
+    };
+    Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The sections about the process itself: `[signals]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::cluster::is_http_url;
+use super::reader::Reader;
+
+/// Who may send signals.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// The bearer token that senders put in the `Authorization` header.
+    pub token: Option<SecretString>,
+    /// The text that senders who cannot set headers put in the body's `secret`.
+    pub secret: Option<SecretString>,
+}
+
+impl Signals {
+    pub(super) fn read(reader: &mut Reader, listen: SocketAddr) -> Self {
+        let token = reader.secret("signals.token");
+        let secret = reader.secret("signals.secret");
+        let keys =
+            ["signals.token", "signals.token_file", "signals.secret", "signals.secret_file", "http.listen"];
+        if token.is_none() && secret.is_none() && !listen.ip().is_loopback() && reader.sound(&keys) {
+            let advice = format!(
+                "{listen} can be reached from other machines, and without it (or signals.secret) anybody could send \
+                 signals; set BATON_SIGNALS__TOKEN or BATON_SIGNALS__SECRET (or the same name with _FILE), or listen \
+                 on 127.0.0.1"
+            );
+            reader.missing("signals.token", advice);
+        }
+        Self { token, secret }
+    }
+}
+
+/// Where notifications go beside the log.
+#[derive(Clone, Debug)]
+pub struct Notify {
+    /// The Telegram bot's token.
+    pub telegram_bot_token: Option<SecretString>,
+    /// The chat that the bot writes to.
+    pub telegram_chat_id: Option<String>,
+    /// The Bot API's base URL.
+    pub telegram_url: String,
+}
+
+impl Notify {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let telegram_bot_token = reader.secret("notify.telegram_bot_token");
+        let allowed = "a chat's number, e.g. -1001234567890, or its @name";
+        let telegram_chat_id = reader.text("notify.telegram_chat_id", None, allowed, |text| {
+            text.parse::<i64>().is_ok() || text.strip_prefix('@').is_some_and(|name| !name.is_empty())
+        });
+        let default_url = "https://api.telegram.org";
+        let telegram_url =
+            reader.text("notify.telegram_url", Some(default_url), "an http:// or https:// URL", is_http_url);
+        let keys = ["notify.telegram_bot_token", "notify.telegram_bot_token_file", "notify.telegram_chat_id"];
+        if reader.sound(&keys) {
+            match (&telegram_bot_token, &telegram_chat_id) {
+                (Some(_), None) => {
+                    let advice =
+                        "a bot token is set, so name the chat: TELEGRAM_CHAT_ID or notify.telegram_chat_id";
+                    reader.missing("notify.telegram_chat_id", advice);
+                }
+                (None, Some(_)) => {
+                    let advice = "a chat is set, so give the bot's token: TELEGRAM_BOT_TOKEN or TELEGRAM_BOT_TOKEN_FILE";
+                    reader.missing("notify.telegram_bot_token", advice);
+                }
+                _ => {}
+            }
+        }
+        let telegram_url = telegram_url.unwrap_or_default().trim_end_matches('/').to_owned();
+        Self { telegram_bot_token, telegram_chat_id, telegram_url }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or directives such as `info,baton::broker=debug`; `RUST_LOG` overrides it.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+}
+
+impl Log {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let allowed = "error, warn, info, debug, trace, or directives such as \"info,baton::broker=debug\"";
+        let level = reader.text("log.level", Some("info"), allowed, crate::telemetry::log::is_filter);
+        let names = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let format = reader.choice("log.format", LogFormat::Text, &names);
+        Self { level: level.unwrap_or_default(), format }
+    }
+}
+
+/// Retries of crash recovery on database faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Attempts before recovery is given up as `DB_UNAVAILABLE`.
+    pub attempts: u32,
+    /// The wait after the first failed attempt; doubled each time.
+    pub backoff: Duration,
+}
+
+impl Recovery {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let attempts = reader.whole("recovery.attempts", 3, 1..=100, "attempts") as u32;
+        let backoff = reader.millis("recovery.backoff_ms", 1000, 1..=600_000);
+        Self { attempts, backoff }
+    }
+}
+
+/// A clean stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// What all its steps may take together.
+    pub budget: Duration,
+}
+
+impl Shutdown {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { budget: reader.millis("shutdown.budget_ms", 9000, 1000..=300_000) }
+    }
+}

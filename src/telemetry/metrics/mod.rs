@@ -1,0 +1,166 @@
+//! Every metric of the process, each declared once: the doc comment of a field is the help text that a scrape shows.
+//!
+//! One [`Metrics`] is made at the start and passed down as an `Arc`; it owns its registry, so tests make their own.
+//! Every series with known labels exists from the start with 0: an alert on a rate must see the first increase, and
+//! a dashboard must tell "nothing happened" from "nobody is there". No ids as labels: their number has no bound.
+
+mod series;
+
+use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, Registry, TextEncoder};
+
+use crate::domain::order::IntentState;
+use series::{Series, Spec};
+
+/// Why a scrape could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot encode the metrics; this is a fault of the program, report it with the cause")]
+pub struct EncodeError(#[from] prometheus::Error);
+
+/// Declares the struct, its registration and its help texts in one go.
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ty = $name:literal
+        $({$($label:literal in $values:expr),+})? $(buckets $buckets:expr)?;)+) => {
+        /// The process's metrics. Fields are `prometheus` handles: cheap to use, safe to share.
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ pub $field: $kind,)+
+        }
+
+        impl Metrics {
+            /// Makes and registers every series, at 0.
+            pub fn new() -> Self {
+                let registry = Registry::new();
+                let metrics = Self {
+                    $($field: <$kind>::register(&registry, Spec {
+                        name: $name,
+                        help: concat!($($help),+).trim(),
+                        labels: &[$($(($label, &$values)),+)?],
+                        buckets: &[$(&$buckets)?],
+                    }),)+
+                    registry,
+                };
+                metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics.set_operational_state("STARTING");
+                metrics
+            }
+        }
+    };
+}
+
+/// Operational states, as `operational_state` labels them.
+pub const OPERATIONAL_STATES: [&str; 5] = ["STARTING", "WAITING", "ACTIVE", "ERROR", "SHUTDOWN"];
+/// Signal types, as `signals` labels them; `OTHER` is what could not be read.
+pub const SIGNAL_TYPES: [&str; 6] = ["BASE_ENTRY", "PYRAMID", "EXIT", "MARKET_DATA", "EOD_MONITOR", "OTHER"];
+/// What became of a signal: the first three at the webhook, the others in the engine.
+pub const SIGNAL_OUTCOMES: [&str; 7] =
+    ["accepted", "repeated", "refused", "acted", "dropped_stale", "rejected", "failed"];
+/// Steps of an order's way, as `order_latency` labels them.
+pub const ORDER_STAGES: [&str; 5] = ["decide", "journal", "send", "fill", "total"];
+
+/// Failover from tens of milliseconds (a crash) to several T (a partition).
+const FAILOVER_SECONDS: [f64; 14] =
+    [0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 15.0, 60.0];
+/// Calls and commits from half a millisecond to the longest time-out.
+const CALL_SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Signal ages around the policy's tiers of 10, 30 and 60 s.
+const AGE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
+
+metrics! {
+    /// Always 1; the label tells the version that runs.
+    build_info: IntGaugeVec = "baton_build_info" {"version" in [env!("CARGO_PKG_VERSION")]};
+
+    /// 1 while this instance holds the baton, else 0.
+    leader: IntGauge = "baton_leader";
+    /// The highest epoch this instance has seen.
+    leader_epoch: IntGauge = "baton_leader_epoch";
+    /// Changes of leadership that this instance took part in, by what caused them.
+    leader_transitions: IntCounterVec = "baton_leader_transitions_total"
+        {"reason" in ["first_start", "crash", "stale", "handover", "fenced", "pin_lost", "deadline", "engine_stalled"]};
+    /// Seconds without a leader before this instance took over, on its own clock.
+    failover_duration: Histogram = "baton_failover_duration_seconds" buckets FAILOVER_SECONDS;
+    /// Seconds until this leader's deadline; 0 when it does not lead.
+    lease_remaining: Gauge = "baton_lease_remaining_seconds";
+    /// Writes that the fence refused because of a newer epoch.
+    fenced_writes: IntCounter = "baton_fenced_writes_total";
+    /// 1 while Redis is away and only PostgreSQL arbitrates, else 0.
+    ha_degraded: IntGauge = "baton_ha_degraded";
+    /// Instances that this one sees, by status.
+    instances: IntGaugeVec = "baton_instances" {"status" in ["recovering", "active", "draining"]};
+
+    /// Seconds that crash recovery took, each attempt together.
+    recovery_duration: Histogram = "baton_recovery_duration_seconds" buckets CALL_SECONDS;
+    /// Crash recoveries, by how they ended.
+    recovery: IntCounterVec = "baton_recovery_total" {"outcome" in ["success", "failure"]};
+    /// Failed crash recoveries, by code.
+    recovery_failures: IntCounterVec = "baton_recovery_failures_total"
+        {"code" in ["DB_UNAVAILABLE", "DATA_CORRUPT", "VALIDATION_FAILED"]};
+    /// Open positions that the last crash recovery restored.
+    recovered_positions: IntGauge = "baton_recovered_positions";
+
+    /// Signals, by type and by what became of them.
+    signals: IntCounterVec = "baton_signals_total" {"type" in SIGNAL_TYPES, "outcome" in SIGNAL_OUTCOMES};
+    /// Seconds between a signal's timestamp and the engine's decision on it.
+    signal_age: Histogram = "baton_signal_age_seconds" buckets AGE_SECONDS;
+    /// Order intents that reached a state, by that state.
+    orders: IntCounterVec = "baton_orders_total" {"outcome" in intent_states()};
+    /// Seconds of an order's way: decide (signal stored to decision), journal (the fenced commit), send (first byte
+    /// to answer), fill (answer to last fill), total (signal stored to answer).
+    order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;
+    /// Orders whose outcome at the broker is not known.
+    orders_in_doubt: IntGauge = "baton_orders_in_doubt";
+
+    /// 1 for the state this instance is in, 0 for the others.
+    operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
+    /// 1 while this instance may send entry orders: it leads, is ACTIVE, and no switch forbids it.
+    trading_enabled: IntGauge = "baton_trading_enabled";
+
+    /// HTTP requests, by route pattern and status code.
+    http_requests: IntCounterVec = "baton_http_requests_total"
+        {"route" in ["/webhook"], "code" in ["200", "202", "400", "401", "413", "415", "422", "429", "503"]};
+    /// Seconds that HTTP requests took, by route pattern.
+    http_request_duration: HistogramVec = "baton_http_request_duration_seconds"
+        {"route" in ["/webhook"]} buckets CALL_SECONDS;
+}
+
+impl Metrics {
+    /// The registry's text exposition, as `/metrics` answers it (content type [`Metrics::CONTENT_TYPE`]).
+    ///
+    /// # Errors
+    /// The encoder refused a family; not expected of declared series.
+    pub fn encode(&self) -> Result<String, EncodeError> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The content type of [`Metrics::encode`].
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+    /// Sets the one operational state that holds to 1 and the others to 0.
+    pub fn set_operational_state(&self, state: &str) {
+        for known in OPERATIONAL_STATES {
+            self.operational_state.with_label_values(&[known]).set(i64::from(known == state));
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+fn intent_states() -> Vec<&'static str> {
+    IntentState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests;
