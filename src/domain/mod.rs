@@ -15,6 +15,7 @@ pub mod fill;
 pub mod gates;
 pub mod ids;
 pub mod instrument;
+pub mod intent;
 pub mod label;
 pub mod limits;
 pub mod money;

@@ -1,0 +1,315 @@
+//! The engine's memory: what is held, what is out, what is asked for. Changed only by installing a committed change.
+//!
+//! Decisions are made over a [`Book`] and come out as a [`Change`]; the ledger commits it; only then is it
+//! installed here. A crash between the two loses memory, never truth.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use ha::Moment;
+use rust_decimal::Decimal;
+
+use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::intent::OrderIntent;
+use crate::domain::money::Rupees;
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::portfolio::{PendingEntry, Portfolio};
+use crate::domain::position::{Position, PositionStatus};
+use crate::domain::signal::{Signal, SignalType};
+use crate::ledger::Change;
+use crate::recovery::Recovered;
+
+/// An intent and what only this process knows of it.
+#[derive(Clone, Debug)]
+pub struct Tracked {
+    /// The intent as stored.
+    pub intent: OrderIntent,
+    /// Σ price · quantity of its recorded fills.
+    pub filled_value: Decimal,
+    /// No byte of it can be written after this moment, whoever journaled it.
+    pub sent_by: Moment,
+}
+
+/// A signal whose orders are out.
+#[derive(Clone, Debug)]
+pub struct Working {
+    /// Its type.
+    pub kind: SignalType,
+    /// Its intents, all attempts.
+    pub intents: Vec<IntentId>,
+}
+
+/// A position that is meant to be gone: exits are sent until it is flat.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// The EXIT that asked for it and its leg; none for a late fill that is closed at once.
+    pub signal: Option<(SignalId, i32)>,
+    /// The next exit's attempt number.
+    pub next_attempt: i32,
+    /// Exits that ended without closing it.
+    pub failures: u32,
+    /// No new exit before this moment.
+    pub not_before: Moment,
+}
+
+impl Closing {
+    /// To be closed now, by no signal's wish.
+    fn at_once(now: Moment) -> Self {
+        Self { signal: None, next_attempt: 0, failures: 0, not_before: now }
+    }
+}
+
+/// Everything the leader knows.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// Positions, cash and high-water mark.
+    pub portfolio: Portfolio,
+    /// Intents that may still change, and those of working signals.
+    pub intents: BTreeMap<IntentId, Tracked>,
+    /// Signals whose orders are out.
+    pub working: HashMap<SignalId, Working>,
+    /// Positions on their way out.
+    pub closing: BTreeMap<PositionId, Closing>,
+    /// Broker order ids that belong to an intent.
+    pub claimed: HashSet<String>,
+    /// Broker orders that no intent explains, with their place in the order they were seen.
+    pub foreign: HashMap<String, i64>,
+    /// The newest place among the foreign orders.
+    pub watermark: i64,
+}
+
+impl Book {
+    /// The memory of a new leader: what recovery proved, as seen at `now`.
+    ///
+    /// Nobody knows how long ago an inherited intent was journaled, so its bytes may leave for a whole send window
+    /// from now.
+    pub fn restored(recovered: Recovered, now: Moment) -> Self {
+        let Recovered { snapshot, portfolio, .. } = recovered;
+        let mut book = Self { portfolio, ..Self::default() };
+        for intent in snapshot.intents {
+            let window = Duration::from_millis(u64::try_from(intent.send_window_ms).unwrap_or(0));
+            let filled_value = snapshot.filled.get(&intent.id).map_or(Decimal::ZERO, |sum| sum.value);
+            book.intents.insert(intent.id, Tracked { intent, filled_value, sent_by: now.plus(window) });
+        }
+        for position in book.portfolio.positions.iter().filter(|p| p.status == PositionStatus::Closing) {
+            let exits = book.intents.values().map(|tracked| &tracked.intent);
+            let last = exits
+                .filter(|intent| intent.position == position.id && intent.class != OrderClass::Entry)
+                .max_by_key(|intent| intent.attempt);
+            let closing = Closing {
+                signal: last.and_then(|intent| intent.signal.map(|signal| (signal, intent.leg))),
+                next_attempt: last.map_or(0, |intent| intent.attempt + 1),
+                ..Closing::at_once(now)
+            };
+            book.closing.insert(position.id, closing);
+        }
+        book.claimed = snapshot.claimed_orders.into_iter().collect();
+        book.watermark = snapshot.foreign_orders.values().copied().max().unwrap_or(0);
+        book.foreign = snapshot.foreign_orders;
+        book
+    }
+
+    /// Takes over a signal that a former leader began.
+    pub fn resume(&mut self, signal: SignalId, kind: SignalType) {
+        let intents = self.intents.values().filter(|t| t.intent.signal == Some(signal)).map(|t| t.intent.id);
+        let working = Working { kind, intents: intents.collect() };
+        self.working.insert(signal, working);
+    }
+
+    /// The position with this id, if it is still held.
+    pub fn position(&self, id: PositionId) -> Option<&Position> {
+        self.portfolio.positions.iter().find(|position| position.id == id)
+    }
+
+    /// Intents of an instrument in one of the given states.
+    pub fn intents_of<'a>(
+        &'a self,
+        instrument: &'a str,
+        wanted: impl Fn(&OrderIntent) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Tracked> {
+        self.intents
+            .values()
+            .filter(move |tracked| tracked.intent.instrument == instrument && wanted(&tracked.intent))
+    }
+
+    /// Intents whose outcome only the books can tell.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &Tracked> {
+        self.intents.values().filter(|tracked| tracked.intent.state == IntentState::InDoubt)
+    }
+
+    /// True while the books have something to say about an intent.
+    pub fn wants_books(&self) -> bool {
+        self.intents.values().any(|t| t.intent.state.is_live() || t.intent.state == IntentState::InDoubt)
+    }
+
+    /// True while an exit of this position is out or in doubt.
+    pub fn exit_is_out(&self, position: PositionId) -> bool {
+        self.intents.values().any(|tracked| {
+            tracked.intent.position == position
+                && tracked.intent.class != OrderClass::Entry
+                && !tracked.intent.state.is_terminal()
+        })
+    }
+
+    /// The portfolio with the entries that are on their way: what gates and sizing must count.
+    pub fn projected(&self) -> Portfolio {
+        let mut portfolio = self.portfolio.clone();
+        portfolio.pending = self
+            .intents
+            .values()
+            .filter(|t| t.intent.class == OrderClass::Entry && !t.intent.state.is_terminal())
+            .filter_map(|tracked| pending_entry(&tracked.intent))
+            .collect();
+        portfolio
+    }
+
+    /// Takes over what the ledger has committed.
+    pub fn install(&mut self, change: &Change, now: Moment) {
+        for fill in &change.fills {
+            if let Some(tracked) = self.intents.get_mut(&fill.intent) {
+                tracked.filled_value += fill.price.0 * fill.quantity.decimal();
+            }
+        }
+        for update in &change.intents {
+            if let Some(order_id) = &update.broker_order_id {
+                self.claimed.insert(order_id.clone());
+            }
+            if let Some(Tracked { intent, .. }) = self.intents.get_mut(&update.id) {
+                intent.state = update.state;
+                intent.filled = update.filled;
+                intent.unwind |= update.unwind;
+                intent.broker_order_id = update.broker_order_id.clone().or(intent.broker_order_id.take());
+                intent.reason = update.reason.clone().or(intent.reason.take());
+            }
+        }
+        for position in &change.opened {
+            if position.status == PositionStatus::Closing {
+                self.closing.insert(position.id, Closing::at_once(now));
+            }
+            self.portfolio.positions.push(position.clone());
+        }
+        for position in &change.positions {
+            self.replace(position);
+        }
+        if let Some(row) = &change.portfolio {
+            self.portfolio.equity_high = row.equity_high;
+        }
+        self.note_exits_that_ended(change, now);
+        for signal in &change.signals {
+            if signal.status.is_final() {
+                self.working.remove(&signal.id);
+            }
+        }
+        self.forget_finished();
+    }
+
+    /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
+    pub fn plan(&mut self, intent: OrderIntent, sent_by: Moment) {
+        self.intents.insert(intent.id, Tracked { intent, filled_value: Decimal::ZERO, sent_by });
+    }
+
+    /// Forgets an intent that the journal did not take.
+    pub fn unplan(&mut self, id: IntentId) {
+        self.intents.remove(&id);
+    }
+
+    /// Takes over an intent that the journal has committed: it is out now, and so is its signal.
+    pub fn journaled(&mut self, intent: OrderIntent, kind: Option<SignalType>, sent_by: Moment) {
+        if let (Some(signal), Some(kind)) = (intent.signal, kind) {
+            let working = self.working.entry(signal).or_insert(Working { kind, intents: Vec::new() });
+            working.intents.push(intent.id);
+        }
+        if intent.class != OrderClass::Entry {
+            let closing = self.closing.entry(intent.position).or_insert(Closing::at_once(sent_by));
+            closing.signal = intent.signal.map(|signal| (signal, intent.leg));
+            closing.next_attempt = intent.attempt + 1;
+            let id = intent.position;
+            if let Some(position) = self.portfolio.positions.iter_mut().find(|position| position.id == id)
+                && position.status == PositionStatus::Open
+            {
+                // The journal statement did the same to the row.
+                position.status = PositionStatus::Closing;
+                position.version += 1;
+            }
+        }
+        self.plan(intent, sent_by);
+    }
+
+    /// Marks entries of `instrument` that are still out: whatever they fill is to be closed at once.
+    pub fn entries_out(&self, instrument: &str) -> Vec<IntentId> {
+        self.intents_of(instrument, |intent| intent.class == OrderClass::Entry && !intent.state.is_terminal())
+            .map(|tracked| tracked.intent.id)
+            .collect()
+    }
+
+    fn replace(&mut self, position: &Position) {
+        let positions = &mut self.portfolio.positions;
+        if position.status == PositionStatus::Closed {
+            positions.retain(|held| held.id != position.id);
+            self.portfolio.realised_closed += position.realised;
+            self.closing.remove(&position.id);
+        } else if let Some(held) = positions.iter_mut().find(|held| held.id == position.id) {
+            *held = position.clone();
+        }
+    }
+
+    /// An exit that ended without closing its position is sent again, later each time.
+    fn note_exits_that_ended(&mut self, change: &Change, now: Moment) {
+        for update in change.intents.iter().filter(|update| update.state.is_terminal()) {
+            let Some(tracked) = self.intents.get(&update.id) else { continue };
+            if tracked.intent.class == OrderClass::Entry {
+                continue;
+            }
+            if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
+                closing.failures += 1;
+                closing.not_before = now.plus(retry_delay(closing.failures));
+            }
+        }
+    }
+
+    /// Keeps what may still change: live intents, those of working signals, and abandoned ones (they may appear).
+    fn forget_finished(&mut self) {
+        let (working, closing) = (&self.working, &self.closing);
+        self.intents.retain(|_, Tracked { intent, .. }| {
+            !intent.state.is_terminal()
+                || intent.state == IntentState::Abandoned
+                || intent.signal.is_some_and(|signal| working.contains_key(&signal))
+                || (intent.class != OrderClass::Entry && closing.contains_key(&intent.position))
+        });
+    }
+
+    /// The account's closed equity.
+    pub fn closed_equity(&self) -> Rupees {
+        self.portfolio.closed_equity()
+    }
+}
+
+/// A signal waiting for its turn, as read from the inbox.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// Its id.
+    pub id: SignalId,
+    /// Its place in the inbox.
+    pub seq: i64,
+    /// What it asks for.
+    pub signal: Signal,
+}
+
+/// 0.5 s, 1 s, 2 s … 30 s: an exit is never given up, only paced.
+fn retry_delay(failures: u32) -> Duration {
+    let doubled = 500u64.saturating_mul(1 << failures.saturating_sub(1).min(6));
+    Duration::from_millis(doubled.min(30_000))
+}
+
+fn pending_entry(intent: &OrderIntent) -> Option<PendingEntry> {
+    let plan = intent.plan.as_ref()?;
+    let lots = intent.remaining().in_lots(plan.lot_size);
+    let points = (plan.planned_price.0 - plan.stop.0).max(Decimal::ZERO);
+    Some(PendingEntry {
+        instrument: intent.instrument.clone(),
+        label: plan.label.to_string(),
+        risk: Rupees(points * lots * plan.point_value.0),
+        volatility: Rupees(plan.atr.0 * lots * plan.point_value.0),
+        margin: Rupees(lots * plan.margin_per_lot.0),
+    })
+}

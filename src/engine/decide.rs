@@ -1,0 +1,323 @@
+//! From a signal to what is done about it: pure over the book, the policy and the quotes handed in.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::book::{Book, Queued};
+use crate::domain::divergence::EntryKind;
+use crate::domain::exit::{ExitRequest, Skipped};
+use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
+use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::instrument::{Catalog, Instrument};
+use crate::domain::intent::{EntryPlan, OrderIntent};
+use crate::domain::label::Label;
+use crate::domain::money::{Lots, Price, Quantity};
+use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Side};
+use crate::domain::policy::{EquityBasis, TradingPolicy};
+use crate::domain::portfolio::{Portfolio, Quotes};
+use crate::domain::position::Position;
+use crate::domain::refusal::Refusal;
+use crate::domain::signal::{Action, Entry, Exit, Signal};
+use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
+use crate::domain::{age, divergence, exit, stops};
+
+/// What decisions are made by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Thresholds.
+    pub policy: TradingPolicy,
+    /// Instruments.
+    pub catalog: Catalog,
+    /// How long after its journaling an order's bytes may be written, in milliseconds.
+    pub send_window_ms: i32,
+}
+
+/// What is to be done about a signal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Nothing, and why.
+    Refuse(Vec<Refusal>, Option<Value>),
+    /// Send these orders.
+    Order(Vec<OrderIntent>, Value),
+    /// Move stops: the positions that changed.
+    Trail(Vec<Position>),
+    /// Kept for strategies that read it; there is nothing to order.
+    Note(Refusal),
+}
+
+/// The (exchange, symbol) pairs whose live price a decision needs, the signal's own first.
+pub fn quotes_needed(rules: &Rules, book: &Book, signal: &Signal) -> Vec<(String, String)> {
+    let Some(instrument) = rules.catalog.get(&signal.instrument).filter(|_| signal.entry().is_some()) else {
+        return Vec::new();
+    };
+    let mut needed = vec![(instrument.exchange.clone(), instrument.symbol.clone())];
+    let by_quotes = [rules.policy.gates.equity, rules.policy.sizing.equity].contains(&EquityBasis::Blended);
+    for position in book.portfolio.held() {
+        let pair = (position.exchange.clone(), position.symbol.clone());
+        if (by_quotes || position.instrument == signal.instrument) && !needed.contains(&pair) {
+            needed.push(pair);
+        }
+    }
+    needed
+}
+
+/// Decides a signal at the wall-clock time `now`, which only its age depends on.
+pub fn decide(rules: &Rules, book: &Book, queued: &Queued, quotes: &Quotes, now: DateTime<Utc>) -> Decision {
+    match &queued.signal.action {
+        Action::BaseEntry(entry) | Action::Pyramid(entry) => {
+            decide_entry(rules, book, queued, entry, quotes, now)
+        }
+        Action::Exit(exit) => decide_exit(rules, book, queued, exit),
+        Action::MarketData(bar) => {
+            let Some(instrument) = rules.catalog.get(&queued.signal.instrument) else {
+                return Decision::Refuse(vec![unknown_instrument(&queued.signal.instrument)], None);
+            };
+            let mut moved: Vec<Position> =
+                book.portfolio.held_of(&queued.signal.instrument).cloned().collect();
+            moved.retain_mut(|position| {
+                let before = (position.highest_close, position.current_stop);
+                position.trail(bar.price, bar.atr, instrument.atr_trailing);
+                before != (position.highest_close, position.current_stop)
+            });
+            Decision::Trail(moved)
+        }
+        Action::EodMonitor(_) => Decision::Note(Refusal::new(
+            "RECORDED",
+            "recorded; no strategy that acts on end-of-day indicators is enabled",
+        )),
+    }
+}
+
+fn decide_entry(
+    rules: &Rules,
+    book: &Book,
+    queued: &Queued,
+    entry: &Entry,
+    quotes: &Quotes,
+    now: DateTime<Utc>,
+) -> Decision {
+    let signal = &queued.signal;
+    let Some(instrument) = rules.catalog.get(&signal.instrument) else {
+        return Decision::Refuse(vec![unknown_instrument(&signal.instrument)], None);
+    };
+    let mut refusals = Vec::new();
+    let freshness = age::judge(&rules.policy.age, signal.kind(), signal.sent_at, now);
+    let freshness = freshness.map_err(|refusal| refusals.push(refusal)).ok();
+    let kind = if entry.label.is_base() { EntryKind::Base } else { EntryKind::Pyramid };
+    let live = quotes.get(&instrument.exchange, &instrument.symbol);
+    let divergence = divergence::judge(&rules.policy.divergence, kind, entry.price, entry.stop, live);
+    let divergence = divergence.map_err(|failed| refusals.extend(failed)).ok();
+
+    let stop = stops::initial_stop(rules.policy.initial_stop, instrument, entry.price, entry.stop, entry.atr);
+    let portfolio = book.projected();
+    let mut decision =
+        json!({ "freshness": freshness, "divergence": divergence, "stop": stop, "live_price": live });
+    let size = size(rules, &portfolio, instrument, entry, stop, quotes, &mut decision);
+    let lots = match size {
+        Ok(lots) => lots,
+        Err(refusal) => {
+            refusals.push(refusal);
+            return Decision::Refuse(refusals, Some(decision));
+        }
+    };
+    let quantity = lots.quantity(instrument.lot_size);
+    if let Some(freeze) = instrument.freeze_quantity
+        && quantity > freeze
+    {
+        refusals.push(Refusal::new(
+            "FREEZE_QUANTITY",
+            format!("{quantity} units are more than the exchange takes in one order ({freeze}); lower the risk per trade"),
+        ));
+    }
+    let candidate =
+        Candidate { instrument, label: entry.label, lots, price: entry.price, stop, atr: entry.atr };
+    let judge = if entry.label.is_base() { judge_base } else { judge_pyramid };
+    match judge(&rules.policy, &portfolio, quotes, &candidate) {
+        Ok(projection) => decision["projection"] = json!(projection),
+        Err(failed) => refusals.extend(failed),
+    }
+    if !refusals.is_empty() {
+        return Decision::Refuse(refusals, Some(decision));
+    }
+    let plan = EntryPlan {
+        label: entry.label,
+        strategy: signal.strategy.clone(),
+        lot_size: instrument.lot_size,
+        point_value: instrument.point_value,
+        margin_per_lot: instrument.margin_per_lot,
+        atr: entry.atr,
+        stop,
+        planned_price: entry.price,
+        signal_seq: queued.seq,
+        bar_time: signal.bar_time,
+    };
+    let mut intent = entry_order(rules, book, instrument, quantity);
+    intent.signal = Some(queued.id);
+    intent.plan = Some(plan);
+    Decision::Order(vec![intent], decision)
+}
+
+fn size(
+    rules: &Rules,
+    portfolio: &Portfolio,
+    instrument: &Instrument,
+    entry: &Entry,
+    stop: Price,
+    quotes: &Quotes,
+    decision: &mut Value,
+) -> Result<Lots, Refusal> {
+    let equity = portfolio
+        .sizing_equity(&rules.policy, quotes)
+        .map_err(|missing| Refusal::new("QUOTE_MISSING", missing.to_string()))?;
+    let margin_used = portfolio.committed().margin_used;
+    let policy = &rules.policy.sizing;
+    let (price, stop) = (Some(entry.price), Some(stop));
+    if entry.label.is_base() {
+        let inputs = BaseInputs {
+            instrument,
+            price,
+            stop,
+            atr: Some(entry.atr),
+            er: entry.er,
+            equity: Some(equity),
+            margin_used: Some(margin_used),
+        };
+        let size = base_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
+        decision["size"] = json!(size);
+        return Ok(size.lots);
+    }
+    let base = portfolio.find(&instrument.name, &Label::BASE.to_string());
+    let unrealised = portfolio
+        .unrealised_on(&instrument.name, quotes)
+        .map_err(|missing| Refusal::new("QUOTE_MISSING", missing.to_string()))?;
+    let inputs = PyramidInputs {
+        instrument,
+        label: entry.label,
+        price,
+        stop,
+        base_lots: base.map(Position::lots),
+        base_risk: base.map(Position::risk),
+        unrealised: Some(unrealised),
+        equity: Some(equity),
+        margin_used: Some(margin_used),
+    };
+    let size = pyramid_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
+    decision["size"] = json!(size);
+    Ok(size.lots)
+}
+
+fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> Decision {
+    let signal = &queued.signal;
+    let request = ExitRequest {
+        instrument: &signal.instrument,
+        strategy: Some(&signal.strategy),
+        target: wanted.target,
+        bar_time: signal.bar_time,
+        seq: queued.seq,
+    };
+    // A position that is on its way out already needs no second exit, even between two tries of the first.
+    let outstanding = book
+        .closing
+        .keys()
+        .filter_map(|id| book.position(*id).map(|position| (*id, position.quantity)))
+        .collect();
+    let plan = exit::plan(&request, &book.portfolio.positions, &outstanding);
+    if plan.orders.is_empty() {
+        return Decision::Refuse(nothing_to_exit(&signal.instrument, &plan.skipped), None);
+    }
+    let intents = plan.orders.iter().enumerate().filter_map(|(leg, order)| {
+        let position = book.position(order.position)?;
+        let mut intent = exit_order(rules, book, position, order.quantity);
+        intent.signal = Some(queued.id);
+        intent.leg = i32::try_from(leg).unwrap_or(i32::MAX);
+        Some(intent)
+    });
+    Decision::Order(
+        intents.collect(),
+        json!({ "reason": wanted.reason, "exits": plan.orders, "skipped": plan.skipped }),
+    )
+}
+
+/// A market sale of `quantity` units of a position.
+pub fn exit_order(rules: &Rules, book: &Book, position: &Position, quantity: Quantity) -> OrderIntent {
+    let order = OrderSpec {
+        symbol: position.symbol.clone(),
+        exchange: position.exchange.clone(),
+        side: Side::Sell,
+        quantity,
+        price_type: PriceType::Market,
+        product: position.product,
+        price: Price::ZERO,
+        trigger_price: Price::ZERO,
+    };
+    intent(rules, book, OrderClass::Exit, position.id, &position.instrument, order)
+}
+
+fn entry_order(rules: &Rules, book: &Book, instrument: &Instrument, quantity: Quantity) -> OrderIntent {
+    let order = OrderSpec {
+        symbol: instrument.symbol.clone(),
+        exchange: instrument.exchange.clone(),
+        side: Side::Buy,
+        quantity,
+        price_type: PriceType::Market,
+        product: instrument.product,
+        price: Price::ZERO,
+        trigger_price: Price::ZERO,
+    };
+    intent(rules, book, OrderClass::Entry, PositionId::new(), &instrument.name, order)
+}
+
+fn intent(
+    rules: &Rules,
+    book: &Book,
+    class: OrderClass,
+    position: PositionId,
+    instrument: &str,
+    order: OrderSpec,
+) -> OrderIntent {
+    OrderIntent {
+        id: IntentId::new(),
+        signal: None,
+        leg: 0,
+        attempt: 0,
+        position,
+        instrument: instrument.to_owned(),
+        class,
+        order,
+        plan: None,
+        unwind: false,
+        state: IntentState::Journaled,
+        reason: None,
+        broker_order_id: None,
+        filled: Quantity::ZERO,
+        send_window_ms: rules.send_window_ms,
+        watermark: book.watermark,
+        epoch: 0,
+    }
+}
+
+fn nothing_to_exit(instrument: &str, skipped: &[Skipped]) -> Vec<Refusal> {
+    if skipped.is_empty() {
+        return vec![Refusal::new(
+            "NO_POSITION",
+            format!("nothing that the EXIT names is held on {instrument}"),
+        )];
+    }
+    skipped
+        .iter()
+        .map(|skipped| {
+            let (code, why) = match skipped.why {
+                exit::Untouched::EnteredLater => {
+                    ("ENTERED_LATER", "was entered by a later signal than this EXIT")
+                }
+                exit::Untouched::AlreadyExiting => ("ALREADY_EXITING", "is on its way out already"),
+                exit::Untouched::OtherStrategy => ("OTHER_STRATEGY", "belongs to another strategy"),
+            };
+            Refusal::new(code, format!("position {} {why}", skipped.position))
+        })
+        .collect()
+}
+
+fn unknown_instrument(name: &str) -> Refusal {
+    Refusal::new("UNKNOWN_INSTRUMENT", format!("instrument {name} is not configured any more"))
+}

@@ -1,0 +1,273 @@
+//! A change in the making: outcomes and fills are drafted over the book, and the aggregates follow by themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::book::{Book, Tracked};
+use crate::domain::fill::{FillError, Opening};
+use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::instrument::{Catalog, Instrument};
+use crate::domain::intent::OrderIntent;
+use crate::domain::money::{Price, Quantity};
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::position::Position;
+use crate::domain::pyramiding::PyramidingState;
+use crate::domain::signal::SignalType;
+use crate::ledger::Change;
+use crate::ledger::change::{FillRow, IntentUpdate, PortfolioRow, PyramidWrite, SignalUpdate};
+use crate::ledger::inbox::SignalStatus;
+
+/// Why a fill could not be booked; the order's evidence is kept out of the ledger until a person has looked.
+#[derive(Debug, thiserror::Error)]
+pub enum BookingError {
+    /// The evidence contradicts the position.
+    #[error("the fill does not fit its position")]
+    Fill(#[from] FillError),
+    /// The entry has no plan, or its instrument is not configured any more.
+    #[error("entry intent {0} has no plan to make a position of")]
+    NoPlan(IntentId),
+    /// The exit's position is not held.
+    #[error("exit intent {intent} closes position {position}, which is not held")]
+    NoPosition {
+        /// The exit.
+        intent: IntentId,
+        /// The position.
+        position: PositionId,
+    },
+}
+
+/// Drafts one [`Change`] over a book that stays as it is.
+pub struct Draft<'a> {
+    book: &'a Book,
+    catalog: &'a Catalog,
+    positions: BTreeMap<PositionId, (Position, bool)>,
+    change: Change,
+    at: DateTime<Utc>,
+}
+
+impl<'a> Draft<'a> {
+    /// Begins an empty change; positions opened by it carry the time `at`.
+    pub fn new(book: &'a Book, catalog: &'a Catalog, at: DateTime<Utc>) -> Self {
+        Self { book, catalog, positions: BTreeMap::new(), change: Change::default(), at }
+    }
+
+    /// Moves an intent to `state`, with what else is known.
+    pub fn intent(
+        &mut self,
+        tracked: &Tracked,
+        state: IntentState,
+        reason: Option<String>,
+        order_id: Option<String>,
+    ) {
+        let intent = &tracked.intent;
+        let late = intent.state == IntentState::Abandoned;
+        self.change.intents.push(IntentUpdate {
+            id: intent.id,
+            state,
+            reason,
+            broker_order_id: order_id,
+            filled: intent.filled,
+            unwind: late && intent.class == OrderClass::Entry,
+        });
+    }
+
+    /// Books an execution of `quantity` units at `price` on the intent's position; to follow [`Draft::intent`].
+    ///
+    /// # Errors
+    /// The fill contradicts the position; the draft is then to be thrown away.
+    pub fn fill(
+        &mut self,
+        intent: &OrderIntent,
+        quantity: Quantity,
+        price: Price,
+    ) -> Result<(), BookingError> {
+        let cumulative = intent.filled + quantity;
+        self.change.fills.push(FillRow { intent: intent.id, cumulative, quantity, price });
+        if let Some(update) = self.change.intents.iter_mut().rev().find(|update| update.id == intent.id) {
+            update.filled = cumulative;
+        }
+        if intent.class == OrderClass::Entry {
+            self.entry_fill(intent, quantity, price)
+        } else {
+            let missing = BookingError::NoPosition { intent: intent.id, position: intent.position };
+            let position = self.position(intent.position).ok_or(missing)?;
+            position.apply_exit_fill(quantity, price)?;
+            Ok(())
+        }
+    }
+
+    fn entry_fill(
+        &mut self,
+        intent: &OrderIntent,
+        quantity: Quantity,
+        price: Price,
+    ) -> Result<(), BookingError> {
+        if let Some(position) = self.position(intent.position) {
+            return Ok(position.apply_entry_fill(quantity, price)?);
+        }
+        let (Some(plan), Some(signal)) = (&intent.plan, intent.signal) else {
+            return Err(BookingError::NoPlan(intent.id));
+        };
+        let configured = self.catalog.get(&intent.instrument).ok_or(BookingError::NoPlan(intent.id))?;
+        // What was decided counts, not what the configuration says by now.
+        let instrument = Instrument {
+            symbol: intent.order.symbol.clone(),
+            exchange: intent.order.exchange.clone(),
+            product: intent.order.product,
+            lot_size: plan.lot_size,
+            point_value: plan.point_value,
+            margin_per_lot: plan.margin_per_lot,
+            ..configured.clone()
+        };
+        // Fills that come after their position was closed, or that nobody wants any more, are closed at once: the
+        // status says so in the same transaction, so that a crash in between forgets nothing.
+        let late = intent.filled > Quantity::ZERO;
+        let unwanted = late || intent.unwind || intent.state == IntentState::Abandoned;
+        let opening = Opening {
+            id: if late { PositionId::new() } else { intent.position },
+            label: plan.label,
+            strategy: plan.strategy.clone(),
+            atr: plan.atr,
+            stop: plan.stop,
+            entry_signal: signal,
+            entry_signal_seq: plan.signal_seq,
+            entry_bar_time: plan.bar_time,
+        };
+        let mut position = opening.filled(&instrument, quantity, price, self.at)?;
+        if unwanted {
+            position.begin_exit();
+        }
+        self.positions.insert(position.id, (position, true));
+        Ok(())
+    }
+
+    /// The position as drafted so far, to be changed.
+    pub fn position(&mut self, id: PositionId) -> Option<&mut Position> {
+        if !self.positions.contains_key(&id) {
+            let held = self.book.position(id)?.clone();
+            self.positions.insert(id, (held, false));
+        }
+        self.positions.get_mut(&id).map(|(position, _)| position)
+    }
+
+    /// Ends a signal, or says why it is where it is.
+    pub fn signal(&mut self, id: SignalId, status: SignalStatus, reasons: Value, decision: Option<Value>) {
+        self.change.signals.push(SignalUpdate { id, status, reasons, decision });
+    }
+
+    /// Closes the draft: versions, aggregates, pyramids, and the end of every signal whose orders are all ended.
+    pub fn finish(mut self) -> Change {
+        self.end_signals();
+        if self.positions.is_empty() {
+            return self.change;
+        }
+        let mut after = self.book.portfolio.clone();
+        for (position, fresh) in self.positions.into_values() {
+            if fresh {
+                after.positions.push(position.clone());
+                self.change.opened.push(position);
+            } else {
+                let position = Position { version: position.version + 1, ..position };
+                let held = after.positions.iter_mut().find(|held| held.id == position.id);
+                if let Some(held) = held {
+                    *held = position.clone();
+                }
+                self.change.positions.push(position);
+            }
+        }
+        let aggregates = after.aggregates();
+        let equity_high = after.equity_high.max(aggregates.closed_equity);
+        self.change.portfolio = Some(PortfolioRow {
+            capital: after.cash,
+            closed_equity: aggregates.closed_equity,
+            equity_high,
+            risk: aggregates.risk,
+            volatility: aggregates.volatility,
+            margin_used: aggregates.margin_used,
+        });
+        let changed = self.change.opened.iter().chain(&self.change.positions);
+        let instruments: BTreeSet<String> = changed.map(|p| p.instrument.clone()).collect();
+        let pyramids =
+            instruments.into_iter().map(|name| match PyramidingState::derive(&name, &after.positions) {
+                Some(state) => PyramidWrite::Set(state),
+                None => PyramidWrite::Clear(name),
+            });
+        self.change.pyramids = pyramids.collect();
+        self.change
+    }
+
+    /// Every working signal of the touched intents whose orders have all ended gets its final status.
+    fn end_signals(&mut self) {
+        let mut touched: Vec<SignalId> = Vec::new();
+        for update in &self.change.intents {
+            let signal = self.book.intents.get(&update.id).and_then(|tracked| tracked.intent.signal);
+            if let Some(signal) = signal
+                && !touched.contains(&signal)
+            {
+                touched.push(signal);
+            }
+        }
+        for signal in touched {
+            if let Some((status, reasons)) = self.verdict(signal) {
+                self.change.signals.push(SignalUpdate { id: signal, status, reasons, decision: None });
+            }
+        }
+    }
+
+    /// A signal's end, once all of its orders have ended and, for an EXIT, its positions are flat.
+    fn verdict(&self, signal: SignalId) -> Option<(SignalStatus, Value)> {
+        let fallback;
+        let (kind, ids): (SignalType, &[IntentId]) = match self.book.working.get(&signal) {
+            Some(working) => (working.kind, &working.intents),
+            None => {
+                // A signal that was final already: an abandoned order has appeared after all.
+                let of_signal = self.book.intents.values().filter(|t| t.intent.signal == Some(signal));
+                fallback = of_signal.map(|t| t.intent.id).collect::<Vec<_>>();
+                (SignalType::BaseEntry, &fallback)
+            }
+        };
+        let ends: Vec<(IntentState, Quantity, Option<String>, PositionId)> =
+            ids.iter().filter_map(|id| self.after(*id)).collect();
+        if ends.is_empty() || ends.iter().any(|(state, ..)| !state.is_terminal()) {
+            return None;
+        }
+        if kind == SignalType::Exit {
+            let held = |id| match self.positions.get(&id) {
+                Some((position, _)) => position.is_held(),
+                None => self.book.position(id).is_some(),
+            };
+            let flat = !ends.iter().any(|(.., position)| held(*position));
+            return flat.then(|| (SignalStatus::Executed, json!([])));
+        }
+        let filled = ends.iter().any(|(_, filled, ..)| *filled > Quantity::ZERO);
+        let (state, _, reason, _) = ends.last()?;
+        let status = match state {
+            _ if filled => SignalStatus::Executed,
+            IntentState::NotSent => SignalStatus::NotSent,
+            IntentState::Abandoned => SignalStatus::Abandoned,
+            _ => SignalStatus::Rejected,
+        };
+        let reasons = match reason {
+            Some(reason) if status != SignalStatus::Executed => {
+                json!([{ "code": status.as_str().to_uppercase(), "sentence": reason }])
+            }
+            _ => json!([]),
+        };
+        Some((status, reasons))
+    }
+
+    /// An intent's state as drafted so far.
+    fn after(&self, id: IntentId) -> Option<(IntentState, Quantity, Option<String>, PositionId)> {
+        let tracked = self.book.intents.get(&id)?;
+        let update = self.change.intents.iter().rev().find(|update| update.id == id);
+        Some(match update {
+            Some(u) => (u.state, u.filled, u.reason.clone(), tracked.intent.position),
+            None => {
+                let intent = &tracked.intent;
+                (intent.state, intent.filled, intent.reason.clone(), intent.position)
+            }
+        })
+    }
+}

@@ -1,0 +1,259 @@
+//! What the broker's books say about our intents: fills, ends, lost acknowledgements found, absences proven.
+//!
+//! 1. Fills come from the trade book alone; a `complete` without its trades proves nothing.
+//! 2. `cancelled` and `rejected` count once two successive readings say so: some bridge plugins show an order in
+//!    transit with the status of the row before.
+//! 3. An in-doubt intent is found by its terms among orders that no intent explains and that were not there before
+//!    it was sent. Found, it is adopted with its fills.
+//! 4. Not found proves nothing before `sent_by + U + B`: only a reading begun after that may abandon it.
+//! 5. An order found for an abandoned intent is adopted and, if it is an entry, closed at once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ha::Moment;
+use rust_decimal::Decimal;
+
+use super::book::{Book, Tracked};
+use super::draft::{BookingError, Draft};
+use crate::broker::matching::{Unresolved, match_orders};
+use crate::broker::{Books, BrokerOrder, OrderStatus};
+use crate::domain::ids::IntentId;
+use crate::domain::instrument::Catalog;
+use crate::domain::money::{Price, Quantity};
+use crate::domain::order::{IntentState, OrderClass};
+use crate::ledger::Change;
+
+/// When an absence is proven.
+#[derive(Clone, Copy, Debug)]
+pub struct AbsenceRule {
+    /// U: how long written bytes may stay unacknowledged.
+    pub user_timeout: Duration,
+    /// B: how long an order may take to appear.
+    pub settle: Duration,
+    /// The bridge is known to close idle connections sooner than B, so a paused process cannot write late.
+    pub idle_close_known: bool,
+}
+
+/// One reading of the books and when it was begun.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What was read.
+    pub books: Books,
+    /// The moment the first request left.
+    pub begun: Moment,
+}
+
+/// Ends that one reading has claimed and the next must confirm.
+#[derive(Clone, Debug, Default)]
+pub struct Suspects(HashMap<String, OrderStatus>);
+
+/// What the books changed.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// One change an intent, to be committed in order; each drafted over the book as it is now.
+    pub intents: Vec<IntentId>,
+    /// Orders that no intent explains and that were not known.
+    pub foreign: Vec<String>,
+    /// In-doubt intents with more candidates than intents: the operator's word is needed.
+    pub ambiguous: Vec<(Vec<IntentId>, Vec<String>)>,
+}
+
+/// Everything an intent's evidence is judged by.
+pub struct Evidence<'a> {
+    orders: HashMap<&'a str, &'a BrokerOrder>,
+    filled: HashMap<&'a str, (Quantity, Decimal)>,
+    adopted: BTreeMap<IntentId, String>,
+    ambiguous: Vec<(Vec<IntentId>, Vec<String>)>,
+    unclaimed: Vec<String>,
+    unreadable: HashSet<&'a str>,
+    begun: Moment,
+    rule: AbsenceRule,
+}
+
+impl<'a> Evidence<'a> {
+    /// Sums the trades and matches the intents whose order id is not known.
+    pub fn gather(book: &Book, reading: &'a Reading, rule: AbsenceRule) -> Self {
+        let orders: HashMap<&str, &BrokerOrder> =
+            reading.books.orders.iter().map(|order| (order.order_id.as_str(), order)).collect();
+        let mut filled: HashMap<&str, (Quantity, Decimal)> = HashMap::new();
+        for trade in &reading.books.trades {
+            let (quantity, value) = filled.entry(&trade.order_id).or_default();
+            *quantity = *quantity + trade.quantity;
+            *value += trade.average_price.0 * trade.quantity.decimal();
+        }
+        let lost: Vec<&Tracked> = book.intents.values().filter(|t| is_lost(t)).collect();
+        let oldest = lost.iter().map(|t| t.intent.watermark).min().unwrap_or(i64::MAX);
+        let known_foreign = book.foreign.iter().filter(|(_, seq)| **seq <= oldest).map(|(id, _)| id.clone());
+        let known: HashSet<String> = book.claimed.iter().cloned().chain(known_foreign).collect();
+        let unresolved: Vec<Unresolved> = lost
+            .iter()
+            .map(|tracked| Unresolved {
+                intent: tracked.intent.id,
+                spec: tracked.intent.order.clone(),
+                strategy: tracked.intent.strategy_tag(),
+            })
+            .collect();
+        let matching = match_orders(&unresolved, &reading.books.orders, &known);
+        let adopted: BTreeMap<IntentId, String> =
+            matching.found.into_iter().map(|found| (found.intent, found.order_id)).collect();
+        let taken: HashSet<&String> = adopted.values().collect();
+        // While any intent's outcome is open, an unexplained order may be its: it is not written off as foreign.
+        let unclaimed = if book.intents.values().any(|t| t.intent.state.is_unresolved()) {
+            Vec::new()
+        } else {
+            let ids = reading.books.orders.iter().map(|order| &order.order_id);
+            let ids = ids.chain(reading.books.foreign.iter().map(|row| &row.order_id));
+            ids.filter(|id| {
+                !book.claimed.contains(*id) && !book.foreign.contains_key(*id) && !taken.contains(id)
+            })
+            .cloned()
+            .collect()
+        };
+        let unreadable = reading.books.foreign.iter().filter(|row| !known.contains(&row.order_id));
+        Self {
+            orders,
+            filled,
+            adopted,
+            ambiguous: matching.ambiguous.into_iter().map(|a| (a.intents, a.order_ids)).collect(),
+            unclaimed,
+            unreadable: unreadable.map(|row| row.symbol.as_str()).collect(),
+            begun: reading.begun,
+            rule,
+        }
+    }
+
+    /// What there is to do about it: which intents to [`settle`](Self::settle), and what to tell.
+    pub fn findings(&self, book: &Book, suspects: &mut Suspects) -> Findings {
+        let mut claimed_ends = HashMap::new();
+        let mut intents = Vec::new();
+        for tracked in book.intents.values() {
+            if self.verdict(tracked, suspects, &mut claimed_ends).is_some() {
+                intents.push(tracked.intent.id);
+            }
+        }
+        suspects.0 = claimed_ends;
+        Findings { intents, foreign: self.unclaimed.clone(), ambiguous: self.ambiguous.clone() }
+    }
+
+    /// Drafts the change of one intent that [`findings`](Self::findings) named; `confirmed` are its suspects.
+    ///
+    /// # Errors
+    /// The trades contradict the position.
+    pub fn settle(
+        &self,
+        book: &Book,
+        catalog: &Catalog,
+        id: IntentId,
+        confirmed: &Suspects,
+        at: DateTime<Utc>,
+    ) -> Result<Change, BookingError> {
+        let mut draft = Draft::new(book, catalog, at);
+        let Some(tracked) = book.intents.get(&id) else { return Ok(draft.finish()) };
+        let Some(verdict) = self.verdict(tracked, confirmed, &mut HashMap::new()) else {
+            return Ok(draft.finish());
+        };
+        draft.intent(tracked, verdict.state, verdict.reason, verdict.order_id);
+        if let Some((quantity, price)) = verdict.fill {
+            draft.fill(&tracked.intent, quantity, price)?;
+        }
+        Ok(draft.finish())
+    }
+
+    fn verdict(
+        &self,
+        tracked: &Tracked,
+        suspects: &Suspects,
+        claims: &mut HashMap<String, OrderStatus>,
+    ) -> Option<Verdict> {
+        let intent = &tracked.intent;
+        let order_id = intent.broker_order_id.as_deref().or(self.adopted.get(&intent.id).map(String::as_str));
+        let Some(order_id) = order_id else { return self.absence(tracked) };
+        if intent.state.is_terminal()
+            && intent.state != IntentState::Abandoned
+            && !self.crossed(tracked, order_id)
+        {
+            return None;
+        }
+        let adopted = intent.broker_order_id.is_none();
+        let (quantity, value) = self.filled.get(order_id).copied().unwrap_or_default();
+        // More than was ordered is no fill of ours to book; a person has to look.
+        let quantity = quantity.min(intent.order.quantity);
+        let fresh = quantity - intent.filled;
+        let fill = (fresh > Quantity::ZERO).then(|| {
+            let price = (value - tracked.filled_value) / fresh.decimal();
+            (fresh, Price(price.round_dp(8)))
+        });
+        let status = self.orders.get(order_id).map(|order| &order.status);
+        let ended = match status {
+            Some(end @ (OrderStatus::Cancelled | OrderStatus::Rejected)) => {
+                claims.insert(order_id.to_owned(), end.clone());
+                (suspects.0.get(order_id) == Some(end)).then_some(end)
+            }
+            _ => None,
+        };
+        let state = if quantity == intent.order.quantity {
+            IntentState::Filled
+        } else {
+            match ended {
+                Some(OrderStatus::Cancelled) => IntentState::Cancelled,
+                Some(_) => IntentState::Rejected,
+                None if quantity > Quantity::ZERO => IntentState::PartiallyFilled,
+                None => IntentState::Acknowledged,
+            }
+        };
+        if state == intent.state && fill.is_none() {
+            return None;
+        }
+        let reason =
+            match (adopted, self.orders.get(order_id).and_then(|order| order.rejection_reason.clone())) {
+                (_, Some(reason)) if state == IntentState::Rejected => Some(reason),
+                (false, _) if state == IntentState::Rejected => {
+                    Some("the broker's order book says rejected".to_owned())
+                }
+                (true, _) => Some(format!("found in the broker's books as order {order_id}")),
+                _ => None,
+            };
+        Some(Verdict { state, reason, order_id: adopted.then(|| order_id.to_owned()), fill })
+    }
+
+    /// A cancelled order that filled whole after all.
+    fn crossed(&self, tracked: &Tracked, order_id: &str) -> bool {
+        let filled = self.filled.get(order_id).map_or(Quantity::ZERO, |(quantity, _)| *quantity);
+        tracked.intent.state == IntentState::Cancelled && filled == tracked.intent.order.quantity
+    }
+
+    /// An in-doubt intent that is not in books read late enough is proven absent.
+    fn absence(&self, tracked: &Tracked) -> Option<Verdict> {
+        let intent = &tracked.intent;
+        let ambiguous = self.ambiguous.iter().any(|(intents, _)| intents.contains(&intent.id));
+        let provable = intent.class == OrderClass::Entry || self.rule.idle_close_known;
+        if intent.state != IntentState::InDoubt
+            || ambiguous
+            || !provable
+            || self.unreadable.contains(intent.order.symbol.as_str())
+            || self.begun <= tracked.sent_by.plus(self.rule.user_timeout).plus(self.rule.settle)
+        {
+            return None;
+        }
+        let reason = format!(
+            "not in the broker's books {} ms after its last byte could have arrived",
+            self.rule.settle.as_millis()
+        );
+        Some(Verdict { state: IntentState::Abandoned, reason: Some(reason), order_id: None, fill: None })
+    }
+}
+
+struct Verdict {
+    state: IntentState,
+    reason: Option<String>,
+    order_id: Option<String>,
+    fill: Option<(Quantity, Price)>,
+}
+
+/// Its order, if there is one, has to be found by its terms.
+fn is_lost(tracked: &Tracked) -> bool {
+    matches!(tracked.intent.state, IntentState::InDoubt | IntentState::Abandoned)
+        && tracked.intent.broker_order_id.is_none()
+}

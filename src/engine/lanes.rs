@@ -1,0 +1,115 @@
+//! Signals waiting for their turn: one lane an instrument, in inbox order.
+//!
+//! Within a lane a signal is decided only when the ones before it are decided and what they ordered no longer stands
+//! in its way. Lanes do not wait for each other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ha::Moment;
+
+use super::book::{Book, Queued};
+use crate::domain::ids::SignalId;
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::portfolio::Quotes;
+
+/// How far the first signal of a lane is.
+#[derive(Clone, Debug, Default)]
+pub enum Phase {
+    /// Not looked at yet, or to be looked at again.
+    #[default]
+    Waiting,
+    /// Its quotes are being fetched.
+    Quoting,
+    /// Its quotes are here; some may be missing.
+    Quoted(Quotes),
+}
+
+/// A signal in a lane.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The signal.
+    pub queued: Queued,
+    /// How far it is.
+    pub phase: Phase,
+    /// Not to be decided before.
+    pub not_before: Moment,
+    /// When it reached the head of its lane.
+    pub since: Moment,
+}
+
+/// All lanes.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes(BTreeMap<String, VecDeque<Waiting>>);
+
+impl Lanes {
+    /// Puts a signal into its lane, in inbox order; false when it is there already.
+    pub fn add(&mut self, queued: Queued, now: Moment) -> bool {
+        let lane = self.0.entry(queued.signal.instrument.clone()).or_default();
+        match lane.binary_search_by_key(&queued.seq, |waiting| waiting.queued.seq) {
+            Ok(_) => false,
+            Err(place) => {
+                lane.insert(place, Waiting { queued, phase: Phase::Waiting, not_before: now, since: now });
+                true
+            }
+        }
+    }
+
+    /// The signals that are waiting.
+    pub fn ids(&self) -> impl Iterator<Item = SignalId> {
+        self.0.values().flatten().map(|waiting| waiting.queued.id)
+    }
+
+    /// How many are waiting.
+    pub fn len(&self) -> usize {
+        self.0.values().map(VecDeque::len).sum()
+    }
+
+    /// True when none is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(VecDeque::is_empty)
+    }
+
+    /// The first signal of each lane.
+    pub fn heads(&mut self) -> impl Iterator<Item = &mut Waiting> {
+        self.0.values_mut().filter_map(VecDeque::front_mut)
+    }
+
+    /// A waiting signal.
+    pub fn find(&mut self, id: SignalId) -> Option<&mut Waiting> {
+        self.0.values_mut().flatten().find(|waiting| waiting.queued.id == id)
+    }
+
+    /// Takes a signal out: it is decided.
+    pub fn remove(&mut self, id: SignalId) {
+        for lane in self.0.values_mut() {
+            lane.retain(|waiting| waiting.queued.id != id);
+        }
+        self.0.retain(|_, lane| !lane.is_empty());
+    }
+}
+
+/// Says whether the head of a lane may be decided now.
+///
+/// An entry waits for whatever is out, in doubt or closing on its instrument. An EXIT waits only for entries that
+/// may fill any moment, and for no longer than `patience`: what fills after that is closed at once.
+pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duration) -> bool {
+    if now < waiting.not_before {
+        return false;
+    }
+    let instrument = &waiting.queued.signal.instrument;
+    if waiting.queued.signal.entry().is_some() {
+        let busy = book.intents_of(instrument, |intent| !intent.state.is_terminal()).next().is_some();
+        let closing =
+            book.closing.keys().filter_map(|id| book.position(*id)).any(|p| p.instrument == *instrument);
+        return !busy && !closing;
+    }
+    let filling = book
+        .intents_of(instrument, |intent| {
+            intent.class == OrderClass::Entry
+                && (intent.state == IntentState::Journaled || intent.state.is_live())
+        })
+        .next()
+        .is_some();
+    !filling || now.since(waiting.since) >= patience
+}

@@ -1,0 +1,123 @@
+//! The engine: from signals to orders to positions, on whichever instance leads.
+//!
+//! [`Engine::run`] lives as long as the process. While the instance follows, it only beats its pulse. When it leads,
+//! it serves a [`term`]: takes over what the former leader left, then loops: gather events, decide over the
+//! [`book`] (pure), journal, send, record. What a term knows dies with it; the next one reads the ledger.
+
+pub mod book;
+pub mod decide;
+pub mod draft;
+pub mod evidence;
+pub mod lanes;
+mod perform;
+mod submit;
+mod takeover;
+pub mod term;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ha::{Fence, Pulse, Role};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::health::operational::OperationalState;
+use crate::ledger::Ledger;
+use crate::recovery::CrashRecoveryManager;
+use crate::telemetry::metrics::Metrics;
+use decide::Rules;
+use evidence::AbsenceRule;
+use term::Term;
+
+/// How often a follower's engine shows that it is alive.
+const IDLE_BEAT: Duration = Duration::from_millis(200);
+
+/// What the engine is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long after its journaling an order's bytes may be written.
+    pub send_window: Duration,
+    /// When an in-doubt order that is not in the books is proven absent.
+    pub absence: AbsenceRule,
+    /// The longest wait between two readings of the books while an order is open.
+    pub poll: Duration,
+    /// How long an EXIT waits for an entry of its instrument that may fill any moment.
+    pub exit_patience: Duration,
+}
+
+/// Everything a leader works with; one per process.
+#[derive(Clone)]
+pub struct Engine {
+    /// The truth.
+    pub ledger: Ledger,
+    /// The way to the broker.
+    pub broker: Arc<dyn Broker>,
+    /// Policy and instruments.
+    pub rules: Arc<Rules>,
+    /// Times.
+    pub pace: Pace,
+    /// Reads state back at a takeover.
+    pub recovery: CrashRecoveryManager,
+    /// The sign of life that leadership depends on.
+    pub pulse: Pulse,
+    /// Wakes the leader for a new signal.
+    pub arrivals: Arc<Notify>,
+    /// What the operator is told.
+    pub operational: OperationalState,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Engine {
+    /// Serves term after term until `drain` is cancelled, then finishes what is in flight and returns.
+    pub async fn run(&self, mut role: watch::Receiver<Role>, drain: CancellationToken) {
+        while !drain.is_cancelled() {
+            self.pulse.beat();
+            let now = role.borrow_and_update().clone();
+            match now {
+                Role::Leader(fence) => self.lead(fence, &drain).await,
+                other => {
+                    self.follow(&other);
+                    tokio::select! {
+                        _ = role.changed() => {}
+                        () = drain.cancelled() => {}
+                        () = tokio::time::sleep(IDLE_BEAT) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn lead(&self, fence: Fence, drain: &CancellationToken) {
+        let epoch = fence.epoch();
+        match Term::take_over(self, fence.clone(), drain).await {
+            Some(mut term) => {
+                let end = term.serve(drain).await;
+                self.metrics.trading_enabled.set(0);
+                tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
+            }
+            None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
+        }
+        if !drain.is_cancelled() {
+            self.operational.waiting("no longer leading");
+            // A term that ended by a fault of its own must not begin again under the same fence at full speed.
+            tokio::select! {
+                _ = fence.closed() => {}
+                () = tokio::time::sleep(IDLE_BEAT) => {}
+            }
+        }
+    }
+
+    fn follow(&self, role: &Role) {
+        self.metrics.trading_enabled.set(0);
+        match role {
+            Role::Follower { leader: Some(leader) } => self
+                .operational
+                .waiting(format!("follower: {} leads under epoch {}", leader.instance.member, leader.epoch)),
+            Role::Follower { leader: None } => self.operational.waiting("follower: no leader is known yet"),
+            Role::Suspended { why, .. } => self.operational.waiting(format!("suspended: {why}")),
+            Role::Candidate | Role::Leader(_) | Role::Stopped { .. } => {}
+        }
+    }
+}

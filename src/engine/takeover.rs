@@ -1,0 +1,137 @@
+//! The beginning of a term: what the former leader left is put in doubt, read back, proven, and compared with the
+//! broker's books before anything is sent.
+
+use std::time::Duration;
+
+use ha::Fence;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::book::Book;
+use super::evidence::Reading;
+use super::term::{Event, Term};
+use crate::broker::BrokerError;
+use crate::ledger::change::PortfolioRow;
+use crate::ledger::{Change, Journal, LedgerError};
+use crate::recovery::Recovered;
+
+/// Between two attempts at a step that failed.
+const RETRY: Duration = Duration::from_millis(500);
+/// Between two looks at state that did not add up: a repair is seen within this time.
+const RECHECK: Duration = Duration::from_secs(5);
+
+impl<'a> Term<'a> {
+    /// Takes over; none when leadership ended first, or `drain` was cancelled.
+    pub(super) async fn take_over(
+        engine: &'a Engine,
+        fence: Fence,
+        drain: &CancellationToken,
+    ) -> Option<Self> {
+        engine.operational.waiting("reconciling: leadership was won, state is being read back");
+        let ended = async {
+            tokio::select! {
+                _ = fence.closed() => {}
+                () = drain.cancelled() => {}
+            }
+        };
+        tokio::select! {
+            () = ended => None,
+            term = Self::prepare(engine, fence.clone()) => Some(term),
+            never = beat(engine) => match never {},
+        }
+    }
+
+    async fn prepare(engine: &'a Engine, fence: Fence) -> Self {
+        let (journal, recovered) = loop {
+            match read_back(engine, &fence).await {
+                Ok(read) => break read,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        };
+        let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
+        loop {
+            match term.reconcile().await {
+                Ok(()) => break,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+        let in_doubt = term.book.in_doubt().count();
+        tracing::info!(epoch = %fence.epoch(), in_doubt, "[RECOVERY] reconciled with the broker's books");
+        engine.operational.active(match in_doubt {
+            0 => format!("leading under epoch {}", fence.epoch()),
+            n => format!("leading under epoch {}; {n} orders in doubt", fence.epoch()),
+        });
+        engine.metrics.trading_enabled.set(1);
+        term
+    }
+
+    /// Reads the broker's books once and settles what they tell.
+    async fn reconcile(&mut self) -> Result<(), Duration> {
+        let engine = self.engine;
+        if let Err(error) = engine.broker.mode().await {
+            return Err(unreachable(engine, &error));
+        }
+        let begun = self.fence().now();
+        match engine.broker.books().await {
+            Ok(books) => {
+                let reading = Event::Books(Ok(Reading { books, begun }));
+                self.apply(reading).await.map_err(|error| ledger_failed(&error))
+            }
+            Err(error) => Err(unreachable(engine, &error)),
+        }
+    }
+}
+
+async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered), Duration> {
+    let failed = |error: LedgerError| ledger_failed(&error);
+    let journal = Journal::open(fence.clone(), engine.pace.send_window).await.map_err(failed)?;
+    let doubted = engine.ledger.doubt_unfinished(fence).await.map_err(failed)?;
+    if !doubted.is_empty() {
+        tracing::warn!(count = doubted.len(), "[RECOVERY] order intents of an older epoch are in doubt");
+    }
+    match engine.recovery.recover().await {
+        Ok(recovered) => {
+            if recovered.first_time {
+                engine.ledger.commit(fence, &first_portfolio(&recovered)).await.map_err(failed)?;
+            }
+            Ok((journal, recovered))
+        }
+        Err(error) if error.code() == "DB_UNAVAILABLE" => {
+            engine.operational.waiting(format!("{}: {error}", error.code()));
+            Err(RETRY)
+        }
+        Err(error) => {
+            engine.operational.error(error.code(), error.to_string());
+            Err(RECHECK)
+        }
+    }
+}
+
+fn first_portfolio(recovered: &Recovered) -> Change {
+    let cash = recovered.portfolio.cash;
+    let row =
+        PortfolioRow { capital: cash, closed_equity: cash, equity_high: cash, ..PortfolioRow::default() };
+    Change { portfolio: Some(row), ..Change::default() }
+}
+
+fn ledger_failed(error: &LedgerError) -> Duration {
+    tracing::warn!(error = error as &dyn std::error::Error, "[RECOVERY] the ledger failed; trying again");
+    RETRY
+}
+
+fn unreachable(engine: &Engine, error: &BrokerError) -> Duration {
+    match error {
+        BrokerError::WrongMode { .. } => engine.operational.error("WRONG_MODE", error.to_string()),
+        BrokerError::SessionExpired { .. } => engine.operational.error("SESSION_EXPIRED", error.to_string()),
+        _ => engine.operational.waiting(format!("the bridge is not usable: {error}")),
+    }
+    RETRY
+}
+
+/// A takeover that waits for a store or the bridge is alive; only a hung loop must cost the leadership.
+async fn beat(engine: &Engine) -> std::convert::Infallible {
+    loop {
+        engine.pulse.beat();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

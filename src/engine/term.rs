@@ -1,0 +1,286 @@
+//! One term of leadership: select an event, apply it to the book, perform what follows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use ha::{Fence, Moment};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::book::Book;
+use super::evidence::{Reading, Suspects};
+use super::lanes::Lanes;
+use crate::broker::{BrokerError, Submission};
+use crate::domain::ids::{IntentId, SignalId};
+use crate::domain::portfolio::Quotes;
+use crate::ledger::listen::Listener;
+use crate::ledger::{Journal, LedgerError};
+
+/// How often the inbox is swept, whatever notifications were lost.
+const SWEEP: Duration = Duration::from_millis(250);
+/// The first wait for a fill after an acknowledgement; doubled up to the configured poll.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+/// How often the books are read when nothing is open: foreign orders become known.
+const IDLE_POLL: Duration = Duration::from_secs(5);
+/// How long a draining term waits for answers to what it has sent.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Outcomes that may wait for the loop at once.
+const EVENTS: usize = 1024;
+/// Signals in the lanes at once; the rest stays in the inbox.
+pub(super) const LANE_LIMIT: usize = 2048;
+
+/// What the loop is told.
+#[derive(Debug)]
+pub enum Event {
+    /// An order's submission ended.
+    Outcome {
+        /// Whose.
+        id: IntentId,
+        /// How.
+        submission: Submission,
+        /// From the call to the answer.
+        took: Duration,
+    },
+    /// A signal's quotes are here; what could not be read is missing.
+    Quoted {
+        /// Whose.
+        id: SignalId,
+        /// Live prices.
+        quotes: Quotes,
+        /// The symbols that gave none, with the reason.
+        failures: Vec<String>,
+    },
+    /// The books were read, or not.
+    Books(Result<Reading, BrokerError>),
+}
+
+/// Why a term ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The fence was closed: another leads, or nobody.
+    #[error("{0}")]
+    Fenced(Arc<str>),
+    /// The ledger failed in a way that leaves the memory behind the truth.
+    #[error("the ledger failed: {0}")]
+    Ledger(LedgerError),
+    /// Asked to stop; everything sent is answered or in doubt.
+    #[error("drained")]
+    Drained,
+}
+
+/// A leader at work.
+pub struct Term<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) journal: Journal,
+    pub(super) book: Book,
+    pub(super) lanes: Lanes,
+    pub(super) suspects: Suspects,
+    pub(super) received: HashMap<SignalId, Instant>,
+    pub(super) sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    listener: Option<Listener>,
+    pub(super) in_flight: usize,
+    reading: Option<JoinHandle<()>>,
+    pub(super) next_reading: Moment,
+    pub(super) poll: Duration,
+    next_sweep: Moment,
+    pub(super) bridge_failures: u32,
+}
+
+impl<'a> Term<'a> {
+    pub(super) fn new(engine: &'a Engine, journal: Journal, book: Book) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let now = journal.fence().now();
+        Self {
+            engine,
+            journal,
+            book,
+            lanes: Lanes::default(),
+            suspects: Suspects::default(),
+            received: HashMap::new(),
+            sender,
+            events,
+            listener: None,
+            in_flight: 0,
+            reading: None,
+            next_reading: now,
+            poll: FIRST_POLL,
+            next_sweep: now,
+            bridge_failures: 0,
+        }
+    }
+
+    pub(super) fn fence(&self) -> &Fence {
+        self.journal.fence()
+    }
+
+    /// Trades until the fence closes, the ledger fails, or `drain` is cancelled.
+    pub async fn serve(&mut self, drain: &CancellationToken) -> End {
+        loop {
+            self.engine.pulse.beat();
+            if drain.is_cancelled() {
+                return self.drain().await;
+            }
+            let arrived = match self.select(drain).await {
+                Selected::Event(event) => match self.apply_all(event).await {
+                    Ok(()) => false,
+                    Err(error) => return self.failed(error),
+                },
+                Selected::Arrival => true,
+                Selected::Time => false,
+                Selected::Fenced(why) => return End::Fenced(why),
+            };
+            if let Err(error) = self.work(arrived).await {
+                return self.failed(error);
+            }
+        }
+    }
+
+    /// Waits for the next thing to do; changes nothing.
+    async fn select(&mut self, drain: &CancellationToken) -> Selected {
+        let fence = self.journal.fence().clone();
+        let wait = self.next_wake().until(fence.now());
+        tokio::select! {
+            biased;
+            why = fence.closed() => Selected::Fenced(why),
+            Some(event) = self.events.recv() => Selected::Event(event),
+            () = self.engine.arrivals.notified() => Selected::Arrival,
+            () = drain.cancelled() => Selected::Time,
+            () = tokio::time::sleep(wait) => Selected::Time,
+        }
+    }
+
+    /// Applies an event and those that wait behind it.
+    async fn apply_all(&mut self, first: Event) -> Result<(), LedgerError> {
+        self.apply(first).await?;
+        while let Ok(event) = self.events.try_recv() {
+            self.engine.pulse.beat();
+            self.apply(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn work(&mut self, arrived: bool) -> Result<(), LedgerError> {
+        let now = self.fence().now();
+        if arrived || now >= self.next_sweep {
+            self.next_sweep = now.plus(SWEEP);
+            self.listen().await;
+            self.sweep().await?;
+        }
+        self.decide_heads().await?;
+        self.read_books_if_due();
+        Ok(())
+    }
+
+    /// Keeps a session that hears of new signals; without it the sweep finds them.
+    async fn listen(&mut self) {
+        if self.listener.as_ref().is_none_or(Listener::is_closed) {
+            match self.engine.ledger.listen(Arc::clone(&self.engine.arrivals)).await {
+                Ok(listener) => self.listener = Some(listener),
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "not listening for signals")
+                }
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Moment {
+        let mut wake = self.next_sweep;
+        if self.reading.as_ref().is_none_or(JoinHandle::is_finished) {
+            wake = wake.min(self.next_reading);
+        }
+        wake
+    }
+
+    fn read_books_if_due(&mut self) {
+        let now = self.fence().now();
+        if now < self.next_reading || self.reading.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let (broker, fence, sender) =
+            (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
+        self.reading = Some(tokio::spawn(async move {
+            let begun = fence.now();
+            let books = broker.books().await.map(|books| Reading { books, begun });
+            // Gone with the term.
+            let _ = sender.send(Event::Books(books)).await;
+        }));
+        // The answer sets the next one; this is for a reading that never answers.
+        self.next_reading = now.plus(IDLE_POLL);
+    }
+
+    /// After a reading: soon again while something is open and moving, seldom otherwise.
+    pub(super) fn plan_next_reading(&mut self, moved: bool) {
+        let now = self.fence().now();
+        if !self.book.wants_books() {
+            self.poll = FIRST_POLL;
+            self.next_reading = now.plus(IDLE_POLL);
+            return;
+        }
+        self.poll = if moved { FIRST_POLL } else { (self.poll * 2).min(self.engine.pace.poll) };
+        self.next_reading = now.plus(self.poll);
+    }
+
+    /// An order was acknowledged or got in doubt: the books have news.
+    pub(super) fn read_books_soon(&mut self) {
+        self.poll = FIRST_POLL;
+        self.next_reading = self.fence().now();
+    }
+
+    /// Decides nothing new; waits until everything sent has its answer recorded, for a bounded time.
+    async fn drain(&mut self) -> End {
+        let until = self.fence().now().plus(DRAIN);
+        while self.in_flight > 0 {
+            self.engine.pulse.beat();
+            let left = until.until(self.fence().now());
+            let fence = self.fence().clone();
+            tokio::select! {
+                why = fence.closed() => return End::Fenced(why),
+                Some(event) = self.events.recv() => {
+                    if let Err(error) = self.apply_all(event).await {
+                        return self.failed(error);
+                    }
+                }
+                () = tokio::time::sleep(left.min(Duration::from_millis(100))) => {
+                    if left.is_zero() {
+                        tracing::warn!(in_flight = self.in_flight, "[SHUTDOWN] orders unanswered: in doubt for the next leader");
+                        return End::Drained;
+                    }
+                }
+            }
+        }
+        End::Drained
+    }
+
+    fn failed(&self, error: LedgerError) -> End {
+        match error {
+            LedgerError::Fenced(_) => {
+                self.engine.metrics.fenced_writes.inc();
+                End::Fenced(Arc::from(error.to_string()))
+            }
+            error => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "[HA] the ledger failed under the leader"
+                );
+                End::Ledger(error)
+            }
+        }
+    }
+}
+
+enum Selected {
+    Event(Event),
+    Arrival,
+    Time,
+    Fenced(Arc<str>),
+}
+
+/// The wall clock, for ages of signals and times that people read; it decides nothing else.
+pub(super) fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
+}

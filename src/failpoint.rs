@@ -1,0 +1,74 @@
+//! Named places in an order's way at which a test makes the process die or stop.
+//!
+//! Present only in builds with the `fail-points` feature; elsewhere every call is empty. The file named by
+//! `BATON_FAIL_POINT_FILE` holds one line, `<place> kill` or `<place> stop`, shared by all instances of a cluster:
+//! the first process that reaches the place takes the file away and acts on itself.
+
+/// The places, in the order an order passes them.
+pub const PLACES: [&str; 7] = [
+    "before_journal",
+    "after_journal",
+    "after_check",
+    "after_write",
+    "after_reply",
+    "before_ack_commit",
+    "before_fill_commit",
+];
+
+#[cfg(feature = "fail-points")]
+mod armed {
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// Long enough for the bytes to leave a warm connection, too short for a broker's answer.
+    const WRITE_TIME: Duration = Duration::from_millis(2);
+
+    fn take(place: &str) -> Option<Signal> {
+        let path = std::env::var_os("BATON_FAIL_POINT_FILE")?;
+        let line = std::fs::read_to_string(&path).ok()?;
+        let action = line.trim().strip_prefix(place)?.trim();
+        let signal = match action {
+            "kill" => Signal::KILL,
+            "stop" => Signal::STOP,
+            _ => return None,
+        };
+        // Removing is the claim: of two processes at the same place, one succeeds.
+        std::fs::remove_file(&path).ok()?;
+        Some(signal)
+    }
+
+    /// Dies or stops here, if this place is armed.
+    pub fn hit(place: &str) {
+        if let Some(signal) = take(place) {
+            tracing::warn!(place, "fail point: {signal:?}");
+            let _ = kill_process(getpid(), signal);
+        }
+    }
+
+    /// Dies or stops shortly after this call, if this place is armed.
+    pub fn soon(place: &str) {
+        if let Some(signal) = take(place) {
+            std::thread::spawn(move || {
+                let until = std::time::Instant::now() + WRITE_TIME;
+                while std::time::Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                let _ = kill_process(getpid(), signal);
+            });
+        }
+    }
+}
+
+#[cfg(feature = "fail-points")]
+pub use armed::{hit, soon};
+
+/// Does nothing in this build.
+#[cfg(not(feature = "fail-points"))]
+#[inline(always)]
+pub fn hit(_place: &str) {}
+
+/// Does nothing in this build.
+#[cfg(not(feature = "fail-points"))]
+#[inline(always)]
+pub fn soon(_place: &str) {}

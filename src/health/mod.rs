@@ -1,0 +1,3 @@
+//! The operational state of this process: what an operator is told it is doing, and why.
+
+pub mod operational;

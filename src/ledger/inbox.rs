@@ -1,0 +1,207 @@
+//! The signal inbox: durable and idempotent on every instance, read by the leader only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Ledger, LedgerError};
+use crate::domain::ids::{SignalId, SignalKey};
+use crate::domain::order::{UnknownName, named};
+
+/// A validated signal on its way into the inbox.
+#[derive(Debug)]
+pub struct NewSignal<'a> {
+    /// Its idempotency key.
+    pub key: &'a SignalKey,
+    /// `BASE_ENTRY`, `PYRAMID`, `EXIT`, `MARKET_DATA` or `EOD_MONITOR`.
+    pub kind: &'a str,
+    /// The sender's strategy.
+    pub strategy: &'a str,
+    /// The configured instrument.
+    pub instrument: &'a str,
+    /// The parsed signal.
+    pub payload: &'a Value,
+    /// The body as received.
+    pub raw_body: &'a [u8],
+    /// The member that received it.
+    pub received_by: &'a str,
+    /// W3C trace context of the delivery, if it had one.
+    pub traceparent: Option<&'a str>,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The row's id: the first delivery's, for a repeat.
+    pub id: SignalId,
+    /// The row's status now.
+    pub status: String,
+    /// False for a repeat.
+    pub fresh: bool,
+}
+
+/// An inbox row that a leader has to work on.
+#[derive(Debug, Clone)]
+pub struct PendingSignal {
+    /// Its id.
+    pub id: SignalId,
+    /// Its place in the inbox.
+    pub seq: i64,
+    /// `pending`, or `working` when a former leader began it.
+    pub status: SignalStatus,
+    /// The parsed signal.
+    pub payload: Value,
+    /// When the database received it.
+    pub received_at: DateTime<Utc>,
+    /// How long ago that was by the database's own clock, in milliseconds.
+    pub age_ms: i64,
+}
+
+/// A signal's status. All but the first two are final.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalStatus {
+    /// Durable, not yet decided.
+    Pending,
+    /// Its orders are out.
+    Working,
+    /// Its orders filled, wholly or in part.
+    Executed,
+    /// Validation, a gate, sizing, its age or a switch said no; the reasons say which.
+    Refused,
+    /// The broker refused its order.
+    Rejected,
+    /// Its order provably never left.
+    NotSent,
+    /// Its order was in doubt and is proven absent at the broker.
+    Abandoned,
+}
+named!(SignalStatus {
+    Pending = "pending",
+    Working = "working",
+    Executed = "executed",
+    Refused = "refused",
+    Rejected = "rejected",
+    NotSent = "not_sent",
+    Abandoned = "abandoned",
+});
+
+impl SignalStatus {
+    /// Nothing more will become of it by itself.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Working)
+    }
+}
+
+impl Ledger {
+    /// Stores a signal once; a repeat of its key gets the first one's receipt. Returns after the commit.
+    ///
+    /// # Errors
+    /// Any database error; then nothing is known to be stored, and sending it again is safe.
+    pub async fn accept(&self, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(
+                "WITH fresh AS (
+                    INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                    ON CONFLICT (key) DO NOTHING RETURNING id, status)
+                 SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
+                 UNION ALL
+                 SELECT id, status, false, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)",
+            )
+            .await
+            .map_err(LedgerError::during("prepare the inbox insert"))?;
+        let id = SignalId::new();
+        // A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot:
+        // the second look does.
+        for _ in 0..2 {
+            let row = client
+                .query_opt(
+                    &statement,
+                    &[
+                        &id.0,
+                        &signal.key.0,
+                        &signal.kind,
+                        &signal.strategy,
+                        &signal.instrument,
+                        signal.payload,
+                        &signal.raw_body,
+                        &signal.received_by,
+                        &signal.traceparent,
+                    ],
+                )
+                .await
+                .map_err(LedgerError::during("store a signal"))?;
+            if let Some(row) = row {
+                return Ok(Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) });
+            }
+        }
+        Err(LedgerError::Conflict { what: format!("signal {}", signal.key) })
+    }
+
+    /// Keeps a body that is no valid signal, with every fault found in it.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn keep_rejection(
+        &self,
+        raw_body: &[u8],
+        http_status: u16,
+        faults: &Value,
+        received_by: &str,
+    ) -> Result<SignalId, LedgerError> {
+        let id = SignalId::new();
+        let status = i16::try_from(http_status).unwrap_or(i16::MAX);
+        self.client()
+            .await?
+            .execute(
+                "INSERT INTO signal_rejection (id, received_by, http_status, faults, raw_body) VALUES ($1, $2, $3, $4, $5)",
+                &[&id.0, &received_by, &status, faults, &raw_body],
+            )
+            .await
+            .map_err(LedgerError::during("keep a rejected signal"))?;
+        Ok(id)
+    }
+
+    /// Reads up to `limit` unfinished signals in inbox order, leaving out those in `known`.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn unfinished_signals(
+        &self,
+        known: &[uuid::Uuid],
+        limit: i64,
+    ) -> Result<Vec<PendingSignal>, LedgerError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(
+                "SELECT id, seq, status, payload, received_at,
+                        (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint
+                 FROM signal WHERE status IN ('pending', 'working') AND id <> ALL ($1) ORDER BY seq LIMIT $2",
+            )
+            .await
+            .map_err(LedgerError::during("prepare the inbox read"))?;
+        let rows = client
+            .query(&statement, &[&known, &limit])
+            .await
+            .map_err(LedgerError::during("read the inbox"))?;
+        rows.iter().map(pending_signal).collect()
+    }
+}
+
+fn pending_signal(row: &tokio_postgres::Row) -> Result<PendingSignal, LedgerError> {
+    let id = SignalId(row.get(0));
+    let status: String = row.get(2);
+    Ok(PendingSignal {
+        id,
+        seq: row.get(1),
+        status: status.parse().map_err(LedgerError::unreadable("signal", id))?,
+        payload: row.get(3),
+        received_at: row.get(4),
+        age_ms: row.get(5),
+    })
+}

@@ -1,0 +1,226 @@
+//! The fence: what authorises a send is one statement that locks the leadership row (HA.md rule 8).
+//!
+//! `FOR SHARE` on the row, in the same statement as the insert, makes a takeover (which locks it `FOR UPDATE`)
+//! and a journaling strictly ordered: an intent of an old epoch is committed before the takeover, where the new
+//! leader sees it and treats it as in doubt, or not at all. Without the row lock a stale leader's intent slips in
+//! during most takeovers. The switches are columns of the same row, so a halt's commit is a hard line too.
+//!
+//! An exit's intent also turns its position to `closing`, in the same statement: whatever happens next, recovery
+//! sees that the position was meant to be gone.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use ha::{Fence, Moment};
+use serde_json::{Value, json};
+use tokio_postgres::Statement;
+
+use super::LedgerError;
+use super::switches::Switches;
+use crate::domain::ids::{IntentId, SignalId};
+use crate::domain::intent::OrderIntent;
+use crate::domain::order::OrderSpec;
+
+const JOURNAL: &str = "
+WITH l AS (
+    SELECT halted, halt_all, reduce_only FROM leadership WHERE epoch = $1 FOR SHARE
+), u AS (
+    SELECT * FROM jsonb_to_recordset($2) AS u (
+        id uuid, signal_id uuid, leg int, attempt int, position_id uuid, instrument text, class text, symbol text,
+        exchange text, side text, quantity bigint, price_type text, product text, price numeric,
+        trigger_price numeric, strategy_tag text, plan jsonb, send_window_ms int, order_watermark bigint)
+), i AS (
+    INSERT INTO order_intent (id, signal_id, leg, attempt, position_id, instrument, epoch, incarnation, class, symbol,
+        exchange, side, quantity, price_type, product, price, trigger_price, strategy_tag, plan, send_window_ms,
+        order_watermark)
+    SELECT u.id, u.signal_id, u.leg, u.attempt, u.position_id, u.instrument, $1, $3, u.class, u.symbol,
+        u.exchange, u.side, u.quantity, u.price_type, u.product, u.price, u.trigger_price, u.strategy_tag, u.plan,
+        u.send_window_ms, u.order_watermark
+    FROM u, l
+    WHERE CASE u.class
+            WHEN 'entry' THEN NOT (l.halted OR l.halt_all OR l.reduce_only)
+            WHEN 'exit' THEN NOT (l.halted OR l.halt_all)
+            WHEN 'protective' THEN NOT l.halt_all
+            ELSE true
+          END
+      AND (u.class = 'entry' OR (
+            SELECT p.quantity FROM position p WHERE p.id = u.position_id
+          ) >= (
+            SELECT coalesce(sum(o.quantity - o.filled_quantity), 0) FROM order_intent o
+            WHERE o.position_id = u.position_id AND o.class <> 'entry'
+              AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+          ) + (SELECT sum(u2.quantity) FROM u u2 WHERE u2.position_id = u.position_id AND u2.class <> 'entry'))
+    ON CONFLICT DO NOTHING
+    RETURNING id, signal_id, class, position_id
+), p AS (
+    UPDATE position SET status = 'closing', version = position.version + 1
+    FROM i WHERE position.id = i.position_id AND i.class <> 'entry' AND position.status = 'open'
+), s AS (
+    UPDATE signal SET status = 'working', decided_epoch = $1, decided_at = now(),
+        decision = coalesce($4::jsonb -> signal.id::text, decision)
+    FROM i WHERE signal.id = i.signal_id
+)
+SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i) FROM l";
+
+/// Proof that an order's intent is committed under an epoch; made only here, consumed by the one submission.
+#[derive(Debug)]
+pub struct JournaledIntent {
+    id: IntentId,
+    order: OrderSpec,
+    strategy_tag: String,
+    intent: OrderIntent,
+    send_by: Moment,
+}
+
+impl JournaledIntent {
+    /// The intent's id.
+    pub fn id(&self) -> IntentId {
+        self.id
+    }
+
+    /// The order to send.
+    pub fn order(&self) -> &OrderSpec {
+        &self.order
+    }
+
+    /// What to send as the bridge's `strategy`.
+    pub fn strategy_tag(&self) -> &str {
+        &self.strategy_tag
+    }
+
+    /// The whole intent.
+    pub fn intent(&self) -> &OrderIntent {
+        &self.intent
+    }
+
+    /// No byte of the order may be written after this moment.
+    pub fn send_by(&self) -> Moment {
+        self.send_by
+    }
+}
+
+/// What one journaling did.
+#[derive(Debug)]
+pub struct Journaled {
+    /// The intents that were committed, ready to send.
+    pub intents: Vec<JournaledIntent>,
+    /// The intents that were not, with the reason.
+    pub blocked: Vec<(OrderIntent, Blocked)>,
+}
+
+/// Why the ledger did not take an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// A switch (halt, reduce-only) forbids its class.
+    Switch(Switches),
+    /// More would be out than is held, the leg has its intent already, or an order of the same terms is unresolved.
+    Ledger,
+}
+
+/// The leader's journal: the prepared statement on its pinned session.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    fence: Fence,
+    statement: Statement,
+    send_window: Duration,
+}
+
+impl Journal {
+    /// Prepares the statement on the pinned session of `fence`; an order's bytes may leave for at most
+    /// `send_window` after its journaling began.
+    ///
+    /// # Errors
+    /// The failed preparation.
+    pub async fn open(fence: Fence, send_window: Duration) -> Result<Self, LedgerError> {
+        let statement = fence
+            .session()
+            .prepare(JOURNAL)
+            .await
+            .map_err(LedgerError::during("prepare the journal statement"))?;
+        Ok(Self { fence, statement, send_window })
+    }
+
+    /// The leadership it journals under.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Commits intents and marks their signals as working, in one statement and one fsync.
+    ///
+    /// `decisions` are stored with the signals (sizing, gates): what an operator reads later.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`] when the epoch is no longer the row's or the deadline has passed. Any other error
+    /// leaves the outcome unknown: the session is then not to be used again.
+    pub async fn commit(
+        &self,
+        intents: Vec<OrderIntent>,
+        decisions: &HashMap<SignalId, Value>,
+    ) -> Result<Journaled, LedgerError> {
+        let fenced = |_| LedgerError::Fenced(self.fence.epoch());
+        let deadline = self.fence.check().map_err(fenced)?;
+        let send_by = deadline.min(self.fence.now().plus(self.send_window));
+        let rows = Value::Array(intents.iter().map(row).collect());
+        let decisions: Value =
+            decisions.iter().map(|(id, decision)| (id.to_string(), decision.clone())).collect();
+        let answer = self
+            .fence
+            .session()
+            .query_opt(
+                &self.statement,
+                &[&self.fence.epoch().get(), &rows, &self.fence.instance().incarnation.as_uuid(), &decisions],
+            )
+            .await
+            .map_err(LedgerError::during("journal order intents"))?;
+        let Some(answer) = answer else {
+            self.fence.report_fenced("the journal found another epoch in the leadership row");
+            return Err(LedgerError::Fenced(self.fence.epoch()));
+        };
+        let switches =
+            Switches { halted: answer.get(0), halt_all: answer.get(1), reduce_only: answer.get(2) };
+        let committed: Option<Vec<uuid::Uuid>> = answer.get(3);
+        let committed: HashSet<uuid::Uuid> = committed.unwrap_or_default().into_iter().collect();
+        let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new() };
+        for intent in intents {
+            if committed.contains(&intent.id.0) {
+                journaled.intents.push(JournaledIntent {
+                    id: intent.id,
+                    order: intent.order.clone(),
+                    strategy_tag: intent.strategy_tag(),
+                    intent,
+                    send_by,
+                });
+            } else if switches.allow(intent.class) {
+                journaled.blocked.push((intent, Blocked::Ledger));
+            } else {
+                journaled.blocked.push((intent, Blocked::Switch(switches)));
+            }
+        }
+        Ok(journaled)
+    }
+}
+
+fn row(intent: &OrderIntent) -> Value {
+    let order = &intent.order;
+    json!({
+        "id": intent.id,
+        "signal_id": intent.signal,
+        "leg": intent.leg,
+        "attempt": intent.attempt,
+        "position_id": intent.position,
+        "instrument": intent.instrument,
+        "class": intent.class.as_str(),
+        "symbol": order.symbol,
+        "exchange": order.exchange,
+        "side": order.side.as_str(),
+        "quantity": order.quantity.0,
+        "price_type": order.price_type.as_str(),
+        "product": order.product.as_str(),
+        "price": order.price.0.to_string(),
+        "trigger_price": order.trigger_price.0.to_string(),
+        "strategy_tag": intent.strategy_tag(),
+        "plan": intent.plan,
+        "send_window_ms": intent.send_window_ms,
+        "order_watermark": intent.watermark,
+    })
+}

@@ -1,0 +1,91 @@
+//! Schema migrations: embedded in the binary, run under an advisory lock, never edited after release.
+//!
+//! refinery takes no lock of its own: two migrators on a fresh database fail each other.
+
+use refinery::embed_migrations;
+use tokio_postgres::NoTls;
+
+use super::{Ledger, LedgerError};
+
+embed_migrations!("migrations");
+
+/// Advisory lock of the migrations: `baton` + `mig` in ASCII, apart from every lock of `ha`.
+const MIGRATION_LOCK: i64 = 0x6261_746f_6d69_67;
+
+/// What a migration run did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Migrated {
+    /// Names of the migrations applied now, e.g. `V2__ledger`.
+    pub applied: Vec<String>,
+    /// The schema version afterwards.
+    pub version: i32,
+}
+
+impl Ledger {
+    /// Brings the schema to this binary's version; many processes may call it at once.
+    ///
+    /// # Errors
+    /// [`LedgerError::SchemaTooNew`] when a newer binary migrated the database; otherwise the failed step.
+    pub async fn migrate(&self) -> Result<Migrated, LedgerError> {
+        // A session of its own: the lock must not outlive a pooled connection's user, nor its timeouts apply.
+        let mut config = self.config.clone();
+        config.options("-c statement_timeout=0 -c lock_timeout=0");
+        let (mut client, connection) =
+            config.connect(NoTls).await.map_err(LedgerError::during("connect for the migrations"))?;
+        let driver = tokio::spawn(connection);
+        client
+            .execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK])
+            .await
+            .map_err(LedgerError::during("take the migration lock"))?;
+        let found = stored_version(&client).await?;
+        if found > known_version() {
+            return Err(LedgerError::SchemaTooNew { found, known: known_version() });
+        }
+        let report = migrations::runner().run_async(&mut client).await.map_err(LedgerError::Migrate)?;
+        drop(client);
+        // Ends with the session, and so frees the lock; its own errors are of no interest any more.
+        let _ = driver.await;
+        let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
+        Ok(Migrated { applied, version: known_version() })
+    }
+
+    /// Says whether the schema fits this binary, without changing it.
+    ///
+    /// # Errors
+    /// [`LedgerError::SchemaTooNew`], [`LedgerError::SchemaTooOld`], or the failed statement.
+    pub async fn check_schema(&self) -> Result<(), LedgerError> {
+        let (found, known) = (stored_version(&*self.client().await?).await?, known_version());
+        match found.cmp(&known) {
+            std::cmp::Ordering::Greater => Err(LedgerError::SchemaTooNew { found, known }),
+            std::cmp::Ordering::Less => Err(LedgerError::SchemaTooOld { found, known }),
+            std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+}
+
+/// The newest schema version this binary holds.
+pub fn known_version() -> i32 {
+    let runner = migrations::runner();
+    runner
+        .get_migrations()
+        .iter()
+        .map(|migration| i32::try_from(migration.version()).unwrap_or(i32::MAX))
+        .max()
+        .unwrap_or(0)
+}
+
+async fn stored_version(client: &tokio_postgres::Client) -> Result<i32, LedgerError> {
+    let during = LedgerError::during("read the schema version");
+    let exists = client
+        .query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[])
+        .await
+        .map_err(&during)?;
+    if !exists.get::<_, bool>(0) {
+        return Ok(0);
+    }
+    let row = client
+        .query_one("SELECT coalesce(max(version), 0)::int4 FROM refinery_schema_history", &[])
+        .await
+        .map_err(&during)?;
+    Ok(row.get(0))
+}

@@ -1,0 +1,83 @@
+//! The ledger: PostgreSQL holds the truth, and this is the only room with trading SQL in it.
+//!
+//! Two kinds of write exist. What authorises a send goes through [`journal::Journal`]: one statement on the
+//! leader's pinned session that locks the leadership row (HA.md rule 8). What records an outcome goes through
+//! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
+//! the inbox, their own operational state and nothing else.
+
+pub mod change;
+pub mod error;
+pub mod guard;
+pub mod inbox;
+pub mod journal;
+pub mod listen;
+pub mod migrate;
+pub mod operational;
+mod rows;
+pub mod snapshot;
+pub mod switches;
+pub mod views;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::NoTls;
+
+pub use change::Change;
+pub use error::LedgerError;
+pub use journal::{Journal, JournaledIntent};
+
+/// How long a statement waits for a pooled connection before it is an error.
+const POOL_WAIT: Duration = Duration::from_secs(2);
+
+/// A lazily connected, shared handle to the database; cloning is cheap.
+#[derive(Clone)]
+pub struct Ledger {
+    pool: Pool,
+    config: tokio_postgres::Config,
+}
+
+impl Ledger {
+    /// Prepares a pool of at most `size` connections to `url`; connects on first use.
+    ///
+    /// # Errors
+    /// [`LedgerError::Url`] when `url` does not parse.
+    pub fn new(url: &str, size: usize, application: &str) -> Result<Self, LedgerError> {
+        let mut config: tokio_postgres::Config = url.parse().map_err(LedgerError::Url)?;
+        config
+            .application_name(application)
+            .connect_timeout(POOL_WAIT)
+            .keepalives_idle(Duration::from_secs(5));
+        config.tcp_user_timeout(Duration::from_secs(5));
+        // A transaction that its process abandoned (paused, cut off) must not hold the leadership row.
+        let options = config.get_options().map(|o| format!("{o} ")).unwrap_or_default();
+        config.options(format!(
+            "{options}-c idle_in_transaction_session_timeout=1500 -c statement_timeout=10000"
+        ));
+        let manager = Manager::from_config(
+            config.clone(),
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts { wait: Some(POOL_WAIT), create: Some(POOL_WAIT), recycle: Some(POOL_WAIT) })
+            .build()
+            .map_err(LedgerError::Pool)?;
+        Ok(Self { pool, config })
+    }
+
+    pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
+        self.pool.get().await.map_err(LedgerError::Connect)
+    }
+
+    /// Checks that the database answers.
+    ///
+    /// # Errors
+    /// Any error of the connection or the statement.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        self.client().await?.simple_query("SELECT 1").await.map_err(LedgerError::during("answer a ping"))?;
+        Ok(())
+    }
+}
