@@ -6,6 +6,7 @@
 //! server than the one named would be worse than stopping.
 
 use std::env;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::account::{Account, Unreachable};
@@ -114,7 +115,7 @@ fn reachable(path: &Path, account: &Account) -> bool {
 /// while `initdb` and the shared files sit beside the real one.
 fn program(path: &Path) -> Option<PathBuf> {
     let resolved = path.canonicalize().ok()?;
-    if !resolved.is_file() {
+    if !is_executable(&resolved) {
         return None;
     }
     // Debian's redis-server is a link to redis-check-rdb, which acts by the name it is called with.
@@ -122,11 +123,15 @@ fn program(path: &Path) -> Option<PathBuf> {
     Some(same_folder.join(path.file_name()?))
 }
 
+fn is_executable(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
 /// The directory that really holds `postgres` and `initdb`, when `directory` leads to one.
 fn server_directory(directory: &Path) -> Option<PathBuf> {
     let server = directory.join("postgres").canonicalize().ok()?;
     let real = server.parent()?;
-    (real.join("postgres").is_file() && real.join("initdb").is_file()).then(|| real.to_owned())
+    ["postgres", "initdb"].iter().all(|name| is_executable(&real.join(name))).then(|| real.to_owned())
 }
 
 /// `<root>/<version>/bin`, newest version first.
@@ -156,6 +161,11 @@ mod tests {
         Account { name: "me".into(), uid: 1, gid: 1, dropped: false }
     }
 
+    fn write_program(path: &Path) {
+        std::fs::write(path, "").unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
     #[test]
     fn a_wrong_setting_is_an_error_and_not_a_reason_to_search() {
         let empty = tempfile::tempdir().unwrap();
@@ -182,16 +192,26 @@ mod tests {
             std::fs::create_dir(directory).unwrap();
         }
         for name in ["postgres", "initdb"] {
-            std::fs::write(home.join(name), "").unwrap();
+            write_program(&home.join(name));
         }
         std::os::unix::fs::symlink(home.join("postgres"), link.join("postgres")).unwrap();
         assert_eq!(server_directory(&link), Some(home.canonicalize().unwrap()));
     }
 
     #[test]
+    fn a_file_that_cannot_be_executed_is_no_program() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("redis-server");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(program(&file), None);
+        write_program(&file);
+        assert!(program(&file).is_some());
+    }
+
+    #[test]
     fn a_program_keeps_the_name_it_is_called_by() {
         let root = tempfile::tempdir().unwrap();
-        std::fs::write(root.path().join("redis-check-rdb"), "").unwrap();
+        write_program(&root.path().join("redis-check-rdb"));
         std::os::unix::fs::symlink("redis-check-rdb", root.path().join("redis-server")).unwrap();
         let found = program(&root.path().join("redis-server")).unwrap();
         assert_eq!(found.file_name().unwrap(), "redis-server");

@@ -264,3 +264,20 @@ impl Postgres {
         arguments
     }
 }
+
+impl Drop for Postgres {
+    /// Removes the System V segment of a temporary server that was killed and never started again: its
+    /// next start would have done so. The kernel keeps such segments until reboot and has 4096 in all.
+    fn drop(&mut self) {
+        if self.settings.durable || self.slot.running().is_some() {
+            return;
+        }
+        // Line 7 of the file a killed server leaves behind: the segment's key and id.
+        let text = std::fs::read_to_string(self.settings.data.join("postmaster.pid")).unwrap_or_default();
+        let id = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
+        if let Some(id) = id {
+            // Without util-linux the segment of 56 bytes stays, which is no reason to fail.
+            let _ = std::process::Command::new("ipcrm").arg("-m").arg(id.to_string()).output();
+        }
+    }
+}

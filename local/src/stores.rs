@@ -57,6 +57,9 @@ pub enum Error {
         /// The pid of the holder, or `unknown`.
         holder: String,
     },
+    /// There is a database cluster, but the file with its password is gone.
+    #[error("{} is missing, and the data beside it cannot be opened without it; restore the file", .0.display())]
+    PasswordLost(PathBuf),
     /// A file of the directory cannot be read or written.
     #[error("{} cannot be read or written; check the permissions and the free space there", path.display())]
     File {
@@ -112,8 +115,11 @@ impl Stores {
         account.may_enter(&dir)?;
         let lock = hold(&dir)?;
         let password_file = dir.join("password");
-        let password = password(&password_file, &account)?;
         let cluster = dir.join("postgres");
+        if cluster.is_dir() && !password_file.exists() {
+            return Err(Error::PasswordLost(password_file));
+        }
+        let password = password(&password_file, &account)?;
         if !cluster.is_dir() {
             let half_made = dir.join("postgres.new");
             match std::fs::remove_dir_all(&half_made) {

@@ -105,3 +105,15 @@ async fn a_missing_program_is_named_with_what_to_do() {
     let Error::Binaries(cause) = Stores::start(wrong).await.unwrap_err() else { panic!("started") };
     assert!(cause.to_string().contains("correct or unset it"), "{cause}");
 }
+
+#[tokio::test]
+async fn a_lost_password_file_is_named_before_anything_starts() {
+    let place = place();
+    let stores = Stores::start(options(place.path())).await.unwrap();
+    stores.stop().await.unwrap();
+    let file = place.path().join("stores/password");
+    std::fs::remove_file(&file).unwrap();
+    let refused = Stores::start(options(place.path())).await.unwrap_err();
+    assert!(matches!(&refused, Error::PasswordLost(named) if *named == file), "{refused:?}");
+    assert!(!file.exists(), "a new password would not open the old data");
+}

@@ -164,3 +164,25 @@ async fn redis_paused_answers_nothing_until_resumed() {
     drop(stores);
     assert!(!alive(pid));
 }
+
+#[tokio::test]
+async fn a_killed_postgres_leaves_no_shared_memory_behind() {
+    let stores = Stores::temporary().await.unwrap();
+    let notes = stores.postgres().log().with_file_name("postgres").join("postmaster.pid");
+    let notes = std::fs::read_to_string(notes).unwrap();
+    let segment: u32 = notes.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let listed = || {
+        let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        table.lines().any(|line| line.split_whitespace().nth(1) == Some(&segment.to_string()))
+    };
+    assert!(listed());
+    stores.postgres().kill().await.unwrap();
+    drop(stores);
+    // Backends that have yet to notice the kill hold it a moment longer.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut look = tokio::time::interval(Duration::from_millis(10));
+    while listed() {
+        assert!(Instant::now() < deadline, "segment {segment} is still there");
+        look.tick().await;
+    }
+}

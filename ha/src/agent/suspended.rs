@@ -1,0 +1,146 @@
+//! Suspended: nothing is sent, the epoch is kept. It resumes on a new session if the row still names it, and
+//! becomes a follower if the row does not, if another session keeps the pin for T, or if PostgreSQL is not the
+//! one it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lead::Handover;
+use super::{Agent, Heard, Next};
+use crate::clock::Moment;
+use crate::identity::Membership;
+use crate::observer::Sight;
+use crate::pin::{self, Claim, PinError};
+use crate::role::Stop;
+use crate::session::Session;
+use crate::stats::HandoverOutcome;
+use crate::tenure::Tenure;
+
+/// A leader without its pin.
+pub(super) struct Exile {
+    claim: Claim,
+    since: Moment,
+    /// Since when another session holds the pin.
+    taken_since: Option<Moment>,
+    handover: Option<Handover>,
+}
+
+impl Exile {
+    pub(super) fn new(claim: Claim, since: Moment, handover: Option<Handover>) -> Self {
+        Self { claim, since, taken_since: None, handover }
+    }
+}
+
+impl Agent {
+    pub(super) async fn come_back(&mut self, mut exile: Box<Exile>) -> Next {
+        self.observer.pace(self.config.timing.watch);
+        let mut pause = Duration::from_millis(10);
+        loop {
+            if self.refused() {
+                return Next::Stop(self.duplicate(), None);
+            }
+            if let Some(why) = self.outbid(&exile.claim) {
+                return self.give_up(*exile, &why);
+            }
+            // Only the member's one live process resumes.
+            if self.roll.borrow().membership == Membership::Inside {
+                match self.try_to_resume(&exile.claim).await {
+                    Ok((session, tenure)) => return self.resumed(*exile, session, tenure),
+                    Err(
+                        error @ (PinError::Outbid { .. }
+                        | PinError::Overtaken(_)
+                        | PinError::OtherDatabase
+                        | PinError::OtherCluster { .. }),
+                    ) => return self.give_up(*exile, &error.to_string()),
+                    Err(PinError::Taken) => {
+                        let now = self.clock.now();
+                        let since = *exile.taken_since.get_or_insert(now);
+                        if now.since(since) >= self.config.timing.ttl {
+                            return self.give_up(*exile, "another session has held the pin for T");
+                        }
+                    }
+                    Err(error) => {
+                        exile.taken_since = None;
+                        tracing::debug!(member = %self.me.member, "[HA] not resumed yet: {error}");
+                    }
+                }
+            }
+            self.answer_late(&mut exile);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = self.sight.changed() => self.refresh_stats(),
+                Ok(()) = self.roll.changed() => self.refresh_stats(),
+                Some(command) = self.commands.recv() => {
+                    if let Heard::Leave(done) = self.hear(command) {
+                        return Next::Stop(Stop::Left, Some(done));
+                    }
+                }
+            }
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    async fn try_to_resume(&self, claim: &Claim) -> Result<(Session, Tenure), PinError> {
+        let session = match self.warm.take().await {
+            Some(session) => session,
+            None => pin::open(&self.config, self.connect_patience()).await?,
+        };
+        let started = self.clock.now();
+        let timing = self.config.timing;
+        let resuming = pin::resume(&session, claim, timing.validity());
+        self.against_blockers(session.backend.pid, resuming).await?;
+        let now = self.clock.now();
+        let deadline = Tenure::deadline_from(&timing, started);
+        if now >= deadline {
+            return Err(PinError::TimedOut { what: "resume in time", patience: timing.validity() });
+        }
+        Ok((session, Tenure::new(timing, now, deadline, self.pulse.read())))
+    }
+
+    fn resumed(&self, exile: Exile, session: Session, tenure: Tenure) -> Next {
+        let Exile { claim, since, handover, .. } = exile;
+        let away = self.clock.now().since(since);
+        self.say(&format!("resumed epoch {} after {} ms", claim.epoch, away.as_millis()));
+        let mut seat = self.seat(Arc::new(session), claim.epoch, tenure);
+        seat.handover = handover;
+        Next::Lead(Box::new(seat))
+    }
+
+    fn outbid(&mut self, claim: &Claim) -> Option<String> {
+        let sight = self.sight.borrow_and_update().clone();
+        let Sight::Seen(look) = sight else { return None };
+        self.watcher.saw(look.row.epoch);
+        (look.row.epoch > claim.epoch)
+            .then(|| format!("epoch {} is in force, higher than {}", look.row.epoch, claim.epoch))
+    }
+
+    fn give_up(&mut self, exile: Exile, why: &str) -> Next {
+        if let Some(handover) = exile.handover {
+            // A successor that came late still is one.
+            let late = self.observer.look().and_then(|look| {
+                let to = look.row.holder.clone()?;
+                let gap = self.clock.now().since(exile.since);
+                (look.row.epoch > exile.claim.epoch).then_some(HandoverOutcome::HandedOver {
+                    to,
+                    epoch: look.row.epoch,
+                    gap,
+                })
+            });
+            let outcome = late.unwrap_or_else(|| HandoverOutcome::Lost { why: why.to_owned() });
+            let _ = handover.reply.send(outcome);
+        }
+        self.demote(why);
+        Next::Follow
+    }
+
+    /// A handover does not wait for ever for PostgreSQL.
+    fn answer_late(&self, exile: &mut Exile) {
+        if self.clock.now().since(exile.since) < self.config.timing.ttl {
+            return;
+        }
+        if let Some(handover) = exile.handover.take() {
+            let why = "leadership could not be resumed within T: check PostgreSQL".to_owned();
+            let _ = handover.reply.send(HandoverOutcome::Lost { why });
+        }
+    }
+}

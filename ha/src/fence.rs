@@ -1,0 +1,162 @@
+//! Proof of current leadership.
+//!
+//! A [`Fence`] can be made in this crate only, by a promotion or a resumption. Holding one is not enough: it is
+//! checked ([`Fence::check`]) before every send, and every write that authorises a send runs on its pinned
+//! session and names its epoch. A fence that was closed never opens again; a leader that resumes after a
+//! suspension gets a new fence of the same epoch, so what was authorised before the suspension stays unsent.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use tokio_postgres::Client;
+
+use crate::clock::{Clock, Moment};
+use crate::ids::{Epoch, Instance};
+use crate::session::Session;
+
+/// Proof that this process leads, until its deadline or until it is closed. Cheap to clone.
+#[derive(Clone)]
+pub struct Fence(Arc<Inner>);
+
+struct Inner {
+    epoch: Epoch,
+    instance: Instance,
+    session: Arc<Session>,
+    clock: Arc<dyn Clock>,
+    deadline: AtomicU64,
+    closed: watch::Sender<Option<Arc<str>>>,
+}
+
+/// Why a fence does not let anything through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// The last confirmed heartbeat is too old: another instance may lead by now.
+    #[error(
+        "epoch {epoch}: the deadline passed {late_ms} ms ago; send nothing until a new fence is given out"
+    )]
+    Late {
+        /// The fence's epoch.
+        epoch: Epoch,
+        /// Milliseconds since the deadline.
+        late_ms: u128,
+    },
+    /// Leadership was given up, lost, or suspended.
+    #[error("epoch {epoch}: {why}; send nothing until a new fence is given out")]
+    Closed {
+        /// The fence's epoch.
+        epoch: Epoch,
+        /// What closed it.
+        why: Arc<str>,
+    },
+}
+
+// === impl Fence ===
+
+impl Fence {
+    pub(crate) fn new(
+        epoch: Epoch,
+        instance: Instance,
+        session: Arc<Session>,
+        clock: Arc<dyn Clock>,
+        deadline: Moment,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            epoch,
+            instance,
+            session,
+            clock,
+            deadline: AtomicU64::new(deadline.as_nanos()),
+            closed: watch::Sender::new(None),
+        }))
+    }
+
+    /// The epoch every write that authorises a send must name.
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch
+    }
+
+    /// The instance that leads under this fence.
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    /// The moment after which nothing may be sent; each confirmed heartbeat moves it.
+    pub fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.0.deadline.load(Ordering::Acquire))
+    }
+
+    /// The present, on the clock the deadline is on.
+    pub fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+
+    /// Lets a send through and returns the deadline it must be written before, or says why not.
+    pub fn check(&self) -> Result<Moment, Fenced> {
+        if let Some(why) = self.0.closed.borrow().clone() {
+            return Err(Fenced::Closed { epoch: self.0.epoch, why });
+        }
+        let (now, deadline) = (self.now(), self.deadline());
+        if now >= deadline {
+            let late_ms = now.since(deadline).as_millis();
+            return Err(Fenced::Late { epoch: self.0.epoch, late_ms });
+        }
+        Ok(deadline)
+    }
+
+    /// The pinned session: the dedicated connection that holds the session pin. Statements that authorise a
+    /// send run here and nowhere else; its `lock_timeout` is T/6. It ends with the leadership.
+    pub fn session(&self) -> &Client {
+        &self.0.session.client
+    }
+
+    /// Tells the protocol that a statement met a higher epoch: this process is out.
+    pub fn report_fenced(&self, why: &str) {
+        self.close(why);
+    }
+
+    /// Waits until the fence is closed.
+    pub async fn closed(&self) -> Arc<str> {
+        let mut closed = self.0.closed.subscribe();
+        loop {
+            if let Some(why) = closed.borrow_and_update().clone() {
+                return why;
+            }
+            if closed.changed().await.is_err() {
+                return Arc::from("the fence was dropped");
+            }
+        }
+    }
+
+    /// Closes the fence for good; the first reason stands.
+    pub(crate) fn close(&self, why: &str) {
+        self.0.closed.send_if_modified(|closed| {
+            let first = closed.is_none();
+            if first {
+                *closed = Some(Arc::from(why));
+            }
+            first
+        });
+    }
+
+    /// Moves the deadline forward. Only a heartbeat that was confirmed before the old deadline may.
+    pub(crate) fn extend(&self, deadline: Moment) {
+        self.0.deadline.fetch_max(deadline.as_nanos(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn pin(&self) -> &Arc<Session> {
+        &self.0.session
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fence")
+            .field("epoch", &self.0.epoch)
+            .field("instance", &self.0.instance)
+            .field("deadline", &self.deadline())
+            .field("closed", &*self.0.closed.borrow())
+            .finish_non_exhaustive()
+    }
+}
