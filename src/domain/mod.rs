@@ -31,3 +31,5 @@ pub mod stops;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod tests;
