@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -37,8 +37,14 @@ pub struct OpenAlgo {
     api_key: SecretString,
     armed: BridgeMode,
     order_timeout: Duration,
-    /// The path before the verb, e.g. `/api/v1/`.
-    prefix: String,
+    paths: Paths,
+}
+
+/// Where the order verbs live.
+struct Paths {
+    place: Uri,
+    modify: Uri,
+    cancel: Uri,
 }
 
 // === impl OpenAlgo ===
@@ -76,6 +82,9 @@ impl OpenAlgo {
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let server = ServerName::try_from(name.clone()).map_err(|error| bad(&error.to_string()))?;
         let prefix = format!("{}/api/v1/", url.path().trim_end_matches('/'));
+        let path = |verb| Uri::try_from(format!("{prefix}{verb}")).map_err(|error| bad(&error.to_string()));
+        let paths =
+            Paths { place: path("placeorder")?, modify: path("modifyorder")?, cancel: path("cancelorder")? };
         let reads = Reads::new(&settings, format!("{}://{authority}{prefix}", url.scheme()), config.clone())?;
         let target = Target {
             host: name,
@@ -93,7 +102,7 @@ impl OpenAlgo {
             api_key: settings.api_key,
             armed: settings.mode,
             order_timeout: settings.order_timeout,
-            prefix,
+            paths,
         })
     }
 
@@ -109,15 +118,12 @@ impl OpenAlgo {
         }
         fields.insert("apikey".to_owned(), json!(self.api_key.expose_secret()));
         fields.insert("strategy".to_owned(), json!(ticket.strategy));
-        let route = match verb {
-            Verb::Place => "placeorder",
-            Verb::Modify => "modifyorder",
-            Verb::Cancel => "cancelorder",
+        let path = match verb {
+            Verb::Place => &self.paths.place,
+            Verb::Modify => &self.paths.modify,
+            Verb::Cancel => &self.paths.cancel,
         };
-        let written = Written {
-            path: format!("{}{route}", self.prefix),
-            body: Bytes::from(Value::Object(fields).to_string()),
-        };
+        let written = Written { path: path.clone(), body: Bytes::from(Value::Object(fields).to_string()) };
         match self.send(written, ticket).await {
             Ok(answer) => self.scrubbed(outcome::of_answer(verb, self.armed, &answer)),
             Err(fault) => outcome::of_fault(&fault),

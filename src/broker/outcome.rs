@@ -155,7 +155,9 @@ fn wrong_mode(verb: Verb, armed: BridgeMode, status: u16, body: &Object) -> Opti
     let found = match body.get("mode") {
         Some(Value::String(mode)) => mode.parse().ok()?,
         // Only the sandbox names itself, so a placed order's answer without a mode came from a live bridge.
-        None if verb == Verb::Place && status == 200 && is(body, "status", "success") => BridgeMode::Live,
+        None | Some(Value::Null) if verb == Verb::Place && status == 200 && is(body, "status", "success") => {
+            BridgeMode::Live
+        }
         _ => return None,
     };
     (found != armed).then(|| WrongMode { found, order_id: order_id(body) })
@@ -230,3 +232,6 @@ fn in_doubt(reason: String) -> Submission {
 fn not_sent(cause: NotSentCause, reason: String) -> Submission {
     Submission::NotSent { reason, cause }
 }
+
+#[cfg(test)]
+mod tests;
