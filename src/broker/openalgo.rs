@@ -137,18 +137,18 @@ impl OpenAlgo {
         let Ok(()) = timeout_at(deadline, self.budget.take(ticket.class)).await else {
             return Err(Fault::Budget(limit.as_millis()));
         };
-        let Ok(wire) = timeout_at(deadline, self.warm.take()).await else {
+        let Ok(lent) = timeout_at(deadline, self.warm.take()).await else {
             return Err(Fault::Connect(format!("none within {} ms", limit.as_millis())));
         };
-        let mut wire = wire?;
+        let mut lent = lent?;
         let may_send = || Instant::now() < deadline && (ticket.may_send)();
-        match timeout_at(deadline, wire.exchange(written, &may_send)).await {
+        match timeout_at(deadline, lent.wire().exchange(written, &may_send)).await {
             Ok(Ok(answer)) => {
-                self.warm.give_back(wire);
+                lent.give_back();
                 Ok(answer)
             }
             Ok(Err(Fault::Withheld)) => {
-                self.warm.give_back(wire);
+                lent.give_back();
                 Err(Fault::Withheld)
             }
             // The connection is dropped, that is reset, here: what it has not delivered is gone.
