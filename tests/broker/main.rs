@@ -3,5 +3,6 @@
 
 mod double;
 mod faults;
+mod paper;
 mod reads;
 mod support;
