@@ -76,7 +76,7 @@ impl OpenAlgo {
         let host = url.host_str().ok_or_else(|| bad("no host"))?;
         let port = url.port_or_known_default().ok_or_else(|| bad("no port"))?;
         let authority = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
-        let config = tls::client_config(https)
+        let config = tls::client_config(https, settings.ca_file.as_deref())
             .map_err(|problem| SettingsError::Certificates { url: settings.url.clone(), problem })?;
         // The literal form of an IPv6 address is for URLs and headers only.
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();

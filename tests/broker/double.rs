@@ -95,6 +95,15 @@ impl Double {
         self.state().requests.clone()
     }
 
+    /// Blocks this thread, and with it a single-threaded runtime, until so many whole requests have arrived.
+    pub fn block_until_requests(&self, count: usize) {
+        let wait = self
+            .shared
+            .changed
+            .wait_timeout_while(self.state(), DEADLINE, |state| state.requests.len() < count);
+        assert!(!wait.unwrap().1.timed_out(), "fewer than {count} requests arrived");
+    }
+
     /// Request bytes that arrived at all.
     pub fn bytes(&self) -> usize {
         self.state().bytes
@@ -186,6 +195,7 @@ impl Shared {
             let script = {
                 let mut state = self.state.lock().unwrap();
                 state.requests.push(request);
+                self.changed.notify_all();
                 state.scripts.pop_front().unwrap_or(Script::Hang)
             };
             match script {

@@ -81,6 +81,19 @@ async fn may_send_is_asked_once_before_any_byte() {
     assert_eq!(double.connections(), 1);
 }
 
+/// Between the last check and the write the runtime must not get a turn: one poll of the call does both.
+#[tokio::test]
+async fn the_check_and_the_write_share_one_poll() {
+    let double = Double::start([Script::json(200, ACK)]);
+    let broker = OpenAlgo::new(settings(double.url())).unwrap();
+    warmed(&broker, 1).await;
+    let order = order();
+    let mut call = broker.place(&order, entry());
+    assert!(futures_util::poll!(&mut call).is_pending());
+    double.block_until_requests(1);
+    assert_acknowledged(&call.await, "42");
+}
+
 #[tokio::test]
 async fn without_a_bridge_nothing_is_sent() {
     let vacant = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -6,3 +6,4 @@ mod faults;
 mod paper;
 mod reads;
 mod support;
+mod tls;
