@@ -49,7 +49,7 @@ pub struct Answer {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// No connection: nothing can have been written.
-    #[error("no connection to the bridge: {0}")]
+    #[error("no connection to the bridge: {0}; check that it runs and that broker.url is right")]
     Connect(String),
     /// The connection ended before the HTTP client took the request up; it handed the request back.
     #[error("the connection ended before the order was written: {0}")]
