@@ -1,7 +1,6 @@
 //! Which new broker order belongs to which in-doubt intent.
 //!
-//! Pure and one to one. Where the book carries `strategy` (analyze mode) it is the exact key; elsewhere the whole
-//! of (symbol, exchange, side, product, price type, quantity, price, trigger price) is, among orders that were
+//! Pure and one to one. Where the book carries `strategy` (analyze mode) it is the exact key; elsewhere all of (symbol, exchange, side, product, price type, quantity, price, trigger price) is, among orders that were
 //! not known before the send. Several intents that say the same are interchangeable at the broker, so they take
 //! the orders in turn. More orders than intents means that some are not ours: nothing is assigned then.
 
@@ -9,8 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::types::BrokerOrder;
 use crate::domain::ids::IntentId;
-use crate::domain::money::Price;
-use crate::domain::order::{OrderSpec, PriceType, Product, Side};
+use crate::domain::money::{Price, Quantity};
+use crate::domain::order::{OrderSpec, PriceType};
 
 /// An intent whose outcome is not known.
 #[derive(Clone, Debug)]
@@ -52,58 +51,51 @@ pub struct Ambiguous {
     pub order_ids: Vec<String>,
 }
 
-/// Everything that an order says, made comparable.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Key<'a> {
-    symbol: &'a str,
-    exchange: &'a str,
-    side: &'static str,
-    product: &'static str,
-    price_type: &'static str,
-    quantity: i64,
-    price: Price,
-    trigger_price: Price,
-    /// Set when the row carries one; then only this intent can own it.
-    strategy: Option<&'a str>,
-}
-
 /// Matches `unresolved` (oldest first) to the orders that are not in `known`.
 ///
 /// `known` holds every order id that belongs to another intent or was in the books before the oldest of
 /// `unresolved` was sent.
 pub fn match_orders(unresolved: &[Unresolved], orders: &[BrokerOrder], known: &HashSet<String>) -> Matching {
-    let mut fresh: Vec<&BrokerOrder> = Vec::new();
     let mut seen = HashSet::new();
-    for order in orders {
-        if !known.contains(&order.order_id) && seen.insert(order.order_id.as_str()) {
-            fresh.push(order);
-        }
-    }
-    let mut by_key: BTreeMap<Key<'_>, Vec<&BrokerOrder>> = BTreeMap::new();
-    for order in fresh {
-        by_key.entry(Key::of_order(order)).or_default().push(order);
-    }
-    // Intents by what they say; a map keeps the result independent of hashing.
-    let mut groups: BTreeMap<Key<'_>, Vec<&Unresolved>> = BTreeMap::new();
+    let new: Vec<&BrokerOrder> =
+        orders.iter().filter(|o| !known.contains(&o.order_id) && seen.insert(o.order_id.as_str())).collect();
     let mut result = Matching::default();
-    for intent in unresolved {
-        let exact = by_key.get(&Key::of_intent(intent, Some(&intent.strategy)));
-        match exact.map(Vec::as_slice) {
-            Some([order]) => result.found.push(found(intent, order)),
-            Some(several) => result.ambiguous.push(ambiguous(&[intent], several)),
-            None => groups.entry(Key::of_intent(intent, None)).or_default().push(intent),
+    let all: Vec<&Unresolved> = unresolved.iter().collect();
+    let left = assign(&all, &new, Key::by_name_of_intent, Key::by_name_of_order, &mut result);
+    let left = assign(&left, &new, Key::by_terms_of_intent, Key::by_terms_of_order, &mut result);
+    result.absent = left.iter().map(|intent| intent.intent).collect();
+    result
+}
+
+/// One pass: assigns what shares a key and returns the intents that found nothing.
+fn assign<'a>(
+    intents: &[&'a Unresolved],
+    orders: &[&'a BrokerOrder],
+    intent_key: fn(&'a Unresolved) -> Key<'a>,
+    order_key: fn(&'a BrokerOrder) -> Option<Key<'a>>,
+    result: &mut Matching,
+) -> Vec<&'a Unresolved> {
+    let mut candidates: BTreeMap<Key<'_>, Vec<&BrokerOrder>> = BTreeMap::new();
+    for order in orders {
+        if let Some(key) = order_key(order) {
+            candidates.entry(key).or_default().push(order);
         }
     }
+    let mut groups: BTreeMap<Key<'_>, Vec<&Unresolved>> = BTreeMap::new();
+    for intent in intents {
+        groups.entry(intent_key(intent)).or_default().push(intent);
+    }
+    let mut left = Vec::new();
     for (key, intents) in groups {
-        let candidates = by_key.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let candidates = candidates.get(&key).map(Vec::as_slice).unwrap_or_default();
         if candidates.len() > intents.len() {
             result.ambiguous.push(ambiguous(&intents, candidates));
             continue;
         }
         result.found.extend(intents.iter().zip(candidates).map(|(intent, order)| found(intent, order)));
-        result.absent.extend(intents.iter().skip(candidates.len()).map(|intent| intent.intent));
+        left.extend_from_slice(&intents[candidates.len()..]);
     }
-    result
+    left
 }
 
 fn found(intent: &Unresolved, order: &BrokerOrder) -> Found {
@@ -117,36 +109,65 @@ fn ambiguous(intents: &[&Unresolved], orders: &[&BrokerOrder]) -> Ambiguous {
     }
 }
 
+/// What intent and order must have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'a> {
+    /// The row carries the intent's own name; symbol and side guard against a name used twice. Quantity and
+    /// prices may have been modified since.
+    Name { strategy: &'a str, symbol: &'a str, exchange: &'a str, side: &'static str },
+    /// The row carries no name: everything that was said must agree.
+    Terms {
+        symbol: &'a str,
+        exchange: &'a str,
+        side: &'static str,
+        product: &'static str,
+        price_type: &'static str,
+        quantity: Quantity,
+        price: Price,
+        trigger_price: Price,
+    },
+}
+
 // === impl Key ===
 
 impl<'a> Key<'a> {
-    fn of_order(order: &'a BrokerOrder) -> Self {
-        Self {
-            symbol: &order.symbol,
-            exchange: &order.exchange,
-            side: Side::as_str(order.side),
-            product: Product::as_str(order.product),
-            price_type: order.price_type.as_str(),
-            quantity: order.quantity.0,
-            price: price(order.price_type, order.price),
-            trigger_price: trigger(order.price_type, order.trigger_price),
-            strategy: order.strategy.as_deref(),
+    fn by_name_of_intent(intent: &'a Unresolved) -> Self {
+        let OrderSpec { symbol, exchange, side, .. } = &intent.spec;
+        Self::Name { strategy: &intent.strategy, symbol, exchange, side: side.as_str() }
+    }
+
+    fn by_name_of_order(order: &'a BrokerOrder) -> Option<Self> {
+        let BrokerOrder { symbol, exchange, side, .. } = order;
+        let strategy = order.strategy.as_deref()?;
+        Some(Self::Name { strategy, symbol, exchange, side: side.as_str() })
+    }
+
+    fn by_terms_of_intent(intent: &'a Unresolved) -> Self {
+        let spec = &intent.spec;
+        Self::Terms {
+            symbol: &spec.symbol,
+            exchange: &spec.exchange,
+            side: spec.side.as_str(),
+            product: spec.product.as_str(),
+            price_type: spec.price_type.as_str(),
+            quantity: spec.quantity,
+            price: price(spec.price_type, spec.price),
+            trigger_price: trigger(spec.price_type, spec.trigger_price),
         }
     }
 
-    fn of_intent(intent: &'a Unresolved, strategy: Option<&'a str>) -> Self {
-        let spec = &intent.spec;
-        Self {
-            symbol: &spec.symbol,
-            exchange: &spec.exchange,
-            side: Side::as_str(spec.side),
-            product: Product::as_str(spec.product),
-            price_type: spec.price_type.as_str(),
-            quantity: spec.quantity.0,
-            price: price(spec.price_type, spec.price),
-            trigger_price: trigger(spec.price_type, spec.trigger_price),
-            strategy,
-        }
+    /// `None` for a row that carries a name: it belongs to that name and to nobody else.
+    fn by_terms_of_order(order: &'a BrokerOrder) -> Option<Self> {
+        order.strategy.is_none().then(|| Self::Terms {
+            symbol: &order.symbol,
+            exchange: &order.exchange,
+            side: order.side.as_str(),
+            product: order.product.as_str(),
+            price_type: order.price_type.as_str(),
+            quantity: order.quantity,
+            price: price(order.price_type, order.price),
+            trigger_price: trigger(order.price_type, order.trigger_price),
+        })
     }
 }
 
@@ -164,3 +185,6 @@ fn trigger(kind: PriceType, trigger: Price) -> Price {
         PriceType::StopLimit | PriceType::StopMarket => trigger,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -37,8 +37,14 @@ pub struct OpenAlgo {
     api_key: SecretString,
     armed: BridgeMode,
     order_timeout: Duration,
-    /// The path before the verb, e.g. `/api/v1/`.
-    prefix: String,
+    paths: Paths,
+}
+
+/// Where the order verbs live.
+struct Paths {
+    place: Uri,
+    modify: Uri,
+    cancel: Uri,
 }
 
 // === impl OpenAlgo ===
@@ -70,12 +76,15 @@ impl OpenAlgo {
         let host = url.host_str().ok_or_else(|| bad("no host"))?;
         let port = url.port_or_known_default().ok_or_else(|| bad("no port"))?;
         let authority = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
-        let config = tls::client_config(https)
+        let config = tls::client_config(https, settings.ca_file.as_deref())
             .map_err(|problem| SettingsError::Certificates { url: settings.url.clone(), problem })?;
         // The literal form of an IPv6 address is for URLs and headers only.
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let server = ServerName::try_from(name.clone()).map_err(|error| bad(&error.to_string()))?;
         let prefix = format!("{}/api/v1/", url.path().trim_end_matches('/'));
+        let path = |verb| Uri::try_from(format!("{prefix}{verb}")).map_err(|error| bad(&error.to_string()));
+        let paths =
+            Paths { place: path("placeorder")?, modify: path("modifyorder")?, cancel: path("cancelorder")? };
         let reads = Reads::new(&settings, format!("{}://{authority}{prefix}", url.scheme()), config.clone())?;
         let target = Target {
             host: name,
@@ -93,7 +102,7 @@ impl OpenAlgo {
             api_key: settings.api_key,
             armed: settings.mode,
             order_timeout: settings.order_timeout,
-            prefix,
+            paths,
         })
     }
 
@@ -109,15 +118,12 @@ impl OpenAlgo {
         }
         fields.insert("apikey".to_owned(), json!(self.api_key.expose_secret()));
         fields.insert("strategy".to_owned(), json!(ticket.strategy));
-        let route = match verb {
-            Verb::Place => "placeorder",
-            Verb::Modify => "modifyorder",
-            Verb::Cancel => "cancelorder",
+        let path = match verb {
+            Verb::Place => &self.paths.place,
+            Verb::Modify => &self.paths.modify,
+            Verb::Cancel => &self.paths.cancel,
         };
-        let written = Written {
-            path: format!("{}{route}", self.prefix),
-            body: Bytes::from(Value::Object(fields).to_string()),
-        };
+        let written = Written { path: path.clone(), body: Bytes::from(Value::Object(fields).to_string()) };
         match self.send(written, ticket).await {
             Ok(answer) => self.scrubbed(outcome::of_answer(verb, self.armed, &answer)),
             Err(fault) => outcome::of_fault(&fault),
@@ -131,18 +137,18 @@ impl OpenAlgo {
         let Ok(()) = timeout_at(deadline, self.budget.take(ticket.class)).await else {
             return Err(Fault::Budget(limit.as_millis()));
         };
-        let Ok(wire) = timeout_at(deadline, self.warm.take()).await else {
+        let Ok(lent) = timeout_at(deadline, self.warm.take()).await else {
             return Err(Fault::Connect(format!("none within {} ms", limit.as_millis())));
         };
-        let mut wire = wire?;
+        let mut lent = lent?;
         let may_send = || Instant::now() < deadline && (ticket.may_send)();
-        match timeout_at(deadline, wire.exchange(written, &may_send)).await {
+        match timeout_at(deadline, lent.wire().exchange(written, &may_send)).await {
             Ok(Ok(answer)) => {
-                self.warm.give_back(wire);
+                lent.give_back();
                 Ok(answer)
             }
             Ok(Err(Fault::Withheld)) => {
-                self.warm.give_back(wire);
+                lent.give_back();
                 Err(Fault::Withheld)
             }
             // The connection is dropped, that is reset, here: what it has not delivered is gone.

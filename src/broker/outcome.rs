@@ -49,7 +49,7 @@ pub struct Answer {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// No connection: nothing can have been written.
-    #[error("no connection to the bridge: {0}")]
+    #[error("no connection to the bridge: {0}; check that it runs and that broker.url is right")]
     Connect(String),
     /// The connection ended before the HTTP client took the request up; it handed the request back.
     #[error("the connection ended before the order was written: {0}")]
@@ -155,7 +155,9 @@ fn wrong_mode(verb: Verb, armed: BridgeMode, status: u16, body: &Object) -> Opti
     let found = match body.get("mode") {
         Some(Value::String(mode)) => mode.parse().ok()?,
         // Only the sandbox names itself, so a placed order's answer without a mode came from a live bridge.
-        None if verb == Verb::Place && status == 200 && is(body, "status", "success") => BridgeMode::Live,
+        None | Some(Value::Null) if verb == Verb::Place && status == 200 && is(body, "status", "success") => {
+            BridgeMode::Live
+        }
         _ => return None,
     };
     (found != armed).then(|| WrongMode { found, order_id: order_id(body) })
@@ -230,3 +232,6 @@ fn in_doubt(reason: String) -> Submission {
 fn not_sent(cause: NotSentCause, reason: String) -> Submission {
     Submission::NotSent { reason, cause }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The bridge client's settings and what makes them unusable.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,6 +13,8 @@ use super::types::BridgeMode;
 pub struct Settings {
     /// The bridge's root, e.g. `http://127.0.0.1:5000`; `/api/v1/` is appended.
     pub url: String,
+    /// A PEM file of certificates to trust besides the system's, for a bridge with one of its own making.
+    pub ca_file: Option<PathBuf>,
     /// The bridge's API key; travels in request bodies, appears in no log.
     pub api_key: SecretString,
     /// The mode this agent is armed for; an answer in the other mode is an error state.
@@ -41,6 +44,7 @@ impl Settings {
     pub fn new(url: impl Into<String>, api_key: impl Into<SecretString>) -> Self {
         Self {
             url: url.into(),
+            ca_file: None,
             api_key: api_key.into(),
             mode: BridgeMode::Analyze,
             order_timeout: Duration::from_secs(5),
@@ -83,7 +87,7 @@ pub enum SettingsError {
         name: &'static str,
     },
     /// The trust anchors for https could not be loaded.
-    #[error("no trusted certificates for {url}: {problem}; install ca-certificates")]
+    #[error("no trusted certificates for {url}: {problem}; install ca-certificates, or check broker.ca_file")]
     Certificates {
         /// The bridge's address.
         url: String,

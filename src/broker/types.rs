@@ -10,7 +10,7 @@ use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, PriceType, Product, Side, UnknownName, named};
 
 /// The last word before the write: `false` withholds the order ([`NotSentCause::Deadline`]).
-pub type MaySend = dyn Fn() -> bool + Send + Sync;
+pub type MaySend<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 
 /// What accompanies an order request besides the order itself.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub struct Ticket<'a> {
     /// What remains of the caller's own step; shortens the order timeout, never lengthens it.
     pub within: Option<Duration>,
     /// Evaluated once, after serialisation, immediately before the bytes are written on a warm connection.
-    pub may_send: &'a MaySend,
+    pub may_send: &'a MaySend<'a>,
 }
 
 /// What an order request came to.

@@ -1,7 +1,8 @@
 //! The stock of warm connections for orders, and the keeper that refills it.
 //!
 //! Bridges close idle connections within seconds. The keeper notices and replaces them, so that an order finds
-//! one ready; if none is, the order connects first, before its deadline is checked.
+//! one ready; if none is, the order connects first, before its deadline is checked. Connections at work count
+//! towards the stock, so that an order in flight does not cost a new connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,10 +26,24 @@ pub(super) struct Warm {
 
 struct Stock {
     target: Target,
-    idle: Mutex<Vec<Wire>>,
+    shelf: Mutex<Shelf>,
     wanted: usize,
     idle_limit: Duration,
     wanting: Notify,
+}
+
+#[derive(Default)]
+struct Shelf {
+    idle: Vec<Wire>,
+    /// Taken and not yet returned or lost.
+    out: usize,
+}
+
+/// A connection taken for one order. Dropping it resets it.
+pub(super) struct Lent {
+    /// Empty only while it is given back.
+    wire: Option<Wire>,
+    stock: Arc<Stock>,
 }
 
 // === impl Warm ===
@@ -36,37 +51,26 @@ struct Stock {
 impl Warm {
     /// Starts the keeper; must be called on a tokio runtime.
     pub fn start(target: Target, wanted: usize, idle_limit: Duration) -> Self {
-        let idle = Mutex::new(Vec::with_capacity(wanted));
-        let stock = Arc::new(Stock { target, idle, wanted, idle_limit, wanting: Notify::new() });
+        let shelf = Mutex::default();
+        let stock = Arc::new(Stock { target, shelf, wanted, idle_limit, wanting: Notify::new() });
         let keeper = tokio::spawn(stock.clone().keep());
         Self { stock, keeper }
     }
 
     /// A connection that is ready for a request: from stock, or made now.
-    pub async fn take(&self) -> Result<Wire, Fault> {
+    pub async fn take(&self) -> Result<Lent, Fault> {
         let found = self.stock.take_ready();
-        self.stock.wanting.notify_one();
-        match found {
-            Some(wire) => Ok(wire),
-            None => Wire::open(&self.stock.target).await,
+        self.stock.lock().out += 1;
+        let mut lent = Lent { wire: found, stock: self.stock.clone() };
+        if lent.wire.is_none() {
+            lent.wire = Some(Wire::open(&self.stock.target).await?);
         }
-    }
-
-    /// Takes a connection back after a complete answer; keeps it if it can serve again.
-    pub fn give_back(&self, mut wire: Wire) {
-        if wire.is_ready() {
-            let mut idle = self.stock.lock();
-            if idle.len() < self.stock.wanted {
-                idle.push(wire);
-                return;
-            }
-        }
-        self.stock.wanting.notify_one();
+        Ok(lent)
     }
 
     /// Connections in stock now.
     pub fn count(&self) -> usize {
-        self.stock.lock().len()
+        self.stock.lock().idle.len()
     }
 }
 
@@ -76,18 +80,45 @@ impl Drop for Warm {
     }
 }
 
+// === impl Lent ===
+
+impl Lent {
+    /// The connection.
+    pub fn wire(&mut self) -> &mut Wire {
+        self.wire.as_mut().expect("set by take, emptied only by give_back, which consumes")
+    }
+
+    /// Returns it after a complete answer, to be kept if it can serve again.
+    pub fn give_back(mut self) {
+        let Some(mut wire) = self.wire.take() else { return };
+        if wire.is_ready() {
+            let mut shelf = self.stock.lock();
+            if shelf.idle.len() < self.stock.wanted {
+                shelf.idle.push(wire);
+            }
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.stock.lock().out -= 1;
+        self.stock.wanting.notify_one();
+    }
+}
+
 // === impl Stock ===
 
 impl Stock {
-    fn lock(&self) -> MutexGuard<'_, Vec<Wire>> {
-        // A panic while holding it leaves the vector whole.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        // A panic while holding it leaves the shelf whole.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The most recently used one that is still good: bridges close those longest idle first.
     fn take_ready(&self) -> Option<Wire> {
-        let mut idle = self.lock();
-        while let Some(mut wire) = idle.pop() {
+        let mut shelf = self.lock();
+        while let Some(mut wire) = shelf.idle.pop() {
             if wire.idle_for() < self.idle_limit && wire.is_ready() {
                 return Some(wire);
             }
@@ -95,10 +126,11 @@ impl Stock {
         None
     }
 
+    /// Drops what went bad; returns how many connections there are, those at work included.
     fn sweep(&self) -> usize {
-        let mut idle = self.lock();
-        idle.retain_mut(|wire| wire.idle_for() < self.idle_limit && wire.is_ready());
-        idle.len()
+        let mut shelf = self.lock();
+        shelf.idle.retain_mut(|wire| wire.idle_for() < self.idle_limit && wire.is_ready());
+        shelf.idle.len() + shelf.out
     }
 
     async fn keep(self: Arc<Self>) {
@@ -113,7 +145,7 @@ impl Stock {
                             );
                         }
                         pause = LOOK_EVERY;
-                        self.lock().insert(0, wire);
+                        self.lock().idle.insert(0, wire);
                     }
                     Err(fault) => {
                         if pause == LOOK_EVERY {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -55,7 +55,7 @@ pub(super) struct Target {
 /// A serialised order request.
 pub(super) struct Written {
     /// The path with its prefix.
-    pub path: String,
+    pub path: Uri,
     /// The JSON body.
     pub body: Bytes,
 }
@@ -73,6 +73,7 @@ pub(super) struct Wire {
     ended: bool,
     /// The same socket, for asking the kernel directly whether the bridge has closed it.
     socket: Socket,
+    tls: bool,
     authority: HeaderValue,
     idle_since: Instant,
 }
@@ -104,7 +105,15 @@ impl Wire {
         };
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let authority = target.authority.clone();
-        Ok(Self { sender, connection, ended: false, socket, authority, idle_since: Instant::now() })
+        Ok(Self {
+            sender,
+            connection,
+            ended: false,
+            socket,
+            tls: target.tls.is_some(),
+            authority,
+            idle_since: Instant::now(),
+        })
     }
 
     /// How long nothing has been sent on it.
@@ -120,7 +129,11 @@ impl Wire {
             return false;
         }
         let mut byte = [MaybeUninit::uninit()];
-        matches!(self.socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        match self.socket.peek(&mut byte) {
+            // Unread bytes: under TLS session tickets, in the open an answer that nobody asked for.
+            Ok(length) => length > 0 && self.tls,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Writes the request if `may_send` says yes, and reads the whole answer.
@@ -133,7 +146,7 @@ impl Wire {
     ) -> Result<Answer, Fault> {
         let mut request = Request::new(Full::new(written.body));
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = written.path.parse().map_err(|_| Fault::HandedBack("bad path".to_owned()))?;
+        *request.uri_mut() = written.path;
         request.headers_mut().insert(HOST, self.authority.clone());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
 
@@ -214,3 +227,6 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

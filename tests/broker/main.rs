@@ -1,0 +1,9 @@
+//! The bridge client against a raw TCP double (transport faults) and against the paper bridge (behaviour).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod double;
+mod faults;
+mod paper;
+mod reads;
+mod support;
+mod tls;

@@ -1,0 +1,86 @@
+//! Reads over a transport that fails: repeated when that can help, and never taken for an empty book.
+
+use std::time::Duration;
+
+use baton::broker::{BridgeMode, Broker, BrokerError, OpenAlgo};
+
+use crate::double::{Double, Script, answer};
+use crate::support::settings;
+
+const EMPTY_ORDERS: &str = r#"{"status":"success","data":{"orders":[],"statistics":{}}}"#;
+
+/// No warm order connections: the double's scripts are for reads only.
+fn client(double: &Double) -> OpenAlgo {
+    let mut settings = settings(double.url());
+    settings.warm_connections = 0;
+    OpenAlgo::new(settings).unwrap()
+}
+
+#[tokio::test]
+async fn a_passing_error_is_repeated() {
+    let html = Script::Answer(answer(502, "text/html", "<html>"));
+    let double = Double::start([html, Script::Reset, Script::json(200, EMPTY_ORDERS)]);
+    assert_eq!(client(&double).orders().await, Ok(Vec::new()));
+    assert_eq!(double.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn the_repeats_are_bounded() {
+    let double = Double::start((0..9).map(|_| Script::json(500, r#"{"status":"error","message":"x"}"#)));
+    let error = client(&double).positions().await.unwrap_err();
+    assert!(matches!(error, BrokerError::Refused { status: 500, .. }), "{error:?}");
+    assert_eq!(double.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_timeout_is_not_repeated() {
+    let double = Double::start([]);
+    let mut settings = settings(double.url());
+    settings.warm_connections = 0;
+    settings.read_timeout = Duration::from_millis(100);
+    let error = OpenAlgo::new(settings).unwrap().positions().await.unwrap_err();
+    assert!(matches!(error, BrokerError::TimedOut { within_ms: 100, .. }), "{error:?}");
+    assert_eq!(double.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_trade_book_is_read_after_the_order_book() {
+    let trades = r#"{"status":"success","data":[]}"#;
+    let double = Double::start([Script::json(200, EMPTY_ORDERS), Script::json(200, trades)]);
+    client(&double).books().await.unwrap();
+    let requests = double.requests();
+    assert!(requests[0].contains("/orderbook") && requests[1].contains("/tradebook"), "{requests:?}");
+}
+
+#[tokio::test]
+async fn a_book_without_success_is_no_empty_book() {
+    let bodies =
+        [r#"{"data":{"orders":[]}}"#, r#"{"status":"success"}"#, r#"{"status":"success","data":[]}"#];
+    for body in bodies {
+        let double = Double::start([Script::json(200, body)]);
+        client(&double).orders().await.expect_err(body);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_session_is_told_from_its_text() {
+    let bodies = [
+        (403, r#"{"status":"error","message":"Invalid openalgo apikey"}"#),
+        (500, r#"{"status":"error","message":"Client error '403 Forbidden' for url"}"#),
+        (200, r#"{"status":"success","data":{}}"#),
+    ];
+    for (status, body) in bodies {
+        let double = Double::start([Script::json(status, body)]);
+        let error = client(&double).funds().await.unwrap_err();
+        assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
+        assert_eq!(double.requests().len(), 1, "nothing to repeat");
+    }
+}
+
+#[tokio::test]
+async fn a_book_of_the_other_mode_is_refused() {
+    let body = r#"{"status":"success","mode":"analyze","data":{"orders":[]}}"#;
+    let double = Double::start([Script::json(200, body)]);
+    let expected = BrokerError::WrongMode { expected: BridgeMode::Live, found: BridgeMode::Analyze };
+    assert_eq!(client(&double).orders().await, Err(expected));
+}
