@@ -4,6 +4,7 @@
 //! `ha` (its own crate) stands beside and reaches the engine and the api through a watched value.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod paper;

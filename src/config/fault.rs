@@ -71,6 +71,11 @@ pub enum Problem {
         /// What would be accepted.
         allowed: String,
     },
+    /// A value that the part of the program it is for refused, in that part's words.
+    Refused {
+        /// What is wrong and what to set instead.
+        message: String,
+    },
 }
 
 impl Problem {
@@ -79,7 +84,7 @@ impl Problem {
         match self {
             Self::Unknown { .. } => "unknown",
             Self::Missing { .. } => "missing",
-            Self::Invalid { .. } => "invalid",
+            Self::Invalid { .. } | Self::Refused { .. } => "invalid",
         }
     }
 }
@@ -90,6 +95,7 @@ impl fmt::Display for Problem {
             Self::Unknown { advice } => write!(f, "unknown key; {advice}"),
             Self::Missing { advice } => write!(f, "missing; {advice}"),
             Self::Invalid { found, allowed } => write!(f, "found {found}; allowed: {allowed}"),
+            Self::Refused { message } => f.write_str(message),
         }
     }
 }

@@ -12,6 +12,7 @@ mod cluster;
 mod fault;
 mod layers;
 mod nearest;
+mod overlay;
 mod process;
 mod reader;
 mod show;
@@ -29,7 +30,7 @@ pub use stores::{Postgres, Redis};
 pub use timing::Timing;
 pub use trading::Trading;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use layers::Layers;
 use reader::Reader;
@@ -107,6 +108,32 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         shutdown,
         entries,
     })
+}
+
+/// Finds the base URL of the instance that a configuration is for, whatever else in it is missing or broken: whoever
+/// asks a running instance needs none of its secrets.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[http]` and `[cluster]`.
+pub fn address(inputs: &Inputs) -> Result<String, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    let http = Http::read(&mut reader);
+    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
+    let faults = reader.into_faults();
+    if !faults.0.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    // A wildcard is listened on by this machine, so loopback reaches it without any name service.
+    let listen = match http.listen {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => {
+            (Ipv4Addr::LOCALHOST, address.port()).into()
+        }
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            (Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        listen => listen,
+    };
+    Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
 }
 
 #[cfg(test)]

@@ -38,6 +38,13 @@ impl Reader {
         self.faults.push(Fault { key: key.to_owned(), source, problem });
     }
 
+    /// Notes a fault in the words of the part of the program that the key is for.
+    pub fn refused(&mut self, key: &str, message: impl Display) {
+        let source = self.layers.values.get(key).map(|found| found.source.clone());
+        let problem = Problem::Refused { message: message.to_string() };
+        self.faults.push(Fault { key: key.to_owned(), source, problem });
+    }
+
     /// Notes that a required key is set nowhere.
     pub fn missing(&mut self, key: &str, advice: impl Display) {
         let problem = Problem::Missing { advice: advice.to_string() };
@@ -251,6 +258,11 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// The faults of what was read, without a word on what was not.
+    pub fn into_faults(self) -> Faults {
+        Faults(self.faults)
     }
 
     /// Calls whatever is left unknown, and gives the effective values or every fault, sorted by key.

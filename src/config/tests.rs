@@ -78,3 +78,228 @@ fn environment_beats_file_and_file_beats_default() {
     assert_eq!(source_of(&config, "http.listen"), "BATON_HTTP__LISTEN");
     assert_eq!(source_of(&config, "log.level"), "default");
 }
+
+#[test]
+fn every_fault_is_told_at_once_with_key_source_and_what_is_allowed() {
+    let file = file(
+        r#"
+        [cluster]
+        name = "two words"
+        priority = "high"
+
+        [postgres]
+        ulr = "postgres://baton:s3cret@127.0.0.1/baton"
+        pool_size = 0
+
+        [redis]
+        url = "http://s3cret@127.0.0.1"
+
+        [timing]
+        lease_ttl_ms = 3000
+        margin_ms = 200
+        renew_ms = 1000
+        watch_ms = 2500
+
+        [broker]
+        mode = "live"
+        settle_ms = 30000
+        idle_close_ms = 60000
+
+        [trading]
+        capital = 1000000.5
+
+        [server]
+        listen = "0.0.0.0:80"
+
+        [empty]
+        "#,
+    );
+    let mut inputs = inputs(&[
+        ("BATON_HTTP__LISTEN", "localhost"),
+        ("BATON_LOG__FORMAT", "xml"),
+        ("BATON_RECOVERY__ATTEMPTS", "many"),
+        ("BATON_POSTGRES_URL", "postgres://baton:s3cret@127.0.0.1/baton"),
+        ("OPENALGO_API_KEY_FILE", "/no/such/file"),
+        ("TELEGRAM_CHAT_ID", "-100123"),
+        ("ALLOW_AFTER_MARKET", "maybe"),
+    ]);
+    inputs.file = Some(file.path().to_owned());
+    let text = load(&inputs).unwrap_err().to_string();
+    assert!(!text.contains("s3cret"), "a secret is in the message:\n{text}");
+    insta::assert_snapshot!(text.replace(&file.path().display().to_string(), "baton.toml"), @"");
+}
+
+#[test]
+fn a_lost_file_and_a_broken_file_say_what_to_do() {
+    let mut lost = with(&[]);
+    lost.file = Some("/no/such/baton.toml".into());
+    let error = load(&lost).unwrap_err();
+    assert!(matches!(error, Error::ReadFile { .. }), "{error}");
+    assert!(error.to_string().contains("--config"), "{error}");
+
+    let broken = file("[cluster\nname = 1");
+    let mut inputs = with(&[]);
+    inputs.file = Some(broken.path().to_owned());
+    assert!(matches!(load(&inputs).unwrap_err(), Error::ParseFile { .. }));
+}
+
+#[test]
+fn aliases_set_their_keys_and_yield_to_the_full_name() {
+    let config = load(&inputs(&[
+        ("DATABASE_URL", "postgres://a@127.0.0.1/alias"),
+        ("REDIS_URL", "redis://127.0.0.1:6379"),
+        ("OPENALGO_API_KEY", "from-alias"),
+        ("BATON_BROKER__API_KEY", "from-full-name"),
+        ("BATON_TRADING__CAPITAL", "2500000.75"),
+        ("ALLOW_AFTER_MARKET", "true"),
+        ("TELEGRAM_BOT_TOKEN", "1:x"),
+        ("TELEGRAM_CHAT_ID", "@desk"),
+    ]))
+    .unwrap();
+    assert!(config.postgres.url.expose_secret().ends_with("/alias"));
+    assert_eq!(config.broker.api_key.expose_secret(), "from-full-name");
+    assert_eq!(config.trading.capital.0.to_string(), "2500000.75");
+    assert!(config.trading.allow_after_market);
+    assert_eq!(config.notify.telegram_chat_id.as_deref(), Some("@desk"));
+    assert_eq!(source_of(&config, "postgres.url"), "DATABASE_URL");
+    assert_eq!(source_of(&config, "broker.api_key"), "BATON_BROKER__API_KEY");
+}
+
+#[test]
+fn a_platforms_port_opens_every_interface_unless_an_address_is_given() {
+    let token = ("BATON_SIGNALS__TOKEN", "t");
+    let listen = |env: &[(&str, &str)]| load(&with(env)).unwrap().http.listen.to_string();
+    assert_eq!(listen(&[token, ("PORT", "9000")]), "0.0.0.0:9000");
+    assert_eq!(
+        listen(&[token, ("PORT", "9000"), ("BATON_HTTP__LISTEN", "127.0.0.1:1234")]),
+        "127.0.0.1:1234"
+    );
+    let file = file("[http]\nlisten = \"127.0.0.1:8080\"\n");
+    let mut inputs = with(&[("PORT", "9000")]);
+    inputs.file = Some(file.path().to_owned());
+    let config = load(&inputs).unwrap();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!(source_of(&config, "http.listen"), "PORT");
+}
+
+#[test]
+fn signals_from_other_machines_need_a_secret() {
+    let open = [("BATON_HTTP__LISTEN", "0.0.0.0:8080")];
+    let faults = faults(&with(&open));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].starts_with("signals.token: missing; 0.0.0.0:8080 can be reached"), "{faults:?}");
+    load(&with(&[open[0], ("BATON_SIGNALS__SECRET", "s")])).unwrap();
+}
+
+#[test]
+fn a_secret_comes_from_its_file_without_the_newline() {
+    let secret = file("key-from-file\n");
+    let path = secret.path().display().to_string();
+    let env: Vec<_> = LEAST.iter().copied().filter(|(name, _)| !name.ends_with("API_KEY")).collect();
+    for name in ["BATON_BROKER__API_KEY_FILE", "OPENALGO_API_KEY_FILE"] {
+        let config = load(&inputs(&[&env[..], &[(name, &path)]].concat())).unwrap();
+        assert_eq!(config.broker.api_key.expose_secret(), "key-from-file", "{name}");
+        assert_eq!(source_of(&config, "broker.api_key"), name);
+    }
+    let both = faults(&with(&[("BATON_BROKER__API_KEY_FILE", &path)]));
+    assert_eq!(both.len(), 1);
+    assert!(both[0].contains("both broker.api_key and broker.api_key_file"), "{both:?}");
+}
+
+#[test]
+fn the_environments_secret_beats_the_files() {
+    let file = file("[broker]\napi_key = \"from-toml\"\n");
+    let secret = self::file("from-secret-file");
+    let mut inputs =
+        inputs(&LEAST.iter().copied().filter(|(name, _)| !name.ends_with("API_KEY")).collect::<Vec<_>>());
+    inputs.file = Some(file.path().to_owned());
+    assert_eq!(load(&inputs).unwrap().broker.api_key.expose_secret(), "from-toml");
+    inputs.env.insert("BATON_BROKER__API_KEY_FILE".into(), secret.path().display().to_string());
+    assert_eq!(load(&inputs).unwrap().broker.api_key.expose_secret(), "from-secret-file");
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let config = load(&with(&[("BATON_SIGNALS__TOKEN", "s3cret-token")])).unwrap();
+    let shown = format!("{}{config:?}", serde_json::to_string(&config.entries).unwrap());
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let token = config.entries.iter().find(|entry| entry.key == "signals.token").unwrap();
+    assert_eq!(token.value, serde_json::json!(HIDDEN));
+    let unset = config.entries.iter().find(|entry| entry.key == "signals.secret").unwrap();
+    assert!(unset.value.is_null());
+}
+
+#[test]
+fn live_needs_its_account() {
+    let live = ("BATON_BROKER__MODE", "live");
+    assert!(faults(&with(&[live]))[0].starts_with("broker.account: missing"));
+    let config = load(&with(&[live, ("BATON_BROKER__ACCOUNT", "AB1234")])).unwrap();
+    assert_eq!((config.broker.mode, config.broker.account.as_deref()), (Mode::Live, Some("AB1234")));
+}
+
+#[test]
+fn relations_hold_at_their_very_edges() {
+    let timing = |renew: &str, margin: &str| {
+        load(&with(&[("BATON_TIMING__RENEW_MS", renew), ("BATON_TIMING__MARGIN_MS", margin)])).is_ok()
+    };
+    assert!(timing("900", "300"), "900 × 3 = 3000 − 300");
+    assert!(!timing("901", "300"));
+    assert!(!timing("100", "299"));
+    let settle = |settle: &str, idle: &str| {
+        load(&with(&[("BATON_BROKER__SETTLE_MS", settle), ("BATON_BROKER__IDLE_CLOSE_MS", idle)])).is_ok()
+    };
+    assert!(settle("5001", "5000"));
+    assert!(!settle("5000", "5000"));
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let config = load(&with(&[("TELEGRAM_BOT_TOKEN", ""), ("BATON_LOG__LEVEL", "")])).unwrap();
+    assert!(config.notify.telegram_bot_token.is_none());
+    assert_eq!(config.log.level, "info");
+}
+
+#[test]
+fn the_clusters_address_is_found_without_any_secret() {
+    assert_eq!(address(&inputs(&[])).unwrap(), "http://127.0.0.1:8080");
+    assert_eq!(address(&inputs(&[("PORT", "9000")])).unwrap(), "http://127.0.0.1:9000");
+    assert_eq!(address(&inputs(&[("BATON_CLUSTER__ADDRESS", "http://b1:1/")])).unwrap(), "http://b1:1");
+    assert!(address(&inputs(&[("BATON_HTTP__LISTEN", "x")])).is_err());
+}
+
+#[test]
+fn the_example_file_names_every_setting_with_its_default() {
+    let example = include_str!("../../baton.example.toml");
+    // What is optional stands there commented out, as `#key = value`; notes are `# text`.
+    let active: String = example
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let file = file(&active);
+    let mut inputs = inputs(&[]);
+    inputs.file = Some(file.path().to_owned());
+    let config = load(&inputs).unwrap_or_else(|error| panic!("{error}"));
+    let unset: Vec<_> = config
+        .entries
+        .iter()
+        .filter(|entry| entry.source == Source::Default)
+        .filter(|entry| !entry.key.starts_with("instruments."))
+        .map(|entry| entry.key.as_str())
+        .collect();
+    assert_eq!(unset, [] as [&str; 0], "baton.example.toml does not name these");
+
+    // Uncommented lines are what must be set or what shows the default: no surprise when the file is copied.
+    let copied = self::file(example);
+    inputs.file = Some(copied.path().to_owned());
+    let (copied, defaults) = (load(&inputs).unwrap(), load(&with(&[])).unwrap());
+    let required = ["postgres.url", "redis.url", "broker.api_key", "trading.capital", "cluster.member"];
+    for (copied, default) in copied.entries.iter().zip(&defaults.entries) {
+        assert!(
+            copied.value == default.value || required.contains(&copied.key.as_str()),
+            "{}: {} in the example, {} by default",
+            copied.key,
+            copied.value,
+            default.value
+        );
+    }
+}

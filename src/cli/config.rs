@@ -1,0 +1,101 @@
+//! `baton config check` and `baton config show`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::output::{Colour, Output};
+use crate::config::{self, Config, Entry, Error, Fault, Inputs, Mode, Source};
+
+/// What to do with the configuration.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Verb {
+    /// Check the configuration and list every fault; exit code 0 when it is sound, else 1.
+    #[command(after_help = "Examples:
+  baton config check
+  baton --config /etc/baton/baton.toml config check
+  baton config check -o json | jq '.faults[].key'")]
+    Check,
+    /// Show every setting in force and who set it; secrets show as ***.
+    #[command(after_help = "Examples:
+  baton config show
+  baton config show -o json | jq '.[] | select(.source != \"default\")'")]
+    Show,
+}
+
+/// The answer of `config check` in JSON.
+#[derive(Serialize)]
+struct Check {
+    ok: bool,
+    faults: Vec<Fault>,
+    /// Why nothing could be judged, when the file cannot be read.
+    error: Option<String>,
+}
+
+/// Runs a verb of `baton config`.
+///
+/// # Errors
+/// `show` of a configuration with faults; stdout cannot be written to.
+pub fn run(verb: &Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Check => check(inputs, output),
+        Verb::Show => show(&config::load(inputs)?, output),
+    }
+}
+
+fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let outcome = config::load(inputs);
+    if output.is_json() {
+        let ok = outcome.is_ok();
+        let (faults, error) = match outcome {
+            Ok(_) => (Vec::new(), None),
+            Err(Error::Faults(faults)) => (faults.0, None),
+            Err(error) => (Vec::new(), Some(format!("{:#}", anyhow::Error::from(error)))),
+        };
+        output.json(&Check { ok, faults, error })?;
+        return Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let config = outcome?;
+    let set = config.entries.iter().filter(|entry| entry.source != Source::Default).count();
+    let orders = match config.broker.mode {
+        Mode::Paper => "orders are simulated (mode paper)",
+        Mode::Live => "ORDERS ARE REAL (mode live)",
+    };
+    output.line(format!(
+        "{}: member {} of cluster {}, {set} of {} settings set, {orders}",
+        output.paint(Colour::Green, "The configuration is sound"),
+        config.cluster.member,
+        config.cluster.name,
+        config.entries.len(),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
+    if output.is_json() {
+        output.json(&config.entries)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut section = "";
+    let width = config.entries.iter().map(|entry| line(entry).chars().count()).max().unwrap_or(0).min(60);
+    for entry in &config.entries {
+        let (this, _) = entry.key.rsplit_once('.').unwrap_or_default();
+        if this != section {
+            let gap = if section.is_empty() { "" } else { "\n" };
+            output.line(format!("{gap}{}", output.paint(Colour::Bold, format!("[{this}]"))))?;
+            section = this;
+        }
+        let line = line(entry);
+        let padding = " ".repeat(width.saturating_sub(line.chars().count()));
+        let source = output.paint(Colour::Dim, format!("# {}", entry.source));
+        output.line(format!("{line}{padding}  {source}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One setting as TOML would write it; an optional one that is unset as a comment.
+fn line(entry: &Entry) -> String {
+    let (_, name) = entry.key.rsplit_once('.').unwrap_or(("", &entry.key));
+    if entry.value.is_null() { format!("# {name} is not set") } else { format!("{name} = {}", entry.value) }
+}

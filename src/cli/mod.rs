@@ -1,0 +1,106 @@
+//! The command line: one tree of verbs, one file a verb group.
+//!
+//! A verb answers on stdout, as text for people or, with `-o json`, as JSON for scripts; log lines and errors go to
+//! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
+//! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
+
+pub mod config;
+pub mod demo;
+pub mod migrate;
+pub mod output;
+pub mod replay;
+pub mod run;
+pub mod signal;
+pub mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::Inputs;
+use output::{Format, Output};
+
+/// Baton: a highly available trading agent.
+///
+/// Several instances run; whoever holds the baton trades, the others wait, warm.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file; without it baton.toml in the working directory, if there is one.
+    #[arg(long, global = true, env = "BATON_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How to answer.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub output: Format,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Show the cluster: its instances, who leads, whether another could take over.
+    Status(status::Args),
+}
+
+/// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
+pub fn main(cli: Cli) -> ExitCode {
+    let output = Output::stdout(cli.output);
+    match run(cli, &output) {
+        Ok(code) => code,
+        // Whoever read our answer has read enough (`baton config show | head`).
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
+    let inputs = Inputs::of_process(cli.config);
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
+    runtime.block_on(async {
+        match cli.verb {
+            Verb::Config(verb) => config::run(&verb, &inputs, output),
+            Verb::Status(args) => status::run(args, &inputs, output).await,
+        }
+    })
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_of_verbs_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_option_is_explained() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} of {}", argument.get_id(), command.get_name());
+            }
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

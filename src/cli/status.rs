@@ -1,0 +1,254 @@
+//! `baton status`: asks one instance how the cluster is, over its HTTP interface.
+//!
+//! Any instance can answer, so several addresses may be given; the first that answers is believed. The exit code is
+//! the verdict, for scripts: 0 healthy, 1 degraded (it trades, but something wants a look), 2 down.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::output::{Cell, Colour, Output};
+use crate::config::{self, Inputs};
+
+/// How `baton status` finds the cluster.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 healthy, 1 degraded, 2 down or not to be told.
+
+Examples:
+  baton status
+  baton status --address http://b1:8080,http://b2:8080
+  baton status -o json | jq .health")]
+pub struct Args {
+    /// Addresses of instances, asked in this order until one answers; default: the configuration's.
+    #[arg(long, env = "BATON_ADDRESS", value_name = "URL", value_delimiter = ',')]
+    pub address: Vec<String>,
+    /// How long one instance may take to answer, in milliseconds.
+    #[arg(long, default_value_t = 2000, value_name = "MS")]
+    pub timeout_ms: u64,
+}
+
+/// What `GET /api/v1/cluster` answers, as far as `status` needs it.
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    /// The cluster's name.
+    #[serde(default)]
+    cluster: String,
+    /// The highest epoch known.
+    epoch: Option<i64>,
+    /// Redis is away.
+    #[serde(default)]
+    ha_degraded: bool,
+    instances: Vec<Instance>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Instance {
+    /// `member/incarnation`.
+    instance: String,
+    /// `recovering`, `active` or `draining`.
+    status: String,
+    /// `leader`, `candidate`, `follower`, …
+    role: String,
+    epoch: Option<i64>,
+    #[serde(default)]
+    address: String,
+}
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    Healthy,
+    Degraded,
+    Down,
+}
+
+impl Health {
+    fn exit_code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+
+    fn colour(self) -> Colour {
+        match self {
+            Self::Healthy => Colour::Green,
+            Self::Degraded => Colour::Yellow,
+            Self::Down => Colour::Red,
+        }
+    }
+}
+
+/// The answer in JSON: the verdict, its reasons, and what the instance said.
+#[derive(Serialize)]
+struct Answer {
+    health: Health,
+    reasons: Vec<String>,
+    address: Option<String>,
+    cluster: Option<serde_json::Value>,
+}
+
+/// Asks and prints. A question that cannot be put or an answer that cannot be read is told as an error with the exit
+/// code of "down": a script must not take it for "degraded", which is what the code 1 of other errors means here.
+///
+/// # Errors
+/// Stdout cannot be written to.
+pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    match asked(args, inputs, output).await {
+        Err(error) if !error.is::<std::io::Error>() => {
+            super::output::error(&error);
+            Ok(Health::Down.exit_code())
+        }
+        answered => answered,
+    }
+}
+
+async fn asked(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let addresses = if args.address.is_empty() { vec![config::address(inputs)?] } else { args.address };
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_millis(args.timeout_ms))
+        .build()
+        .context("cannot make an HTTP client; see the cause")?;
+    let mut silent = Vec::new();
+    for address in addresses {
+        match ask(&client, &address).await {
+            Ok(body) => return told(&address, body, output),
+            Err(error) => silent.push(format!("{address} does not answer: {error:#}")),
+        }
+    }
+    let reasons = silent;
+    if output.is_json() {
+        output.json(&Answer { health: Health::Down, reasons, address: None, cluster: None })?;
+    } else {
+        output.line(output.paint(Colour::Red, "down: no instance answers"))?;
+        for reason in reasons {
+            output.line(format!("  {reason}"))?;
+        }
+        output.line("  give another instance's address with --address, or start one with `baton run`")?;
+    }
+    Ok(Health::Down.exit_code())
+}
+
+async fn ask(client: &reqwest::Client, address: &str) -> anyhow::Result<serde_json::Value> {
+    let url = format!("{}/api/v1/cluster", address.trim_end_matches('/'));
+    let response = client.get(&url).send().await?;
+    let status = response.status();
+    anyhow::ensure!(status.is_success(), "GET {url} answered {status}");
+    Ok(response.json().await?)
+}
+
+fn told(address: &str, body: serde_json::Value, output: &Output) -> anyhow::Result<ExitCode> {
+    let cluster: Cluster = serde_json::from_value(body.clone())
+        .with_context(|| format!("{address} answers, but not as a baton instance of this version does"))?;
+    let (health, reasons) = judge(&cluster);
+    if output.is_json() {
+        let address = Some(address.to_owned());
+        output.json(&Answer { health, reasons, address, cluster: Some(body) })?;
+        return Ok(health.exit_code());
+    }
+    let word = match health {
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Down => "down",
+    };
+    let epoch = cluster.epoch.map_or(String::new(), |epoch| format!(", epoch {epoch}"));
+    output.line(format!("{} is {}{epoch}", cluster.cluster, output.paint(health.colour(), word)))?;
+    for reason in reasons {
+        output.line(format!("  {reason}"))?;
+    }
+    let rows: Vec<Vec<Cell>> = cluster.instances.iter().map(row).collect();
+    output.table(&["INSTANCE", "STATUS", "ROLE", "EPOCH", "ADDRESS"], &rows)?;
+    Ok(health.exit_code())
+}
+
+fn row(instance: &Instance) -> Vec<Cell> {
+    let status = if instance.status == "active" { Colour::Green } else { Colour::Yellow };
+    let role = if instance.role == "leader" { Colour::Bold } else { Colour::Dim };
+    vec![
+        Cell::of(&instance.instance),
+        Cell::of(&instance.status).in_colour(status),
+        Cell::of(&instance.role).in_colour(role),
+        Cell::of(instance.epoch.map_or("-".to_owned(), |epoch| epoch.to_string())),
+        Cell::of(&instance.address),
+    ]
+}
+
+/// Down without a leader; degraded when nobody could take over, or when something is not as it should be.
+fn judge(cluster: &Cluster) -> (Health, Vec<String>) {
+    let leaders = cluster.instances.iter().filter(|instance| instance.role == "leader").count();
+    let standbys =
+        cluster.instances.iter().filter(|instance| instance.role != "leader" && instance.status == "active");
+    let mut verdict = Health::Healthy;
+    let mut reasons = Vec::new();
+    let mut note = |health: Health, reason: String| {
+        verdict = verdict.max(health);
+        reasons.push(reason);
+    };
+    match leaders {
+        0 => note(Health::Down, "no instance leads, so nothing trades".to_owned()),
+        1 => {}
+        // Registries lag behind a takeover; the fence lets only the highest epoch act.
+        _ => note(
+            Health::Degraded,
+            format!("{leaders} instances say that they lead; only the highest epoch acts"),
+        ),
+    }
+    if leaders > 0 && standbys.count() == 0 {
+        note(Health::Degraded, "no other instance is ready to take over".to_owned());
+    }
+    if cluster.ha_degraded {
+        note(Health::Degraded, "Redis is away; PostgreSQL alone arbitrates".to_owned());
+    }
+    for instance in cluster.instances.iter().filter(|instance| instance.status != "active") {
+        note(Health::Degraded, format!("{} is {}", instance.instance, instance.status));
+    }
+    (verdict, reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(instances: &[(&str, &str)]) -> Cluster {
+        let instances = instances.iter().enumerate().map(|(n, (status, role))| Instance {
+            instance: format!("b{n}/0190"),
+            status: (*status).to_owned(),
+            role: (*role).to_owned(),
+            epoch: Some(7),
+            address: String::new(),
+        });
+        Cluster {
+            cluster: "baton".into(),
+            epoch: Some(7),
+            ha_degraded: false,
+            instances: instances.collect(),
+        }
+    }
+
+    #[test]
+    fn a_leader_and_a_ready_follower_are_healthy() {
+        assert_eq!(
+            judge(&cluster(&[("active", "leader"), ("active", "follower")])),
+            (Health::Healthy, vec![])
+        );
+    }
+
+    #[test]
+    fn nobody_leading_is_down_whatever_else_holds() {
+        let mut cluster = cluster(&[("active", "follower"), ("draining", "follower")]);
+        cluster.ha_degraded = true;
+        assert_eq!(judge(&cluster).0, Health::Down);
+        assert_eq!(judge(&super::tests::cluster(&[])).0, Health::Down);
+    }
+
+    #[test]
+    fn what_wants_a_look_is_degraded_and_named() {
+        let alone = judge(&cluster(&[("active", "leader"), ("recovering", "follower")]));
+        assert_eq!(alone.0, Health::Degraded);
+        assert_eq!(alone.1, ["no other instance is ready to take over", "b1/0190 is recovering"]);
+        let mut no_redis = cluster(&[("active", "leader"), ("active", "follower")]);
+        no_redis.ha_degraded = true;
+        assert_eq!(judge(&no_redis).0, Health::Degraded);
+        assert_eq!(judge(&cluster(&[("active", "leader"), ("active", "leader")])).0, Health::Degraded);
+    }
+}
