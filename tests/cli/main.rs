@@ -1,0 +1,6 @@
+//! The command line, driven as operators and scripts drive it: the built binary, its output and its exit codes.
+
+mod config;
+mod errors;
+mod status;
+mod support;

@@ -1,0 +1,102 @@
+use serde_json::json;
+
+use super::support::{answer_once, baton, json, stderr, stdout};
+
+fn cluster(instances: serde_json::Value) -> String {
+    json!({"cluster": "desk", "epoch": 17, "ha_degraded": false, "instances": instances}).to_string()
+}
+
+fn two() -> String {
+    cluster(json!([
+        {"instance": "b1/0190a", "status": "active", "role": "leader", "epoch": 17, "address": "http://b1:8080"},
+        {"instance": "b2-with-a-long-name/0190b", "status": "active", "role": "follower", "epoch": 17,
+         "address": "http://b2:8080", "version": "0.1.0"},
+    ]))
+}
+
+#[test]
+fn a_healthy_cluster_is_a_table_and_exit_code_0() {
+    let (url, server) = answer_once("200 OK", &two());
+    let output = baton(&["status", "--address", &url], &[]);
+    assert_eq!(server.join().unwrap(), "GET /api/v1/cluster HTTP/1.1");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    insta::assert_snapshot!(stdout(&output), @"
+    desk is healthy, epoch 17
+    INSTANCE                   STATUS  ROLE      EPOCH  ADDRESS
+    b1/0190a                   active  leader    17     http://b1:8080
+    b2-with-a-long-name/0190b  active  follower  17     http://b2:8080
+    ");
+}
+
+#[test]
+fn scripts_get_the_verdict_and_everything_the_instance_said() {
+    let (url, server) = answer_once("200 OK", &two());
+    let output = baton(&["status", "-o", "json"], &[("BATON_ADDRESS", &url)]);
+    server.join().unwrap();
+    let answer = json(&output);
+    assert_eq!(answer["health"], "healthy");
+    assert_eq!(answer["address"], url);
+    assert_eq!(answer["cluster"]["instances"][1]["version"], "0.1.0");
+}
+
+#[test]
+fn a_leader_without_a_standby_is_exit_code_1() {
+    let alone = cluster(json!([{"instance": "b1/0190a", "status": "active", "role": "leader", "epoch": 17}]));
+    let (url, server) = answer_once("200 OK", &alone);
+    let output = baton(&["status", "--address", &url], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("\n  no other instance is ready to take over\n"), "{}", stdout(&output));
+}
+
+#[test]
+fn no_leader_is_exit_code_2() {
+    let headless =
+        cluster(json!([{"instance": "b1/0190a", "status": "active", "role": "follower", "epoch": null}]));
+    let (url, server) = answer_once("200 OK", &headless);
+    let output = baton(&["status", "-o", "json", "--address", &url], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(json(&output)["health"], "down");
+}
+
+#[test]
+fn an_instance_that_is_gone_does_not_hide_the_others() {
+    // A port that was just free; the next address answers.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (url, server) = answer_once("200 OK", &two());
+    let output = baton(&["status", "--address", &format!("http://{gone},{url}")], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn nobody_answering_is_exit_code_2_and_says_who_was_asked() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (url, server) = answer_once("503 Service Unavailable", "{}");
+    let output = baton(&["status", "--address", &format!("http://{gone}"), "--address", &url], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stdout(&output);
+    assert!(text.starts_with("down: no instance answers\n"), "{text}");
+    assert!(text.contains(&format!("http://{gone} does not answer")), "{text}");
+    assert!(text.contains("503 Service Unavailable"), "{text}");
+}
+
+#[test]
+fn an_answer_of_another_kind_is_not_taken_for_degraded() {
+    let (url, server) = answer_once("200 OK", r#"{"status":"success"}"#);
+    let output = baton(&["status", "--address", &url], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("but not as a baton instance"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("\n  caused by: missing field `instances`"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_address_comes_from_the_configuration_without_its_secrets() {
+    let (url, server) = answer_once("200 OK", &two());
+    let output = baton(&["status"], &[("BATON_CLUSTER__ADDRESS", &url)]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
