@@ -1,8 +1,32 @@
 //! The trading domain, pure: no I/O, no async, no clock, no SQL.
 //!
 //! Callers pass in what they read (signals, quotes, the portfolio, the time) and get decisions back.
+//! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
+//! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`fill`] turns fills into a position,
+//! [`stops`] raise its stop, [`exit`] picks what an EXIT closes. [`portfolio`] and [`pyramiding`] are derived from
+//! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
+pub mod age;
+pub mod divergence;
+pub mod exit;
+pub mod export;
+pub mod fault;
+pub mod fill;
+pub mod gates;
 pub mod ids;
+pub mod instrument;
+pub mod label;
+pub mod limits;
 pub mod money;
 pub mod order;
+pub mod policy;
+pub mod portfolio;
 pub mod position;
+pub mod pyramiding;
+pub mod refusal;
+pub mod signal;
+pub mod sizing;
+pub mod stops;
+
+#[cfg(test)]
+mod fixtures;

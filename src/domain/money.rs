@@ -7,6 +7,12 @@ use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+/// Decimals kept when a price or an amount is stored: the scale of the ledger's numeric columns.
+///
+/// Whatever becomes state is rounded to it, half to even, at the step that makes it, so that memory and
+/// ledger hold the same number and a recovery compares equal. Decisions on the way are not rounded.
+pub const STORED_DECIMALS: u32 = 8;
+
 macro_rules! decimal_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -17,6 +23,11 @@ macro_rules! decimal_newtype {
         impl $name {
             /// Nothing of it.
             pub const ZERO: Self = Self(Decimal::ZERO);
+
+            /// Itself as the ledger stores it: [`STORED_DECIMALS`] decimals, half to even.
+            pub fn rounded(self) -> Self {
+                Self(self.0.round_dp(STORED_DECIMALS))
+            }
         }
 
         impl Add for $name {

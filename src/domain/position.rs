@@ -4,10 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::fault::{Bound, Checker, Fault};
 use super::ids::{PositionId, SignalId};
+use super::label::Label;
 use super::money::{Price, Quantity, Rupees};
 use super::order::{Product, UnknownName, named};
 
@@ -69,10 +71,41 @@ pub struct Position {
     pub entry_signal: SignalId,
     /// The inbox order of that signal: an EXIT acts only on positions entered by an earlier one.
     pub entry_signal_seq: i64,
+    /// The close of the bar that made that signal: compared before the inbox order.
+    pub entry_bar_time: DateTime<Utc>,
     /// When its first fill was recorded.
     pub opened_at: DateTime<Utc>,
     /// Optimistic version; compared on every update.
     pub version: i64,
+}
+
+/// Highest price that is booked: with [`MOST_UNITS`] it keeps every product inside Decimal's 28 digits.
+pub(super) const MOST_PRICE: Price = Price(dec!(10_000_000_000));
+/// Most units that one position holds.
+pub(super) const MOST_UNITS: Quantity = Quantity(1_000_000_000);
+
+/// What `points` are worth on `quantity` units, rounded as stored. Divides last, so that part lots stay exact.
+pub(super) fn value_of_points(
+    points: Decimal,
+    quantity: Quantity,
+    lot_size: Quantity,
+    point_value: Rupees,
+) -> Rupees {
+    Rupees(points * quantity.decimal() * point_value.0 / lot_size.decimal()).rounded()
+}
+
+impl PositionStatus {
+    /// Says whether a position may go from `self` to `next`.
+    ///
+    /// ```text
+    /// open ⇄ closing ─▶ closed      closing ─▶ open: the exit ended with something still held
+    ///   ├──────────────▶ closed     a resting stop filled at once
+    ///   ◀──────────────── closed    an entry's fill came after the exit: it is a fact, and must be watched
+    /// ```
+    pub fn may_become(self, next: Self) -> bool {
+        use PositionStatus::*;
+        matches!((self, next), (Open, Closing | Closed) | (Closing, Open | Closed) | (Closed, Open))
+    }
 }
 
 impl Position {
@@ -83,22 +116,67 @@ impl Position {
 
     /// Risk to the stop: max(0, entry − current stop) · lots · point value.
     pub fn risk(&self) -> Rupees {
-        let points = (self.entry_price.0 - self.current_stop.0).max(Decimal::ZERO);
-        Rupees(points * self.lots() * self.point_value.0)
+        self.value_of((self.entry_price.0 - self.current_stop.0).max(Decimal::ZERO))
     }
 
     /// Volatility: ATR · lots · point value.
     pub fn volatility(&self) -> Rupees {
-        Rupees(self.atr.0 * self.lots() * self.point_value.0)
+        self.value_of(self.atr.0)
     }
 
     /// Margin held: lots · margin per lot.
     pub fn margin(&self) -> Rupees {
-        Rupees(self.lots() * self.margin_per_lot.0)
+        Rupees(self.quantity.decimal() * self.margin_per_lot.0 / self.lot_size.decimal()).rounded()
     }
 
     /// Profit or loss of what is held, at `price`.
     pub fn unrealised(&self, price: Price) -> Rupees {
-        Rupees((price.0 - self.entry_price.0) * self.lots() * self.point_value.0)
+        self.value_of(price.0 - self.entry_price.0)
+    }
+
+    /// What `points` are worth on the quantity held.
+    fn value_of(&self, points: Decimal) -> Rupees {
+        value_of_points(points, self.quantity, self.lot_size, self.point_value)
+    }
+
+    /// True while anything is held.
+    pub fn is_held(&self) -> bool {
+        self.status != PositionStatus::Closed
+    }
+
+    /// What is impossible in its figures: a stored row is checked before anything is computed from it.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut checker = Checker::new(format!("position {}", self.id));
+        let (zero, above_zero) = (Bound::From(Decimal::ZERO), Bound::Above(Decimal::ZERO));
+        checker.check(
+            self.label.parse::<Label>().is_ok(),
+            "label",
+            format!("is {:?}; labels are Long_1 to Long_6", self.label),
+        );
+        checker.range("quantity", self.quantity.decimal(), zero, MOST_UNITS.decimal());
+        checker.range("entry_quantity", self.entry_quantity.decimal(), above_zero, MOST_UNITS.decimal());
+        checker.check(self.quantity <= self.entry_quantity, "quantity", "is more than was bought");
+        checker.check(
+            (self.status == PositionStatus::Closed) == (self.quantity == Quantity::ZERO),
+            "status",
+            format!("is {} with {} units held; closed is exactly when none is", self.status, self.quantity),
+        );
+        checker.range("entry_price", self.entry_price.0, above_zero, MOST_PRICE.0);
+        checker.range("lot_size", self.lot_size.decimal(), above_zero, MOST_UNITS.decimal());
+        checker.range("point_value", self.point_value.0, above_zero, dec!(10_000_000));
+        checker.range("margin_per_lot", self.margin_per_lot.0, zero, MOST_PRICE.0);
+        checker.range("atr", self.atr.0, zero, MOST_PRICE.0);
+        checker.range("initial_stop", self.initial_stop.0, zero, MOST_PRICE.0);
+        checker.range("current_stop", self.current_stop.0, zero, MOST_PRICE.0);
+        checker.check(
+            self.current_stop >= self.initial_stop,
+            "current_stop",
+            format!(
+                "is {}, below the initial stop {}; a stop never moves down",
+                self.current_stop, self.initial_stop
+            ),
+        );
+        checker.range("highest_close", self.highest_close.0, zero, MOST_PRICE.0);
+        checker.done()
     }
 }

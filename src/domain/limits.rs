@@ -1,0 +1,122 @@
+//! The account's limits. A hit one refuses entries for the rest of the day; the ledger latches it, so that
+//! neither a recovery of the price nor a restart lifts it. Exits are never limited.
+
+use rust_decimal::dec;
+
+use super::money::Rupees;
+use super::policy::AccountLimits;
+use super::refusal::Refusal;
+
+/// The day so far.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct DayFigures {
+    /// Equity at the day's opening, unrealised included.
+    pub opening_equity: Rupees,
+    /// The same now.
+    pub equity: Rupees,
+    /// Closed equity's high-water mark.
+    pub equity_high: Rupees,
+    /// Positions held, and entries on their way.
+    pub open_positions: u32,
+    /// Orders sent today.
+    pub orders: u32,
+    /// Stop-outs since the last position that closed otherwise.
+    pub consecutive_stop_outs: u32,
+}
+
+/// Lists the limits that are hit; empty = entries may go on.
+///
+/// Codes: `MAX_DAILY_LOSS`, `MAX_DAILY_LOSS_PERCENT`, `MAX_DRAWDOWN`, `MAX_OPEN_POSITIONS`, `MAX_ORDERS_PER_DAY`,
+/// `MAX_CONSECUTIVE_STOP_OUTS`.
+pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |code, sentence| refusals.push(Refusal::new(code, sentence));
+    let loss = day.opening_equity - day.equity;
+    if let Some(limit) = limits.max_daily_loss
+        && loss >= limit
+    {
+        refuse("MAX_DAILY_LOSS", format!("the day's loss of ₹{:.2} reached ₹{limit}", loss.0.round_dp(2)));
+    }
+    if let Some(limit) = limits.max_daily_loss_percent
+        && loss > Rupees::ZERO
+        && loss.0 * dec!(100) >= limit * day.opening_equity.0
+    {
+        refuse(
+            "MAX_DAILY_LOSS_PERCENT",
+            format!("the day's loss of ₹{:.2} reached {limit} % of the opening equity", loss.0.round_dp(2)),
+        );
+    }
+    let fall = day.equity_high - day.equity;
+    if let Some(limit) = limits.max_drawdown_percent
+        && fall > Rupees::ZERO
+        && fall.0 * dec!(100) >= limit * day.equity_high.0
+    {
+        refuse(
+            "MAX_DRAWDOWN",
+            format!(
+                "equity is ₹{:.2} below its high of ₹{}, which reached {limit} %",
+                fall.0.round_dp(2),
+                day.equity_high
+            ),
+        );
+    }
+    for (code, what, count, limit) in [
+        ("MAX_OPEN_POSITIONS", "open positions", day.open_positions, limits.max_open_positions),
+        ("MAX_ORDERS_PER_DAY", "orders today", day.orders, limits.max_orders_per_day),
+        (
+            "MAX_CONSECUTIVE_STOP_OUTS",
+            "stop-outs in a row",
+            day.consecutive_stop_outs,
+            limits.max_consecutive_stop_outs,
+        ),
+    ] {
+        if let Some(limit) = limit
+            && count >= limit
+        {
+            refuse(code, format!("{count} {what} reached the limit of {limit}"));
+        }
+    }
+    refusals
+}
+
+#[cfg(test)]
+mod tests {
+    use rust_decimal::{Decimal, dec};
+
+    use super::*;
+
+    fn codes(limits: &AccountLimits, day: &DayFigures) -> Vec<&'static str> {
+        hit(limits, day).into_iter().map(|refusal| refusal.code).collect()
+    }
+
+    // R: B4
+    #[test]
+    fn each_limit_is_hit_exactly_at_its_value() {
+        let limits = AccountLimits {
+            max_daily_loss: Some(Rupees(dec!(1000))),
+            max_daily_loss_percent: Some(dec!(2)),
+            max_drawdown_percent: Some(dec!(10)),
+            max_open_positions: Some(3),
+            max_orders_per_day: Some(5),
+            max_consecutive_stop_outs: Some(2),
+        };
+        let day = DayFigures {
+            opening_equity: Rupees(dec!(100_000)),
+            equity: Rupees(dec!(99_000.01)),
+            equity_high: Rupees(dec!(105_000)),
+            open_positions: 2,
+            orders: 4,
+            consecutive_stop_outs: 1,
+        };
+        assert_eq!(codes(&limits, &day), Vec::<&str>::new());
+        let at = |equity: Decimal| DayFigures { equity: Rupees(equity), ..day };
+        assert_eq!(codes(&limits, &at(dec!(99_000))), ["MAX_DAILY_LOSS"]);
+        assert_eq!(codes(&limits, &at(dec!(98_000))), ["MAX_DAILY_LOSS", "MAX_DAILY_LOSS_PERCENT"]);
+        assert_eq!(codes(&limits, &at(dec!(94_500))).last(), Some(&"MAX_DRAWDOWN"));
+        let counts = DayFigures { open_positions: 3, orders: 5, consecutive_stop_outs: 2, ..day };
+        assert_eq!(
+            codes(&limits, &counts),
+            ["MAX_OPEN_POSITIONS", "MAX_ORDERS_PER_DAY", "MAX_CONSECUTIVE_STOP_OUTS"]
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! The trading policy: every threshold of the domain, with its documented default.
+//!
+//! Each group is a table of the configuration; what is not given keeps its default. Percentages are in percent
+//! (15 means 15 %), fractions are named so, times end in their unit.
+
+use rust_decimal::{Decimal, dec};
+use serde::{Deserialize, Serialize};
+
+use super::fault::{Bound, Checker, Fault};
+use super::money::Rupees;
+
+/// All thresholds of the trading domain.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TradingPolicy {
+    /// The fraction of the unrealised profit that blended equity counts.
+    pub unrealised_share: Decimal,
+    /// Which webhook bodies are accepted.
+    pub signals: SignalPolicy,
+    /// How old an entry may be.
+    pub age: AgePolicy,
+    /// How far the live price may be from an entry's.
+    pub divergence: DivergencePolicy,
+    /// How many lots an entry gets.
+    pub sizing: SizingPolicy,
+    /// What the portfolio must look like for an entry.
+    pub gates: GatePolicy,
+    /// Limits of the account, latched for the day.
+    pub limits: AccountLimits,
+    /// Where the first stop is put.
+    pub initial_stop: InitialStop,
+}
+
+impl Default for TradingPolicy {
+    fn default() -> Self {
+        Self {
+            unrealised_share: dec!(0.5),
+            signals: SignalPolicy::default(),
+            age: AgePolicy::default(),
+            divergence: DivergencePolicy::default(),
+            sizing: SizingPolicy::default(),
+            gates: GatePolicy::default(),
+            limits: AccountLimits::default(),
+            initial_stop: InitialStop::default(),
+        }
+    }
+}
+
+/// Bounds of a webhook body.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignalPolicy {
+    /// Longest body in bytes.
+    pub max_body_bytes: usize,
+    /// How far in the future a time may lie, in seconds.
+    pub max_future_s: u32,
+}
+
+impl Default for SignalPolicy {
+    fn default() -> Self {
+        Self { max_body_bytes: 10 * 1024, max_future_s: 60 }
+    }
+}
+
+/// Ages, in seconds, up to which an entry is fresh, is warned about, is warned about loudly; then it is dropped.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgePolicy {
+    /// Fresh up to here.
+    pub normal_s: u32,
+    /// A warning up to here, a loud one beyond.
+    pub warn_s: u32,
+    /// Dropped beyond this.
+    pub reject_s: u32,
+}
+
+impl Default for AgePolicy {
+    fn default() -> Self {
+        Self { normal_s: 10, warn_s: 30, reject_s: 60 }
+    }
+}
+
+/// How far the live price may be from the signal's, in percent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DivergencePolicy {
+    /// A base entry is refused beyond this.
+    pub base_percent: Decimal,
+    /// A pyramid is refused beyond this.
+    pub pyramid_percent: Decimal,
+    /// A warning beyond this.
+    pub warn_percent: Decimal,
+    /// A base entry is refused when its risk a lot grows by more than this at the live price.
+    pub base_risk_increase_percent: Decimal,
+    /// The same for a pyramid.
+    pub pyramid_risk_increase_percent: Decimal,
+}
+
+impl Default for DivergencePolicy {
+    fn default() -> Self {
+        Self {
+            base_percent: dec!(2),
+            pyramid_percent: dec!(1),
+            warn_percent: dec!(0.5),
+            base_risk_increase_percent: dec!(50),
+            pyramid_risk_increase_percent: dec!(20),
+        }
+    }
+}
+
+/// Which equity a figure is taken of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EquityBasis {
+    /// The high-water mark of closed equity.
+    #[default]
+    High,
+    /// Cash and realised profit.
+    Closed,
+    /// Closed equity and a fraction of the unrealised profit.
+    Blended,
+    /// The configured capital, whatever was won or lost since.
+    Fixed,
+}
+
+/// How many lots an entry gets.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SizingPolicy {
+    /// Which equity is risked.
+    pub equity: EquityBasis,
+    /// Whether volatility limits a base entry.
+    pub use_volatility_limit: bool,
+    /// The fraction of equity that may be held as margin.
+    pub margin_limit: Decimal,
+    /// Each pyramid's lots as a fraction of the one before; the first is this fraction of the base.
+    pub pyramid_decay: Decimal,
+    /// The fraction of the profit beyond the base's risk that a pyramid may risk.
+    pub pyramid_profit_share: Decimal,
+}
+
+impl Default for SizingPolicy {
+    fn default() -> Self {
+        Self {
+            equity: EquityBasis::High,
+            use_volatility_limit: true,
+            margin_limit: dec!(0.6),
+            pyramid_decay: dec!(0.5),
+            pyramid_profit_share: dec!(0.5),
+        }
+    }
+}
+
+/// What the portfolio must look like for an entry.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatePolicy {
+    /// Which equity the percentages are of.
+    pub equity: EquityBasis,
+    /// Most portfolio risk with a base entry added.
+    pub base_risk_percent: Decimal,
+    /// Most portfolio volatility with a base entry added.
+    pub base_volatility_percent: Decimal,
+    /// Most portfolio risk with a pyramid added.
+    pub pyramid_risk_percent: Decimal,
+    /// Most portfolio volatility with a pyramid added.
+    pub pyramid_volatility_percent: Decimal,
+    /// The base must be ahead by more than this many times its initial risk.
+    pub pyramid_min_r: Decimal,
+    /// ATRs that the price must have moved since the last pyramid, or the base.
+    pub pyramid_min_atr_step: Decimal,
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self {
+            equity: EquityBasis::Blended,
+            base_risk_percent: dec!(15),
+            base_volatility_percent: dec!(5),
+            pyramid_risk_percent: dec!(12),
+            pyramid_volatility_percent: dec!(4),
+            pyramid_min_r: dec!(1),
+            pyramid_min_atr_step: dec!(0.5),
+        }
+    }
+}
+
+/// Limits of the account. Once one is hit, entries stay refused for the day: the ledger latches it. None = no limit.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountLimits {
+    /// Most loss a day, in rupees.
+    pub max_daily_loss: Option<Rupees>,
+    /// Most loss a day, in percent of the day's opening equity.
+    pub max_daily_loss_percent: Option<Decimal>,
+    /// Most fall of the equity below its high-water mark, in percent.
+    pub max_drawdown_percent: Option<Decimal>,
+    /// Most positions held at a time.
+    pub max_open_positions: Option<u32>,
+    /// Most orders a day.
+    pub max_orders_per_day: Option<u32>,
+    /// Most stop-outs in a row.
+    pub max_consecutive_stop_outs: Option<u32>,
+}
+
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self {
+            max_daily_loss: None,
+            max_daily_loss_percent: Some(dec!(5)),
+            max_drawdown_percent: Some(dec!(25)),
+            max_open_positions: Some(24),
+            max_orders_per_day: Some(500),
+            max_consecutive_stop_outs: None,
+        }
+    }
+}
+
+/// Where an entry's first stop is put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitialStop {
+    /// The higher of the other two: the less to lose.
+    #[default]
+    Tighter,
+    /// The signal's stop.
+    Signal,
+    /// Entry price − ATR multiple · ATR.
+    Atr,
+}
+
+impl TradingPolicy {
+    /// Every fault of the thresholds, each under its path in the configuration.
+    pub fn faults(&self) -> Vec<Fault> {
+        let (above_zero, from_zero, hundred) =
+            (Bound::Above(Decimal::ZERO), Bound::From(Decimal::ZERO), dec!(100));
+        let mut faults = Vec::new();
+        if self.unrealised_share < Decimal::ZERO || self.unrealised_share > Decimal::ONE {
+            faults.push(Fault::new(
+                "unrealised_share",
+                format!("is {}; set it between 0 and 1", self.unrealised_share),
+            ));
+        }
+
+        let mut signals = Checker::new("signals");
+        signals.range(
+            "max_body_bytes",
+            self.signals.max_body_bytes.into(),
+            Bound::From(dec!(256)),
+            dec!(1_048_576),
+        );
+        signals.range("max_future_s", self.signals.max_future_s.into(), from_zero, dec!(3600));
+        faults.extend(signals.done());
+
+        let mut age = Checker::new("age");
+        let AgePolicy { normal_s, warn_s, reject_s } = self.age;
+        age.check(
+            normal_s <= warn_s,
+            "warn_s",
+            format!("is {warn_s}; set it to normal_s ({normal_s}) or more"),
+        );
+        age.check(
+            warn_s <= reject_s,
+            "reject_s",
+            format!("is {reject_s}; set it to warn_s ({warn_s}) or more"),
+        );
+        age.range("reject_s", reject_s.into(), above_zero, dec!(86_400));
+        faults.extend(age.done());
+
+        let mut divergence = Checker::new("divergence");
+        divergence.range("base_percent", self.divergence.base_percent, above_zero, hundred);
+        divergence.range("pyramid_percent", self.divergence.pyramid_percent, above_zero, hundred);
+        divergence.range("warn_percent", self.divergence.warn_percent, from_zero, hundred);
+        for (field, value) in [
+            ("base_risk_increase_percent", self.divergence.base_risk_increase_percent),
+            ("pyramid_risk_increase_percent", self.divergence.pyramid_risk_increase_percent),
+        ] {
+            divergence.range(field, value, above_zero, dec!(1000));
+        }
+        faults.extend(divergence.done());
+
+        let mut sizing = Checker::new("sizing");
+        sizing.range("margin_limit", self.sizing.margin_limit, above_zero, Decimal::ONE);
+        sizing.range("pyramid_decay", self.sizing.pyramid_decay, above_zero, Decimal::ONE);
+        sizing.range("pyramid_profit_share", self.sizing.pyramid_profit_share, above_zero, Decimal::ONE);
+        faults.extend(sizing.done());
+
+        let mut gates = Checker::new("gates");
+        for (field, value) in [
+            ("base_risk_percent", self.gates.base_risk_percent),
+            ("base_volatility_percent", self.gates.base_volatility_percent),
+            ("pyramid_risk_percent", self.gates.pyramid_risk_percent),
+            ("pyramid_volatility_percent", self.gates.pyramid_volatility_percent),
+        ] {
+            gates.range(field, value, above_zero, hundred);
+        }
+        gates.range("pyramid_min_r", self.gates.pyramid_min_r, from_zero, hundred);
+        gates.range("pyramid_min_atr_step", self.gates.pyramid_min_atr_step, from_zero, hundred);
+        faults.extend(gates.done());
+        faults.extend(self.limits.faults());
+        faults
+    }
+}
+
+impl AccountLimits {
+    fn faults(&self) -> Vec<Fault> {
+        let above_zero = Bound::Above(Decimal::ZERO);
+        let mut limits = Checker::new("limits");
+        for (field, value, most) in [
+            ("max_daily_loss", self.max_daily_loss.map(|limit| limit.0), dec!(1_000_000_000_000)),
+            ("max_daily_loss_percent", self.max_daily_loss_percent, dec!(100)),
+            ("max_drawdown_percent", self.max_drawdown_percent, dec!(100)),
+            ("max_open_positions", self.max_open_positions.map(Decimal::from), dec!(100_000)),
+            ("max_orders_per_day", self.max_orders_per_day.map(Decimal::from), dec!(1_000_000)),
+            ("max_consecutive_stop_outs", self.max_consecutive_stop_outs.map(Decimal::from), dec!(10_000)),
+        ] {
+            if let Some(value) = value {
+                limits.range(field, value, above_zero, most);
+            }
+        }
+        limits.done()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_have_no_faults_and_survive_a_partial_file() {
+        assert_eq!(TradingPolicy::default().faults(), vec![]);
+        let policy: TradingPolicy = toml::from_str(
+            "initial_stop = \"signal\"\n[sizing]\nequity = \"fixed\"\nmargin_limit = 0.5\n\
+             [limits]\nmax_daily_loss = 50000\n",
+        )
+        .unwrap();
+        assert_eq!(policy.sizing.equity, EquityBasis::Fixed);
+        assert_eq!(policy.sizing.margin_limit, dec!(0.5));
+        assert_eq!(policy.sizing.pyramid_decay, dec!(0.5));
+        assert_eq!(policy.initial_stop, InitialStop::Signal);
+        assert_eq!(policy.limits.max_daily_loss, Some(Rupees(dec!(50000))));
+        assert!(toml::from_str::<TradingPolicy>("[gates]\nbase_risc_percent = 3\n").is_err());
+    }
+
+    #[test]
+    fn every_fault_is_listed_with_its_path() {
+        let mut policy = TradingPolicy::default();
+        policy.unrealised_share = dec!(2);
+        policy.signals.max_body_bytes = 0;
+        policy.age = AgePolicy { normal_s: 40, warn_s: 30, reject_s: 0 };
+        policy.divergence.base_percent = dec!(-1);
+        policy.sizing.margin_limit = dec!(1.1);
+        policy.gates.pyramid_risk_percent = dec!(0);
+        policy.limits.max_orders_per_day = Some(0);
+        let fields: Vec<_> = policy.faults().into_iter().map(|fault| fault.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "unrealised_share",
+                "signals.max_body_bytes",
+                "age.warn_s",
+                "age.reject_s",
+                "age.reject_s",
+                "divergence.base_percent",
+                "sizing.margin_limit",
+                "gates.pyramid_risk_percent",
+                "limits.max_orders_per_day",
+            ]
+        );
+    }
+}
