@@ -10,6 +10,7 @@
 mod broker;
 mod cluster;
 mod fault;
+mod instruments;
 mod layers;
 mod nearest;
 mod overlay;
@@ -32,6 +33,7 @@ pub use trading::Trading;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::domain::instrument::Catalog;
 use layers::Layers;
 use reader::Reader;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub signals: Signals,
     /// Capital and trading policy.
     pub trading: Trading,
+    /// What may be traded.
+    pub instruments: Catalog,
     /// Notification channels.
     pub notify: Notify,
     /// What is logged, and how.
@@ -88,6 +92,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let broker = Broker::read(&mut reader);
     let signals = Signals::read(&mut reader, http.listen);
     let trading = Trading::read(&mut reader);
+    let instruments = instruments::read(&mut reader);
     let notify = Notify::read(&mut reader);
     let log = Log::read(&mut reader);
     let recovery = Recovery::read(&mut reader);
@@ -102,6 +107,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         broker,
         signals,
         trading,
+        instruments,
         notify,
         log,
         recovery,

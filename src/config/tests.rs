@@ -2,9 +2,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use rust_decimal::dec;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::domain::policy::{EquityBasis, TradingPolicy};
 
 /// The least that a valid configuration says.
 const LEAST: &[(&str, &str)] = &[
@@ -107,6 +109,18 @@ fn every_fault_is_told_at_once_with_key_source_and_what_is_allowed() {
 
         [trading]
         capital = 1000000.5
+        [trading.gates]
+        equity = "most"
+        base_risk_percent = 200
+        base_risc_percent = 3
+        [trading.age]
+        warn_s = -1
+
+        [instruments.GOLD_MINI]
+        lot_size = 1.5
+        tick = 0
+        [instruments.GOLDMINI]
+        symbol = "GOLDM05FEB26FUT"
 
         [server]
         listen = "0.0.0.0:80"
@@ -126,7 +140,9 @@ fn every_fault_is_told_at_once_with_key_source_and_what_is_allowed() {
     inputs.file = Some(file.path().to_owned());
     let text = load(&inputs).unwrap_err().to_string();
     assert!(!text.contains("s3cret"), "a secret is in the message:\n{text}");
-    insta::assert_snapshot!(text.replace(&file.path().display().to_string(), "baton.toml"), @"");
+    insta::assert_snapshot!(text.replace(&file.path().display().to_string(), "baton.toml"), @r#"
+
+    "#);
 }
 
 #[test]
@@ -292,14 +308,75 @@ fn the_example_file_names_every_setting_with_its_default() {
     let copied = self::file(example);
     inputs.file = Some(copied.path().to_owned());
     let (copied, defaults) = (load(&inputs).unwrap(), load(&with(&[])).unwrap());
+    // A TOML number and the text of a decimal are the same setting.
+    let number = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
     let required = ["postgres.url", "redis.url", "broker.api_key", "trading.capital", "cluster.member"];
     for (copied, default) in copied.entries.iter().zip(&defaults.entries) {
         assert!(
-            copied.value == default.value || required.contains(&copied.key.as_str()),
+            number(&copied.value) == number(&default.value) || required.contains(&copied.key.as_str()),
             "{}: {} in the example, {} by default",
             copied.key,
             copied.value,
             default.value
         );
     }
+}
+
+#[test]
+fn the_policy_is_read_from_file_and_environment() {
+    let file = file(
+        "[trading.sizing]\nmargin_limit = 0.45\nequity = \"fixed\"\n[trading.limits]\nmax_drawdown_percent = \"none\"\n",
+    );
+    let mut inputs = with(&[
+        ("BATON_TRADING__AGE__REJECT_S", "90"),
+        ("BATON_TRADING__GATES__BASE_RISK_PERCENT", "7.5"),
+        ("BATON_TRADING__SIZING__USE_VOLATILITY_LIMIT", "false"),
+        ("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "none"),
+    ]);
+    inputs.file = Some(file.path().to_owned());
+    let policy = load(&inputs).unwrap().trading.policy;
+    assert_eq!(policy.sizing.margin_limit, dec!(0.45));
+    assert_eq!(policy.sizing.equity, EquityBasis::Fixed);
+    assert_eq!(policy.age.reject_s, 90);
+    assert_eq!(policy.gates.base_risk_percent, dec!(7.5));
+    assert!(!policy.sizing.use_volatility_limit);
+    assert_eq!((policy.limits.max_drawdown_percent, policy.limits.max_open_positions), (None, None));
+    let untouched = TradingPolicy::default();
+    assert_eq!(policy.divergence, untouched.divergence);
+    assert_eq!(policy.limits.max_orders_per_day, untouched.limits.max_orders_per_day);
+}
+
+#[test]
+fn instruments_are_laid_over_the_built_in_ones() {
+    let file = file(
+        r#"
+        [instruments.GOLD_MINI]
+        risk_percent = 0.75
+        [instruments.RELIANCE]
+        exchange = "NSE"
+        symbol = "RELIANCE"
+        lot_size = 1
+        point_value = 1
+        margin_per_lot = "1500.50"
+        product = "CNC"
+        tick = 0.05
+        atr_initial = 2
+        atr_trailing = 3
+        max_pyramids = 0
+        risk_percent = 1
+        volatility_percent = 1
+        "#,
+    );
+    let mut inputs = with(&[("BATON_INSTRUMENTS__GOLD_MINI__SYMBOL", "GOLDM05FEB26FUT")]);
+    inputs.file = Some(file.path().to_owned());
+    let config = load(&inputs).unwrap();
+    let gold = config.instruments.get("GOLD_MINI").unwrap();
+    assert_eq!((gold.symbol.as_str(), gold.risk_percent), ("GOLDM05FEB26FUT", dec!(0.75)));
+    assert_eq!(config.instruments.get("RELIANCE").unwrap().margin_per_lot.0, dec!(1500.50));
+    assert_eq!(config.instruments.iter().count(), 5);
+    assert_eq!(source_of(&config, "instruments.GOLD_MINI.symbol"), "BATON_INSTRUMENTS__GOLD_MINI__SYMBOL");
+    assert_eq!(source_of(&config, "instruments.GOLD_MINI.tick"), "default");
 }

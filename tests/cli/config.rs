@@ -131,7 +131,8 @@ fn a_reader_that_has_gone_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = command(&folder).args(["config", "show"]).envs(LEAST.iter().copied()).stdout(writer).output();
+    let output =
+        command(&folder).args(["config", "show"]).envs(LEAST.iter().copied()).stdout(writer).output();
     let output = output.unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
