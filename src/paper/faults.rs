@@ -1,0 +1,348 @@
+//! Misfortunes to order, switchable while the bridge runs.
+//!
+//! A [`Rule`] is a [`Fault`] with an aim: a verb, a symbol, a number of times, a probability. A request draws its
+//! rules once, after its JSON was read and before it is validated. Rules that decide how the request *ends* (a cut, a
+//! refusal, an error) exclude each other: the oldest that matches wins and only it is used up. Rules that *shape*
+//! (hang, hide, delay) add up. Rules that describe a *state* (session, tick silence, stale books) hold while
+//! they exist and are never used up.
+//!
+//! On the control port, with defaults shown for what may be left out:
+//! `{"fault":{"kind":"lost_ack_after"},"verb":null,"symbol":null,"count":null,"probability":1.0}`.
+
+use serde::{Deserialize, Serialize};
+
+use super::http::Verb;
+use super::rng::Rng;
+
+/// Everything that can go wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// Ends: the connection is cut, nothing was done.
+    LostAckBefore,
+    /// Ends: it was done, then the connection is cut without a byte of answer.
+    LostAckAfter,
+    /// Shapes: waits before doing it.
+    HangBefore {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Shapes: does it, then waits before answering.
+    HangAfter {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Ends: not done; HTTP 200, `success` and `orderid: null`, as brokers do who refuse over 200.
+    NullOrderid,
+    /// Ends: the broker's error code and text are passed through, whether or not it was done.
+    BrokerError {
+        /// HTTP status: 400, 403, 429, 500 or 504.
+        status: u16,
+        /// The broker's text; a plausible one when left out.
+        message: Option<String>,
+        /// Whether it was done nevertheless.
+        #[serde(default)]
+        placed: bool,
+    },
+    /// Ends: HTTP 502 and an HTML page from the proxy before the bridge.
+    BadGateway {
+        /// Whether it was done nevertheless.
+        #[serde(default)]
+        placed: bool,
+    },
+    /// Ends: the bridge's own limiter answers 429; nothing was done.
+    RateLimited,
+    /// Ends: the bridge queues it for a human; success without an `orderid`, nothing was done.
+    SemiAuto,
+    /// Shapes: the answer's `orderid` is a number.
+    NumericOrderid,
+    /// Shapes: the answer has the other mode's shape.
+    WrongMode,
+    /// State: the broker's token is dead, the bridge has not noticed (OPENALGO.md, "Session expiry").
+    SessionExpired,
+    /// State: the bridge has revoked the session: 403 "Invalid openalgo apikey" everywhere.
+    SessionRevoked,
+    /// State: no ticks for the rule's symbol, or for any; sockets stay open and pings are answered.
+    TickSilence,
+    /// State: the order book shows every live order as complete, as a known plug-in bug does.
+    StaleStatus,
+    /// Shapes an order: its first fill comes later.
+    SlowFills {
+        /// Milliseconds added to the latency.
+        ms: u64,
+    },
+    /// Shapes an order: accepted and answered, but in no book, stream or match before its time.
+    Hidden {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Shapes an order: each of its updates is sent more than once.
+    DuplicateUpdates {
+        /// How often it is sent in all.
+        copies: u32,
+    },
+    /// Shapes an order: its updates come late (after the HTTP answer).
+    DelayUpdates {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Shapes an order: its updates never come.
+    LoseUpdates,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Ends,
+    Shapes,
+    ShapesOrder,
+    State,
+}
+
+impl Fault {
+    fn nature(&self) -> Nature {
+        match self {
+            Self::LostAckBefore
+            | Self::LostAckAfter
+            | Self::NullOrderid
+            | Self::BrokerError { .. }
+            | Self::BadGateway { .. }
+            | Self::RateLimited
+            | Self::SemiAuto => Nature::Ends,
+            Self::HangBefore { .. } | Self::HangAfter { .. } | Self::NumericOrderid | Self::WrongMode => {
+                Nature::Shapes
+            }
+            Self::SlowFills { .. }
+            | Self::Hidden { .. }
+            | Self::DuplicateUpdates { .. }
+            | Self::DelayUpdates { .. }
+            | Self::LoseUpdates => Nature::ShapesOrder,
+            Self::SessionExpired | Self::SessionRevoked | Self::TickSilence | Self::StaleStatus => {
+                Nature::State
+            }
+        }
+    }
+}
+
+/// What a rule is aimed at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Every route.
+    Any,
+    /// This route.
+    #[serde(untagged)]
+    Verb(Verb),
+}
+
+fn always() -> f64 {
+    1.0
+}
+
+/// A fault and its aim.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// Which route, or `"any"`. Left out: the routes that change orders; for what shapes an order, placeorder.
+    #[serde(default)]
+    pub verb: Option<Target>,
+    /// Only requests about this symbol (a cancel or modify is about its order's symbol).
+    #[serde(default)]
+    pub symbol: Option<String>,
+    /// How many requests it meets before it is used up; left out: any number.
+    #[serde(default)]
+    pub count: Option<u32>,
+    /// Chance that a request it is aimed at meets it.
+    #[serde(default = "always")]
+    pub probability: f64,
+}
+
+impl Rule {
+    /// A fault without further aim: meets every order request until it is taken away.
+    pub fn every(fault: Fault) -> Self {
+        Self { fault, verb: None, symbol: None, count: None, probability: always() }
+    }
+
+    /// A fault that meets the next request of a verb, once.
+    pub fn once(fault: Fault, verb: Verb) -> Self {
+        Self { verb: Some(Target::Verb(verb)), count: Some(1), ..Self::every(fault) }
+    }
+
+    fn aims_at(&self, verb: Verb, symbol: Option<&str>) -> bool {
+        let verb_fits = match (self.verb, self.fault.nature()) {
+            (Some(Target::Any), _) => true,
+            (Some(Target::Verb(wanted)), _) => wanted == verb,
+            (None, Nature::ShapesOrder) => verb == Verb::PlaceOrder,
+            (None, _) => verb.changes_orders(),
+        };
+        verb_fits && self.symbol.as_deref().is_none_or(|wanted| symbol == Some(wanted))
+    }
+}
+
+/// A rule in force.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Active {
+    /// Its number, for taking it away.
+    pub id: u64,
+    /// Fault, aim, and the count that is left.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// How many requests have met it.
+    pub hits: u64,
+}
+
+/// What one request meets.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Plan {
+    /// At most one fault that decides the end.
+    pub(super) end: Option<Fault>,
+    /// All that shape the way.
+    pub(super) shapes: Vec<Fault>,
+}
+
+impl Plan {
+    /// Names of the faults, for the log.
+    pub(super) fn names(&self) -> Vec<serde_json::Value> {
+        self.end.iter().chain(&self.shapes).filter_map(|fault| serde_json::to_value(fault).ok()).collect()
+    }
+}
+
+/// The rules in force.
+#[derive(Clone, Debug)]
+pub(super) struct Faults {
+    rules: Vec<Active>,
+    next_id: u64,
+    rng: Rng,
+}
+
+/// More rules than a test could mean; bounds the work per request.
+const MAX_RULES: usize = 256;
+
+impl Faults {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { rules: Vec::new(), next_id: 1, rng: Rng::new(seed ^ 0x00fa_0175) }
+    }
+
+    /// Puts a rule in force; `None` when there are too many.
+    pub(super) fn add(&mut self, rule: Rule) -> Option<u64> {
+        if self.rules.len() >= MAX_RULES {
+            return None;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.rules.push(Active { id, rule, hits: 0 });
+        Some(id)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rules.clear();
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> bool {
+        let before = self.rules.len();
+        self.rules.retain(|active| active.id != id);
+        self.rules.len() < before
+    }
+
+    pub(super) fn active(&self) -> &[Active] {
+        &self.rules
+    }
+
+    /// Draws what a request meets, and uses the rules up.
+    pub(super) fn draw(&mut self, verb: Verb, symbol: Option<&str>) -> Plan {
+        let mut plan = Plan::default();
+        for active in &mut self.rules {
+            let ends = active.rule.fault.nature() == Nature::Ends;
+            if active.rule.fault.nature() == Nature::State
+                || !active.rule.aims_at(verb, symbol)
+                || ends && plan.end.is_some()
+                || !self.rng.chance(active.rule.probability)
+            {
+                continue;
+            }
+            active.hits += 1;
+            if let Some(count) = &mut active.rule.count {
+                *count = count.saturating_sub(1);
+            }
+            if ends {
+                plan.end = Some(active.rule.fault.clone());
+            } else {
+                plan.shapes.push(active.rule.fault.clone());
+            }
+        }
+        self.rules.retain(|active| active.rule.count != Some(0));
+        plan
+    }
+
+    /// Whether a state fault is in force, for a symbol if the rule names one.
+    pub(super) fn holds(&self, fault: &Fault, symbol: Option<&str>) -> bool {
+        self.rules.iter().any(|active| {
+            active.rule.fault == *fault
+                && active.rule.symbol.as_deref().is_none_or(|wanted| symbol == Some(wanted))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_rule_is_used_up() {
+        let mut faults = Faults::new(1);
+        faults.add(Rule { count: Some(2), ..Rule::every(Fault::LostAckAfter) });
+        let hits = (0..5).filter(|_| faults.draw(Verb::PlaceOrder, None).end.is_some()).count();
+        assert_eq!(hits, 2);
+        assert!(faults.active().is_empty());
+    }
+
+    #[test]
+    fn the_oldest_end_wins_and_only_it_is_used_up() {
+        let mut faults = Faults::new(1);
+        faults.add(Rule::once(Fault::LostAckBefore, Verb::PlaceOrder));
+        faults.add(Rule::once(Fault::RateLimited, Verb::PlaceOrder));
+        faults.add(Rule::once(Fault::HangAfter { ms: 5 }, Verb::PlaceOrder));
+        let first = faults.draw(Verb::PlaceOrder, None);
+        assert_eq!(first.end, Some(Fault::LostAckBefore));
+        assert_eq!(first.shapes, [Fault::HangAfter { ms: 5 }]);
+        assert_eq!(faults.draw(Verb::PlaceOrder, None).end, Some(Fault::RateLimited));
+    }
+
+    #[test]
+    fn rules_keep_to_their_aim() {
+        let mut faults = Faults::new(1);
+        faults.add(Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::RateLimited) });
+        faults.add(Rule::every(Fault::Hidden { ms: 1 }));
+        assert_eq!(faults.draw(Verb::OrderBook, Some("GOLD")), Plan::default());
+        assert_eq!(faults.draw(Verb::CancelOrder, Some("SILVER")), Plan::default());
+        assert_eq!(faults.draw(Verb::CancelOrder, Some("GOLD")).end, Some(Fault::RateLimited));
+        assert_eq!(faults.draw(Verb::PlaceOrder, None).shapes, [Fault::Hidden { ms: 1 }]);
+    }
+
+    #[test]
+    fn state_faults_hold_until_taken_away() {
+        let mut faults = Faults::new(1);
+        let silent = Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::TickSilence) };
+        let id = faults.add(silent).unwrap();
+        assert_eq!(faults.draw(Verb::PlaceOrder, Some("GOLD")), Plan::default());
+        assert!(faults.holds(&Fault::TickSilence, Some("GOLD")));
+        assert!(!faults.holds(&Fault::TickSilence, Some("SILVER")));
+        assert!(faults.remove(id));
+        assert!(!faults.holds(&Fault::TickSilence, Some("GOLD")));
+    }
+
+    #[test]
+    fn rules_are_written_in_json() {
+        let rule: Rule = serde_json::from_str(
+            r#"{"fault":{"kind":"broker_error","status":504},"verb":"placeorder","count":1}"#,
+        )
+        .unwrap();
+        assert_eq!(rule.verb, Some(Target::Verb(Verb::PlaceOrder)));
+        assert_eq!(rule.fault, Fault::BrokerError { status: 504, message: None, placed: false });
+        let any: Rule = serde_json::from_str(r#"{"fault":{"kind":"lost_ack_before"},"verb":"any"}"#).unwrap();
+        assert_eq!(any.verb, Some(Target::Any));
+        assert!(serde_json::from_str::<Rule>(r#"{"fault":{"kind":"lost_ack"}}"#).is_err());
+        assert!(serde_json::from_str::<Rule>(r#"{"fault":{"kind":"hidden","ms":1},"symbl":"X"}"#).is_err());
+    }
+}
