@@ -2,5 +2,6 @@
 
 mod config;
 mod errors;
+mod paper;
 mod status;
 mod support;
