@@ -1,1 +1,47 @@
+//! Values that the domain's tests share.
 
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::fill::Opening;
+use super::ids::{PositionId, SignalId};
+use super::instrument::{Catalog, Instrument};
+use super::label::Label;
+use super::money::{Lots, Price};
+use super::portfolio::Quotes;
+use super::position::Position;
+
+/// A moment, `minutes` after a fixed one.
+pub fn at(minutes: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_764_000_000 + minutes * 60, 0).unwrap()
+}
+
+/// A built-in instrument.
+pub fn instrument(name: &str) -> Instrument {
+    Catalog::default().get(name).unwrap().clone()
+}
+
+/// An open position of `lots` lots; `seq` makes its id, its inbox order and its bar time.
+pub fn position(name: &str, label: u8, lots: i64, price: Decimal, stop: Decimal, seq: i64) -> Position {
+    let instrument = instrument(name);
+    let opening = Opening {
+        id: PositionId(Uuid::from_u128(u128::try_from(seq).unwrap())),
+        label: Label::new(label).unwrap(),
+        strategy: "default".to_owned(),
+        atr: Price(Decimal::from(100)),
+        stop: Price(stop),
+        entry_signal: SignalId(Uuid::from_u128(1_000_000 + u128::try_from(seq).unwrap())),
+        entry_signal_seq: seq,
+        entry_bar_time: at(seq),
+    };
+    opening.filled(&instrument, Lots(lots).quantity(instrument.lot_size), Price(price), at(seq)).unwrap()
+}
+
+/// One quote for a built-in instrument's contract.
+pub fn quote(name: &str, price: Decimal) -> Quotes {
+    let instrument = instrument(name);
+    let mut quotes = Quotes::new();
+    quotes.set(&instrument.exchange, &instrument.symbol, Price(price));
+    quotes
+}

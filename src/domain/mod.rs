@@ -30,3 +30,5 @@ pub mod stops;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -344,8 +344,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_listed_with_its_path() {
-        let mut policy = TradingPolicy::default();
-        policy.unrealised_share = dec!(2);
+        let mut policy = TradingPolicy { unrealised_share: dec!(2), ..TradingPolicy::default() };
         policy.signals.max_body_bytes = 0;
         policy.age = AgePolicy { normal_s: 40, warn_s: 30, reject_s: 0 };
         policy.divergence.base_percent = dec!(-1);

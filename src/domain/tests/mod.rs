@@ -1,0 +1,8 @@
+//! Tests of how the domain's parts behave together, and its properties over random input.
+
+mod exit;
+mod fills;
+mod gates;
+mod portfolio;
+mod sizing;
+mod transitions;
