@@ -74,7 +74,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.verb {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
-            Verb::Paper(args) => paper::run(args, output).await,
+            Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
         }
     })

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::output::{Colour, Output};
 use super::signal::Stop;
-use crate::config::Log;
+use crate::config::{self, Inputs};
 use crate::domain::money::Rupees;
 use crate::paper::{BridgeMode, FillModel, Options, Paper, RateLimits, SymbolSpec};
 use crate::telemetry;
@@ -38,7 +38,13 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:5001", value_name = "ADDR")]
     pub control: SocketAddr,
     /// The only API key that is let in.
-    #[arg(long, default_value = "paper", env = "OPENALGO_API_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(
+        long,
+        default_value = "paper",
+        env = "OPENALGO_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     pub api_key: String,
     /// Shape of the answers: the bridge's sandbox (analyze), or a real broker behind it (live).
     #[arg(long, default_value = "analyze", value_name = "MODE")]
@@ -85,9 +91,9 @@ struct Addresses {
 /// Runs the bridge until SIGTERM or SIGINT; a second signal ends it at once with exit code 1.
 ///
 /// # Errors
-/// The symbols file cannot be used, an address cannot be listened on, or stdout cannot be written to.
-pub async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
-    telemetry::log::init(&Log::default())?;
+/// `[log]` or the symbols file cannot be used, an address cannot be listened on, or stdout cannot be written to.
+pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    telemetry::log::init(&config::log(inputs)?)?;
     let mut stop = Stop::listen().context("cannot listen for SIGTERM and SIGINT; see the cause")?;
     let mode = args.mode;
     let paper = Paper::start(options(args)?).await?;
@@ -123,7 +129,11 @@ fn options(args: Args) -> anyhow::Result<Options> {
         Some(path) => read_symbols(path)?,
         None => SymbolSpec::defaults(),
     };
-    anyhow::ensure!(args.capital >= Decimal::ZERO, "--capital is {}; give rupees, zero or more", args.capital);
+    anyhow::ensure!(
+        args.capital >= Decimal::ZERO,
+        "--capital is {}; give rupees, zero or more",
+        args.capital
+    );
     let unlimited = RateLimits { orders_per_second: None, api_per_second: None };
     Ok(Options {
         http: args.http,
@@ -135,7 +145,11 @@ fn options(args: Args) -> anyhow::Result<Options> {
         symbols,
         moving: args.moving,
         tick_interval: Duration::from_millis(args.tick_ms),
-        fill: FillModel { latency_ms: args.fill_latency_ms, slices: args.fill_slices, ..FillModel::default() },
+        fill: FillModel {
+            latency_ms: args.fill_latency_ms,
+            slices: args.fill_slices,
+            ..FillModel::default()
+        },
         limits: if args.unlimited { unlimited } else { RateLimits::default() },
         capital: Rupees(args.capital),
         log: args.log,
@@ -145,7 +159,8 @@ fn options(args: Args) -> anyhow::Result<Options> {
 
 fn read_symbols(path: &Path) -> anyhow::Result<Vec<SymbolSpec>> {
     let file = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the symbols file {file}"))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the symbols file {file}"))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{file} is no list of symbols; `baton paper --help` shows the form"))
 }

@@ -122,13 +122,11 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
 /// # Errors
 /// The file cannot be read or is no TOML; else the faults of `[http]` and `[cluster]`.
 pub fn address(inputs: &Inputs) -> Result<String, Error> {
-    let mut reader = Reader::new(Layers::read(inputs)?);
-    let http = Http::read(&mut reader);
-    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
-    let faults = reader.into_faults();
-    if !faults.0.is_empty() {
-        return Err(Error::Faults(faults));
-    }
+    let (http, cluster) = part(inputs, |reader| {
+        let http = Http::read(reader);
+        let cluster = Cluster::read(reader, &inputs.hostname, http.listen);
+        (http, cluster)
+    })?;
     // A wildcard is listened on by this machine, so loopback reaches it without any name service.
     let listen = match http.listen {
         SocketAddr::V4(address) if address.ip().is_unspecified() => {
@@ -140,6 +138,21 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
         listen => listen,
     };
     Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+/// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[log]`.
+pub fn log(inputs: &Inputs) -> Result<Log, Error> {
+    part(inputs, Log::read)
+}
+
+fn part<T>(inputs: &Inputs, read: impl FnOnce(&mut Reader) -> T) -> Result<T, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    let value = read(&mut reader);
+    let faults = reader.into_faults();
+    if faults.0.is_empty() { Ok(value) } else { Err(Error::Faults(faults)) }
 }
 
 #[cfg(test)]

@@ -94,13 +94,6 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-impl Default for Log {
-    /// Text at level info: what verbs use that read no configuration.
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
-    }
-}
-
 impl Log {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let allowed = "error, warn, info, debug, trace, or directives such as \"info,baton::broker=debug\"";

@@ -83,7 +83,8 @@ fn it_tells_people_in_words_and_obeys_its_options() {
     assert_eq!(running.line(), "Paper bridge, mode live\n");
     let rest = running.line();
     let url = rest.trim().strip_prefix("REST").unwrap().trim().to_owned();
-    let quote = post(&url, "/api/v1/quotes", r#"{"apikey": "paper", "symbol": "TESTFUT", "exchange": "NFO"}"#);
+    let quote =
+        post(&url, "/api/v1/quotes", r#"{"apikey": "paper", "symbol": "TESTFUT", "exchange": "NFO"}"#);
     assert!(quote.contains(r#""status":"success""#), "{quote}");
     let order = r#"{"apikey": "paper", "strategy": "t", "symbol": "TESTFUT", "exchange": "NFO", "action": "BUY",
         "quantity": 5}"#;
@@ -111,11 +112,44 @@ fn post(url: &str, path: &str, body: &str) -> String {
 fn a_taken_port_is_one_sentence_with_its_cause() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = baton(&["paper", "--http", &address, "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"], &[]);
+    let output =
+        baton(&["paper", "--http", &address, "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"], &[]);
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
-    assert!(text.starts_with(&format!("error: cannot listen on {address} for the paper bridge's REST API")), "{text}");
+    assert!(
+        text.starts_with(&format!("error: cannot listen on {address} for the paper bridge's REST API")),
+        "{text}"
+    );
     assert!(text.contains("\n  caused by: Address already in use"), "{text}");
+}
+
+#[test]
+fn log_lines_follow_configuration_and_rust_log() {
+    let lines = |env: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut running = Running::start(command(&folder).args(ON_FREE_PORTS).envs(env.iter().copied()));
+        running.line();
+        running.signal("TERM");
+        let mut told = String::new();
+        running.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        told
+    };
+    let json = lines(&[("BATON_LOG__FORMAT", "json")]);
+    let shutdown = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let shutdown: Vec<_> =
+        shutdown.filter(|line| line["message"].to_string().contains("[SHUTDOWN]")).collect();
+    assert_eq!(shutdown.len(), 1, "{json}");
+    assert_eq!(shutdown[0]["level"], "INFO");
+    assert_eq!(lines(&[("BATON_LOG__LEVEL", "error")]), "");
+    assert!(lines(&[("BATON_LOG__LEVEL", "error"), ("RUST_LOG", "info")]).contains("[SHUTDOWN] SIGTERM"));
+
+    let output = baton(&ON_FREE_PORTS, &[("RUST_LOG", "baton=loud")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).starts_with("error: RUST_LOG = \"baton=loud\" is no log filter"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
