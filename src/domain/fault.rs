@@ -33,14 +33,14 @@ pub fn join(faults: &[Fault]) -> String {
 }
 
 /// Collects the faults of a group of settings under a common path.
-pub(super) struct Checker {
-    prefix: String,
+pub(super) struct Checker<P> {
+    prefix: P,
     faults: Vec<Fault>,
 }
 
-impl Checker {
-    pub(super) fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), faults: Vec::new() }
+impl<P: fmt::Display> Checker<P> {
+    pub(super) fn new(prefix: P) -> Self {
+        Self { prefix, faults: Vec::new() }
     }
 
     /// Records a fault of `field` unless `holds`.
@@ -50,13 +50,26 @@ impl Checker {
         }
     }
 
-    /// `value` must be in `low..=high`, or in `low<..=high` when zero is the excluded low end.
+    /// The same with a message that is only written when it is needed: recovery checks every position's row.
+    pub(super) fn check_with(&mut self, holds: bool, field: &str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.check(false, field, message());
+        }
+    }
+
+    /// `value` must be in `low..=high`, the low end excluded or not as [`Bound`] says.
     pub(super) fn range(&mut self, field: &str, value: Decimal, low: Bound, high: Decimal) {
-        let (above, words) = match low {
-            Bound::Above(low) => (value > low, format!("above {low}")),
-            Bound::From(low) => (value >= low, format!("at least {low}")),
+        let above = match low {
+            Bound::Above(low) => value > low,
+            Bound::From(low) => value >= low,
         };
-        self.check(above && value <= high, field, format!("is {value}; set it {words} and at most {high}"));
+        self.check_with(above && value <= high, field, || {
+            let low = match low {
+                Bound::Above(low) => format!("above {low}"),
+                Bound::From(low) => format!("at least {low}"),
+            };
+            format!("is {value}; set it {low} and at most {high}")
+        });
     }
 
     pub(super) fn done(self) -> Vec<Fault> {

@@ -54,8 +54,9 @@ impl fmt::Display for Label {
 impl FromStr for Label {
     type Err = UnknownName;
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Self::all()
-            .find(|label| label.to_string() == text)
+        text.strip_prefix("Long_")
+            .filter(|number| number.len() == 1)
+            .and_then(|number| Self::new(number.parse().ok()?))
             .ok_or_else(|| UnknownName { kind: "Label", text: text.to_owned() })
     }
 }

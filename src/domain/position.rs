@@ -146,20 +146,24 @@ impl Position {
 
     /// What is impossible in its figures: a stored row is checked before anything is computed from it.
     pub fn faults(&self) -> Vec<Fault> {
-        let mut checker = Checker::new(format!("position {}", self.id));
+        let prefix = format_args!("position {}", self.id);
+        let mut checker = Checker::new(prefix);
         let (zero, above_zero) = (Bound::From(Decimal::ZERO), Bound::Above(Decimal::ZERO));
-        checker.check(
-            self.label.parse::<Label>().is_ok(),
-            "label",
-            format!("is {:?}; labels are Long_1 to Long_6", self.label),
-        );
+        checker.check_with(self.label.parse::<Label>().is_ok(), "label", || {
+            format!("is {:?}; labels are Long_1 to Long_6", self.label)
+        });
         checker.range("quantity", self.quantity.decimal(), zero, MOST_UNITS.decimal());
         checker.range("entry_quantity", self.entry_quantity.decimal(), above_zero, MOST_UNITS.decimal());
         checker.check(self.quantity <= self.entry_quantity, "quantity", "is more than was bought");
-        checker.check(
+        checker.check_with(
             (self.status == PositionStatus::Closed) == (self.quantity == Quantity::ZERO),
             "status",
-            format!("is {} with {} units held; closed is exactly when none is", self.status, self.quantity),
+            || {
+                format!(
+                    "is {} with {} units held; closed is exactly when none is",
+                    self.status, self.quantity
+                )
+            },
         );
         checker.range("entry_price", self.entry_price.0, above_zero, MOST_PRICE.0);
         checker.range("lot_size", self.lot_size.decimal(), above_zero, MOST_UNITS.decimal());
@@ -168,14 +172,12 @@ impl Position {
         checker.range("atr", self.atr.0, zero, MOST_PRICE.0);
         checker.range("initial_stop", self.initial_stop.0, zero, MOST_PRICE.0);
         checker.range("current_stop", self.current_stop.0, zero, MOST_PRICE.0);
-        checker.check(
-            self.current_stop >= self.initial_stop,
-            "current_stop",
+        checker.check_with(self.current_stop >= self.initial_stop, "current_stop", || {
             format!(
                 "is {}, below the initial stop {}; a stop never moves down",
                 self.current_stop, self.initial_stop
-            ),
-        );
+            )
+        });
         checker.range("highest_close", self.highest_close.0, zero, MOST_PRICE.0);
         checker.done()
     }

@@ -3,16 +3,29 @@
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveTime, TimeZone, Weekday};
 use serde_json::{Value, json};
 
-/// Hours of an exchange's normal session, IST: exchange, opening and closing as (hour, minute).
-const SESSIONS: [(&str, (u32, u32), (u32, u32)); 8] = [
-    ("NSE", (9, 15), (15, 30)),
-    ("BSE", (9, 15), (15, 30)),
-    ("NFO", (9, 15), (15, 30)),
-    ("BFO", (9, 15), (15, 30)),
-    ("CDS", (9, 0), (17, 0)),
-    ("BCD", (9, 0), (17, 0)),
-    ("MCX", (9, 0), (23, 55)),
-    ("CRYPTO", (0, 0), (23, 59)),
+/// Hours and minutes of an exchange's normal session, IST.
+struct Session {
+    exchange: &'static str,
+    opens: (u32, u32),
+    closes: (u32, u32),
+}
+
+const fn session(exchange: &'static str, opens: (u32, u32), closes: (u32, u32)) -> Session {
+    Session { exchange, opens, closes }
+}
+
+/// The one that never closes.
+const ROUND_THE_CLOCK: &str = "CRYPTO";
+
+const SESSIONS: [Session; 8] = [
+    session("NSE", (9, 15), (15, 30)),
+    session("BSE", (9, 15), (15, 30)),
+    session("NFO", (9, 15), (15, 30)),
+    session("BFO", (9, 15), (15, 30)),
+    session("CDS", (9, 0), (17, 0)),
+    session("BCD", (9, 0), (17, 0)),
+    session("MCX", (9, 0), (23, 55)),
+    session(ROUND_THE_CLOCK, (0, 0), (23, 59)),
 ];
 
 /// India Standard Time, without daylight saving.
@@ -43,8 +56,8 @@ impl Calendar {
     /// Rows of `market/holidays` for a year.
     pub fn holidays(&self, year: i32) -> Vec<Value> {
         let Self::Exchange(days) = self else { return Vec::new() };
-        let closed: Vec<&str> =
-            SESSIONS.iter().map(|(name, ..)| *name).filter(|name| *name != "CRYPTO").collect();
+        let exchanges = SESSIONS.iter().map(|session| session.exchange);
+        let closed: Vec<&str> = exchanges.filter(|exchange| *exchange != ROUND_THE_CLOCK).collect();
         days.iter()
             .filter(|day| day.date.year() == year)
             .map(|day| {
@@ -70,13 +83,17 @@ impl Calendar {
         };
         SESSIONS
             .iter()
-            .filter(|(name, ..)| !closed || *name == "CRYPTO")
-            .map(|&(name, open, close)| {
-                let (open, close) = match self {
+            .filter(|session| !closed || session.exchange == ROUND_THE_CLOCK)
+            .map(|session| {
+                let (opens, closes) = match self {
                     Self::AlwaysOpen => ((0, 0), (23, 59)),
-                    Self::Exchange(_) => (open, close),
+                    Self::Exchange(_) => (session.opens, session.closes),
                 };
-                json!({ "exchange": name, "start_time": epoch_ms(date, open), "end_time": epoch_ms(date, close) })
+                json!({
+                    "exchange": session.exchange,
+                    "start_time": epoch_ms(date, opens),
+                    "end_time": epoch_ms(date, closes),
+                })
             })
             .collect()
     }

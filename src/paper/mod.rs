@@ -32,8 +32,9 @@ mod server;
 mod witness;
 mod ws;
 
+pub use http::Verb;
 pub use options::{
-    ArrivalHook, BridgeMode, FillModel, Options, RateLimits, SymbolKey, SymbolSpec, UnknownMode,
+    ArrivalHook, BridgeMode, FillModel, HookFuture, Options, RateLimits, SymbolKey, SymbolSpec, UnknownMode,
 };
 pub use server::{Error, Paper};
 pub use witness::Arrival;

@@ -213,11 +213,14 @@ impl Default for RateLimits {
     }
 }
 
+/// What an arrival hook gives back to be awaited.
+pub type HookFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Awaited with each order request at its arrival, before anything is done with it.
 ///
 /// For tests that check what must already be true by then, such as "its intent is committed".
 #[derive(Clone)]
-pub struct ArrivalHook(pub Arc<dyn Fn(Arrival) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>);
+pub struct ArrivalHook(pub Arc<dyn Fn(Arrival) -> HookFuture + Send + Sync>);
 
 impl fmt::Debug for ArrivalHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

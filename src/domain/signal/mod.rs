@@ -11,6 +11,7 @@ mod key;
 mod number;
 mod parse;
 mod raw;
+mod reader;
 mod time;
 
 #[cfg(test)]

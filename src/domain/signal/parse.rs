@@ -3,17 +3,15 @@
 //! Only the fields that a type acts on are checked, so that an EXIT is never refused for a field it does not need.
 //! A body of unknown type is checked as an entry would be, to show as many faults as can be known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use serde_json::value::RawValue;
 
-use super::number::{self, shortened};
+use super::number::shortened;
 use super::raw::Fields;
-use super::{
-    Action, Entry, EodMonitor, Exit, Indicators, MarketData, Signal, SignalType, derive_key, time as times,
-};
+use super::reader::{Reader, decimal_of, printable};
+use super::{Action, Entry, EodMonitor, Exit, Indicators, MarketData, Signal, SignalType, derive_key};
 use crate::domain::fault::{Fault, join};
 use crate::domain::instrument::{Catalog, plain_name};
 use crate::domain::label::{Label, Target};
@@ -76,27 +74,7 @@ pub fn parse(
     reader.finish(signal)
 }
 
-/// Takes fields one by one and notes what is wrong with each.
-struct Reader<'a> {
-    values: BTreeMap<String, &'a RawValue>,
-    known: BTreeSet<&'static str>,
-    faults: Vec<Fault>,
-    now: DateTime<Utc>,
-    latest: DateTime<Utc>,
-}
-
 impl<'a> Reader<'a> {
-    fn new(fields: Fields<'a>, now: DateTime<Utc>, max_future: TimeDelta) -> Self {
-        let faults = fields
-            .repeated
-            .iter()
-            .map(|name| Fault::new(name, "is given more than once; send it once"))
-            .collect();
-        let mut values = fields.values;
-        values.retain(|_, value| value.get() != "null");
-        Self { values, known: BTreeSet::new(), faults, now, latest: now + max_future }
-    }
-
     fn finish(mut self, signal: Option<Signal>) -> Result<Signal, Rejection> {
         match signal {
             Some(signal) if self.faults.is_empty() => Ok(signal),
@@ -139,72 +117,6 @@ impl<'a> Reader<'a> {
         let bar_time = bar_time.unwrap_or_else(|| minute_of(sent_at));
         let key = derive_key(sender_id.as_deref(), &strategy, &instrument, kind, target, bar_time);
         Some(Signal { key, strategy, instrument, sent_at, bar_time, action, extra })
-    }
-
-    fn fault(&mut self, field: &str, message: impl Into<String>) {
-        self.faults.push(Fault::new(field, message));
-    }
-
-    /// The field's JSON text; notes its absence if it is required.
-    fn raw(&mut self, field: &'static str, required: bool) -> Option<&'a str> {
-        self.known.insert(field);
-        let value = self.values.get(field).map(|value| value.get());
-        if value.is_none() && required {
-            self.fault(field, "is missing");
-        }
-        value
-    }
-
-    /// A text field, trimmed, control characters as spaces (PostgreSQL stores no NUL); empty counts as absent.
-    fn text(&mut self, field: &'static str, required: bool, most: usize) -> Option<String> {
-        let raw = self.raw(field, required)?;
-        let Ok(text) = serde_json::from_str::<String>(raw) else {
-            self.fault(field, format!("must be text, got {}", shortened(raw)));
-            return None;
-        };
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let text = text.trim();
-        if text.is_empty() {
-            if required {
-                self.fault(field, "is empty");
-            }
-            return None;
-        }
-        if text.len() > most {
-            self.fault(field, format!("is {} bytes long; at most {most}", text.len()));
-            return None;
-        }
-        Some(text.to_owned())
-    }
-
-    /// A number, or text that holds one.
-    fn decimal(&mut self, field: &'static str, required: bool) -> Option<Decimal> {
-        let raw = self.raw(field, required)?;
-        match decimal_of(raw) {
-            Ok(number) => Some(number),
-            Err(message) => {
-                self.fault(field, message);
-                None
-            }
-        }
-    }
-
-    fn positive(&mut self, field: &'static str, required: bool) -> Option<Price> {
-        let number = self.decimal(field, required)?;
-        if number <= Decimal::ZERO {
-            self.fault(field, format!("is {number}; it must be positive"));
-            return None;
-        }
-        Some(Price(number))
-    }
-
-    fn not_negative(&mut self, field: &'static str, required: bool) -> Option<Price> {
-        let number = self.decimal(field, required)?;
-        if number < Decimal::ZERO {
-            self.fault(field, format!("is {number}; it must not be negative"));
-            return None;
-        }
-        Some(Price(number))
     }
 
     fn kind(&mut self) -> Option<SignalType> {
@@ -264,23 +176,6 @@ impl<'a> Reader<'a> {
                 None
             }
         }
-    }
-
-    fn time(&mut self, field: &'static str, required: bool) -> Option<DateTime<Utc>> {
-        let text = self.text(field, required, 64)?;
-        let Some(time) = times::time(&text) else {
-            self.fault(
-                field,
-                format!("{:?} is no time; use RFC 3339, e.g. 2025-11-28T10:30:00+05:30", shortened(&text)),
-            );
-            return None;
-        };
-        if time > self.latest {
-            let ahead = (time - self.now).num_seconds();
-            self.fault(field, format!("is {ahead} s in the future; check the sender's clock and time zone"));
-            return None;
-        }
-        Some(time)
     }
 
     fn target(&mut self) -> Option<Target> {
@@ -371,19 +266,6 @@ impl<'a> Reader<'a> {
         Some(EodMonitor { price: price?, conditions: conditions?, indicators: indicators?, position_status })
     }
 
-    /// The fields of an object field, without nulls.
-    fn object(&mut self, field: &'static str) -> Option<BTreeMap<String, &'a RawValue>> {
-        let raw = self.raw(field, true)?;
-        let Ok(fields) = serde_json::from_str::<Fields<'a>>(raw) else {
-            self.fault(field, format!("must be a JSON object, got {}", shortened(raw)));
-            return None;
-        };
-        for name in &fields.repeated {
-            self.fault(&format!("{field}.{name}"), "is given more than once; send it once");
-        }
-        Some(fields.values.into_iter().filter(|(_, value)| value.get() != "null").collect())
-    }
-
     fn conditions(&mut self) -> Option<BTreeMap<String, bool>> {
         let mut conditions = BTreeMap::new();
         for (name, value) in self.object("conditions")? {
@@ -432,29 +314,6 @@ impl<'a> Reader<'a> {
             roc,
         })
     }
-
-    /// What no other reader took.
-    fn extra(&mut self) -> BTreeMap<String, String> {
-        self.values
-            .iter()
-            .filter(|(name, _)| !self.known.contains(name.as_str()))
-            .map(|(name, value)| (printable(name), value.get().to_owned()))
-            .collect()
-    }
-}
-
-fn decimal_of(raw: &str) -> Result<Decimal, String> {
-    if raw.starts_with('"') {
-        let text: String = serde_json::from_str(raw).map_err(|_| "must be a number".to_owned())?;
-        number::decimal(&text)
-    } else {
-        number::decimal(raw)
-    }
-}
-
-/// A sender's field name without control characters: PostgreSQL stores no NUL.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn minute_of(time: DateTime<Utc>) -> DateTime<Utc> {

@@ -13,6 +13,8 @@ mod fills;
 mod market;
 mod order;
 mod position;
+#[cfg(test)]
+mod properties;
 mod rules;
 
 pub use exchange::{Event, Exchange, Handling, Settings};

@@ -170,7 +170,15 @@ async fn handle(
     };
     let call = Call { verb, client: peer.ip(), is_json, body };
     // A task of its own: hyper drops this future when the client hangs up, and an order must not go with it.
-    match hub.tasks.spawn(pipeline::work(Arc::clone(&hub), call)).await {
+    let cancel = hub.cancel.clone();
+    let work = pipeline::work(Arc::clone(&hub), call);
+    let answered = hub.tasks.spawn(async move {
+        tokio::select! {
+            reply = work => reply,
+            () = cancel.cancelled() => Reply::Cut,
+        }
+    });
+    match answered.await {
         Ok(reply) => reply.into_response(),
         Err(_) => Reply::internal("An unexpected error occurred").into_response(),
     }

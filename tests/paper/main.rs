@@ -1,0 +1,12 @@
+//! The paper bridge over its real ports: shapes in both modes, errors, faults, streams. `R: B10`.
+
+// Clippy lets tests unwrap, but does not count the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+mod control;
+mod errors;
+mod faults;
+mod fills;
+mod shapes;
+mod stream;
+mod support;
