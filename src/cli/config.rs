@@ -94,8 +94,12 @@ fn show(config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One setting as TOML would write it; an optional one that is unset as a comment.
+/// One setting as TOML would write it; an optional one that nobody set as a comment.
 fn line(entry: &Entry) -> String {
     let (_, name) = entry.key.rsplit_once('.').unwrap_or(("", &entry.key));
-    if entry.value.is_null() { format!("# {name} is not set") } else { format!("{name} = {}", entry.value) }
+    match (&entry.value, &entry.source) {
+        (serde_json::Value::Null, Source::Default) => format!("# {name} is not set"),
+        (serde_json::Value::Null, _) => format!("{name} = \"none\""),
+        (value, _) => format!("{name} = {value}"),
+    }
 }

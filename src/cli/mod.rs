@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod migrate;
 pub mod output;
+pub mod paper;
 pub mod replay;
 pub mod run;
 pub mod signal;
@@ -47,6 +48,8 @@ pub enum Verb {
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
+    /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
+    Paper(paper::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
 }
@@ -71,6 +74,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.verb {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
+            Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
         }
     })

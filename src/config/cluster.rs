@@ -15,7 +15,7 @@ pub struct Cluster {
     /// This member's stable name, unique in the cluster; the host name unless set.
     pub member: String,
     /// Candidates wait priority · 25 ms; 0 never leads.
-    pub priority: u32,
+    pub priority: u8,
     /// The advertised base URL, if set; see [`super::Config::address`].
     pub address: Option<String>,
 }
@@ -27,10 +27,11 @@ pub struct Http {
     pub listen: SocketAddr,
 }
 
-const NAME: &str = "1 to 63 letters, digits, '-', '_' or '.', starting with a letter or digit";
+const NAME: &str = "1 to 40 letters, digits, '-', '_' or '.', starting with a letter or digit";
 
+/// 40, because the names are part of PostgreSQL's `application_name`, which it cuts at 63 bytes.
 fn is_name(text: &str) -> bool {
-    text.len() <= 63
+    text.len() <= 40
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
@@ -58,11 +59,12 @@ impl Cluster {
         }
         let member = member.unwrap_or_default();
         let priority = reader.whole("cluster.priority", 1, 0..=100, "(0 = never leads)");
+        let priority = u8::try_from(priority).unwrap_or(u8::MAX);
         let derived = derived_address(&member, listen);
         let text = reader.text("cluster.address", Some(&derived), "an http:// or https:// URL", is_http_url);
         let address = text.filter(|_| reader.is_set("cluster.address"));
         let address = address.map(|url| url.trim_end_matches('/').to_owned());
-        Self { name, member, priority: priority as u32, address }
+        Self { name, member, priority, address }
     }
 }
 

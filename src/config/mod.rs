@@ -10,6 +10,7 @@
 mod broker;
 mod cluster;
 mod fault;
+mod instruments;
 mod layers;
 mod nearest;
 mod overlay;
@@ -32,6 +33,7 @@ pub use trading::Trading;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::domain::instrument::Catalog;
 use layers::Layers;
 use reader::Reader;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub signals: Signals,
     /// Capital and trading policy.
     pub trading: Trading,
+    /// What may be traded.
+    pub instruments: Catalog,
     /// Notification channels.
     pub notify: Notify,
     /// What is logged, and how.
@@ -88,6 +92,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let broker = Broker::read(&mut reader);
     let signals = Signals::read(&mut reader, http.listen);
     let trading = Trading::read(&mut reader);
+    let instruments = instruments::read(&mut reader);
     let notify = Notify::read(&mut reader);
     let log = Log::read(&mut reader);
     let recovery = Recovery::read(&mut reader);
@@ -102,6 +107,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         broker,
         signals,
         trading,
+        instruments,
         notify,
         log,
         recovery,
@@ -116,13 +122,11 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
 /// # Errors
 /// The file cannot be read or is no TOML; else the faults of `[http]` and `[cluster]`.
 pub fn address(inputs: &Inputs) -> Result<String, Error> {
-    let mut reader = Reader::new(Layers::read(inputs)?);
-    let http = Http::read(&mut reader);
-    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
-    let faults = reader.into_faults();
-    if !faults.0.is_empty() {
-        return Err(Error::Faults(faults));
-    }
+    let (http, cluster) = part(inputs, |reader| {
+        let http = Http::read(reader);
+        let cluster = Cluster::read(reader, &inputs.hostname, http.listen);
+        (http, cluster)
+    })?;
     // A wildcard is listened on by this machine, so loopback reaches it without any name service.
     let listen = match http.listen {
         SocketAddr::V4(address) if address.ip().is_unspecified() => {
@@ -134,6 +138,21 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
         listen => listen,
     };
     Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+/// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[log]`.
+pub fn log(inputs: &Inputs) -> Result<Log, Error> {
+    part(inputs, Log::read)
+}
+
+fn part<T>(inputs: &Inputs, read: impl FnOnce(&mut Reader) -> T) -> Result<T, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    let value = read(&mut reader);
+    let faults = reader.into_faults();
+    if faults.0.is_empty() { Ok(value) } else { Err(Error::Faults(faults)) }
 }
 
 #[cfg(test)]

@@ -77,18 +77,14 @@ fn expectation(error: &serde_json::Error) -> String {
     }
 }
 
-/// The dotted paths of a tree's values.
+/// The dotted paths of a tree's values: its own first, then those of its branches, as TOML wants them written.
 pub(super) fn leaves(tree: &Json) -> Vec<String> {
     let Json::Object(fields) = tree else { return Vec::new() };
-    let mut paths = Vec::new();
-    for (name, value) in fields {
-        if value.is_object() {
-            paths.extend(leaves(value).into_iter().map(|path| format!("{name}.{path}")));
-        } else {
-            paths.push(name.clone());
-        }
-    }
-    paths
+    let own = fields.iter().filter(|(_, value)| !value.is_object()).map(|(name, _)| name.clone());
+    let branches = fields.iter().filter(|(_, value)| value.is_object());
+    let deeper = branches
+        .flat_map(|(name, branch)| leaves(branch).into_iter().map(move |path| format!("{name}.{path}")));
+    own.chain(deeper).collect()
 }
 
 fn at<'a>(tree: &'a Json, path: &str) -> Option<&'a Json> {

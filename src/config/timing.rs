@@ -19,11 +19,11 @@ pub struct Timing {
 
 impl Timing {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let ttl = reader.whole("timing.lease_ttl_ms", 3000, 1000..=120_000, "ms");
-        let renew = reader.whole("timing.renew_ms", ttl / 6, 10..=40_000, "ms");
+        let ttl = reader.whole("timing.lease_ttl_ms", 3000, 500..=60_000, "ms");
+        let renew = reader.whole("timing.renew_ms", ttl / 6, 10..=20_000, "ms");
         let least_margin = 300.max(ttl / 10);
-        let margin = reader.whole("timing.margin_ms", least_margin, 1..=60_000, "ms");
-        let watch = reader.whole("timing.watch_ms", 50, 5..=10_000, "ms");
+        let margin = reader.whole("timing.margin_ms", least_margin, 1..=30_000, "ms");
+        let watch = reader.whole("timing.watch_ms", 50, 5..=6_000, "ms");
 
         if reader.sound(&["timing.lease_ttl_ms", "timing.margin_ms"]) && margin < least_margin {
             let allowed = format!("at least {least_margin} ms: margin_ms ≥ max(300, lease_ttl_ms / 10)");
@@ -36,9 +36,9 @@ impl Timing {
                 reader.invalid("timing.renew_ms", format!("{renew} ms"), allowed);
             }
         }
-        if reader.sound(&["timing.lease_ttl_ms", "timing.watch_ms"]) && watch > ttl / 6 {
-            // A follower needs five reads within T, and each may come half a period late.
-            let allowed = format!("at most {} ms: watch_ms ≤ lease_ttl_ms / 6", ttl / 6);
+        if reader.sound(&["timing.lease_ttl_ms", "timing.watch_ms"]) && watch > ttl / 10 {
+            // A follower needs five reads within T, and jitter may double the wait between two.
+            let allowed = format!("at most {} ms: watch_ms ≤ lease_ttl_ms / 10", ttl / 10);
             reader.invalid("timing.watch_ms", format!("{watch} ms"), allowed);
         }
         let ms = Duration::from_millis;

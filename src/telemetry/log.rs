@@ -52,3 +52,18 @@ pub fn is_filter(text: &str) -> bool {
     let is_level = text.eq_ignore_ascii_case("off") || text.parse::<tracing::Level>().is_ok();
     !text.trim().is_empty() && (is_level || !bare_word) && EnvFilter::builder().parse(text).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_directives_but_no_misspelt_level() {
+        for filter in ["info", "WARN", "off", "info,baton::broker=debug", "baton=trace"] {
+            assert!(is_filter(filter), "{filter}");
+        }
+        for other in ["", " ", "inof", "verbose", "baton=loud", "info,baton=loud"] {
+            assert!(!is_filter(other), "{other:?}");
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! The command line, driven as operators and scripts drive it: the built binary, its output and its exit codes.
 
+// Helpers of tests, where a panic is a failure told with its place.
+#![allow(clippy::unwrap_used)]
+
 mod config;
 mod errors;
+mod paper;
 mod status;
 mod support;

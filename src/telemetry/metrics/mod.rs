@@ -75,9 +75,11 @@ metrics! {
     leader: IntGauge = "baton_leader";
     /// The highest epoch this instance has seen.
     leader_epoch: IntGauge = "baton_leader_epoch";
-    /// Changes of leadership that this instance took part in, by what caused them.
+    /// Times this instance became leader, by why the place was free.
     leader_transitions: IntCounterVec = "baton_leader_transitions_total"
-        {"reason" in ["first_start", "crash", "stale", "handover", "fenced", "pin_lost", "deadline", "engine_stalled"]};
+        {"reason" in ["first_start", "vacant", "crash", "stale", "handover"]};
+    /// Times this instance lost leadership against its will.
+    leader_losses: IntCounter = "baton_leader_losses_total";
     /// Seconds without a leader before this instance took over, on its own clock.
     failover_duration: Histogram = "baton_failover_duration_seconds" buckets FAILOVER_SECONDS;
     /// Seconds until this leader's deadline; 0 when it does not lead.

@@ -2,9 +2,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use rust_decimal::dec;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::domain::policy::{EquityBasis, TradingPolicy};
+
+mod faults;
 
 /// The least that a valid configuration says.
 const LEAST: &[(&str, &str)] = &[
@@ -77,70 +81,6 @@ fn environment_beats_file_and_file_beats_default() {
     assert_eq!(source_of(&config, "cluster.name"), file.path().display().to_string());
     assert_eq!(source_of(&config, "http.listen"), "BATON_HTTP__LISTEN");
     assert_eq!(source_of(&config, "log.level"), "default");
-}
-
-#[test]
-fn every_fault_is_told_at_once_with_key_source_and_what_is_allowed() {
-    let file = file(
-        r#"
-        [cluster]
-        name = "two words"
-        priority = "high"
-
-        [postgres]
-        ulr = "postgres://baton:s3cret@127.0.0.1/baton"
-        pool_size = 0
-
-        [redis]
-        url = "http://s3cret@127.0.0.1"
-
-        [timing]
-        lease_ttl_ms = 3000
-        margin_ms = 200
-        renew_ms = 1000
-        watch_ms = 2500
-
-        [broker]
-        mode = "live"
-        settle_ms = 30000
-        idle_close_ms = 60000
-
-        [trading]
-        capital = 1000000.5
-
-        [server]
-        listen = "0.0.0.0:80"
-
-        [empty]
-        "#,
-    );
-    let mut inputs = inputs(&[
-        ("BATON_HTTP__LISTEN", "localhost"),
-        ("BATON_LOG__FORMAT", "xml"),
-        ("BATON_RECOVERY__ATTEMPTS", "many"),
-        ("BATON_POSTGRES_URL", "postgres://baton:s3cret@127.0.0.1/baton"),
-        ("OPENALGO_API_KEY_FILE", "/no/such/file"),
-        ("TELEGRAM_CHAT_ID", "-100123"),
-        ("ALLOW_AFTER_MARKET", "maybe"),
-    ]);
-    inputs.file = Some(file.path().to_owned());
-    let text = load(&inputs).unwrap_err().to_string();
-    assert!(!text.contains("s3cret"), "a secret is in the message:\n{text}");
-    insta::assert_snapshot!(text.replace(&file.path().display().to_string(), "baton.toml"), @"");
-}
-
-#[test]
-fn a_lost_file_and_a_broken_file_say_what_to_do() {
-    let mut lost = with(&[]);
-    lost.file = Some("/no/such/baton.toml".into());
-    let error = load(&lost).unwrap_err();
-    assert!(matches!(error, Error::ReadFile { .. }), "{error}");
-    assert!(error.to_string().contains("--config"), "{error}");
-
-    let broken = file("[cluster\nname = 1");
-    let mut inputs = with(&[]);
-    inputs.file = Some(broken.path().to_owned());
-    assert!(matches!(load(&inputs).unwrap_err(), Error::ParseFile { .. }));
 }
 
 #[test]
@@ -269,7 +209,7 @@ fn the_clusters_address_is_found_without_any_secret() {
 
 #[test]
 fn the_example_file_names_every_setting_with_its_default() {
-    let example = include_str!("../../baton.example.toml");
+    let example = include_str!("../../../baton.example.toml");
     // What is optional stands there commented out, as `#key = value`; notes are `# text`.
     let active: String = example
         .lines()
@@ -292,14 +232,90 @@ fn the_example_file_names_every_setting_with_its_default() {
     let copied = self::file(example);
     inputs.file = Some(copied.path().to_owned());
     let (copied, defaults) = (load(&inputs).unwrap(), load(&with(&[])).unwrap());
+    // A TOML number and the text of a decimal are the same setting.
+    let number = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
     let required = ["postgres.url", "redis.url", "broker.api_key", "trading.capital", "cluster.member"];
     for (copied, default) in copied.entries.iter().zip(&defaults.entries) {
         assert!(
-            copied.value == default.value || required.contains(&copied.key.as_str()),
+            number(&copied.value) == number(&default.value) || required.contains(&copied.key.as_str()),
             "{}: {} in the example, {} by default",
             copied.key,
             copied.value,
             default.value
         );
+    }
+}
+
+#[test]
+fn the_policy_is_read_from_file_and_environment() {
+    let file = file(
+        "[trading.sizing]\nmargin_limit = 0.45\nequity = \"fixed\"\n[trading.limits]\nmax_drawdown_percent = \"none\"\n",
+    );
+    let mut inputs = with(&[
+        ("BATON_TRADING__AGE__REJECT_S", "90"),
+        ("BATON_TRADING__GATES__BASE_RISK_PERCENT", "7.5"),
+        ("BATON_TRADING__SIZING__USE_VOLATILITY_LIMIT", "false"),
+        ("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "none"),
+    ]);
+    inputs.file = Some(file.path().to_owned());
+    let policy = load(&inputs).unwrap().trading.policy;
+    assert_eq!(policy.sizing.margin_limit, dec!(0.45));
+    assert_eq!(policy.sizing.equity, EquityBasis::Fixed);
+    assert_eq!(policy.age.reject_s, 90);
+    assert_eq!(policy.gates.base_risk_percent, dec!(7.5));
+    assert!(!policy.sizing.use_volatility_limit);
+    assert_eq!((policy.limits.max_drawdown_percent, policy.limits.max_open_positions), (None, None));
+    let untouched = TradingPolicy::default();
+    assert_eq!(policy.divergence, untouched.divergence);
+    assert_eq!(policy.limits.max_orders_per_day, untouched.limits.max_orders_per_day);
+}
+
+#[test]
+fn instruments_are_laid_over_the_built_in_ones() {
+    let file = file(
+        r#"
+        [instruments.GOLD_MINI]
+        risk_percent = 0.75
+        [instruments.RELIANCE]
+        exchange = "NSE"
+        symbol = "RELIANCE"
+        lot_size = 1
+        point_value = 1
+        margin_per_lot = "1500.50"
+        product = "CNC"
+        tick = 0.05
+        atr_initial = 2
+        atr_trailing = 3
+        max_pyramids = 0
+        risk_percent = 1
+        volatility_percent = 1
+        "#,
+    );
+    let mut inputs = with(&[("BATON_INSTRUMENTS__GOLD_MINI__SYMBOL", "GOLDM05FEB26FUT")]);
+    inputs.file = Some(file.path().to_owned());
+    let config = load(&inputs).unwrap();
+    let gold = config.instruments.get("GOLD_MINI").unwrap();
+    assert_eq!((gold.symbol.as_str(), gold.risk_percent), ("GOLDM05FEB26FUT", dec!(0.75)));
+    assert_eq!(config.instruments.get("RELIANCE").unwrap().margin_per_lot.0, dec!(1500.50));
+    assert_eq!(config.instruments.iter().count(), 5);
+    assert_eq!(source_of(&config, "instruments.GOLD_MINI.symbol"), "BATON_INSTRUMENTS__GOLD_MINI__SYMBOL");
+    assert_eq!(source_of(&config, "instruments.GOLD_MINI.tick"), "default");
+}
+
+#[test]
+fn a_host_name_that_cannot_name_a_member_asks_for_one_that_can() {
+    for hostname in ["", "has space", "x".repeat(41).as_str()] {
+        let unnamed = Inputs { hostname: hostname.to_owned(), ..with(&[]) };
+        let faults = faults(&unnamed);
+        assert_eq!(faults.len(), 1, "{hostname:?}: {faults:?}");
+        assert!(
+            faults[0].starts_with("cluster.member: missing; this machine's host name will not do"),
+            "{faults:?}"
+        );
+        let named = Inputs { hostname: hostname.to_owned(), ..with(&[("BATON_CLUSTER__MEMBER", "b1")]) };
+        assert_eq!(load(&named).unwrap().cluster.member, "b1");
     }
 }
