@@ -319,6 +319,8 @@ impl Exchange {
         order.spec.price = change.price;
         order.spec.trigger_price = change.trigger_price;
         order.spec.price_type = change.price_type;
+        // A changed order arrives anew.
+        order.rested = false;
         order.updated_at = now;
         let is_stop = matches!(change.price_type, PriceType::StopLimit | PriceType::StopMarket);
         order.status =
@@ -379,6 +381,7 @@ impl Exchange {
             Decision::Trigger => {
                 let order = &mut self.orders[index];
                 order.triggered = true;
+                order.rested = false;
                 order.status = OrderStatus::Open;
                 order.updated_at = now;
                 self.announce(index, now);
