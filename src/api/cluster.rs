@@ -17,7 +17,8 @@ pub async fn cluster(State(context): State<Context>) -> Result<Json<Value>, Prob
     let listed = handle.instances().await.map_err(|error| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "REGISTRY_UNAVAILABLE", error.to_string())
     })?;
-    let incarnations: Vec<uuid::Uuid> = listed.iter().map(|info| info.instance.incarnation.as_uuid()).collect();
+    let incarnations: Vec<uuid::Uuid> =
+        listed.iter().map(|info| info.instance.incarnation.as_uuid()).collect();
     let states = context.0.ledger.operational_states(&incarnations).await.unwrap_or_default();
     let instances: Vec<Value> = listed
         .iter()

@@ -59,7 +59,11 @@ impl Problem {
     }
 
     pub(super) fn initializing(reason: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING", format!("status: initializing ({reason}); try again"))
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "INITIALIZING",
+            format!("status: initializing ({reason}); try again"),
+        )
     }
 
     pub(super) fn status(&self) -> u16 {

@@ -30,9 +30,13 @@ impl Page {
 }
 
 /// One signal, with its orders.
-pub async fn signal(State(context): State<Context>, Path(id): Path<String>) -> Result<Json<SignalView>, Problem> {
+pub async fn signal(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Json<SignalView>, Problem> {
     context.handle()?;
-    let unknown = || Problem::not_found(format!("there is no signal {id}; ids come with the webhook's answer"));
+    let unknown =
+        || Problem::not_found(format!("there is no signal {id}; ids come with the webhook's answer"));
     let id = id.parse().map_err(|_| unknown())?;
     context.0.ledger.signal(SignalId(id)).await?.map(Json).ok_or_else(unknown)
 }
@@ -49,7 +53,10 @@ pub async fn signal_counts(State(context): State<Context>) -> Result<Json<Value>
 }
 
 /// The newest orders, all or those in some states (`?state=in_doubt,acknowledged`).
-pub async fn orders(State(context): State<Context>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
+pub async fn orders(
+    State(context): State<Context>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
     context.handle()?;
     let states: Option<Vec<String>> =
         page.state.as_ref().map(|text| text.split(',').map(|state| state.trim().to_owned()).collect());
@@ -62,7 +69,10 @@ pub async fn orders(State(context): State<Context>, Query(page): Query<Page>) ->
 }
 
 /// Positions (`?status=open`, the default, or `closed`) and the portfolio's aggregates.
-pub async fn positions(State(context): State<Context>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
+pub async fn positions(
+    State(context): State<Context>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
     context.handle()?;
     let which = match page.status.as_deref() {
         None | Some("open") => Which::Unfinished,

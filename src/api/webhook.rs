@@ -52,7 +52,11 @@ async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Re
         }
     };
     let payload = serde_json::to_value(&signal).map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", format!("the signal cannot be stored: {error}"))
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            format!("the signal cannot be stored: {error}"),
+        )
     })?;
     let stored = redacted(body);
     let receipt = context
