@@ -75,7 +75,7 @@ impl<'a> Term<'a> {
         match engine.broker.books().await {
             Ok(books) => {
                 let reading = Event::Books(Ok(Reading { books, begun }));
-                self.apply(reading).await.map_err(|error| ledger_failed(&error))
+                self.apply(reading).await.map_err(|error| ledger_failed(engine, &error))
             }
             Err(error) => Err(unreachable(engine, &error)),
         }
@@ -83,7 +83,7 @@ impl<'a> Term<'a> {
 }
 
 async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered), Duration> {
-    let failed = |error: LedgerError| ledger_failed(&error);
+    let failed = |error: LedgerError| ledger_failed(engine, &error);
     let journal = Journal::open(fence.clone(), engine.pace.send_window).await.map_err(failed)?;
     let doubted = engine.ledger.doubt_unfinished(fence).await.map_err(failed)?;
     if !doubted.is_empty() {
@@ -114,8 +114,9 @@ fn first_portfolio(recovered: &Recovered) -> Change {
     Change { portfolio: Some(row), ..Change::default() }
 }
 
-fn ledger_failed(error: &LedgerError) -> Duration {
+fn ledger_failed(engine: &Engine, error: &LedgerError) -> Duration {
     tracing::warn!(error = error as &dyn std::error::Error, "[RECOVERY] the ledger failed; trying again");
+    engine.operational.waiting(format!("reconciling: {error}; trying again"));
     RETRY
 }
 

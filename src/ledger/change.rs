@@ -258,7 +258,7 @@ async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), Ledge
         .execute(
             "UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price = $6, current_stop = $7,
                 highest_close = $8, realised = $9, closed_at = $10, version = $2
-             WHERE id = $1 AND version = $2 - 1",
+             WHERE id = $1 AND version = $2::bigint - 1",
             &[
                 &p.id.0,
                 &p.version,
