@@ -41,8 +41,12 @@ impl Bench {
             paused: false,
             cluster: None,
         };
-        let standing =
-            Standing { status: Some(Status::Active), last_commit: Some(at(0)), rival: true, newer_rival: false };
+        let standing = Standing {
+            status: Some(Status::Active),
+            last_commit: Some(at(0)),
+            rival: true,
+            newer_rival: false,
+        };
         let watcher = Watcher::new(me.clone(), 1, Timing::for_ttl(T), 42);
         Self { watcher, me, leader, session: 1, now: 0, row, standing, commits: true }
     }

@@ -126,7 +126,7 @@ impl Agent {
             self.clock.clone(),
             self.config.timing,
         );
-        Seat { fence, tenure, handover: None, _keeper: keeper }
+        Seat { fence, tenure, handover: None, keeper }
     }
 
     fn tell_promotion(&self, ballot: &Ballot, promotion: &Promotion) {
