@@ -45,7 +45,7 @@ impl Agent {
                     Defeat::Lease(_) | Defeat::TooEarly(_) | Defeat::Alive => {
                         tracing::debug!(member = %self.me.member, "[HA] not elected: {defeat}");
                     }
-                    _ => self.say(&format!("not elected ({}): {defeat}", ballot.reason)),
+                    _ => self.say_once(&format!("not elected ({}): {defeat}", ballot.reason)),
                 }
                 Next::Follow
             }
