@@ -6,7 +6,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use ha::{Fenced, Role, StoreState, locks};
+use ha::{BootClock, Clock, Fenced, Role, StoreState, locks};
+use rustix::process::{Pid, Signal, kill_process};
 use support::{T, World, eventually, some_leader, stays_put, wait};
 
 const PIN_HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
@@ -119,6 +120,63 @@ async fn a_session_that_sits_on_the_row_is_ended() {
     eventually("the second sitter's session is over", async || sitter.batch_execute("SELECT 1").await.err())
         .await;
     stays_put(&b2, &[], T * 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_held_by_a_session_the_row_does_not_name_is_freed_after_t() {
+    let world = World::new().await;
+    // What a candidate leaves behind that stopped between its pin and its commit.
+    let stopped = world.sql().await;
+    stopped.query("SELECT pg_advisory_lock($1)", &[&locks::PIN]).await.unwrap();
+    let begun = Instant::now();
+    let b1 = world.member("b1").await;
+    b1.leads().await;
+    assert!(begun.elapsed() >= T, "ended after {:?}", begun.elapsed());
+    assert!(stopped.batch_execute("SELECT 1").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_answers_nothing_suspends_the_leader_by_its_deadline() {
+    let world = World::new().await;
+    let b1 = world.member("b1").await;
+    let fence = b1.leads().await;
+    let b2 = world.member("b2").await;
+    b2.sees_leader().await;
+    let pid = i32::try_from(world.stores.postgres().pid().unwrap()).unwrap();
+    // The server processes stop: connections stand, nothing is answered, nothing is closed.
+    let servers = stop_all(pid);
+    let role =
+        wait(&b1.handle.role(), "b1 is suspended", |role| matches!(role, Role::Suspended { .. })).await;
+    assert!(fence.check().is_err());
+    assert!(BootClock.now() >= fence.deadline());
+    assert!(matches!(role, Role::Suspended { epoch, .. } if epoch == fence.epoch()));
+    assert!(b2.fence().is_none());
+    drop(servers);
+    let members = [&b1, &b2];
+    let leader = some_leader(&members).await;
+    stays_put(members[leader], &[members[1 - leader]], T * 2).await;
+}
+
+/// Stopped processes; dropping it lets them go on.
+struct Stopped(Vec<Pid>);
+
+/// Stops a server and all its children.
+fn stop_all(server: i32) -> Stopped {
+    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+    let pids = std::iter::once(server).chain(children.split_whitespace().map(|pid| pid.parse().unwrap()));
+    let pids: Vec<Pid> = pids.filter_map(Pid::from_raw).collect();
+    for pid in &pids {
+        let _ = kill_process(*pid, Signal::STOP);
+    }
+    Stopped(pids)
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in self.0.iter().rev() {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
