@@ -107,6 +107,9 @@ impl Fence {
 
     /// The pinned session: the dedicated connection that holds the session pin. Statements that authorise a
     /// send run here and nowhere else; its `lock_timeout` is T/6. It ends with the leadership.
+    ///
+    /// Single statements only: the heartbeat shares the session, and inside somebody's transaction it would
+    /// not be committed when it is answered.
     pub fn session(&self) -> &Client {
         &self.0.session.client
     }

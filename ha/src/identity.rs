@@ -272,7 +272,7 @@ impl Task {
                     let incarnation = self.me.incarnation.as_uuid();
                     let strike = async {
                         let params: [&(dyn ToSql + Sync); 1] = [&incarnation];
-                        session.client.execute(STRIKE, &params).await
+                        session.query(STRIKE, &params).await
                     };
                     let (_, _) = tokio::join!(tokio::time::timeout(patience, strike), self.redis.retract(&self.me));
                     return End::Left(done);
@@ -290,15 +290,15 @@ impl Task {
         loop {
             if let Some(old) = self.previous.take() {
                 // The lock's last holder was this very process, on a connection that broke.
-                session.client.query(END_BACKEND, &[&old.pid, &old.start]).await.map_err(broken)?;
+                session.query(END_BACKEND, &[&old.pid, &old.start]).await.map_err(broken)?;
             }
-            let row = session.client.query_one("SELECT pg_try_advisory_lock($1)", &[&lock]).await;
+            let row = session.query_one("SELECT pg_try_advisory_lock($1)", &[&lock]).await;
             if row.map_err(broken)?.try_get(0).map_err(broken)? {
                 return Ok(());
             }
             let started = self.clock.now();
-            let row = session.client.query_opt(DOOR, &[&lock, &member]).await.map_err(broken)?;
-            let Some(row) = row else { continue };
+            let row = session.query(DOOR, &[&lock, &member]).await.map_err(broken)?;
+            let Some(row) = row.first() else { continue };
             let occupant = Occupant {
                 backend: Backend {
                     pid: row.try_get(0).map_err(broken)?,
@@ -320,7 +320,6 @@ impl Task {
                         "[HA] ends the session that held the place of member {member}: it gave no sign of life for T"
                     );
                     session
-                        .client
                         .query(EVICT, &[&lock, &member, &backend.pid, &backend.start, &liveness])
                         .await
                         .map_err(broken)?;
@@ -337,8 +336,7 @@ impl Task {
         let started = self.clock.now();
         let (member, incarnation) = (self.me.member.as_str(), self.me.incarnation.as_uuid());
         session
-            .client
-            .execute(
+            .query(
                 ENTER,
                 &[
                     &incarnation,
@@ -352,7 +350,7 @@ impl Task {
                 ],
             )
             .await?;
-        let rows = session.client.query(LIST, &[]).await?;
+        let rows = session.query(LIST, &[]).await?;
         let mut listed = Vec::with_capacity(rows.len());
         for row in &rows {
             listed.extend(read(row)?);

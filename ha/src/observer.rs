@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row as SqlRow, Statement};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Moment};
@@ -181,12 +181,12 @@ impl Observer {
     async fn query(
         &self,
         what: &'static str,
-        sql: &str,
+        sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
         patience: Duration,
     ) -> Result<Vec<SqlRow>, ObserverError> {
         let session = self.session.borrow().clone().ok_or(ObserverError::Absent)?;
-        match tokio::time::timeout(patience, session.client.query(sql, params)).await {
+        match tokio::time::timeout(patience, session.query(sql, params)).await {
             Ok(answer) => answer.map_err(|source| ObserverError::Statement { what, source }),
             Err(_) => Err(ObserverError::TimedOut { what, patience }),
         }
@@ -240,16 +240,19 @@ async fn look_while_it_lasts(
 ) -> String {
     let prepared = async {
         session.client.batch_execute(&format!("LISTEN {}", locks::CHANNEL)).await?;
-        session.client.prepare(LOOK).await
+        // What a takeover or an answer to an offer needs is ready before it is needed.
+        session.prepare(EVICT).await?;
+        session.prepare(ACKNOWLEDGE).await?;
+        session.prepare(LOOK).await
     };
-    let statement = match tokio::time::timeout(patience, prepared).await {
-        Ok(Ok(statement)) => statement,
+    match tokio::time::timeout(patience, prepared).await {
+        Ok(Ok(_)) => {}
         Ok(Err(error)) => return explain(&error),
         Err(_) => return format!("PostgreSQL did not answer within {} ms", patience.as_millis()),
-    };
+    }
     let mut spread = 0_u64;
     loop {
-        match look(session, &statement, serial, clock, patience).await {
+        match look(session, serial, clock, patience).await {
             Ok(look) => {
                 show.send_replace(Sight::Seen(Arc::new(look)));
             }
@@ -268,13 +271,12 @@ async fn look_while_it_lasts(
 
 async fn look(
     session: &Session,
-    statement: &Statement,
     serial: u64,
     clock: &Arc<dyn Clock>,
     patience: Duration,
 ) -> Result<Look, String> {
     let started = clock.now();
-    let answer = tokio::time::timeout(patience, session.client.query_one(statement, &[&locks::PIN])).await;
+    let answer = tokio::time::timeout(patience, session.query_one(LOOK, &[&locks::PIN])).await;
     let row = match answer {
         Ok(Ok(row)) => read(&row).map_err(|error| explain(&error))?,
         Ok(Err(error)) => return Err(explain(&error)),

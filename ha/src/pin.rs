@@ -62,15 +62,48 @@ impl PinError {
     }
 }
 
-/// Opens a session for the pin.
+/// Opens a session for the pin and makes it warm: the statements of a promotion are prepared and run once
+/// without effect, so that the server has read its catalogues before they are needed in earnest.
 pub(crate) async fn open(config: &Config, patience: Duration) -> Result<Session, PinError> {
-    Ok(Session::open(config, Purpose::Pin, patience, None).await?)
+    let session = Session::open(config, Purpose::Pin, patience, None).await?;
+    bounded("prepare the session", patience, async {
+        session.prepare(TAKE).await?;
+        session.prepare(RELEASE).await?;
+        session.query(LOCK_ROW, &[&NO_ROW]).await?;
+        let (none, start) = (-1_i64, session.backend.start);
+        let (pid, no, nil) = (session.backend.pid, false, Uuid::nil());
+        let reason = Reason::Crash.name();
+        session
+            .query(
+                PROMOTE,
+                &[
+                    &none,
+                    &"",
+                    &nil,
+                    &pid,
+                    &start,
+                    &none,
+                    &"",
+                    &"",
+                    &no,
+                    &reason,
+                    &None::<&str>,
+                    &None::<Uuid>,
+                    &None::<i64>,
+                    &none,
+                ],
+            )
+            .await?;
+        session.query(BEAT, &[&none]).await
+    })
+    .await?;
+    Ok(session)
 }
 
 /// Tries the lock once; never blocks in it.
 pub(crate) async fn try_take(session: &Session, patience: Duration) -> Result<bool, PinError> {
     bounded("take the pin", patience, async {
-        let row = session.client.query_one("SELECT pg_try_advisory_lock($1)", &[&locks::PIN]).await?;
+        let row = session.query_one(TAKE, &[&locks::PIN]).await?;
         row.try_get(0)
     })
     .await
@@ -111,7 +144,7 @@ pub(crate) async fn promote(
     let work = async {
         let client = &session.client;
         client.batch_execute("BEGIN").await.map_err(statement)?;
-        let row = client.query_one(LOCK_ROW, &[]).await.map_err(statement)?;
+        let row = session.query_one(LOCK_ROW, &[&THE_ROW]).await.map_err(statement)?;
         let found = Epoch::new(row.try_get(0).map_err(statement)?);
         let cluster: Option<String> = row.try_get(1).map_err(statement)?;
         let paused: bool = row.try_get(2).map_err(statement)?;
@@ -137,7 +170,7 @@ pub(crate) async fn promote(
         let previous_member = previous.map(|p| p.member.as_str());
         let previous_incarnation = previous.map(|p| p.incarnation.as_uuid());
         let gap_ms = gap.map(|gap| i64::try_from(gap.as_millis()).unwrap_or(i64::MAX));
-        client
+        let promoted = session
             .query(
                 PROMOTE,
                 &[
@@ -154,10 +187,14 @@ pub(crate) async fn promote(
                     &previous_member,
                     &previous_incarnation,
                     &gap_ms,
+                    &found.get(),
                 ],
             )
             .await
             .map_err(statement)?;
+        if promoted.is_empty() {
+            return Err(PinError::Overtaken("the row was not there to be changed".to_owned()));
+        }
         client.batch_execute("COMMIT").await.map_err(statement)?;
         Ok(Promotion { epoch, failed_over })
     };
@@ -170,7 +207,7 @@ pub(crate) async fn promote(
 /// Bumps the counter, if the epoch is still in force.
 pub(crate) async fn beat(session: &Session, epoch: Epoch, patience: Duration) -> Result<(), PinError> {
     let (beaten, highest) = bounded("beat the heart", patience, async {
-        let row = session.client.query_one(BEAT, &[&epoch.get()]).await?;
+        let row = session.query_one(BEAT, &[&epoch.get()]).await?;
         Ok((row.try_get::<_, bool>(0)?, row.try_get::<_, i64>(1)?))
     })
     .await?;
@@ -187,7 +224,7 @@ pub(crate) async fn offer(
 ) -> Result<(), PinError> {
     let (member, incarnation) = (to.member.as_str(), to.incarnation.as_uuid());
     let rows = bounded("offer a handover", patience, async {
-        session.client.query(OFFER, &[&epoch.get(), &id, &member, &incarnation]).await
+        session.query(OFFER, &[&epoch.get(), &id, &member, &incarnation]).await
     })
     .await?;
     if rows.is_empty() { Err(PinError::Overtaken(format!("epoch {epoch} is over"))) } else { Ok(()) }
@@ -195,22 +232,13 @@ pub(crate) async fn offer(
 
 /// Withdraws an offer.
 pub(crate) async fn withdraw(session: &Session, epoch: Epoch, patience: Duration) -> Result<(), PinError> {
-    bounded("withdraw the offer", patience, async {
-        session.client.execute(WITHDRAW, &[&epoch.get()]).await
-    })
-    .await?;
+    bounded("withdraw the offer", patience, async { session.query(WITHDRAW, &[&epoch.get()]).await }).await?;
     Ok(())
 }
 
 /// Releases the pin and tells everybody.
 pub(crate) async fn release(session: &Session, patience: Duration) -> Result<(), PinError> {
-    bounded("release the pin", patience, async {
-        session
-            .client
-            .query("SELECT pg_advisory_unlock($1), pg_notify('baton_ha', 'released')", &[&locks::PIN])
-            .await
-    })
-    .await?;
+    bounded("release the pin", patience, async { session.query(RELEASE, &[&locks::PIN]).await }).await?;
     Ok(())
 }
 
@@ -221,10 +249,8 @@ pub(crate) async fn vacate(
     why: &str,
     patience: Duration,
 ) -> Result<(), PinError> {
-    bounded("vacate the office", patience, async {
-        session.client.query(VACATE, &[&epoch.get(), &why]).await
-    })
-    .await?;
+    bounded("vacate the office", patience, async { session.query(VACATE, &[&epoch.get(), &why]).await })
+        .await?;
     Ok(())
 }
 
@@ -247,25 +273,19 @@ pub(crate) async fn resume(session: &Session, claim: &Claim, patience: Duration)
     let statement = |source| PinError::Statement { what, source };
     let work = async {
         let client = &session.client;
-        client.query(END_BACKEND, &[&claim.old.pid, &claim.old.start]).await.map_err(statement)?;
+        session.query(END_BACKEND, &[&claim.old.pid, &claim.old.start]).await.map_err(statement)?;
         take(session, Duration::from_millis(100).min(patience)).await?;
         client.batch_execute("BEGIN").await.map_err(statement)?;
-        let row = client
-            .query_one(
-                "SELECT epoch, holder_member, holder_incarnation FROM leadership WHERE id = 1 FOR UPDATE",
-                &[],
-            )
-            .await
-            .map_err(statement)?;
+        let row = session.query_one(LOCK_ROW, &[&THE_ROW]).await.map_err(statement)?;
         let found = Epoch::new(row.try_get(0).map_err(statement)?);
-        let holder = instance(row.try_get(1).map_err(statement)?, row.try_get(2).map_err(statement)?);
+        let holder = instance(row.try_get(5).map_err(statement)?, row.try_get(6).map_err(statement)?);
         if found != claim.epoch {
             return Err(PinError::Outbid { mine: claim.epoch, highest: found });
         }
         if holder.as_ref() != Some(&claim.me) {
             return Err(PinError::Overtaken("the row names another holder".to_owned()));
         }
-        client
+        session
             .query(RESUME, &[&claim.epoch.get(), &session.backend.pid, &session.backend.start])
             .await
             .map_err(statement)?;
@@ -288,8 +308,17 @@ async fn bounded<T>(
     }
 }
 
-const LOCK_ROW: &str =
-    "SELECT epoch, cluster, paused, system_identifier, timeline FROM leadership WHERE id = 1 FOR UPDATE";
+/// The id of the one row, and one that is never there.
+const THE_ROW: i16 = 1;
+const NO_ROW: i16 = -1;
+
+const TAKE: &str = "SELECT pg_try_advisory_lock($1)";
+
+const RELEASE: &str = "SELECT pg_advisory_unlock($1), pg_notify('baton_ha', 'released')";
+
+const LOCK_ROW: &str = "
+SELECT epoch, cluster, paused, system_identifier, timeline, holder_member, holder_incarnation
+  FROM leadership WHERE id = $1 FOR UPDATE";
 
 const PROMOTE: &str = "
 WITH new AS (
@@ -298,18 +327,22 @@ WITH new AS (
            acquired_at = now(), system_identifier = $6, timeline = $7, cluster = $8,
            successor_member = NULL, successor_incarnation = NULL, offer = NULL, successor_since = NULL,
            reduce_only = reduce_only OR $9
-     WHERE id = 1 RETURNING 1),
-beat AS (UPDATE leader_heartbeat SET counter = counter + 1, epoch = $1, beat_at = now() WHERE id = 1),
-ended AS (UPDATE leadership_history SET ended_at = now(), end_reason = $10 WHERE ended_at IS NULL),
+     WHERE id = 1 AND epoch = $14 RETURNING 1),
+beat AS (
+    UPDATE leader_heartbeat SET counter = counter + 1, epoch = $1, beat_at = now()
+     WHERE id = 1 AND EXISTS (SELECT 1 FROM new)),
+ended AS (
+    UPDATE leadership_history SET ended_at = now(), end_reason = $10
+     WHERE ended_at IS NULL AND EXISTS (SELECT 1 FROM new)),
 begun AS (
     INSERT INTO leadership_history
         (epoch, member, incarnation, reason, previous_member, previous_incarnation, gap_ms)
-    VALUES ($1, $2, $3, $10, $11, $12, $13)),
+    SELECT $1, $2, $3, $10, $11, $12, $13 FROM new),
 noted AS (
     INSERT INTO switch_history (switch, value, who, why)
     SELECT 'reduce_only', true, $2,
            'PostgreSQL failed over (other system or timeline): until every order of the day matches an intent'
-     WHERE $9)
+      FROM new WHERE $9)
 SELECT pg_notify('baton_ha', 'epoch ' || $1::text) FROM new";
 
 const BEAT: &str = "

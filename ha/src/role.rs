@@ -19,7 +19,9 @@ use crate::ids::{Epoch, Instance};
 /// ```
 #[derive(Clone, Debug)]
 pub enum Role {
-    /// Waits, warm. Also the role of an instance that does not reach its stores.
+    /// Waits, warm. Also the role of an instance that does not reach its stores. An instance that led and lost
+    /// leadership against its will comes back here with the status recovering, and stands for no election
+    /// until it was set active again.
     Follower {
         /// Who leads, as far as this instance sees.
         leader: Option<Leader>,

@@ -4,6 +4,7 @@
 //! (`client_connection_check_interval`, PostgreSQL 14 and later), so that a lock held by a session frees itself
 //! when the process dies, whatever the session was doing.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Statement};
 
 use crate::config::{Config, PgTls};
 
@@ -53,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) backend: Backend,
     pub(crate) database: Database,
+    /// Statements prepared so far, by their text.
+    prepared: Mutex<HashMap<&'static str, Statement>>,
     ended: watch::Receiver<Option<Arc<str>>>,
     driver: AbortOnDrop,
 }
@@ -125,7 +129,38 @@ impl Session {
             system_identifier: row.try_get(2).map_err(OpenError::SetUp)?,
             timeline: row.try_get(3).map_err(OpenError::SetUp)?,
         };
-        Ok(Self { client, backend, database, ended, driver })
+        Ok(Self { client, backend, database, prepared: Mutex::default(), ended, driver })
+    }
+
+    /// Runs a statement; from its second time on that is one round trip.
+    pub(crate) async fn query(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let statement = self.prepare(sql).await?;
+        self.client.query(&statement, params).await
+    }
+
+    /// Like [`Session::query`], for a statement that gives exactly one row.
+    pub(crate) async fn query_one(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, tokio_postgres::Error> {
+        let statement = self.prepare(sql).await?;
+        self.client.query_one(&statement, params).await
+    }
+
+    /// Prepares a statement once.
+    pub(crate) async fn prepare(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
+        let mut prepared = self.prepared.lock().await;
+        if let Some(statement) = prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        prepared.insert(sql, statement.clone());
+        Ok(statement)
     }
 
     /// Closes the socket now: statements in hand err, the server frees the session's locks.

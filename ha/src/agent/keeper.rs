@@ -10,14 +10,36 @@ use crate::lease::{RedisLease, Renewal};
 use crate::pulse::Pulse;
 use crate::session::AbortOnDrop;
 
-/// Starts renewing; ends when dropped.
+/// Renews while it lives. Dropping it ends the leadership, however many clones of the fence are about: the
+/// fence is closed and so is the pinned session.
+pub(super) struct Keeper {
+    renewer: AbortOnDrop,
+    fence: Fence,
+}
+
+impl Keeper {
+    /// Stops renewing; the pin stays.
+    pub(super) fn stop_renewing(&self) {
+        self.renewer.abort();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.fence.close("this leadership has ended");
+        self.fence.pin().close();
+    }
+}
+
+/// Starts renewing.
 pub(super) fn start(
     lease: RedisLease,
     fence: Fence,
     pulse: Pulse,
     clock: Arc<dyn Clock>,
     timing: Timing,
-) -> AbortOnDrop {
+) -> Keeper {
+    let kept = fence.clone();
     let began = clock.now();
     let task = tokio::spawn(async move {
         let mut waiting_for: Option<String> = None;
@@ -51,5 +73,5 @@ pub(super) fn start(
             tokio::time::sleep(pause).await;
         }
     });
-    AbortOnDrop::new(task.abort_handle())
+    Keeper { renewer: AbortOnDrop::new(task.abort_handle()), fence: kept }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::keeper::Keeper;
 use super::{Agent, Command, Next};
 use crate::config::OnHang;
 use crate::fence::Fence;
@@ -13,7 +14,6 @@ use crate::ids::{Instance, Member};
 use crate::observer::Sight;
 use crate::pin::{self, Claim, PinError};
 use crate::role::{Role, Stop};
-use crate::session::AbortOnDrop;
 use crate::stats::HandoverOutcome;
 use crate::tenure::{Duty, Tenure};
 
@@ -25,7 +25,7 @@ pub(super) struct Seat {
     pub(super) fence: Fence,
     pub(super) tenure: Tenure,
     pub(super) handover: Option<Handover>,
-    pub(super) _keeper: AbortOnDrop,
+    pub(super) keeper: Keeper,
 }
 
 /// A handover somebody asked for.
@@ -241,7 +241,7 @@ impl Agent {
 
     /// Lets go: from here on this instance sends nothing, whatever comes of it.
     async fn release(&mut self, seat: Box<Seat>) -> Next {
-        let Seat { fence, handover, _keeper: keeper, .. } = *seat;
+        let Seat { fence, handover, keeper, .. } = *seat;
         let Some((handover, to)) = handover.and_then(|mut handover| {
             let offering = handover.offering.take()?;
             Some((handover, offering.to))
@@ -250,7 +250,7 @@ impl Agent {
         };
         let why = format!("hands over to {}", to.member);
         fence.close(&why);
-        drop(keeper);
+        keeper.stop_renewing();
         let claim = self.claim(&fence);
         self.role.send_replace(Role::Suspended {
             epoch: claim.epoch,
@@ -265,7 +265,7 @@ impl Agent {
         if let Err(error) = pin::release(fence.pin(), self.config.timing.lock_timeout()).await {
             tracing::warn!("[HA] the pin is released by closing its session: {error}");
         }
-        fence.pin().close();
+        drop(keeper);
         Next::Succeed(Box::new(Released { claim, to, released, handover }))
     }
 }

@@ -231,6 +231,13 @@ impl Agent {
         self.stats.send_modify(|stats| stats.last_change = Arc::from(sentence));
     }
 
+    /// Like [`Agent::say`], unless it was the last thing said: an attempt is repeated, its failure is news once.
+    fn say_once(&self, sentence: &str) {
+        if *self.stats.borrow().last_change != *sentence {
+            self.say(sentence);
+        }
+    }
+
     /// Takes what the tasks know into the stats; a store that changes is worth a sentence.
     fn refresh_stats(&self) {
         let now = self.clock.now();

@@ -45,7 +45,7 @@ impl Agent {
                     Defeat::Lease(_) | Defeat::TooEarly(_) | Defeat::Alive => {
                         tracing::debug!(member = %self.me.member, "[HA] not elected: {defeat}");
                     }
-                    _ => self.say(&format!("not elected ({}): {defeat}", ballot.reason)),
+                    _ => self.say_once(&format!("not elected ({}): {defeat}", ballot.reason)),
                 }
                 Next::Follow
             }
@@ -53,20 +53,23 @@ impl Agent {
     }
 
     async fn candidacy(&mut self, ballot: &Ballot) -> Result<Seat, Defeat> {
-        let floor = match self.lease.win(&self.me, ballot.epoch, ballot.patience).await {
-            Ok(Attempt::Won { highest }) => highest,
+        let leased = match self.lease.win(&self.me, ballot.epoch, ballot.patience).await {
+            Ok(Attempt::Won { highest }) => {
+                self.watcher.saw(highest);
+                true
+            }
             Ok(Attempt::Refused { by }) => return Err(Defeat::Lease(by)),
             Err(error) => {
                 let now = self.clock.now();
                 if ballot.without_lease_from.is_some_and(|from| now < from) {
                     return Err(Defeat::TooEarly(error.to_string()));
                 }
-                Epoch::ZERO
+                false
             }
         };
-        self.watcher.saw(floor);
-        let elected = self.take_office(ballot).await;
-        if elected.is_err()
+        let elected = self.take_office(ballot, leased).await;
+        if leased
+            && elected.is_err()
             && let Err(error) = self.lease.give_back(&self.me).await
         {
             tracing::debug!("[HA] the lease was not given back, it expires within a second: {error}");
@@ -74,7 +77,7 @@ impl Agent {
         elected
     }
 
-    async fn take_office(&mut self, ballot: &Ballot) -> Result<Seat, Defeat> {
+    async fn take_office(&mut self, ballot: &Ballot, leased: bool) -> Result<Seat, Defeat> {
         let timing = self.config.timing;
         if let Some(stale) = ballot.evict {
             let ended =
@@ -101,11 +104,15 @@ impl Agent {
         );
         let promotion = self.against_blockers(session.backend.pid, promoting).await?;
         self.watcher.saw(promotion.epoch);
-        if let Ok(Renewal::Outbid { highest }) = self.lease.hold(&self.me, promotion.epoch, timing.ttl).await
+        // Without Redis the keeper does this when Redis is back; one that hangs must not delay the takeover.
+        if leased
+            && let Ok(Renewal::Outbid { highest }) =
+                self.lease.hold(&self.me, promotion.epoch, timing.ttl).await
         {
             self.watcher.saw(highest);
             return Err(PinError::Outbid { mine: promotion.epoch, highest }.into());
         }
+        // The promotion's commit moved the counter: it is the first confirmed heartbeat.
         let now = self.clock.now();
         let deadline = Tenure::deadline_from(&timing, started);
         if now >= deadline {
@@ -126,7 +133,7 @@ impl Agent {
             self.clock.clone(),
             self.config.timing,
         );
-        Seat { fence, tenure, handover: None, _keeper: keeper }
+        Seat { fence, tenure, handover: None, keeper }
     }
 
     fn tell_promotion(&self, ballot: &Ballot, promotion: &Promotion) {

@@ -1,0 +1,123 @@
+//! Members as processes of their own: the `member` example.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ha::{BootClock, Clock, Moment};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::{World, wait};
+
+/// A line it printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub at: Moment,
+    pub text: String,
+}
+
+pub struct Process {
+    pub name: String,
+    child: Child,
+    events: watch::Receiver<Vec<Event>>,
+}
+
+impl World {
+    /// Starts a member as a process, ready to lead.
+    pub async fn process(&self, name: &str) -> Process {
+        let process = self.spawn(name);
+        process.says("status active").await;
+        process
+    }
+
+    /// Starts a member as a process and waits for nothing.
+    pub fn spawn(&self, name: &str) -> Process {
+        let mut command = Command::new(binary());
+        command
+            .args([name, &self.stores.database_url(), &self.stores.redis_url()])
+            .arg(super::T.as_millis().to_string())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().expect("the member starts");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, events) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let (nanos, text) = line.split_once(' ').unwrap_or(("0", &line));
+                let at = Moment::since_boot(Duration::from_nanos(nanos.parse().unwrap_or(0)));
+                tell.send_modify(|events: &mut Vec<Event>| events.push(Event { at, text: text.to_owned() }));
+            }
+        });
+        Process { name: name.to_owned(), child, events }
+    }
+}
+
+impl Process {
+    /// Sends a signal and returns when it was sent.
+    pub fn signal(&self, signal: Signal) -> Moment {
+        let pid = i32::try_from(self.child.id().expect("it runs")).unwrap();
+        let now = BootClock.now();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        now
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn kill(mut self) -> Moment {
+        let now = self.signal(Signal::KILL);
+        self.child.wait().await.unwrap();
+        now
+    }
+
+    /// Waits for its exit and returns what it said.
+    pub async fn exits(mut self) -> Vec<Event> {
+        tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it exits").unwrap();
+        self.events()
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.events.borrow().clone()
+    }
+
+    /// Waits for an event that starts like this.
+    pub async fn says(&self, start: &str) -> Event {
+        self.says_after(start, Moment::default()).await
+    }
+
+    /// Waits for an event after a moment that starts like this.
+    pub async fn says_after(&self, start: &str, after: Moment) -> Event {
+        let fits = |event: &&Event| event.at >= after && event.text.starts_with(start);
+        let what = format!("{} says {start:?}", self.name);
+        let events = wait(&self.events, &what, |events| events.iter().any(|event| fits(&event))).await;
+        events.iter().find(fits).unwrap().clone()
+    }
+
+    /// The epoch it leads under, if its last word on its role is that it leads.
+    pub fn leads(&self) -> Option<i64> {
+        let events = self.events();
+        let last = events.iter().rev().find(|event| event.text.starts_with("role "))?;
+        last.text.strip_prefix("role leader ")?.parse().ok()
+    }
+}
+
+/// The example's path. `cargo test --test …` builds no examples, and a stale one would test old code: it is
+/// brought up to date here, once.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let build = std::process::Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--offline", "--example", "member"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
+        assert!(build.success(), "the example `member` does not build");
+        let mut path = std::env::current_exe().unwrap();
+        path.pop();
+        path.pop();
+        path.push("examples/member");
+        path
+    })
+}
