@@ -8,7 +8,6 @@ use ha::{BootClock, Handle, Member, PgTls, Role, Status, Timing};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use super::set_status;
 use crate::config::Config;
 use crate::health::operational::OperationalState;
 use crate::ledger::{Ledger, LedgerError};
@@ -37,7 +36,7 @@ pub(super) async fn join(
     }
     let handle = Handle::join(membership(config, address)?, Arc::new(BootClock)).await?;
     tracing::info!(instance = %handle.instance(), "[HA] joined cluster {}", config.cluster.name);
-    set_status(&handle, Status::Recovering).await;
+    handle.set_status(Status::Recovering).await;
     Ok(handle)
 }
 
@@ -55,7 +54,6 @@ async fn prepare(config: &Config, ledger: &Ledger) -> Result<(), LedgerError> {
 /// Tells the operator what is wrong, and says how long to wait before looking again.
 fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
     let cause = error_chain(error);
-    tracing::warn!("[STATE] {cause}");
     match error {
         LedgerError::SchemaTooNew { .. } => {
             operational.error("SCHEMA_TOO_NEW", cause);
@@ -126,7 +124,7 @@ pub(super) async fn stay_recovered(
                 Ok(_) if drain.is_cancelled() => return,
                 Ok(_) => {
                     recovered = true;
-                    set_status(&handle, Status::Active).await;
+                    handle.set_status(Status::Active).await;
                 }
                 Err(error) => {
                     tokio::time::sleep(halt(&error, &operational)).await;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::{Handle, Role, Status};
+use ha::Role;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -208,18 +208,5 @@ fn pace(config: &Config) -> Pace {
         },
         poll: config.broker.poll,
         exit_patience: EXIT_PATIENCE,
-    }
-}
-
-/// Sets the status and says so in the words that operators grep for.
-async fn set_status(handle: &Handle, status: Status) {
-    handle.set_status(status).await;
-    match status {
-        Status::Active => {
-            tracing::info!(
-                "[RECOVERY] Instance status set to 'active' in HA system - ready for leader election"
-            );
-        }
-        other => tracing::info!("[RECOVERY] Instance status set to '{other}' in HA system"),
     }
 }
