@@ -21,7 +21,9 @@ use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::OrderSpec;
 
-const JOURNAL: &str = "
+/// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
+/// (the switches and the ids it committed), or none when the epoch is another. Public for the tests that race it.
+pub const JOURNAL: &str = "
 WITH l AS (
     SELECT halted, halt_all, reduce_only FROM leadership WHERE epoch = $1 FOR SHARE
 ), u AS (

@@ -1,0 +1,67 @@
+//! The inbox: a signal is one row, however often and wherever it is delivered. And the account's one owner.
+
+use std::collections::HashMap;
+
+use baton::domain::ids::SignalKey;
+use baton::ledger::inbox::{NewSignal, Receipt};
+use baton::ledger::{Ledger, LedgerError};
+use serde_json::json;
+
+use crate::support::database::Database;
+
+async fn deliver(ledger: &Ledger, key: &str, member: &str) -> Receipt {
+    let signal = NewSignal {
+        key: &SignalKey(key.to_owned()),
+        kind: "BASE_ENTRY",
+        strategy: "test",
+        instrument: "GOLD_MINI",
+        payload: &json!({ "by": member }),
+        raw_body: b"{}",
+        received_by: member,
+        traceparent: None,
+    };
+    ledger.accept(&signal).await.unwrap()
+}
+
+// R: B2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeats_at_once_on_three_instances_are_one_row() {
+    let database = Database::start().await;
+    let url = database.stores.database_url();
+    let members: Vec<Ledger> =
+        ["b1", "b2", "b3"].iter().map(|member| Ledger::new(&url, 8, member).unwrap()).collect();
+    let deliveries: Vec<_> = (0..600)
+        .map(|number| {
+            let ledger = members[number % 3].clone();
+            tokio::spawn(async move {
+                let key = format!("test/{}", number % 20);
+                (key.clone(), deliver(&ledger, &key, ["b1", "b2", "b3"][number % 3]).await)
+            })
+        })
+        .collect();
+    let mut first: HashMap<String, Receipt> = HashMap::new();
+    let mut fresh = 0;
+    for delivery in deliveries {
+        let (key, receipt) = delivery.await.unwrap();
+        fresh += usize::from(receipt.fresh);
+        let known = first.entry(key).or_insert_with(|| receipt.clone());
+        assert_eq!(known.id, receipt.id, "a repeat gets the first one's id");
+        assert_eq!(receipt.status, "pending");
+    }
+    assert_eq!((first.len(), fresh), (20, 20));
+    let rows = database.ledger.unfinished_signals(&[], 1000).await.unwrap();
+    assert_eq!(rows.len(), 20);
+    assert!(rows.windows(2).all(|pair| pair[0].seq < pair[1].seq), "the inbox has an order");
+}
+
+// R: B6; HA.md rule 22
+#[tokio::test]
+async fn an_account_belongs_to_one_cluster() {
+    let database = Database::start().await;
+    database.ledger.guard_account("AB1234", "blue").await.unwrap();
+    database.ledger.guard_account("AB1234", "blue").await.unwrap();
+    let error = database.ledger.guard_account("AB1234", "green").await.unwrap_err();
+    assert!(matches!(&error, LedgerError::AccountTaken { owner, .. } if owner == "blue"), "{error}");
+    assert!(error.to_string().contains("Stop that cluster"), "{error}");
+    database.ledger.guard_account("CD5678", "green").await.unwrap();
+}

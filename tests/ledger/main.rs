@@ -1,0 +1,12 @@
+//! The ledger against a real PostgreSQL: the fence, the tables of states, the inbox, the migrations.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod exits;
+mod inbox;
+mod migrations;
+mod race;
+mod rows;
+mod states;
+#[path = "../support/mod.rs"]
+mod support;
+mod switches;

@@ -1,0 +1,96 @@
+//! The tables of states: the code's and the database's are one.
+
+use baton::domain::order::IntentState;
+use baton::health::operational::State;
+use uuid::Uuid;
+
+use crate::support::database::Database;
+
+// R: N4; LESSONS "documented state machine not enforced"
+#[tokio::test]
+async fn an_order_intent_moves_only_as_the_code_says() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    for &old in IntentState::ALL {
+        for &new in IntentState::ALL {
+            let pair = [old.as_str(), new.as_str()];
+            let row = client.query_one("SELECT order_intent_may_become($1, $2)", &[&pair[0], &pair[1]]).await;
+            let allowed: bool = row.unwrap().get(0);
+            assert_eq!(allowed, old.may_become(new), "{old} -> {new}");
+
+            // And the trigger obeys the function; staying is no transition.
+            let id = Uuid::now_v7();
+            client
+                .execute(
+                    "INSERT INTO order_intent (id, position_id, instrument, epoch, incarnation, class, symbol,
+                        exchange, side, quantity, price_type, product, price, trigger_price, strategy_tag, state,
+                        broker_order_id, filled_quantity, send_window_ms, order_watermark)
+                     VALUES ($1, $1, 'X', 1, $1, 'exit', $1::uuid::text, 'MCX', 'SELL', 1, 'MARKET', 'NRML', 0, 0, $1::uuid::text,
+                        $2, $1::uuid::text, 1, 1000, 0)",
+                    &[&id, &pair[0]],
+                )
+                .await
+                .unwrap();
+            let moved =
+                client.execute("UPDATE order_intent SET state = $2 WHERE id = $1", &[&id, &pair[1]]).await;
+            assert_eq!(moved.is_ok(), allowed || old == new, "{old} -> {new}: {moved:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_operational_state_moves_only_as_the_code_says() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    for &old in State::ALL {
+        for &new in State::ALL {
+            let row = client
+                .query_one("SELECT operational_may_become($1, $2)", &[&old.as_str(), &new.as_str()])
+                .await;
+            let allowed: bool = row.unwrap().get(0);
+            assert_eq!(allowed, old.may_become(new), "{old} -> {new}");
+
+            let id = Uuid::now_v7();
+            client
+                .execute(
+                    "INSERT INTO operational_state (incarnation, member, state, reason) VALUES ($1, 'b1', 'STARTING', 'x')",
+                    &[&id],
+                )
+                .await
+                .unwrap();
+            let set = "UPDATE operational_state SET state = $2 WHERE incarnation = $1";
+            client.execute(set, &[&id, &old.as_str()]).await.unwrap();
+            let moved = client.execute(set, &[&id, &new.as_str()]).await;
+            assert_eq!(moved.is_ok(), allowed || old == new, "{old} -> {new}: {moved:?}");
+        }
+    }
+    for begin in State::ALL.iter().filter(|state| **state != State::Starting) {
+        let begun = client
+            .execute(
+                "INSERT INTO operational_state (incarnation, member, state, reason) VALUES ($1, 'b1', $2, 'x')",
+                &[&Uuid::now_v7(), &begin.as_str()],
+            )
+            .await;
+        assert!(begun.is_err(), "a process began as {begin}");
+    }
+    let unknown = client.execute("UPDATE operational_state SET state = 'BANANA'", &[]).await;
+    assert!(unknown.is_err());
+}
+
+// R: S7
+#[tokio::test]
+async fn the_epoch_only_rises_and_its_row_stays() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    client.execute("UPDATE leadership SET epoch = 7", &[]).await.unwrap();
+    for sql in [
+        "UPDATE leadership SET epoch = 6",
+        "DELETE FROM leadership",
+        "TRUNCATE leadership",
+        "INSERT INTO leadership (id) VALUES (2)",
+        "UPDATE leader_heartbeat SET counter = counter - 1",
+        "DELETE FROM leader_heartbeat",
+    ] {
+        assert!(client.batch_execute(sql).await.is_err(), "{sql}");
+    }
+}

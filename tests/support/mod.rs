@@ -1,0 +1,9 @@
+//! What black-box tests share: private stores, real processes of the built binary, and the checker.
+//!
+//! Nothing here waits by the clock alone: a wait names the condition it wants, looks again every few milliseconds and
+//! panics with what it last saw when its deadline has passed. What is drawn at random comes from a printed seed.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod database;
+pub mod seed;
+pub mod wait;
