@@ -173,10 +173,7 @@ fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<(
 fn broker_settings(config: &Config) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
-    settings.mode = match broker.mode {
-        Mode::Paper => BridgeMode::Analyze,
-        Mode::Live => BridgeMode::Live,
-    };
+    settings.mode = armed(config);
     settings.order_timeout = broker.order_timeout;
     settings.user_timeout = broker.user_timeout;
     settings.read_timeout = broker.read_timeout;
@@ -188,6 +185,13 @@ fn broker_settings(config: &Config) -> Settings {
         settings.idle_limit = settings.idle_limit.min(idle_close / 2);
     }
     settings
+}
+
+fn armed(config: &Config) -> BridgeMode {
+    match config.broker.mode {
+        Mode::Paper => BridgeMode::Analyze,
+        Mode::Live => BridgeMode::Live,
+    }
 }
 
 fn rules(config: &Config) -> Rules {
@@ -208,5 +212,7 @@ fn pace(config: &Config) -> Pace {
         },
         poll: config.broker.poll,
         exit_patience: EXIT_PATIENCE,
+        entries_in_flight: config.broker.orders_per_second as usize,
+        armed: armed(config),
     }
 }

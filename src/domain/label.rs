@@ -85,6 +85,14 @@ pub enum Target {
 }
 
 impl Target {
+    /// Says whether this label is meant.
+    pub fn includes(self, label: Label) -> bool {
+        match self {
+            Self::One(one) => one == label,
+            Self::All => true,
+        }
+    }
+
     /// Says whether `position` is meant, by its label.
     pub fn names(self, position: &Position) -> bool {
         match self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ha::Moment;
 use rust_decimal::Decimal;
 
+use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Rupees;
@@ -114,6 +115,20 @@ impl Book {
         let intents = self.intents.values().filter(|t| t.intent.signal == Some(signal)).map(|t| t.intent.id);
         let working = Working { kind, intents: intents.collect() };
         self.working.insert(signal, working);
+    }
+
+    /// Has a position closed for `signal`, under the next free leg number.
+    pub fn close_for(&mut self, signal: SignalId, position: PositionId, not_before: Moment) {
+        let legs = self.intents.values().filter(|t| t.intent.signal == Some(signal)).map(|t| t.intent.leg);
+        let waiting = self
+            .closing
+            .values()
+            .filter_map(|c| c.signal)
+            .filter(|(by, _)| *by == signal)
+            .map(|(_, leg)| leg);
+        let leg = legs.chain(waiting).max().map_or(0, |leg| leg + 1);
+        let closing = Closing { signal: Some((signal, leg)), ..Closing::at_once(not_before) };
+        self.closing.entry(position).or_insert(closing);
     }
 
     /// The position with this id, if it is still held.
@@ -235,11 +250,16 @@ impl Book {
         self.plan(intent, sent_by);
     }
 
-    /// Marks entries of `instrument` that are still out: whatever they fill is to be closed at once.
-    pub fn entries_out(&self, instrument: &str) -> Vec<IntentId> {
-        self.intents_of(instrument, |intent| intent.class == OrderClass::Entry && !intent.state.is_terminal())
-            .map(|tracked| tracked.intent.id)
-            .collect()
+    /// Entries on their way that an EXIT means: its label, its strategy, from an earlier signal.
+    pub fn entries_meant(&self, exit: &ExitRequest<'_>) -> Vec<IntentId> {
+        let meant = |intent: &OrderIntent| {
+            intent.plan.as_ref().filter(|_| !intent.state.is_terminal()).is_some_and(|plan| {
+                exit.target.includes(plan.label)
+                    && exit.strategy.is_none_or(|strategy| strategy == plan.strategy)
+                    && (plan.bar_time, plan.signal_seq) < (exit.bar_time, exit.seq)
+            })
+        };
+        self.intents_of(exit.instrument, meant).map(|tracked| tracked.intent.id).collect()
     }
 
     fn replace(&mut self, position: &Position) {

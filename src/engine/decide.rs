@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
 use crate::domain::divergence::EntryKind;
-use crate::domain::exit::{ExitRequest, Skipped};
+use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
 use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::{Catalog, Instrument};
@@ -206,22 +206,28 @@ fn size(
     Ok(size.lots)
 }
 
+/// An EXIT as the domain asks for it.
+pub fn exit_request<'a>(queued: &'a Queued, wanted: &Exit) -> ExitRequest<'a> {
+    ExitRequest {
+        instrument: &queued.signal.instrument,
+        strategy: Some(&queued.signal.strategy),
+        target: wanted.target,
+        bar_time: queued.signal.bar_time,
+        seq: queued.seq,
+    }
+}
+
+/// What an EXIT has to close. A position that is on its way out already needs no second exit, even between two
+/// tries of the first.
+pub fn exit_plan(book: &Book, request: &ExitRequest<'_>) -> ExitPlan {
+    let closing = book.closing.keys().filter_map(|id| book.position(*id));
+    let outstanding = closing.map(|position| (position.id, position.quantity)).collect();
+    exit::plan(request, &book.portfolio.positions, &outstanding)
+}
+
 fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> Decision {
     let signal = &queued.signal;
-    let request = ExitRequest {
-        instrument: &signal.instrument,
-        strategy: Some(&signal.strategy),
-        target: wanted.target,
-        bar_time: signal.bar_time,
-        seq: queued.seq,
-    };
-    // A position that is on its way out already needs no second exit, even between two tries of the first.
-    let outstanding = book
-        .closing
-        .keys()
-        .filter_map(|id| book.position(*id).map(|position| (*id, position.quantity)))
-        .collect();
-    let plan = exit::plan(&request, &book.portfolio.positions, &outstanding);
+    let plan = exit_plan(book, &exit_request(queued, wanted));
     if plan.orders.is_empty() {
         return Decision::Refuse(nothing_to_exit(&signal.instrument, &plan.skipped), None);
     }

@@ -238,7 +238,14 @@ impl<'a> Draft<'a> {
                 Some((position, _)) => position.is_held(),
                 None => self.book.position(id).is_some(),
             };
-            let flat = !ends.iter().any(|(.., position)| held(*position));
+            let asked = |id: &PositionId| {
+                self.book
+                    .closing
+                    .get(id)
+                    .is_some_and(|closing| closing.signal.is_some_and(|(by, _)| by == signal))
+            };
+            let waiting = self.book.closing.keys().filter(|id| asked(id)).any(|id| held(*id));
+            let flat = !waiting && !ends.iter().any(|(.., position)| held(*position));
             return flat.then(|| (SignalStatus::Executed, json!([])));
         }
         let filled = ends.iter().any(|(_, filled, ..)| *filled > Quantity::ZERO);

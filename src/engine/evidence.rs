@@ -6,7 +6,8 @@
 //! 3. An in-doubt intent is found by its terms among orders that no intent explains and that were not there before
 //!    it was sent. Found, it is adopted with its fills.
 //! 4. Not found proves nothing before `sent_by + U + B`: only a reading begun after that may abandon it.
-//! 5. An order found for an abandoned intent is adopted and, if it is an entry, closed at once.
+//! 5. An order found for an abandoned intent is adopted and, if it is an entry, closed at once; but not while an
+//!    intent of the same terms is under way or in doubt, whose order it rather is.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -83,7 +84,8 @@ impl<'a> Evidence<'a> {
             *quantity = *quantity + trade.quantity;
             *value += trade.average_price.0 * trade.quantity.decimal();
         }
-        let lost: Vec<&Tracked> = book.intents.values().filter(|t| is_lost(t)).collect();
+        let lost: Vec<&Tracked> =
+            book.intents.values().filter(|t| is_lost(t) && !is_shadowed(t, book)).collect();
         let oldest = lost.iter().map(|t| t.intent.watermark).min().unwrap_or(i64::MAX);
         let known_foreign = book.foreign.iter().filter(|(_, seq)| **seq <= oldest).map(|(id, _)| id.clone());
         let known: HashSet<String> = book.claimed.iter().cloned().chain(known_foreign).collect();
@@ -250,6 +252,15 @@ struct Verdict {
     reason: Option<String>,
     order_id: Option<String>,
     fill: Option<(Quantity, Price)>,
+}
+
+/// An abandoned intent takes no order that may belong to one of the same terms which is under way or in doubt.
+fn is_shadowed(tracked: &Tracked, book: &Book) -> bool {
+    tracked.intent.state == IntentState::Abandoned
+        && book
+            .intents
+            .values()
+            .any(|other| other.intent.state.is_unresolved() && other.intent.order == tracked.intent.order)
 }
 
 /// Its order, if there is one, has to be found by its terms.

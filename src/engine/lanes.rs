@@ -10,6 +10,7 @@ use ha::Moment;
 
 use super::book::{Book, Queued};
 use crate::domain::ids::SignalId;
+use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::Quotes;
 
@@ -92,7 +93,8 @@ impl Lanes {
 /// Says whether the head of a lane may be decided now.
 ///
 /// An entry waits for whatever is out, in doubt or closing on its instrument. An EXIT waits only for entries that
-/// may fill any moment, and for no longer than `patience`: what fills after that is closed at once.
+/// may fill any moment, and for one in doubt when there is nothing else to close; for no longer than `patience`:
+/// what fills after that is closed at once.
 pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duration) -> bool {
     if now < waiting.not_before {
         return false;
@@ -104,12 +106,11 @@ pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duratio
             book.closing.keys().filter_map(|id| book.position(*id)).any(|p| p.instrument == *instrument);
         return !busy && !closing;
     }
-    let filling = book
-        .intents_of(instrument, |intent| {
-            intent.class == OrderClass::Entry
-                && (intent.state == IntentState::Journaled || intent.state.is_live())
-        })
-        .next()
-        .is_some();
-    !filling || now.since(waiting.since) >= patience
+    let held = book.portfolio.held_of(instrument).next().is_some();
+    let awaited = |intent: &OrderIntent| {
+        let filling = intent.state == IntentState::Journaled || intent.state.is_live();
+        let only_hope = intent.state == IntentState::InDoubt && !held;
+        intent.class == OrderClass::Entry && (filling || only_hope)
+    };
+    book.intents_of(instrument, awaited).next().is_none() || now.since(waiting.since) >= patience
 }

@@ -4,14 +4,17 @@
 //! it serves a [`term`]: takes over what the former leader left, then loops: gather events, decide over the
 //! [`book`] (pure), journal, send, record. What a term knows dies with it; the next one reads the ledger.
 
+mod apply;
 pub mod book;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
 pub mod lanes;
-mod perform;
+mod orders;
+mod signals;
 mod submit;
 mod takeover;
+mod tell;
 pub mod term;
 
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use ha::{Fence, Pulse, Role};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Broker;
+use crate::broker::{BridgeMode, Broker};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
@@ -44,6 +47,10 @@ pub struct Pace {
     pub poll: Duration,
     /// How long an EXIT waits for an entry of its instrument that may fill any moment.
     pub exit_patience: Duration,
+    /// Entries that may be out without an answer at once: more would outlive their send window in the rate budget.
+    pub entries_in_flight: usize,
+    /// The mode the bridge must be in.
+    pub armed: BridgeMode,
 }
 
 /// Everything a leader works with; one per process.

@@ -65,11 +65,19 @@ impl<'a> Term<'a> {
         term
     }
 
-    /// Reads the broker's books once and settles what they tell.
+    /// Takes up the signals that were begun, then reads the broker's books once and settles what they tell.
     async fn reconcile(&mut self) -> Result<(), Duration> {
         let engine = self.engine;
-        if let Err(error) = engine.broker.mode().await {
-            return Err(unreachable(engine, &error));
+        self.sweep().await.map_err(|error| ledger_failed(engine, &error))?;
+        match engine.broker.mode().await {
+            Ok(found) if found == engine.pace.armed => {}
+            Ok(found) => {
+                return Err(unreachable(
+                    engine,
+                    &BrokerError::WrongMode { expected: engine.pace.armed, found },
+                ));
+            }
+            Err(error) => return Err(unreachable(engine, &error)),
         }
         let begun = self.fence().now();
         match engine.broker.books().await {

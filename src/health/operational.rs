@@ -99,6 +99,11 @@ impl OperationalState {
         self.sender.subscribe()
     }
 
+    /// True while it trades.
+    pub fn is_active(&self) -> bool {
+        self.sender.borrow().state == State::Active
+    }
+
     /// Waits, for a reason that passes.
     pub fn waiting(&self, reason: impl Into<String>) {
         self.set(State::Waiting, None, reason.into());

@@ -183,7 +183,8 @@ impl Journal {
         let committed: Option<Vec<uuid::Uuid>> = answer.get(3);
         let committed: HashSet<uuid::Uuid> = committed.unwrap_or_default().into_iter().collect();
         let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new() };
-        for intent in intents {
+        for mut intent in intents {
+            intent.epoch = self.fence.epoch().get();
             if committed.contains(&intent.id.0) {
                 journaled.intents.push(JournaledIntent {
                     id: intent.id,

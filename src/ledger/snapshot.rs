@@ -89,7 +89,8 @@ impl Ledger {
         })
     }
 
-    /// A new leader's first act: every intent that an older epoch left journaled is in doubt. Returns their ids.
+    /// A term's first act: every intent left journaled, by an older epoch or by a term of this one that ended early,
+    /// is in doubt. Returns their ids.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`], or any database error.
@@ -100,8 +101,8 @@ impl Ledger {
         let rows = tx
             .query(
                 "UPDATE order_intent SET state = 'in_doubt',
-                    reason = 'journaled by epoch ' || epoch || ', which ended before the outcome was recorded'
-                 WHERE state = 'journaled' AND epoch < $1 RETURNING id",
+                    reason = 'journaled under epoch ' || epoch || '; that term ended before the outcome was recorded'
+                 WHERE state = 'journaled' AND epoch <= $1 RETURNING id",
                 &[&fence.epoch().get()],
             )
             .await

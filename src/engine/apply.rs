@@ -1,0 +1,155 @@
+//! Events applied: an order's outcome, a signal's quotes, the broker's books. Each change is committed, then installed.
+
+use std::time::Duration;
+
+use super::draft::Draft;
+use super::evidence::{Evidence, Reading};
+use super::lanes::Phase;
+use super::tell::tell;
+use super::term::{Event, Term, wall_clock};
+use crate::broker::{BrokerError, NotSentCause, Submission};
+use crate::domain::ids::IntentId;
+use crate::domain::order::IntentState;
+use crate::failpoint;
+use crate::ledger::{Change, LedgerError};
+
+/// How long a signal whose quote could not be read waits before the next try.
+const QUOTE_RETRY: Duration = Duration::from_millis(500);
+/// Failed readings of the books in a row before the operator is told.
+const BRIDGE_PATIENCE: u32 = 3;
+
+impl Term<'_> {
+    /// Applies one event: drafts the change, commits it, installs it.
+    pub(super) async fn apply(&mut self, event: Event) -> Result<(), LedgerError> {
+        match event {
+            Event::Outcome { id, submission, took } => self.outcome(id, submission, took).await,
+            Event::Quoted { id, quotes, failures } => {
+                let retry = self.fence().now().plus(QUOTE_RETRY);
+                if let Some(waiting) = self.lanes.find(id) {
+                    if !failures.is_empty() {
+                        tracing::warn!(signal = %id, "no live price: {}", failures.join("; "));
+                        waiting.not_before = retry;
+                    }
+                    waiting.phase = Phase::Quoted(quotes);
+                }
+                Ok(())
+            }
+            Event::Books(Ok(reading)) => self.books(reading).await,
+            Event::Books(Err(error)) => {
+                self.books_failed(&error);
+                Ok(())
+            }
+        }
+    }
+
+    async fn outcome(
+        &mut self,
+        id: IntentId,
+        submission: Submission,
+        took: Duration,
+    ) -> Result<(), LedgerError> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.engine.metrics.order_latency.with_label_values(&["send"]).observe(took.as_secs_f64());
+        let Some(tracked) = self.book.intents.get(&id) else { return Ok(()) };
+        let (state, reason, order_id) = match submission {
+            Submission::Acknowledged { order_id } => (IntentState::Acknowledged, None, Some(order_id)),
+            Submission::Rejected { reason } => (IntentState::Rejected, Some(reason), None),
+            // A human may still release it at the bridge: not proven gone.
+            Submission::NotSent { reason, cause: NotSentCause::QueuedForHuman } => {
+                (IntentState::InDoubt, Some(reason), None)
+            }
+            Submission::NotSent { reason, cause } => {
+                (IntentState::NotSent, Some(format!("{cause}: {reason}")), None)
+            }
+            Submission::InDoubt { reason, wrong_mode } => {
+                if let Some(wrong) = wrong_mode {
+                    self.engine
+                        .operational
+                        .error("WRONG_MODE", format!("the bridge answered in {} mode", wrong.found));
+                }
+                (IntentState::InDoubt, Some(reason), None)
+            }
+        };
+        if !tracked.intent.state.may_become(state) {
+            return Ok(());
+        }
+        let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
+        draft.intent(tracked, state, reason, order_id);
+        let change = draft.finish();
+        failpoint::hit("before_ack_commit");
+        self.commit(change).await?;
+        if !state.is_terminal() {
+            self.read_books_soon();
+        }
+        Ok(())
+    }
+
+    async fn books(&mut self, reading: Reading) -> Result<(), LedgerError> {
+        if self.bridge_failures >= BRIDGE_PATIENCE {
+            self.engine.operational.active("the bridge answers again");
+        }
+        self.bridge_failures = 0;
+        let confirmed = self.suspects.clone();
+        let mut suspects = std::mem::take(&mut self.suspects);
+        let evidence = Evidence::gather(&self.book, &reading, self.engine.pace.absence);
+        let findings = evidence.findings(&self.book, &mut suspects);
+        self.suspects = suspects;
+        for (intents, orders) in &findings.ambiguous {
+            tracing::error!(
+                ?intents,
+                ?orders,
+                "more orders at the broker than in-doubt intents: say which is ours"
+            );
+        }
+        for id in &findings.intents {
+            let settled =
+                evidence.settle(&self.book, &self.engine.rules.catalog, *id, &confirmed, wall_clock());
+            match settled {
+                Ok(change) => {
+                    failpoint::hit("before_fill_commit");
+                    self.commit(change).await?;
+                }
+                Err(error) => {
+                    tracing::error!(intent = %id, error = &error as &dyn std::error::Error, "the broker's books contradict the ledger");
+                    self.engine.operational.error("DATA_CORRUPT", format!("intent {id}: {error}"));
+                }
+            }
+        }
+        if !findings.foreign.is_empty() {
+            tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
+            let watermark =
+                self.engine.ledger.remember_foreign_orders(self.fence(), &findings.foreign).await?;
+            self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
+            self.book.watermark = watermark;
+        }
+        self.plan_next_reading(!findings.intents.is_empty());
+        Ok(())
+    }
+
+    fn books_failed(&mut self, error: &BrokerError) {
+        self.bridge_failures += 1;
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            failures = self.bridge_failures,
+            "the books could not be read"
+        );
+        if self.bridge_failures >= BRIDGE_PATIENCE {
+            self.engine.operational.waiting(format!("the bridge is not usable: {error}"));
+        }
+        self.plan_next_reading(false);
+    }
+
+    /// The one way to change the book: commit, then install.
+    pub(super) async fn commit(&mut self, change: Change) -> Result<(), LedgerError> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        self.engine.ledger.commit(self.fence(), &change).await?;
+        let metrics = &self.engine.metrics;
+        tell(&self.book, &change, metrics);
+        let now = self.fence().now();
+        self.book.install(&change, now);
+        metrics.orders_in_doubt.set(i64::try_from(self.book.in_doubt().count()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}

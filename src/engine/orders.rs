@@ -1,0 +1,136 @@
+//! Orders: journaled together in one statement, sent each on its own, held back when the ledger says no.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::book::Tracked;
+use super::decide::exit_order;
+use super::lanes::{Phase, Waiting};
+use super::submit::submit;
+use super::term::Term;
+use crate::domain::exit::ExitRequest;
+use crate::domain::ids::SignalId;
+use crate::domain::intent::OrderIntent;
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::refusal::Refusal;
+use crate::domain::signal::SignalType;
+use crate::failpoint;
+use crate::ledger::change::IntentUpdate;
+use crate::ledger::journal::Blocked;
+use crate::ledger::{Change, LedgerError};
+
+/// How long a signal or an exit that a switch or the ledger holds back waits before the next try.
+const BLOCKED_RETRY: Duration = Duration::from_millis(500);
+
+impl Term<'_> {
+    /// Exits of positions that are meant to be gone and have no exit out.
+    pub(super) fn exits_due(&mut self) -> Vec<OrderIntent> {
+        let now = self.fence().now();
+        let mut due = Vec::new();
+        for (id, closing) in &self.book.closing {
+            if now < closing.not_before || self.book.exit_is_out(*id) {
+                continue;
+            }
+            let Some(position) = self.book.position(*id) else { continue };
+            let mut intent = exit_order(&self.engine.rules, &self.book, position, position.quantity);
+            intent.signal = closing.signal.map(|(signal, _)| signal);
+            intent.leg = closing.signal.map_or(0, |(_, leg)| leg);
+            intent.attempt = closing.next_attempt;
+            due.push(intent);
+        }
+        for intent in &due {
+            self.book.plan(intent.clone(), now);
+        }
+        due
+    }
+
+    pub(super) async fn journal_and_send(
+        &mut self,
+        batch: Vec<OrderIntent>,
+        decided: Vec<Waiting>,
+        decisions: &HashMap<SignalId, Value>,
+    ) -> Result<(), LedgerError> {
+        failpoint::hit("before_journal");
+        let begun = Instant::now();
+        let journaled = self.journal.commit(batch, decisions).await?;
+        let metrics = &self.engine.metrics;
+        metrics.order_latency.with_label_values(&["journal"]).observe(begun.elapsed().as_secs_f64());
+        let kinds: HashMap<SignalId, SignalType> =
+            decided.iter().map(|w| (w.queued.id, w.queued.signal.kind())).collect();
+        for intent in journaled.intents {
+            let signal = intent.intent().signal;
+            let begun = |id| self.book.working.get(&id).map(|working| working.kind);
+            let kind = signal.and_then(|id| kinds.get(&id).copied().or_else(|| begun(id)));
+            if let Some(id) = signal {
+                if let Some(received) = self.received.remove(&id) {
+                    metrics
+                        .order_latency
+                        .with_label_values(&["total"])
+                        .observe(received.elapsed().as_secs_f64());
+                }
+                self.lanes.remove(id);
+            }
+            metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
+            self.book.journaled(intent.intent().clone(), kind, intent.send_by());
+            self.in_flight += 1;
+            let (broker, fence, sender) =
+                (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
+            tokio::spawn(submit(broker, fence, intent, sender));
+        }
+        for (intent, blocked) in journaled.blocked {
+            self.held_back(&intent, blocked).await?;
+        }
+        Ok(())
+    }
+
+    /// The ledger did not take an intent: an entry under a switch is refused, everything else is tried again.
+    async fn held_back(&mut self, intent: &OrderIntent, blocked: Blocked) -> Result<(), LedgerError> {
+        self.book.unplan(intent.id);
+        let retry = self.fence().now().plus(BLOCKED_RETRY);
+        if let (Blocked::Switch(switches), OrderClass::Entry, Some(signal)) =
+            (blocked, intent.class, intent.signal)
+        {
+            self.lanes.remove(signal);
+            let code = if switches.halted { "HALTED" } else { "REDUCE_ONLY" };
+            return self
+                .refuse(signal, Some(SignalType::BaseEntry), &[Refusal::new(code, switches.sentence())], None)
+                .await;
+        }
+        tracing::debug!(intent = %intent.id, ?blocked, "held back; trying again");
+        if let Some(closing) = self.book.closing.get_mut(&intent.position) {
+            closing.not_before = retry;
+        } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {
+            // Another leg of the same EXIT went out, so this one is owed; the signal is not in its lane any more.
+            self.book.close_for(signal, intent.position, retry);
+        }
+        if let Some(waiting) = intent.signal.and_then(|id| self.lanes.find(id)) {
+            waiting.not_before = retry;
+            waiting.phase = Phase::Waiting;
+        }
+        Ok(())
+    }
+
+    /// Before an EXIT: entries that it means and that are still open or in doubt are marked, so that what they fill
+    /// later is closed at once. Returns how many there are.
+    pub(super) async fn unwind_entries(&mut self, request: &ExitRequest<'_>) -> Result<usize, LedgerError> {
+        let meant = self.book.entries_meant(request);
+        let mut change = Change::default();
+        for Tracked { intent, .. } in meant.iter().filter_map(|id| self.book.intents.get(id)) {
+            if !intent.unwind {
+                change.intents.push(IntentUpdate {
+                    id: intent.id,
+                    state: intent.state,
+                    reason: Some("an EXIT came while it was open: a late fill is closed at once".to_owned()),
+                    broker_order_id: None,
+                    filled: intent.filled,
+                    unwind: true,
+                });
+            }
+        }
+        self.commit(change).await?;
+        Ok(meant.len())
+    }
+}

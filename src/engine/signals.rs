@@ -1,0 +1,222 @@
+//! Signals: read from the inbox into the lanes, decided when their turn comes, ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::book::Queued;
+use super::decide::{Decision, decide, exit_plan, exit_request, quotes_needed};
+use super::draft::Draft;
+use super::lanes::{Phase, Waiting, may_decide};
+use super::term::{Event, LANE_LIMIT, Term, wall_clock};
+use crate::domain::age;
+use crate::domain::ids::SignalId;
+use crate::domain::portfolio::Quotes;
+use crate::domain::position::Position;
+use crate::domain::refusal::Refusal;
+use crate::domain::signal::{Action, Signal, SignalType};
+use crate::ledger::change::SignalUpdate;
+use crate::ledger::inbox::{PendingSignal, SignalStatus};
+use crate::ledger::{Change, LedgerError};
+
+impl Term<'_> {
+    /// Reads what is new in the inbox into the lanes.
+    pub(super) async fn sweep(&mut self) -> Result<(), LedgerError> {
+        let known: Vec<uuid::Uuid> =
+            self.lanes.ids().chain(self.book.working.keys().copied()).map(|id| id.0).collect();
+        let room = LANE_LIMIT.saturating_sub(self.lanes.len());
+        let found = self.engine.ledger.unfinished_signals(&known, i64::try_from(room).unwrap_or(0)).await?;
+        for pending in found {
+            self.admit(pending).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit(&mut self, pending: PendingSignal) -> Result<(), LedgerError> {
+        let signal: Signal = match serde_json::from_value(pending.payload) {
+            Ok(signal) => signal,
+            Err(error) => {
+                let refusal =
+                    Refusal::new("UNREADABLE", format!("the stored signal cannot be read: {error}"));
+                return self.refuse(pending.id, None, &[refusal], None).await;
+            }
+        };
+        if pending.status == SignalStatus::Working {
+            self.resume(Queued { id: pending.id, seq: pending.seq, signal });
+            return Ok(());
+        }
+        let received = Instant::now()
+            .checked_sub(Duration::from_millis(u64::try_from(pending.age_ms).unwrap_or(0)))
+            .unwrap_or_else(Instant::now);
+        self.received.insert(pending.id, received);
+        tracing::info!(signal = %pending.id, "SIGNAL DETECTED: {} {} by {}", signal.kind(), signal.instrument, signal.strategy);
+        let now = self.fence().now();
+        self.lanes.add(Queued { id: pending.id, seq: pending.seq, signal }, now);
+        Ok(())
+    }
+
+    /// Takes up a signal that a former term began; an EXIT's legs that were still owed are owed again.
+    fn resume(&mut self, queued: Queued) {
+        self.book.resume(queued.id, queued.signal.kind());
+        if let Action::Exit(wanted) = &queued.signal.action {
+            let owed = exit_plan(&self.book, &exit_request(&queued, wanted)).orders;
+            let now = self.fence().now();
+            for order in owed {
+                self.book.close_for(queued.id, order.position, now);
+            }
+        }
+    }
+
+    /// Decides what may be decided, journals all of it in one statement, and sends it.
+    pub(super) async fn decide_heads(&mut self) -> Result<(), LedgerError> {
+        loop {
+            let ready = self.ready_heads();
+            let mut batch = self.exits_due();
+            let mut decisions = HashMap::new();
+            let mut decided = Vec::new();
+            for waiting in ready {
+                self.engine.pulse.beat();
+                let queued = &waiting.queued;
+                let unwound = match &queued.signal.action {
+                    Action::Exit(wanted) => self.unwind_entries(&exit_request(queued, wanted)).await?,
+                    _ => 0,
+                };
+                let quotes = match &waiting.phase {
+                    Phase::Quoted(quotes) => quotes.clone(),
+                    _ => Quotes::default(),
+                };
+                let age = (wall_clock() - queued.signal.sent_at).num_milliseconds().max(0);
+                self.engine.metrics.signal_age.observe(age as f64 / 1000.0);
+                match decide(&self.engine.rules, &self.book, queued, &quotes, wall_clock()) {
+                    Decision::Order(intents, decision) => {
+                        decisions.insert(queued.id, decision);
+                        for intent in &intents {
+                            self.book.plan(intent.clone(), self.fence().now());
+                        }
+                        batch.extend(intents);
+                        decided.push(waiting);
+                    }
+                    Decision::Refuse(..) if unwound > 0 => {
+                        let note = Refusal::new(
+                            "CLOSED_IF_FILLED",
+                            "nothing is held yet; what its entry fills is closed at once",
+                        );
+                        self.conclude(queued, Decision::Note(note)).await?;
+                    }
+                    other => self.conclude(queued, other).await?,
+                }
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.journal_and_send(batch, decided, &decisions).await?;
+        }
+    }
+
+    /// The heads of lanes that may be decided; asks for quotes where they are needed first.
+    fn ready_heads(&mut self) -> Vec<Waiting> {
+        let now = self.fence().now();
+        let (book, engine, sender) = (&self.book, self.engine, &self.sender);
+        // ERROR, and waiting for the bridge, stop entries; exits go on.
+        let trading = engine.operational.is_active();
+        let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
+        let mut ready = Vec::new();
+        for head in self.lanes.heads() {
+            let signal = &head.queued.signal;
+            let opens = signal.kind().opens();
+            let too_old =
+                age::judge(&engine.rules.policy.age, signal.kind(), signal.sent_at, wall_clock()).is_err();
+            if too_old {
+                // Refused whatever else stands in its way.
+                ready.push(head.clone());
+                continue;
+            }
+            if !may_decide(book, head, now, engine.pace.exit_patience) || (opens && !trading) {
+                continue;
+            }
+            let needed = quotes_needed(&engine.rules, book, signal);
+            let complete = match &head.phase {
+                Phase::Quoting => continue,
+                Phase::Waiting => needed.is_empty(),
+                Phase::Quoted(quotes) => {
+                    needed.iter().all(|(exchange, symbol)| quotes.get(exchange, symbol).is_some())
+                }
+            };
+            if complete {
+                if !opens || room > 0 {
+                    room -= usize::from(opens);
+                    ready.push(head.clone());
+                }
+                continue;
+            }
+            head.phase = Phase::Quoting;
+            let (broker, sender, id) = (Arc::clone(&engine.broker), sender.clone(), head.queued.id);
+            tokio::spawn(async move {
+                let (mut quotes, mut failures) = (Quotes::default(), Vec::new());
+                for (exchange, symbol) in needed {
+                    match broker.quote(&symbol, &exchange).await {
+                        Ok(quote) => quotes.set(&exchange, &symbol, quote.ltp),
+                        Err(error) => failures.push(format!("{symbol}: {error}")),
+                    }
+                }
+                // Gone with the term.
+                let _ = sender.send(Event::Quoted { id, quotes, failures }).await;
+            });
+        }
+        ready
+    }
+
+    /// Ends a signal that orders nothing.
+    pub(super) async fn conclude(&mut self, queued: &Queued, decision: Decision) -> Result<(), LedgerError> {
+        let kind = queued.signal.kind();
+        match decision {
+            Decision::Refuse(refusals, decision) => {
+                self.refuse(queued.id, Some(kind), &refusals, decision).await
+            }
+            Decision::Note(note) => self.end(queued, json!([note]), Vec::new()).await,
+            Decision::Trail(moved) => self.end(queued, json!([]), moved).await,
+            Decision::Order(..) => Ok(()),
+        }
+    }
+
+    async fn end(
+        &mut self,
+        queued: &Queued,
+        reasons: Value,
+        moved: Vec<Position>,
+    ) -> Result<(), LedgerError> {
+        let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
+        for position in moved {
+            if let Some(held) = draft.position(position.id) {
+                *held = position;
+            }
+        }
+        draft.signal(queued.id, SignalStatus::Executed, reasons, None);
+        let change = draft.finish();
+        self.lanes.remove(queued.id);
+        self.received.remove(&queued.id);
+        self.engine.metrics.signals.with_label_values(&[queued.signal.kind().as_str(), "acted"]).inc();
+        self.commit(change).await
+    }
+
+    pub(super) async fn refuse(
+        &mut self,
+        id: SignalId,
+        kind: Option<SignalType>,
+        refusals: &[Refusal],
+        decision: Option<Value>,
+    ) -> Result<(), LedgerError> {
+        let sentences: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        tracing::info!(signal = %id, "signal refused: {}", sentences.join("; "));
+        let stale = refusals.iter().any(|refusal| refusal.code == "SIGNAL_TOO_OLD");
+        let outcome = if stale { "dropped_stale" } else { "rejected" };
+        let kind = kind.map_or("OTHER", SignalType::as_str);
+        self.engine.metrics.signals.with_label_values(&[kind, outcome]).inc();
+        self.lanes.remove(id);
+        self.received.remove(&id);
+        let update = SignalUpdate { id, status: SignalStatus::Refused, reasons: json!(refusals), decision };
+        self.commit(Change { signals: vec![update], ..Change::default() }).await
+    }
+}
