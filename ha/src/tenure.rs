@@ -13,9 +13,16 @@ pub struct Tenure {
     timing: Timing,
     deadline: Moment,
     next_beat: Moment,
+    engine: Silence,
+    proved: bool,
+}
+
+/// How long the engine has been silent, counted only while this process ran: after a SIGSTOP the engine gets its
+/// turn before it is called hung. It outlives a suspension: an engine that hangs does not get T anew each time
+/// its leadership is resumed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Silence {
     pulse: Beat,
-    /// How long the engine has been silent, counted only while this process ran: after a SIGSTOP the engine
-    /// gets its turn before it is called hung.
     silent: Duration,
     last_look: Moment,
 }
@@ -38,17 +45,10 @@ pub enum Duty {
 // === impl Tenure ===
 
 impl Tenure {
-    /// A term that began with a heartbeat confirmed in time. `pulse` is what the engine had beaten by then; the
-    /// promotion counts as a beat, since the engine could not know before.
-    pub fn new(timing: Timing, confirmed: Moment, deadline: Moment, pulse: Beat) -> Self {
-        Self {
-            timing,
-            deadline,
-            next_beat: confirmed.plus(timing.renew),
-            pulse: Beat { count: pulse.count, last: pulse.last.max(confirmed) },
-            silent: Duration::ZERO,
-            last_look: confirmed,
-        }
+    /// A term that began with a heartbeat confirmed in time. A term that begins with a promotion takes a fresh
+    /// [`Silence`], a resumed one that of the term it resumes.
+    pub fn new(timing: Timing, confirmed: Moment, deadline: Moment, engine: Silence) -> Self {
+        Self { timing, deadline, next_beat: confirmed.plus(timing.renew), engine, proved: false }
     }
 
     /// The deadline a heartbeat buys that starts at `started`.
@@ -63,15 +63,8 @@ impl Tenure {
 
     /// What to do now.
     pub fn duty(&mut self, now: Moment, pulse: Beat) -> Duty {
-        let ran_for = now.since(self.last_look).min(self.timing.renew * 2);
-        self.last_look = now;
-        if pulse.count == self.pulse.count {
-            self.silent += ran_for;
-        } else {
-            self.silent = Duration::ZERO;
-            self.pulse = pulse;
-        }
-        if self.silent >= self.timing.ttl {
+        self.engine.listen(now, pulse, &self.timing);
+        if self.engine.is_hung(&self.timing) {
             return Duty::Hung;
         }
         if now >= self.deadline {
@@ -80,7 +73,7 @@ impl Tenure {
         if now < self.next_beat {
             return Duty::Rest(self.next_beat);
         }
-        if now.since(self.pulse.last) > self.timing.pulse_window() {
+        if !self.engine.is_recent(now, &self.timing) {
             // Short steps: a beat of the engine is answered soon, a passed deadline noticed in time.
             return Duty::Withhold(now.plus(self.timing.renew / 5).min(self.deadline));
         }
@@ -95,6 +88,7 @@ impl Tenure {
         }
         self.deadline = self.deadline.max(Self::deadline_from(&self.timing, started));
         self.next_beat = started.plus(self.timing.renew);
+        self.proved = true;
         Some(self.deadline)
     }
 
@@ -103,8 +97,52 @@ impl Tenure {
         self.next_beat = now.plus(self.timing.renew / 5);
     }
 
-    /// How long the engine has been silent while this process ran.
-    pub fn silent(&self) -> Duration {
+    /// Whether a heartbeat was confirmed in this term beside the one it began with. A term that ends unproved
+    /// is not resumed at once: whatever keeps its heartbeats out would keep the next one's out too, and others
+    /// are to have their chance.
+    pub fn proved(&self) -> bool {
+        self.proved
+    }
+
+    /// The engine's silence so far.
+    pub fn engine(&self) -> Silence {
+        self.engine
+    }
+}
+
+// === impl Silence ===
+
+impl Silence {
+    /// None yet: a promotion counts as a beat, since the engine could not know before.
+    pub fn new(promoted: Moment, pulse: Beat) -> Self {
+        let pulse = Beat { count: pulse.count, last: pulse.last.max(promoted) };
+        Self { pulse, silent: Duration::ZERO, last_look: promoted }
+    }
+
+    /// Takes in the pulse at `now`.
+    pub fn listen(&mut self, now: Moment, pulse: Beat, timing: &Timing) {
+        let ran_for = now.since(self.last_look).min(timing.renew * 2);
+        self.last_look = now;
+        if pulse.count == self.pulse.count {
+            self.silent += ran_for;
+        } else {
+            self.silent = Duration::ZERO;
+            self.pulse = pulse;
+        }
+    }
+
+    /// Whether the last beat is recent enough to renew leadership, or to resume it.
+    pub fn is_recent(&self, now: Moment, timing: &Timing) -> bool {
+        now.since(self.pulse.last) <= timing.pulse_window()
+    }
+
+    /// Whether the engine counts as hung.
+    pub fn is_hung(&self, timing: &Timing) -> bool {
+        self.silent >= timing.ttl
+    }
+
+    /// How long it has lasted.
+    pub fn lasted(&self) -> Duration {
         self.silent
     }
 }
@@ -125,7 +163,7 @@ mod tests {
 
     fn tenure() -> Tenure {
         let timing = Timing::for_ttl(T);
-        Tenure::new(timing, at(0), Tenure::deadline_from(&timing, at(0)), beat(0, 0))
+        Tenure::new(timing, at(0), Tenure::deadline_from(&timing, at(0)), Silence::new(at(0), beat(0, 0)))
     }
 
     #[test]
@@ -181,24 +219,42 @@ mod tests {
         let mut tenure = tenure();
         assert_eq!(tenure.duty(at(400), beat(1, 399)), Duty::Rest(at(500)));
         assert_eq!(tenure.duty(at(60_000), beat(1, 399)), Duty::Expired);
-        assert!(tenure.silent() <= Duration::from_secs(1));
+        assert!(tenure.engine().lasted() <= Duration::from_secs(1));
     }
 
     #[test]
     fn promotion_counts_as_a_beat() {
         let timing = Timing::for_ttl(T);
-        let mut tenure = Tenure::new(
-            timing,
-            at(0),
-            Tenure::deadline_from(&timing, at(0)),
-            Beat { count: 0, last: Moment::default() },
-        );
-        assert_eq!(tenure.duty(at(500), Beat { count: 0, last: Moment::default() }), Duty::Beat);
+        let never = Beat { count: 0, last: Moment::default() };
+        let deadline = Tenure::deadline_from(&timing, at(0));
+        let mut tenure = Tenure::new(timing, at(0), deadline, Silence::new(at(0), never));
+        assert_eq!(tenure.duty(at(500), never), Duty::Beat);
         tenure.confirmed(at(500), at(501));
-        assert!(matches!(
-            tenure.duty(at(1_100), Beat { count: 0, last: Moment::default() }),
-            Duty::Withhold(_)
-        ));
+        assert!(matches!(tenure.duty(at(1_100), never), Duty::Withhold(_)));
+    }
+
+    #[test]
+    fn a_resumption_gives_a_hung_engine_no_new_time() {
+        let mut tenure = tenure();
+        for now in (100..2_000).step_by(100) {
+            assert_ne!(tenure.duty(at(now), beat(0, 0)), Duty::Hung);
+        }
+        let timing = Timing::for_ttl(T);
+        let deadline = Tenure::deadline_from(&timing, at(1_900));
+        let mut resumed = Tenure::new(timing, at(1_900), deadline, tenure.engine());
+        assert!(matches!(resumed.duty(at(2_400), beat(0, 0)), Duty::Withhold(_)));
+        for now in (2_500..3_000).step_by(100) {
+            assert!(matches!(resumed.duty(at(now), beat(0, 0)), Duty::Withhold(_)));
+        }
+        assert_eq!(resumed.duty(at(3_000), beat(0, 0)), Duty::Hung);
+    }
+
+    #[test]
+    fn a_term_is_proved_by_a_heartbeat_of_its_own() {
+        let mut tenure = tenure();
+        assert!(!tenure.proved());
+        tenure.confirmed(at(500), at(501));
+        assert!(tenure.proved());
     }
 
     #[test]

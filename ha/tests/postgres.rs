@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use ha::{BootClock, Clock, Fenced, Role, StoreState, locks};
+use ha::{BootClock, Clock, Fenced, Role, Status, StoreState, locks};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{T, World, eventually, some_leader, stays_put, wait};
 
@@ -46,6 +46,7 @@ async fn a_restart_shorter_than_t_leaves_one_leader_which_is_the_old_one() {
     let fence = b1.leads().await;
     let b2 = world.member("b2").await;
     b2.sees_leader().await;
+    world.leader_beats().await;
     world.stores.postgres().stop().await.unwrap();
     wait(&b1.handle.role(), "b1 is suspended", |role| matches!(role, Role::Suspended { .. })).await;
     assert!(fence.check().is_err());
@@ -58,6 +59,36 @@ async fn a_restart_shorter_than_t_leaves_one_leader_which_is_the_old_one() {
     assert!(fence.check().is_err(), "what was journaled before stays unsent");
     stays_put(&b1, &[&b2], T * 2).await;
     assert_eq!(b1.handle.stats().borrow().suspensions, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_pin_with_postgresql_up_leaves_one_leader_within_a_moment() {
+    let world = World::new().await;
+    let b1 = world.member("b1").await;
+    b1.leads().await;
+    let b2 = world.member("b2").await;
+    b2.sees_leader().await;
+    let sql = world.sql().await;
+    let members = [&b1, &b2];
+    for _ in 0..5 {
+        world.leader_beats().await;
+        let before = world.epoch().await;
+        let leader = members[some_leader(&members).await];
+        let fence = leader.fence().unwrap();
+        let pid: i32 = sql.query_one(PIN_HOLDER, &[&locks::PIN]).await.unwrap().get(0);
+        sql.query("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+        let ended = Instant::now();
+        tokio::time::timeout(support::PATIENCE, fence.closed()).await.unwrap();
+        some_leader(&members).await;
+        println!("pin ended to leader: {:?}", ended.elapsed());
+        assert!(ended.elapsed() < T, "{:?}", ended.elapsed());
+        assert!(world.epoch().await >= before);
+        for member in members {
+            if member.fence().is_none() {
+                member.handle.set_status(Status::Active).await;
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::observer::Sight;
 use crate::pin::{self, Claim, PinError};
 use crate::role::{Role, Stop};
 use crate::stats::HandoverOutcome;
-use crate::tenure::{Duty, Tenure};
+use crate::tenure::{Duty, Silence, Tenure};
 
 use super::succeed::Released;
 use super::suspended::Exile;
@@ -144,15 +144,23 @@ impl Agent {
     }
 
     fn hung(&mut self, seat: &Seat) -> Next {
-        let why = format!("the engine finished no iteration for {} ms", seat.tenure.silent().as_millis());
+        let why = hang_sentence(seat.tenure.engine());
         seat.fence.close(&why);
         seat.fence.pin().close();
+        self.stop_hanging(&why);
+        Next::Follow
+    }
+
+    /// An engine that hangs is out: with its process, or back at the start.
+    pub(super) fn stop_hanging(&mut self, why: &str) {
         if self.config.on_hang == OnHang::Abort {
-            tracing::error!(member = %self.me.member, "[HA] {why}: aborts the process, so that nothing acts later");
+            tracing::error!(
+                member = %self.me.member,
+                "[HA] {why}: aborts the process, so that nothing acts later"
+            );
             std::process::abort();
         }
-        self.demote(&why);
-        Next::Follow
+        self.demote(why);
     }
 
     /// Stops sending, keeps the epoch, tries to come back.
@@ -167,7 +175,8 @@ impl Agent {
             stats.suspensions += 1;
         });
         self.role.send_replace(Role::Suspended { epoch: claim.epoch, since: now, why: Arc::from(why) });
-        Next::Suspend(Box::new(Exile::new(claim, now, seat.handover)))
+        let not_before = if seat.tenure.proved() { now } else { now.plus(self.config.timing.ttl) };
+        Next::Suspend(Box::new(Exile::new(claim, now, not_before, seat.tenure.engine(), seat.handover)))
     }
 
     /// What this leader can prove later to go on under its epoch.
@@ -241,7 +250,7 @@ impl Agent {
 
     /// Lets go: from here on this instance sends nothing, whatever comes of it.
     async fn release(&mut self, seat: Box<Seat>) -> Next {
-        let Seat { fence, handover, keeper, .. } = *seat;
+        let Seat { fence, tenure, handover, keeper } = *seat;
         let Some((handover, to)) = handover.and_then(|mut handover| {
             let offering = handover.offering.take()?;
             Some((handover, offering.to))
@@ -266,7 +275,7 @@ impl Agent {
             tracing::warn!("[HA] the pin is released by closing its session: {error}");
         }
         drop(keeper);
-        Next::Succeed(Box::new(Released { claim, to, released, handover }))
+        Next::Succeed(Box::new(Released { claim, to, released, engine: tenure.engine(), handover }))
     }
 }
 
@@ -280,6 +289,11 @@ enum Step {
 enum Beaten {
     Outbid(String),
     Broken(String),
+}
+
+/// Says how long the engine has been silent.
+pub(super) fn hang_sentence(engine: Silence) -> String {
+    format!("the engine finished no iteration for {} ms", engine.lasted().as_millis())
 }
 
 fn begin(seat: &mut Seat, to: Option<Member>, reply: oneshot::Sender<HandoverOutcome>) {

@@ -14,7 +14,7 @@ use crate::observer::ObserverError;
 use crate::pin::{self, PinError, Promotion};
 use crate::role::Role;
 use crate::session::Session;
-use crate::tenure::Tenure;
+use crate::tenure::{Silence, Tenure};
 
 /// Why an election was not won.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ impl Agent {
             return Err(Defeat::Late);
         }
         self.tell_promotion(ballot, &promotion);
-        let tenure = Tenure::new(timing, now, deadline, self.pulse.read());
+        let tenure = Tenure::new(timing, now, deadline, Silence::new(now, self.pulse.read()));
         Ok(self.seat(Arc::new(session), promotion.epoch, tenure))
     }
 

@@ -11,19 +11,21 @@ use crate::observer::Sight;
 use crate::pin::Claim;
 use crate::role::Stop;
 use crate::stats::HandoverOutcome;
+use crate::tenure::Silence;
 
 /// A leadership that was let go and not yet taken.
 pub(super) struct Released {
     pub(super) claim: Claim,
     pub(super) to: Instance,
     pub(super) released: Moment,
+    pub(super) engine: Silence,
     pub(super) handover: Handover,
 }
 
 impl Agent {
     pub(super) async fn await_successor(&mut self, released: Box<Released>) -> Next {
         self.observer.pace(self.config.timing.watch);
-        let Released { claim, to, released, mut handover } = *released;
+        let Released { claim, to, released, engine, mut handover } = *released;
         loop {
             let look = match &*self.sight.borrow_and_update() {
                 Sight::Seen(look) => Some(look.clone()),
@@ -42,7 +44,7 @@ impl Agent {
                 }
                 Succession::Lapsed => {
                     handover.asked.insert(to);
-                    return Next::Suspend(Box::new(Exile::new(claim, now, Some(handover))));
+                    return Next::Suspend(Box::new(Exile::new(claim, now, now, engine, Some(handover))));
                 }
                 Succession::Open => {}
             }

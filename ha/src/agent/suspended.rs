@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lead::Handover;
+use super::lead::{Handover, hang_sentence};
 use super::{Agent, Heard, Next};
 use crate::clock::Moment;
 use crate::identity::Membership;
@@ -14,20 +14,29 @@ use crate::pin::{self, Claim, PinError};
 use crate::role::Stop;
 use crate::session::Session;
 use crate::stats::HandoverOutcome;
-use crate::tenure::Tenure;
+use crate::tenure::{Silence, Tenure};
 
 /// A leader without its pin.
 pub(super) struct Exile {
     claim: Claim,
     since: Moment,
+    /// Not resumed before this moment.
+    not_before: Moment,
+    engine: Silence,
     /// Since when another session holds the pin.
     taken_since: Option<Moment>,
     handover: Option<Handover>,
 }
 
 impl Exile {
-    pub(super) fn new(claim: Claim, since: Moment, handover: Option<Handover>) -> Self {
-        Self { claim, since, taken_since: None, handover }
+    pub(super) fn new(
+        claim: Claim,
+        since: Moment,
+        not_before: Moment,
+        engine: Silence,
+        handover: Option<Handover>,
+    ) -> Self {
+        Self { claim, since, not_before, engine, taken_since: None, handover }
     }
 }
 
@@ -42,9 +51,21 @@ impl Agent {
             if let Some(why) = self.outbid(&exile.claim) {
                 return self.give_up(*exile, &why);
             }
-            // Only the member's one live process resumes.
-            if self.roll.borrow().membership == Membership::Inside {
-                match self.try_to_resume(&exile.claim).await {
+            let now = self.clock.now();
+            exile.engine.listen(now, self.pulse.read(), &self.config.timing);
+            if exile.engine.is_hung(&self.config.timing) {
+                let why = hang_sentence(exile.engine);
+                answer(*exile, HandoverOutcome::Lost { why: why.clone() });
+                self.stop_hanging(&why);
+                return Next::Follow;
+            }
+            // Only the member's one live process resumes, and only with an engine that lives: one that hangs
+            // would resume for ever, each time it was found stale.
+            if now >= exile.not_before
+                && exile.engine.is_recent(now, &self.config.timing)
+                && self.roll.borrow().membership == Membership::Inside
+            {
+                match self.try_to_resume(&exile).await {
                     Ok((session, tenure)) => return self.resumed(*exile, session, tenure),
                     Err(
                         error @ (PinError::Outbid { .. }
@@ -80,21 +101,21 @@ impl Agent {
         }
     }
 
-    async fn try_to_resume(&self, claim: &Claim) -> Result<(Session, Tenure), PinError> {
+    async fn try_to_resume(&self, exile: &Exile) -> Result<(Session, Tenure), PinError> {
         let session = match self.warm.take().await {
             Some(session) => session,
             None => pin::open(&self.config, self.connect_patience()).await?,
         };
         let started = self.clock.now();
         let timing = self.config.timing;
-        let resuming = pin::resume(&session, claim, timing.validity());
+        let resuming = pin::resume(&session, &exile.claim, timing.validity());
         self.against_blockers(session.backend.pid, resuming).await?;
         let now = self.clock.now();
         let deadline = Tenure::deadline_from(&timing, started);
         if now >= deadline {
             return Err(PinError::TimedOut { what: "resume in time", patience: timing.validity() });
         }
-        Ok((session, Tenure::new(timing, now, deadline, self.pulse.read())))
+        Ok((session, Tenure::new(timing, now, deadline, exile.engine)))
     }
 
     fn resumed(&self, exile: Exile, session: Session, tenure: Tenure) -> Next {
@@ -115,20 +136,15 @@ impl Agent {
     }
 
     fn give_up(&mut self, exile: Exile, why: &str) -> Next {
-        if let Some(handover) = exile.handover {
-            // A successor that came late still is one.
-            let late = self.observer.look().and_then(|look| {
-                let to = look.row.holder.clone()?;
-                let gap = self.clock.now().since(exile.since);
-                (look.row.epoch > exile.claim.epoch).then_some(HandoverOutcome::HandedOver {
-                    to,
-                    epoch: look.row.epoch,
-                    gap,
-                })
-            });
-            let outcome = late.unwrap_or_else(|| HandoverOutcome::Lost { why: why.to_owned() });
-            let _ = handover.reply.send(outcome);
-        }
+        // A successor that came late still is one.
+        let late = self.observer.look().and_then(|look| {
+            let to = look.row.holder.clone()?;
+            let gap = self.clock.now().since(exile.since);
+            let epoch = look.row.epoch;
+            (epoch > exile.claim.epoch).then_some(HandoverOutcome::HandedOver { to, epoch, gap })
+        });
+        let outcome = late.unwrap_or_else(|| HandoverOutcome::Lost { why: why.to_owned() });
+        answer(exile, outcome);
         self.demote(why);
         Next::Follow
     }
@@ -142,5 +158,11 @@ impl Agent {
             let why = "leadership could not be resumed within T: check PostgreSQL".to_owned();
             let _ = handover.reply.send(HandoverOutcome::Lost { why });
         }
+    }
+}
+
+fn answer(exile: Exile, outcome: HandoverOutcome) {
+    if let Some(handover) = exile.handover {
+        let _ = handover.reply.send(outcome);
     }
 }

@@ -108,6 +108,17 @@ impl World {
         Running { handle, name, engine: Engine(engine.abort_handle()) }
     }
 
+    /// Waits until the leader's term is proved: it beat after the promotion.
+    pub async fn leader_beats(&self) {
+        let sql = self.sql().await;
+        let count = async || {
+            let row = sql.query_one("SELECT counter FROM leader_heartbeat", &[]).await.ok()?;
+            Some(row.get::<_, i64>(0))
+        };
+        let before = count().await.unwrap();
+        eventually("the leader beats", async || count().await.filter(|now| *now > before)).await;
+    }
+
     /// The epoch in the row.
     pub async fn epoch(&self) -> Epoch {
         Epoch::new(self.sql().await.query_one("SELECT epoch FROM leadership", &[]).await.unwrap().get(0))
