@@ -3,6 +3,9 @@
 //! Each test ends with the checker: the ledger against the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deliveries;
+mod failover;
+mod paused;
 mod signals;
 mod story;
 #[path = "../support/mod.rs"]
