@@ -4,6 +4,11 @@
 //! panics with what it last saw when its deadline has passed. What is drawn at random comes from a printed seed.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod checker;
+pub mod cluster;
 pub mod database;
+pub mod member;
+pub mod paper;
+pub mod process;
 pub mod seed;
 pub mod wait;

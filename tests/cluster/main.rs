@@ -1,0 +1,12 @@
+//! Whole clusters of real processes: the built binary thrice, real stores, the paper bridge, kills and pauses.
+//!
+//! Each test ends with the checker: the ledger against the bridge's own log.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod deliveries;
+mod failover;
+mod paused;
+mod signals;
+mod story;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,356 @@
+//! The checker: the ledger against the paper bridge's own books and log (HA.md S1, S2, S14, S16).
+//!
+//! The bridge writes down every request before it looks at it, and every request carries the intent's own tag, so
+//! "which intent sent this" is read, not guessed: also where the bridge's answers (live shape) hide it from the agent.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::{Decimal, dec};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::paper::{Paper, PaperOrder};
+use super::wait;
+
+/// How long in-doubt orders and exits that are sent again may take to come to rest.
+const SETTLE: Duration = Duration::from_secs(60);
+/// Stored prices are rounded to eight digits, so sums over many units may differ by so much.
+const TOLERANCE: Decimal = dec!(0.01);
+
+/// What was compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    pub signals: usize,
+    pub intents: usize,
+    pub orders: usize,
+    pub arrivals: usize,
+    pub epochs: usize,
+    pub open_positions: usize,
+    /// Intents by state.
+    pub states: BTreeMap<String, usize>,
+}
+
+struct Intent {
+    id: Uuid,
+    signal: Option<Uuid>,
+    leg: i32,
+    attempt: i32,
+    position: Uuid,
+    epoch: i64,
+    incarnation: Uuid,
+    class: String,
+    symbol: String,
+    side: String,
+    quantity: i64,
+    tag: String,
+    state: String,
+    order: Option<String>,
+    filled: i64,
+    journaled_at: DateTime<Utc>,
+    value: Decimal,
+    filled_rows: i64,
+}
+
+/// Waits until no signal and no intent is under way and no position is on its way out.
+pub async fn settled(sql: &Client) {
+    wait::until("nothing is under way any more", SETTLE, async || {
+        let row = sql
+            .query_one(
+                "SELECT (SELECT count(*) FROM signal WHERE status IN ('pending', 'working')),
+                    (SELECT count(*) FROM order_intent
+                     WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')),
+                    (SELECT count(*) FROM position WHERE status = 'closing')",
+                &[],
+            )
+            .await
+            .unwrap();
+        let open: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+        if open == [0, 0, 0] { Ok(()) } else { Err(format!("signals, intents, closing: {open:?}")) }
+    })
+    .await;
+}
+
+/// Compares; panics with everything that does not hold.
+pub async fn check(sql: &Client, paper: &Paper) -> Check {
+    let (orders, arrivals) = (paper.orders().await, paper.arrivals().await);
+    let intents = intents(sql).await;
+    let mut faults = Vec::new();
+    let by_tag: HashMap<&str, &Intent> = intents.iter().map(|intent| (intent.tag.as_str(), intent)).collect();
+
+    // S1, S2: at most one request and one order per intent, and no request without a committed intent.
+    let mut placed: HashSet<&str> = HashSet::new();
+    for arrival in arrivals.iter().filter(|arrival| arrival.verb == "placeorder") {
+        let tag = arrival.body["strategy"].as_str().unwrap_or_default();
+        match by_tag.get(tag) {
+            None => faults.push(format!("S2: request {} ({tag}) has no intent", arrival.arrival)),
+            Some(intent) => {
+                if !placed.insert(&intent.tag) {
+                    faults.push(format!(
+                        "S1: intent {} was sent twice (request {})",
+                        intent.id, arrival.arrival
+                    ));
+                }
+                if arrival.received_at < intent.journaled_at {
+                    faults.push(format!(
+                        "S2: request {} came before its intent was journaled",
+                        arrival.arrival
+                    ));
+                }
+            }
+        }
+    }
+    let mut of_intent: HashMap<Uuid, &PaperOrder> = HashMap::new();
+    for order in &orders {
+        match by_tag.get(order.strategy.as_str()) {
+            None => faults.push(format!("S1: order {} has no intent", order.orderid)),
+            Some(intent) => {
+                if let Some(other) = of_intent.insert(intent.id, order) {
+                    let ids = (&other.orderid, &order.orderid);
+                    faults.push(format!("S1: intent {} has two orders {ids:?}", intent.id));
+                }
+            }
+        }
+    }
+    let mut legs = HashSet::new();
+    for intent in &intents {
+        if let Some(signal) = intent.signal
+            && !legs.insert((signal, intent.leg, intent.attempt))
+        {
+            faults.push(format!("S1: signal {signal} has two intents for a leg"));
+        }
+        faults.extend(explain(intent, of_intent.get(&intent.id).copied()));
+    }
+    faults.extend(positions(sql, &intents, &orders).await);
+    let epochs = epochs(sql, &intents, &mut faults).await;
+    faults.extend(aggregates(sql).await);
+    faults.extend(signals(sql).await);
+    assert!(faults.is_empty(), "the ledger and the bridge disagree:\n{}", faults.join("\n"));
+
+    let mut states = BTreeMap::new();
+    for intent in &intents {
+        *states.entry(intent.state.clone()).or_default() += 1;
+    }
+    let count = async |what: &str| -> usize {
+        let row = sql.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await.unwrap();
+        usize::try_from(row.get::<_, i64>(0)).unwrap()
+    };
+    Check {
+        signals: count("signal").await,
+        intents: intents.len(),
+        orders: orders.len(),
+        arrivals: arrivals.len(),
+        epochs,
+        open_positions: count("position WHERE status <> 'closed'").await,
+        states,
+    }
+}
+
+async fn intents(sql: &Client) -> Vec<Intent> {
+    let rows = sql
+        .query(
+            "SELECT o.id, o.signal_id, o.leg, o.attempt, o.position_id, o.epoch, o.incarnation, o.class, o.symbol,
+                o.side, o.quantity, o.strategy_tag, o.state, o.broker_order_id, o.filled_quantity, o.journaled_at,
+                coalesce(sum(f.price * f.quantity), 0), coalesce(sum(f.quantity), 0)::bigint
+             FROM order_intent o LEFT JOIN fill f ON f.intent_id = o.id GROUP BY o.id ORDER BY o.journaled_at, o.id",
+            &[],
+        )
+        .await
+        .unwrap();
+    rows.iter()
+        .map(|row| Intent {
+            id: row.get(0),
+            signal: row.get(1),
+            leg: row.get(2),
+            attempt: row.get(3),
+            position: row.get(4),
+            epoch: row.get(5),
+            incarnation: row.get(6),
+            class: row.get(7),
+            symbol: row.get(8),
+            side: row.get(9),
+            quantity: row.get(10),
+            tag: row.get(11),
+            state: row.get(12),
+            order: row.get(13),
+            filled: row.get(14),
+            journaled_at: row.get(15),
+            value: row.get(16),
+            filled_rows: row.get(17),
+        })
+        .collect()
+}
+
+/// What the ledger says of an intent is what the bridge did with it.
+fn explain(intent: &Intent, order: Option<&PaperOrder>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |text: String| faults.push(format!("intent {} ({}): {text}", intent.id, intent.state));
+    if intent.filled_rows != intent.filled {
+        fault(format!("its row says {} filled, its fills {}", intent.filled, intent.filled_rows));
+    }
+    let Some(order) = order else {
+        if !matches!(intent.state.as_str(), "not_sent" | "abandoned" | "rejected") {
+            fault("the bridge never had it".to_owned());
+        }
+        return faults;
+    };
+    if matches!(intent.state.as_str(), "not_sent" | "abandoned") {
+        fault(format!("S16: but the bridge has it as order {}", order.orderid));
+    }
+    if intent.order.as_ref().is_some_and(|id| *id != order.orderid) {
+        fault(format!("it claims order {:?}, but its own is {}", intent.order, order.orderid));
+    }
+    let terms = (intent.symbol.as_str(), intent.side.as_str(), intent.quantity);
+    if terms != (order.symbol.as_str(), order.side.as_str(), order.quantity) {
+        fault(format!("its terms {terms:?} are not those of order {}", order.orderid));
+    }
+    let fits = match order.order_status.as_str() {
+        "complete" => intent.state == "filled",
+        "rejected" => intent.state == "rejected",
+        "cancelled" => intent.state == "cancelled",
+        _ => false,
+    };
+    if !fits {
+        fault(format!("order {} is {}", order.orderid, order.order_status));
+    }
+    if intent.filled != order.filled_quantity || (intent.value - order.value()).abs() > TOLERANCE {
+        fault(format!(
+            "filled {} for {}, at the bridge {} for {}",
+            intent.filled,
+            intent.value,
+            order.filled_quantity,
+            order.value()
+        ));
+    }
+    faults
+}
+
+/// S14: what is held by the ledger is what the bridge's fills add up to; profit and loss too.
+async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut held: BTreeMap<String, i64> = BTreeMap::new();
+    for order in orders {
+        let sign = if order.side == "BUY" { 1 } else { -1 };
+        *held.entry(order.symbol.clone()).or_default() += sign * order.filled_quantity;
+    }
+    let rows = sql
+        .query(
+            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size FROM position",
+            &[],
+        )
+        .await
+        .unwrap();
+    for row in &rows {
+        let (id, symbol, quantity, bought): (Uuid, String, i64, i64) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (realised, point_value, lot): (Decimal, Decimal, i64) = (row.get(4), row.get(5), row.get(6));
+        *held.entry(symbol).or_default() -= quantity;
+        let sum = |entry: bool| {
+            let own =
+                intents.iter().filter(|intent| intent.position == id && (intent.class == "entry") == entry);
+            own.fold((0, Decimal::ZERO), |(units, value), intent| {
+                (units + intent.filled, value + intent.value)
+            })
+        };
+        let ((in_units, in_value), (out_units, out_value)) = (sum(true), sum(false));
+        if in_units != bought || in_units - out_units != quantity {
+            faults.push(format!(
+                "S14: position {id} holds {quantity} of {bought}, its fills say {in_units} in, {out_units} out"
+            ));
+        }
+        if in_units > 0 {
+            let paid = in_value / Decimal::from(in_units) * Decimal::from(out_units);
+            let expected = (out_value - paid) * point_value / Decimal::from(lot);
+            if (expected - realised).abs() > TOLERANCE {
+                faults.push(format!("S14: position {id} realised {realised}, its fills give {expected}"));
+            }
+        }
+    }
+    let apart = held.into_iter().filter(|(_, units)| *units != 0);
+    faults.extend(
+        apart.map(|(symbol, units)| format!("S14: {symbol}: the bridge holds {units} more than the ledger")),
+    );
+    faults
+}
+
+/// Every intent was journaled by the instance that held its epoch, after it had got it; epochs have no gaps upwards.
+async fn epochs(sql: &Client, intents: &[Intent], faults: &mut Vec<String>) -> usize {
+    let rows = sql.query("SELECT epoch, incarnation, started_at FROM leadership_history", &[]).await.unwrap();
+    let history: HashMap<i64, (Uuid, DateTime<Utc>)> =
+        rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+    for intent in intents {
+        match history.get(&intent.epoch) {
+            None => {
+                faults.push(format!("intent {}: epoch {} is not in the history", intent.id, intent.epoch))
+            }
+            Some((incarnation, started_at)) => {
+                if *incarnation != intent.incarnation || intent.journaled_at < *started_at {
+                    faults.push(format!("intent {}: not by the holder of epoch {}", intent.id, intent.epoch));
+                }
+            }
+        }
+    }
+    let epoch: i64 = sql.query_one("SELECT epoch FROM leadership", &[]).await.unwrap().get(0);
+    if history.keys().max() != Some(&epoch) {
+        faults.push(format!("S7: epoch {epoch} is in force, the history ends at {:?}", history.keys().max()));
+    }
+    history.len()
+}
+
+/// The stored aggregates are what the positions give.
+async fn aggregates(sql: &Client) -> Vec<String> {
+    let row = sql
+        .query_one(
+            "SELECT s.closed_equity, s.capital + p.realised, s.risk_amount, p.risk, s.margin_used, p.margin,
+                s.volatility_amount, p.volatility
+             FROM portfolio_state s, (
+                SELECT coalesce(sum(realised), 0) AS realised,
+                    coalesce(sum(greatest(entry_price - current_stop, 0) * quantity * point_value / lot_size), 0) AS risk,
+                    coalesce(sum(quantity * margin_per_lot / lot_size), 0) AS margin,
+                    coalesce(sum(atr * quantity * point_value / lot_size), 0) AS volatility
+                FROM position) p",
+            &[],
+        )
+        .await
+        .unwrap();
+    let figures = ["closed equity", "risk", "margin", "volatility"];
+    let pairs = figures.iter().enumerate().map(|(place, figure)| {
+        let stored: Decimal = row.get(place * 2);
+        let given: Decimal = row.get(place * 2 + 1);
+        (figure, stored, given.round_dp(8))
+    });
+    pairs
+        .filter(|(_, stored, given)| (stored - given).abs() > TOLERANCE)
+        .map(|(figure, stored, given)| {
+            format!("aggregates: {figure} is {stored}, the positions give {given}")
+        })
+        .collect()
+}
+
+/// A signal's end fits its orders.
+async fn signals(sql: &Client) -> Vec<String> {
+    let rows = sql
+        .query(
+            "SELECT s.id, s.status, s.type, count(o.id), coalesce(sum(o.filled_quantity), 0)::bigint
+             FROM signal s LEFT JOIN order_intent o ON o.signal_id = s.id GROUP BY s.id",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut faults = Vec::new();
+    for row in &rows {
+        let (id, status, kind): (Uuid, String, String) = (row.get(0), row.get(1), row.get(2));
+        let (orders, filled): (i64, i64) = (row.get(3), row.get(4));
+        let trades = matches!(kind.as_str(), "BASE_ENTRY" | "PYRAMID" | "EXIT");
+        let fits = match status.as_str() {
+            "executed" => !trades || filled > 0,
+            "refused" => orders == 0,
+            _ => orders > 0 && filled == 0,
+        };
+        if !fits {
+            faults.push(format!("signal {id} is {status} with {orders} orders that filled {filled}"));
+        }
+    }
+    faults
+}

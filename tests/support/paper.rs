@@ -1,0 +1,153 @@
+//! The paper bridge as a child process, and its control port.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::process::{Launch, Process, bare_env};
+
+/// The API key it lets in.
+pub const KEY: &str = "paper";
+/// The account that arms live mode.
+pub const ACCOUNT: &str = "PAPER1";
+
+/// A running paper bridge.
+pub struct Paper {
+    process: Process,
+    pub http: String,
+    pub control: String,
+    /// Every order request, written by the bridge before it looks at it.
+    pub log: PathBuf,
+    client: reqwest::Client,
+}
+
+/// One order of the bridge's own books, with the request that made it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PaperOrder {
+    pub orderid: String,
+    pub symbol: String,
+    pub side: String,
+    pub quantity: i64,
+    pub strategy: String,
+    pub order_status: String,
+    pub filled_quantity: i64,
+    pub fills: Vec<PaperFill>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct PaperFill {
+    pub quantity: i64,
+    pub price: Decimal,
+}
+
+impl PaperOrder {
+    /// Σ price · quantity of its fills.
+    pub fn value(&self) -> Decimal {
+        self.fills.iter().map(|fill| fill.price * Decimal::from(fill.quantity)).sum()
+    }
+}
+
+/// One order request as it arrived.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Arrival {
+    pub arrival: u64,
+    pub verb: String,
+    pub received_at: chrono::DateTime<chrono::FixedOffset>,
+    pub body: Value,
+    pub orderid: Option<String>,
+}
+
+impl Paper {
+    /// Starts one with its answers in the given shape (`live` or `analyze`), no request limits and no spread.
+    pub async fn start(folder: &Path, shape: &str, symbols: Option<&Path>, client: reqwest::Client) -> Self {
+        let log = folder.join("paper.jsonl");
+        let any = "127.0.0.1:0";
+        let mut arguments: Vec<String> =
+            ["paper", "-o", "json", "--http", any, "--ws", any, "--control", any]
+                .into_iter()
+                .chain([
+                    "--unlimited",
+                    "--mode",
+                    shape,
+                    "--api-key",
+                    KEY,
+                    "--capital",
+                    "1000000000000",
+                    "--log",
+                ])
+                .map(str::to_owned)
+                .collect();
+        arguments.push(log.display().to_string());
+        if let Some(symbols) = symbols {
+            arguments.extend(["--symbols".to_owned(), symbols.display().to_string()]);
+        }
+        let mut env = bare_env();
+        env.insert("RUST_LOG".to_owned(), "warn".to_owned());
+        let launch = Launch { arguments, env, folder: folder.to_owned(), log: folder.join("paper.log") };
+        let (process, announced) = launch.announced().await;
+        let url = |name: &str| announced[name].as_str().expect("the bridge says where it listens").to_owned();
+        let paper = Self { process, http: url("http"), control: url("control"), log, client };
+        let no_spread = json!({ "latency_ms": 0, "slices": 1, "slice_delay_ms": 50, "spread_ticks": 0 });
+        paper.post("fills", json!({ "model": no_spread })).await;
+        paper
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = self.client.get(format!("{}/_ctl/{path}", self.control)).send().await;
+        answer
+            .and_then(reqwest::Response::error_for_status)
+            .expect("the control port answers")
+            .json()
+            .await
+            .unwrap()
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let request = self.client.post(format!("{}/_ctl/{path}", self.control)).json(&body);
+        let answer = request.send().await.expect("the control port answers");
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Moves the market.
+    pub async fn set_price(&self, symbol: &str, exchange: &str, price: Decimal) {
+        let body = json!({ "symbol": symbol, "exchange": exchange, "ltp": price, "spread_ticks": 0 });
+        self.post("price", body).await;
+    }
+
+    /// Adds a fault rule.
+    pub async fn fault(&self, rule: Value) {
+        self.post("faults", rule).await;
+    }
+
+    /// Takes all fault rules away.
+    pub async fn heal(&self) {
+        let request = self.client.delete(format!("{}/_ctl/faults", self.control));
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
+
+    /// Every order it has, hidden ones included.
+    pub async fn orders(&self) -> Vec<PaperOrder> {
+        let mut answer = self.get("orders").await;
+        serde_json::from_value(answer["orders"].take()).expect("the bridge's orders have the known fields")
+    }
+
+    /// Every order request, carried out or not.
+    pub async fn arrivals(&self) -> Vec<Arrival> {
+        let mut answer = self.get("arrivals").await;
+        serde_json::from_value(answer["arrivals"].take()).expect("arrivals have the known fields")
+    }
+
+    pub async fn stop(mut self) {
+        self.process.signal(rustix::process::Signal::TERM);
+        self.process.exit(Duration::from_secs(10)).await;
+    }
+
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+}
