@@ -14,4 +14,5 @@ pub mod health;
 pub mod ledger;
 pub mod paper;
 pub mod recovery;
+pub mod replay;
 pub mod telemetry;
