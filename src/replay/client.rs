@@ -231,8 +231,11 @@ impl Client {
                     Ok((status, text)) if status.is_success() => {
                         self.preferred.store(place, Ordering::Relaxed);
                         let address = address.clone();
-                        return serde_json::from_str(&text)
-                            .map_err(|error| Error::Unreadable { what, address, why: error.to_string() });
+                        return serde_json::from_str(&text).map_err(|error| Error::Unreadable {
+                            what,
+                            address,
+                            why: error.to_string(),
+                        });
                     }
                     Ok((status, text)) if !is_passing(status) => {
                         let (address, status) = (address.clone(), status.as_u16());

@@ -129,7 +129,8 @@ async fn webhook(State(shared): State<Shared>, headers: HeaderMap, Json(body): J
         let cut = futures_util::stream::iter([Err::<bytes::Bytes, _>(std::io::Error::other("killed"))]);
         return Response::new(axum::body::Body::from_stream(cut));
     }
-    let (status, word) = if repeat { (StatusCode::OK, "pending") } else { (StatusCode::ACCEPTED, "accepted") };
+    let (status, word) =
+        if repeat { (StatusCode::OK, "pending") } else { (StatusCode::ACCEPTED, "accepted") };
     (status, Json(json!({ "id": format!("id-{key}"), "key": key, "status": word }))).into_response()
 }
 
@@ -162,10 +163,7 @@ async fn signal(State(shared): State<Shared>, Path(id): Path<String>) -> Respons
     .into_response()
 }
 
-async fn positions(
-    State(shared): State<Shared>,
-    Query(query): Query<BTreeMap<String, String>>,
-) -> Response {
+async fn positions(State(shared): State<Shared>, Query(query): Query<BTreeMap<String, String>>) -> Response {
     if let Err(answer) = shared.mood().await {
         return answer;
     }
