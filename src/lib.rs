@@ -4,6 +4,8 @@
 //! `ha` (its own crate) stands beside and reaches the engine and the api through a watched value.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod app;
 pub mod broker;
 pub mod cli;
 pub mod config;

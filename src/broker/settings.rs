@@ -30,7 +30,8 @@ pub struct Settings {
     /// Connections kept open and idle for orders. 0 = connect for every order: needed only for a bridge whose
     /// server has a single synchronous worker, which an idle connection would occupy.
     pub warm_connections: usize,
-    /// How long an idle connection may be kept before it is replaced.
+    /// How long an idle connection may be kept before it is replaced. Keep it below the bridge's own idle limit
+    /// (gunicorn: 2 s): a close that crosses an order leaves the order in doubt.
     pub idle_limit: Duration,
     /// Order requests (place, modify, cancel) a second; `None` lifts the limit.
     pub orders_per_second: Option<NonZeroU32>,
@@ -52,7 +53,7 @@ impl Settings {
             read_timeout: Duration::from_secs(5),
             read_attempts: 3,
             warm_connections: 2,
-            idle_limit: Duration::from_secs(30),
+            idle_limit: Duration::from_secs(1),
             orders_per_second: NonZeroU32::new(3),
             exit_reserve_per_second: 1,
         }

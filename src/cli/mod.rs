@@ -48,8 +48,12 @@ pub enum Verb {
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
+    /// Bring the database's schema to this binary's version.
+    Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
+    /// Run one instance: take signals, follow or lead, trade while leading.
+    Run(run::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
 }
@@ -74,7 +78,9 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.verb {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
+            Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
         }
     })

@@ -13,7 +13,7 @@ use super::evidence::{Evidence, Reading};
 use super::lanes::{Phase, Waiting, may_decide};
 use super::submit::submit;
 use super::term::{Event, LANE_LIMIT, Term, wall_clock};
-use crate::broker::{BrokerError, Submission};
+use crate::broker::{BrokerError, NotSentCause, Submission};
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
@@ -69,6 +69,10 @@ impl Term<'_> {
         let (state, reason, order_id) = match submission {
             Submission::Acknowledged { order_id } => (IntentState::Acknowledged, None, Some(order_id)),
             Submission::Rejected { reason } => (IntentState::Rejected, Some(reason), None),
+            // A human may still release it at the bridge: not proven gone.
+            Submission::NotSent { reason, cause: NotSentCause::QueuedForHuman } => {
+                (IntentState::InDoubt, Some(reason), None)
+            }
             Submission::NotSent { reason, cause } => {
                 (IntentState::NotSent, Some(format!("{cause}: {reason}")), None)
             }

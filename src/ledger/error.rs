@@ -103,6 +103,17 @@ impl LedgerError {
         }
     }
 
+    /// True when the database knows neither this user nor this password.
+    pub fn is_refused_login(&self) -> bool {
+        let database = match self {
+            Self::Query { source, .. } | Self::Connect(deadpool_postgres::PoolError::Backend(source)) => {
+                source
+            }
+            _ => return false,
+        };
+        database.code().is_some_and(|code| code.code().starts_with("28"))
+    }
+
     /// True when what is stored cannot be understood, as opposed to not being reachable.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Unreadable { .. })

@@ -2,12 +2,16 @@
 //!
 //! refinery takes no lock of its own: two migrators on a fresh database fail each other.
 
-use refinery::embed_migrations;
 use tokio_postgres::NoTls;
 
 use super::{Ledger, LedgerError};
 
-embed_migrations!("migrations");
+#[allow(missing_docs)]
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+use embedded::migrations;
 
 /// Advisory lock of the migrations: `baton` + `mig` in ASCII, apart from every lock of `ha`.
 const MIGRATION_LOCK: i64 = 0x6261_746f_6d69_67;

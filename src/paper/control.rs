@@ -14,7 +14,7 @@
 //! | `DELETE /_ctl/faults/{id}` | take one away |
 //! | `POST /_ctl/ws/drop` | cut all WebSocket connections without a close frame |
 //!
-//! Errors are `{"error": …}` with status 400, 404 or 409.
+//! Errors are `{"error": …}` with status 400 or 404.
 
 use std::sync::Arc;
 
@@ -244,13 +244,12 @@ async fn add_faults(State(hub): Shared, text: String) -> Result<Json<Value>, Pro
         OneOrMany::Many(values) => values,
         OneOrMany::One(value) => vec![value],
     };
-    // All are read before the first is in force, so that a mistake changes nothing.
+    // All are read before the first is in force: a mistake changes nothing.
     let rules: Vec<Rule> =
         values.into_iter().map(|value| body(&value.to_string())).collect::<Result<_, _>>()?;
-    let ids: Option<Vec<u64>> =
-        hub.apply(|state, _| rules.into_iter().map(|rule| state.faults.add(rule)).collect());
-    let full = || Problem(StatusCode::CONFLICT, "too many fault rules: DELETE /_ctl/faults first".to_owned());
-    Ok(Json(json!({ "ids": ids.ok_or_else(full)? })))
+    let ids = hub.apply(|state, _| state.faults.add(rules));
+    let ids = ids.map_err(|bad| Problem(StatusCode::BAD_REQUEST, bad.to_string()))?;
+    Ok(Json(json!({ "ids": ids })))
 }
 
 async fn clear_faults(State(hub): Shared) -> Json<Value> {

@@ -192,6 +192,20 @@ pub struct Active {
     pub hits: u64,
 }
 
+/// Why a rule is not put in force.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum BadRule {
+    /// A count of zero.
+    #[error("a rule with count 0 is never met: leave count out for any number")]
+    NeverMet,
+    /// Not a probability.
+    #[error("probability {0} is not between 0 and 1")]
+    Probability(f64),
+    /// The list is full.
+    #[error("{MAX_RULES} fault rules are in force already: DELETE /_ctl/faults first")]
+    TooMany,
+}
+
 /// What one request meets.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Plan {
@@ -224,15 +238,25 @@ impl Faults {
         Self { rules: Vec::new(), next_id: 1, rng: Rng::new(seed ^ 0x00fa_0175) }
     }
 
-    /// Puts a rule in force; `None` when there are too many.
-    pub(super) fn add(&mut self, rule: Rule) -> Option<u64> {
-        if self.rules.len() >= MAX_RULES {
-            return None;
+    /// Puts rules in force and gives their numbers: all of them, or none.
+    pub(super) fn add(&mut self, rules: Vec<Rule>) -> Result<Vec<u64>, BadRule> {
+        for rule in &rules {
+            if rule.count == Some(0) {
+                return Err(BadRule::NeverMet);
+            }
+            if !(0.0..=1.0).contains(&rule.probability) {
+                return Err(BadRule::Probability(rule.probability));
+            }
         }
-        let id = self.next_id;
-        self.next_id += 1;
-        self.rules.push(Active { id, rule, hits: 0 });
-        Some(id)
+        if self.rules.len() + rules.len() > MAX_RULES {
+            return Err(BadRule::TooMany);
+        }
+        let first = self.next_id;
+        for rule in rules {
+            self.rules.push(Active { id: self.next_id, rule, hits: 0 });
+            self.next_id += 1;
+        }
+        Ok((first..self.next_id).collect())
     }
 
     pub(super) fn clear(&mut self) {
@@ -291,7 +315,7 @@ mod tests {
     #[test]
     fn a_counted_rule_is_used_up() {
         let mut faults = Faults::new(1);
-        faults.add(Rule { count: Some(2), ..Rule::every(Fault::LostAckAfter) });
+        faults.add(vec![Rule { count: Some(2), ..Rule::every(Fault::LostAckAfter) }]).unwrap();
         let hits = (0..5).filter(|_| faults.draw(Verb::PlaceOrder, None).end.is_some()).count();
         assert_eq!(hits, 2);
         assert!(faults.active().is_empty());
@@ -300,9 +324,9 @@ mod tests {
     #[test]
     fn the_oldest_end_wins_and_only_it_is_used_up() {
         let mut faults = Faults::new(1);
-        faults.add(Rule::once(Fault::LostAckBefore, Verb::PlaceOrder));
-        faults.add(Rule::once(Fault::RateLimited, Verb::PlaceOrder));
-        faults.add(Rule::once(Fault::HangAfter { ms: 5 }, Verb::PlaceOrder));
+        faults.add(vec![Rule::once(Fault::LostAckBefore, Verb::PlaceOrder)]).unwrap();
+        faults.add(vec![Rule::once(Fault::RateLimited, Verb::PlaceOrder)]).unwrap();
+        faults.add(vec![Rule::once(Fault::HangAfter { ms: 5 }, Verb::PlaceOrder)]).unwrap();
         let first = faults.draw(Verb::PlaceOrder, None);
         assert_eq!(first.end, Some(Fault::LostAckBefore));
         assert_eq!(first.shapes, [Fault::HangAfter { ms: 5 }]);
@@ -312,8 +336,8 @@ mod tests {
     #[test]
     fn rules_keep_to_their_aim() {
         let mut faults = Faults::new(1);
-        faults.add(Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::RateLimited) });
-        faults.add(Rule::every(Fault::Hidden { ms: 1 }));
+        faults.add(vec![Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::RateLimited) }]).unwrap();
+        faults.add(vec![Rule::every(Fault::Hidden { ms: 1 })]).unwrap();
         assert_eq!(faults.draw(Verb::OrderBook, Some("GOLD")), Plan::default());
         assert_eq!(faults.draw(Verb::CancelOrder, Some("SILVER")), Plan::default());
         assert_eq!(faults.draw(Verb::CancelOrder, Some("GOLD")).end, Some(Fault::RateLimited));
@@ -324,7 +348,7 @@ mod tests {
     fn state_faults_hold_until_taken_away() {
         let mut faults = Faults::new(1);
         let silent = Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::TickSilence) };
-        let id = faults.add(silent).unwrap();
+        let id = faults.add(vec![silent]).unwrap()[0];
         assert_eq!(faults.draw(Verb::PlaceOrder, Some("GOLD")), Plan::default());
         assert!(faults.holds(&Fault::TickSilence, Some("GOLD")));
         assert!(!faults.holds(&Fault::TickSilence, Some("SILVER")));

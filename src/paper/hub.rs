@@ -130,6 +130,8 @@ impl Hub {
         let at = state.exchange.wall(now);
         for event in state.exchange.take_events() {
             match event {
+                // The order stream comes through the broker's session too; the sandbox's is the bridge's own.
+                Event::Update { .. } if state.mode == BridgeMode::Live && state.session_is_dead() => (),
                 Event::Update { update, copies } => {
                     let update = Arc::new(*update);
                     for _ in 0..copies {

@@ -84,6 +84,13 @@ async fn mistakes_on_the_control_port_change_nothing() {
             json!([{ "fault": { "kind": "rate_limited" } }, { "fault": { "kind": "nonsense" } }]),
             400,
         ),
+        ("faults", json!({ "fault": { "kind": "rate_limited" }, "count": 0 }), 400),
+        ("faults", json!({ "fault": { "kind": "rate_limited" }, "probability": 2 }), 400),
+        (
+            "faults",
+            json!([{ "fault": { "kind": "rate_limited" } }, { "fault": { "kind": "rate_limited" }, "count": 0 }]),
+            400,
+        ),
         ("market", json!({ "moving": "yes" }), 400),
     ] {
         let (answered, body) = bridge.control("POST", path, Some(body)).await;

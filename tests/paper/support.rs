@@ -42,8 +42,8 @@ impl Bridge {
 
     /// Posts a body with the key to a verb; the transport's error when the line was cut.
     pub async fn try_post(&self, verb: &str, mut body: Value) -> Result<(u16, Value), reqwest::Error> {
-        if body.get("apikey").is_none() {
-            body["apikey"] = KEY.into();
+        if let Value::Object(fields) = &mut body {
+            fields.entry("apikey").or_insert(KEY.into());
         }
         let url = format!("{}/api/v1/{verb}", self.paper.http_url());
         let response = self.client.post(url).json(&body).send().await?;

@@ -32,7 +32,7 @@ use crate::domain::order::{UnknownName, named};
 use reply::Reply;
 
 /// Largest body that is read.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// A POST route, named by its path below `/api/v1/`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -1,0 +1,89 @@
+//! Who is in the cluster, who leads, and what this instance is doing.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use ha::{Leader, Role};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Context, Problem};
+
+/// The instances, the leader and this instance's own state.
+pub async fn cluster(State(context): State<Context>) -> Result<Json<Value>, Problem> {
+    let handle = context.handle()?;
+    let (role, stats) = (handle.role().borrow().clone(), handle.stats().borrow().clone());
+    let leader = known_leader(&context, &role);
+    let listed = handle.instances().await.map_err(|error| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "REGISTRY_UNAVAILABLE", error.to_string())
+    })?;
+    let incarnations: Vec<uuid::Uuid> =
+        listed.iter().map(|info| info.instance.incarnation.as_uuid()).collect();
+    let states = context.0.ledger.operational_states(&incarnations).await.unwrap_or_default();
+    let instances: Vec<Value> = listed
+        .iter()
+        .filter(|info| info.alive)
+        .map(|info| {
+            let leads = leader.as_ref().is_some_and(|leader| leader.instance == info.instance);
+            let incarnation = info.instance.incarnation.as_uuid();
+            let operational = states.iter().find(|row| row.incarnation == incarnation);
+            json!({
+                "instance": info.instance.to_string(),
+                "member": info.instance.member,
+                "incarnation": info.instance.incarnation,
+                "status": info.status,
+                "role": if leads { "leader" } else { "follower" },
+                "epoch": leader.as_ref().filter(|_| leads).map(|leader| leader.epoch),
+                "address": info.address,
+                "version": info.version,
+                "priority": info.priority,
+                "alive": info.alive,
+                "operational": operational,
+            })
+        })
+        .collect();
+    Ok(Json(json!({
+        "cluster": context.0.config.cluster.name,
+        "mode": context.0.config.broker.mode.as_str(),
+        "epoch": stats.epoch,
+        "ha_degraded": stats.ha_degraded,
+        "leader": leader.as_ref().map(shown),
+        "this": {
+            "instance": handle.instance().to_string(),
+            "role": role.name(),
+            "operational": context.operational(),
+        },
+        "instances": instances,
+    })))
+}
+
+/// 200 on the leader, 503 with the leader's address elsewhere.
+pub async fn leader(State(context): State<Context>) -> Response {
+    let role = match context.handle() {
+        Ok(handle) => handle.role().borrow().clone(),
+        Err(problem) => return problem.into_response(),
+    };
+    let leader = known_leader(&context, &role);
+    let body = json!({ "role": role.name(), "leader": leader.as_ref().map(shown) });
+    let status = match role {
+        Role::Leader(_) => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(body)).into_response()
+}
+
+fn known_leader(context: &Context, role: &Role) -> Option<Leader> {
+    match role {
+        Role::Leader(fence) => Some(Leader {
+            instance: fence.instance().clone(),
+            epoch: fence.epoch(),
+            address: context.0.config.cluster.address.clone(),
+        }),
+        Role::Follower { leader } => leader.clone(),
+        Role::Candidate | Role::Suspended { .. } | Role::Stopped { .. } => None,
+    }
+}
+
+fn shown(leader: &Leader) -> Value {
+    json!({ "instance": leader.instance.to_string(), "member": leader.instance.member, "epoch": leader.epoch, "address": leader.address })
+}

@@ -1,0 +1,134 @@
+//! The HTTP interface: signals in, state out. Bound before anything else; answers from the first moment.
+//!
+//! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
+//! is null, nothing hangs.
+
+mod cluster;
+mod probes;
+mod problem;
+mod views;
+mod webhook;
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use ha::Handle;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::config::Config;
+use crate::health::operational::Operational;
+use crate::ledger::Ledger;
+use crate::telemetry::metrics::Metrics;
+pub use problem::Problem;
+
+/// No request takes longer than this; a sender then repeats it, which is safe.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// No body is larger than this, whatever the signal policy says.
+const BODY_BYTES: usize = 1024 * 1024;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    ledger: Ledger,
+    metrics: Arc<Metrics>,
+    operational: watch::Receiver<Operational>,
+    arrivals: Arc<Notify>,
+    handle: OnceLock<Arc<Handle>>,
+    draining: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// A context whose cluster membership is not there yet.
+    pub fn new(
+        config: Arc<Config>,
+        ledger: Ledger,
+        metrics: Arc<Metrics>,
+        operational: watch::Receiver<Operational>,
+        arrivals: Arc<Notify>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let handle = OnceLock::new();
+        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining }))
+    }
+
+    /// The schema is there and the instance has joined its cluster: signals are taken from now on.
+    pub fn joined(&self, handle: Arc<Handle>) {
+        // Joined once per process; a second call changes nothing.
+        let _ = self.0.handle.set(handle);
+    }
+
+    fn handle(&self) -> Result<&Arc<Handle>, Problem> {
+        self.0.handle.get().ok_or_else(|| {
+            let state = self.0.operational.borrow().clone();
+            Problem::initializing(&state.reason)
+        })
+    }
+
+    fn operational(&self) -> Operational {
+        self.0.operational.borrow().clone()
+    }
+}
+
+/// Serves until `stopped` ends, then finishes the requests in hand.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    context: Context,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(context)).with_graceful_shutdown(stopped).await
+}
+
+fn router(context: Context) -> Router {
+    Router::new()
+        .route("/", get(probes::healthz))
+        .route("/webhook", post(webhook::receive))
+        .route("/api/v1/signals/{id}", get(views::signal))
+        .route("/api/v1/signals", get(views::signal_counts))
+        .route("/api/v1/orders", get(views::orders))
+        .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/healthz", get(probes::healthz))
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/startupz", get(probes::startupz))
+        .route("/leader", get(cluster::leader))
+        .route("/metrics", get(probes::metrics))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(context.clone(), measure))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(http::StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME))
+        .layer(CatchPanicLayer::new())
+        .with_state(context)
+}
+
+async fn not_found() -> Response {
+    Problem::not_found("there is no such route; the README lists them").into_response()
+}
+
+async fn measure(State(context): State<Context>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    if let Some(route) = route {
+        let metrics = &context.0.metrics;
+        metrics.http_requests.with_label_values(&[&route, response.status().as_str()]).inc();
+        metrics.http_request_duration.with_label_values(&[&route]).observe(begun.elapsed().as_secs_f64());
+    }
+    response
+}

@@ -1,0 +1,89 @@
+//! What became of signals, orders and positions.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Context, Problem};
+use crate::domain::ids::SignalId;
+use crate::domain::order::IntentState;
+use crate::ledger::views::{SignalView, Which};
+
+/// Rows in a list unless asked for otherwise.
+const DEFAULT_LIMIT: i64 = 100;
+/// Most rows in a list.
+const MOST: i64 = 10_000;
+
+/// Which part of a list.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    state: Option<String>,
+    status: Option<String>,
+    limit: Option<i64>,
+}
+
+impl Page {
+    fn limit(&self) -> i64 {
+        self.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST)
+    }
+}
+
+/// One signal, with its orders.
+pub async fn signal(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Json<SignalView>, Problem> {
+    context.handle()?;
+    let unknown =
+        || Problem::not_found(format!("there is no signal {id}; ids come with the webhook's answer"));
+    let id = id.parse().map_err(|_| unknown())?;
+    context.0.ledger.signal(SignalId(id)).await?.map(Json).ok_or_else(unknown)
+}
+
+/// How many signals there are, by type and status.
+pub async fn signal_counts(State(context): State<Context>) -> Result<Json<Value>, Problem> {
+    context.handle()?;
+    let counts = context.0.ledger.signal_counts().await?;
+    let counts: Vec<Value> = counts
+        .into_iter()
+        .map(|(kind, status, count)| json!({ "type": kind, "status": status, "count": count }))
+        .collect();
+    Ok(Json(json!({ "counts": counts })))
+}
+
+/// The newest orders, all or those in some states (`?state=in_doubt,acknowledged`).
+pub async fn orders(
+    State(context): State<Context>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    context.handle()?;
+    let states: Option<Vec<String>> =
+        page.state.as_ref().map(|text| text.split(',').map(|state| state.trim().to_owned()).collect());
+    if let Some(unknown) = states.iter().flatten().find(|state| state.parse::<IntentState>().is_err()) {
+        let known: Vec<&str> = IntentState::ALL.iter().map(|state| state.as_str()).collect();
+        return Err(bad_query(format!("state {unknown:?} is not one of {}", known.join(", "))));
+    }
+    let orders = context.0.ledger.orders(states.as_deref(), page.limit()).await?;
+    Ok(Json(json!({ "orders": orders })))
+}
+
+/// Positions (`?status=open`, the default, or `closed`) and the portfolio's aggregates.
+pub async fn positions(
+    State(context): State<Context>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    context.handle()?;
+    let which = match page.status.as_deref() {
+        None | Some("open") => Which::Unfinished,
+        Some("closed") => Which::Closed,
+        Some(other) => return Err(bad_query(format!("status {other:?} is neither open nor closed"))),
+    };
+    let positions = context.0.ledger.positions(which, page.limit()).await?;
+    let portfolio = context.0.ledger.portfolio().await?;
+    Ok(Json(json!({ "positions": positions, "portfolio": portfolio })))
+}
+
+fn bad_query(detail: String) -> Problem {
+    Problem::new(http::StatusCode::BAD_REQUEST, "BAD_QUERY", detail)
+}

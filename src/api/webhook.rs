@@ -1,0 +1,141 @@
+//! `POST /webhook`: a signal becomes one durable row, on whichever instance it arrives.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use chrono::Utc;
+use http::{HeaderMap, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{Context, Problem};
+use crate::domain::signal::{self, RejectionKind};
+use crate::ledger::inbox::NewSignal;
+
+/// Takes a signal: 202 once it is durable, 200 for a repeat, a problem document otherwise.
+pub async fn receive(State(context): State<Context>, headers: HeaderMap, body: Bytes) -> Response {
+    match take(&context, &headers, &body).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+    authenticate(context, headers, body)?;
+    let handle = context.handle()?;
+    let member = handle.instance().member.to_string();
+    if !is_json(headers) {
+        let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+        let problem = Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "CONTENT_TYPE",
+            format!("the content type is {said}; send the signal as application/json"),
+        );
+        return Err(keep(context, body, problem, &member).await);
+    }
+    let config = &context.0.config;
+    let parsed = signal::parse(body, &config.instruments, &config.trading.policy.signals, Utc::now());
+    let signal = match parsed {
+        Ok(signal) => signal,
+        Err(rejection) => {
+            let (status, code) = match rejection.kind {
+                RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+                RejectionKind::Malformed => (StatusCode::BAD_REQUEST, "MALFORMED"),
+                RejectionKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "INVALID_SIGNAL"),
+            };
+            let detail = crate::domain::fault::join(&rejection.faults);
+            let problem = Problem::new(status, code, detail).with_faults(rejection.faults);
+            return Err(keep(context, body, problem, &member).await);
+        }
+    };
+    let payload = serde_json::to_value(&signal).map_err(|error| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            format!("the signal cannot be stored: {error}"),
+        )
+    })?;
+    let stored = redacted(body);
+    let receipt = context
+        .0
+        .ledger
+        .accept(&NewSignal {
+            key: &signal.key,
+            kind: signal.kind().as_str(),
+            strategy: &signal.strategy,
+            instrument: &signal.instrument,
+            payload: &payload,
+            raw_body: &stored,
+            received_by: &member,
+            traceparent: headers.get("traceparent").and_then(|value| value.to_str().ok()),
+        })
+        .await?;
+    let outcome = if receipt.fresh { "accepted" } else { "repeated" };
+    context.0.metrics.signals.with_label_values(&[signal.kind().as_str(), outcome]).inc();
+    if receipt.fresh {
+        context.0.arrivals.notify_one();
+    }
+    let (code, status) = match receipt.fresh {
+        true => (StatusCode::ACCEPTED, "accepted"),
+        false => (StatusCode::OK, receipt.status.as_str()),
+    };
+    Ok((code, Json(json!({ "id": receipt.id, "key": signal.key, "status": status }))).into_response())
+}
+
+/// Lets a sender in by bearer token or by the body's `secret`, whichever is configured; else everybody (loopback).
+fn authenticate(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<(), Problem> {
+    let signals = &context.0.config.signals;
+    if signals.token.is_none() && signals.secret.is_none() {
+        return Ok(());
+    }
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
+        .map(|token| SecretString::from(token.trim().to_owned()));
+    let by_token = matches(signals.token.as_ref(), bearer.as_ref());
+    let by_secret = matches(signals.secret.as_ref(), signal::secret_in_body(body).as_ref());
+    if by_token || by_secret {
+        return Ok(());
+    }
+    context.0.metrics.signals.with_label_values(&["OTHER", "refused"]).inc();
+    Err(Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "UNAUTHORIZED",
+        "send `Authorization: Bearer <signals.token>`, or the body field `secret`",
+    ))
+}
+
+/// Compares digests, so that neither content nor length shows in the time it takes.
+fn matches(expected: Option<&SecretString>, given: Option<&SecretString>) -> bool {
+    let (Some(expected), Some(given)) = (expected, given) else { return false };
+    let digest = |secret: &SecretString| Sha256::digest(secret.expose_secret().as_bytes());
+    digest(expected).as_slice().ct_eq(digest(given).as_slice()).into()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// A sender's secret is not stored, in whatever else is.
+fn redacted(body: &[u8]) -> Vec<u8> {
+    match std::str::from_utf8(body) {
+        Ok(text) => signal::redacted(text).into_owned().into_bytes(),
+        Err(_) => body.to_vec(),
+    }
+}
+
+/// Keeps the refused body beside its faults; when that fails too, the sender is told so.
+async fn keep(context: &Context, body: &[u8], problem: Problem, member: &str) -> Problem {
+    context.0.metrics.signals.with_label_values(&["OTHER", "refused"]).inc();
+    let faults = serde_json::to_value(&problem).unwrap_or(Value::Null);
+    match context.0.ledger.keep_rejection(&redacted(body), problem.status(), &faults, member).await {
+        Ok(id) => problem.kept_as(id),
+        Err(error) => error.into(),
+    }
+}

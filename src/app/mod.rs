@@ -1,0 +1,212 @@
+//! One running instance: the HTTP port first, then the stores, then the cluster, then the engine.
+//!
+//! The process stays up whatever is away: it says what it waits for, answers probes and metrics, and goes on by
+//! itself when the fault is gone. It ends for three reasons: asked to, no port, or another live process of the same
+//! member.
+
+mod boot;
+mod observe;
+mod shutdown;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha::Role;
+use secrecy::ExposeSecret;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
+use crate::cli::output::Output;
+use crate::cli::signal::Stop;
+use crate::config::{Config, Mode};
+use crate::engine::decide::Rules;
+use crate::engine::evidence::AbsenceRule;
+use crate::engine::{Engine, Pace};
+use crate::health::operational::{OperationalState, store_changes};
+use crate::ledger::Ledger;
+use crate::recovery::CrashRecoveryManager;
+use crate::telemetry::metrics::Metrics;
+
+/// How long an EXIT waits for an entry that may fill any moment.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs one instance until it is told to stop.
+///
+/// # Errors
+/// The port cannot be bound, a setting cannot work, or another live process is this member.
+pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
+    let mut stop = Stop::listen().context("cannot listen for SIGTERM and SIGINT")?;
+    let listen = config.http.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}: set http.listen (BATON_HTTP__LISTEN) to a free address, or stop what uses it")
+    })?;
+    let address = config.address(listener.local_addr().context("the listener has no address")?);
+    let config = Arc::new(config);
+    let metrics = Arc::new(Metrics::new());
+    let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
+    let application = format!("baton/{}", config.cluster.member);
+    let ledger = Ledger::new(config.postgres.url.expose_secret(), config.postgres.pool_size, &application)?;
+    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
+    let arrivals = Arc::new(Notify::new());
+    let (draining, is_draining) = watch::channel(false);
+    let context = api::Context::new(
+        Arc::clone(&config),
+        ledger.clone(),
+        Arc::clone(&metrics),
+        operational.watch(),
+        Arc::clone(&arrivals),
+        is_draining,
+    );
+    let stopped = CancellationToken::new();
+    let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
+    announce(output, &address, &config)?;
+
+    let handle = tokio::select! {
+        handle = boot::join(&config, &address, &ledger, &operational) => Arc::new(handle?),
+        signal = stop.heard() => {
+            tracing::info!("[SHUTDOWN] {signal} before the start was done");
+            return Ok(());
+        }
+    };
+    context.joined(Arc::clone(&handle));
+    let stores = tokio::spawn(store_changes(ledger.clone(), handle.instance().clone(), changes));
+    let recovery = CrashRecoveryManager::new(
+        ledger.clone(),
+        Arc::new(config.instruments.clone()),
+        config.trading.capital,
+        config.recovery.attempts,
+        config.recovery.backoff,
+        Arc::clone(&metrics),
+    );
+    let engine = Engine {
+        ledger: ledger.clone(),
+        broker,
+        rules: Arc::new(rules(&config)),
+        pace: pace(&config),
+        recovery: recovery.clone(),
+        pulse: handle.pulse(),
+        arrivals,
+        operational: operational.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let drain = CancellationToken::new();
+    let trading = {
+        let (role, drain) = (handle.role(), drain.clone());
+        tokio::spawn(async move { engine.run(role, drain).await })
+    };
+    let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
+    let readiness =
+        tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
+
+    let mut role = handle.role();
+    let ended = tokio::select! {
+        signal = stop.heard() => Ended::Asked(signal),
+        why = stopped_role(&mut role) => Ended::Refused(why),
+    };
+    match ended {
+        Ended::Refused(why) => anyhow::bail!("{why}"),
+        Ended::Asked(signal) => {
+            // A receiver is always there: the API's.
+            let _ = draining.send(true);
+            shutdown::shutdown(
+                signal,
+                &handle,
+                trading,
+                &drain,
+                &operational,
+                config.shutdown.budget,
+                &mut stop,
+            )
+            .await;
+        }
+    }
+    readiness.abort();
+    observing.abort();
+    drop(operational);
+    stopped.cancel();
+    // The last state is stored and open requests are answered, if that is quick.
+    let _ = tokio::time::timeout(Duration::from_millis(500), async {
+        let _ = server.await;
+        stores.abort();
+    })
+    .await;
+    Ok(())
+}
+
+enum Ended {
+    Asked(&'static str),
+    Refused(String),
+}
+
+/// Waits until the protocol refuses this process.
+async fn stopped_role(role: &mut watch::Receiver<Role>) -> String {
+    loop {
+        if let Role::Stopped { why } = &*role.borrow_and_update() {
+            return why.to_string();
+        }
+        if role.changed().await.is_err() {
+            return "the cluster protocol ended".to_owned();
+        }
+    }
+}
+
+fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<()> {
+    if output.is_json() {
+        output.json(&json!({
+            "event": "listening",
+            "address": address,
+            "member": config.cluster.member,
+            "pid": std::process::id(),
+        }))?;
+    } else {
+        let mode = config.broker.mode.as_str();
+        output.line(format!("baton {} ({mode}) listens on {address}", config.cluster.member))?;
+    }
+    Ok(())
+}
+
+fn broker_settings(config: &Config) -> Settings {
+    let broker = &config.broker;
+    let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
+    settings.mode = match broker.mode {
+        Mode::Paper => BridgeMode::Analyze,
+        Mode::Live => BridgeMode::Live,
+    };
+    settings.order_timeout = broker.order_timeout;
+    settings.user_timeout = broker.user_timeout;
+    settings.read_timeout = broker.read_timeout;
+    settings.warm_connections = broker.warm_connections;
+    settings.orders_per_second = std::num::NonZeroU32::new(broker.orders_per_second);
+    settings.exit_reserve_per_second =
+        (broker.orders_per_second / 3).clamp(1, broker.orders_per_second.max(2) - 1);
+    if let Some(idle_close) = broker.idle_close {
+        settings.idle_limit = settings.idle_limit.min(idle_close / 2);
+    }
+    settings
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        policy: config.trading.policy.clone(),
+        catalog: config.instruments.clone(),
+        send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
+    }
+}
+
+fn pace(config: &Config) -> Pace {
+    Pace {
+        send_window: config.broker.order_timeout,
+        absence: AbsenceRule {
+            user_timeout: config.broker.user_timeout,
+            settle: config.broker.settle,
+            idle_close_known: config.broker.idle_close.is_some(),
+        },
+        poll: config.broker.poll,
+        exit_patience: EXIT_PATIENCE,
+    }
+}
