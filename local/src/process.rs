@@ -54,9 +54,9 @@ pub(crate) struct Launch {
     pub(crate) last_signal: Signal,
 }
 
-/// A running or ended child; dropping it ends the process.
+/// A running or ended child; dropping it ends the process (blocking until it has, for some seconds at most).
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     pid: Pid,
     last_signal: Signal,
     life: Arc<Life>,
@@ -76,10 +76,25 @@ impl Life {
     }
 }
 
-type Job = (Launch, Command, oneshot::Sender<io::Result<Process>>);
+type Job = (Command, Signal, oneshot::Sender<io::Result<Process>>);
 
 impl Process {
-    /// Starts the program under `account`.
+    /// Starts any program as a child that cannot outlive this process, in a process group of its own. `last_signal`
+    /// is what the kernel sends it when this process dies, and what it is sent first when the handle is dropped.
+    ///
+    /// # Errors
+    /// The system refuses to start it.
+    pub async fn spawn(mut command: Command, last_signal: Signal) -> Result<Self, Error> {
+        let program = PathBuf::from(command.get_program());
+        command.process_group(0);
+        die_with_parent(&mut command, last_signal);
+        let (reply, answer) = oneshot::channel();
+        let no_spawner = || Error::NoSpawner(program.clone());
+        spawner().ok_or_else(no_spawner)?.send((command, last_signal, reply)).map_err(|_| no_spawner())?;
+        answer.await.map_err(|_| no_spawner())?.map_err(|source| Error::Spawn { program, source })
+    }
+
+    /// Starts a server under `account`.
     pub(crate) async fn start(launch: Launch, account: &Account) -> Result<Self, Error> {
         let program = launch.program.clone();
         let mut command = Command::new(&launch.program);
@@ -94,37 +109,31 @@ impl Process {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .stdin(Stdio::null())
             .stdout(log(&launch.log).map_err(spawn_error)?)
-            .stderr(log(&launch.log).map_err(spawn_error)?)
-            .process_group(0);
+            .stderr(log(&launch.log).map_err(spawn_error)?);
         if account.dropped {
             command.uid(account.uid).gid(account.gid);
         }
-        die_with_parent(&mut command, launch.last_signal);
-
-        let (reply, answer) = oneshot::channel();
-        let no_spawner = || Error::NoSpawner(program.clone());
-        spawner().ok_or_else(no_spawner)?.send((launch, command, reply)).map_err(|_| no_spawner())?;
-        answer.await.map_err(|_| no_spawner())?.map_err(spawn_error)
+        Self::spawn(command, launch.last_signal).await
     }
 
     /// The process id; meaningless to others once the process has ended.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// How the process ended, if it has.
-    pub(crate) fn exit(&self) -> Option<ExitStatus> {
+    pub fn exit(&self) -> Option<ExitStatus> {
         *self.life.lock()
     }
 
     /// Waits for the end.
-    pub(crate) async fn wait(&self) -> Option<ExitStatus> {
+    pub async fn wait(&self) -> Option<ExitStatus> {
         let mut ended = self.ended.clone();
         ended.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
     /// Sends a signal, unless the process has ended.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         let status = self.life.lock();
         if status.is_none() {
             // The child is not reaped while the lock is held, so the pid is still its own; the only
@@ -178,8 +187,8 @@ fn spawner() -> Option<&'static Sender<Job>> {
         .get_or_init(|| {
             let (jobs, inbox) = channel::<Job>();
             let serve = move || {
-                for (launch, mut command, reply) in inbox {
-                    let started = command.spawn().and_then(|child| Process::adopt(child, launch.last_signal));
+                for (mut command, last_signal, reply) in inbox {
+                    let started = command.spawn().and_then(|child| Process::adopt(child, last_signal));
                     // A caller who no longer waits drops the process here, which ends it.
                     let _ = reply.send(started);
                 }

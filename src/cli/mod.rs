@@ -48,6 +48,8 @@ pub enum Verb {
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
+    /// Play a failover on this machine: stores, bridge and three instances, all private.
+    Demo(demo::Args),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
@@ -78,6 +80,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.verb {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
+            Verb::Demo(args) => demo::run(args, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,

@@ -1,0 +1,8 @@
+//! `baton replay` and `baton demo`: the driver against a cluster of doubles, then the built binary against the
+//! private cluster that it starts.
+
+// Helpers of tests, where a panic is a failure told with its place.
+#![allow(clippy::unwrap_used)]
+
+mod double;
+mod driver;
