@@ -81,8 +81,12 @@ impl Agent {
     /// it was promoted or the reservation must have lapsed.
     async fn acknowledge(&mut self, offer: Uuid) {
         let patience = self.config.timing.lock_timeout();
+        // The answer is stored, read within the offer's time, the lease reserved, the pin released; from then on
+        // the reservation runs.
+        let timing = &self.config.timing;
+        let release = timing.redis_timeout() + timing.lock_timeout();
         let until =
-            self.clock.now().plus(patience + self.config.timing.acknowledgement() + Timing::RESERVATION);
+            self.clock.now().plus(patience + timing.acknowledgement() + release + Timing::RESERVATION);
         match self.observer.acknowledge(offer, self.me.incarnation, patience).await {
             Ok(true) => {
                 self.bound = Some(until);
