@@ -54,7 +54,7 @@ impl Agent {
         let sight = self.sight.borrow_and_update().clone();
         let decision = match sight {
             Sight::Seen(look) => {
-                let standing = self.standing();
+                let standing = self.standing(look.row.holder.as_ref());
                 let decision = self.watcher.observe(&look, &standing);
                 self.show_leader(Some(&look.row));
                 let held_down = self.watcher.held_down(look.finished);
