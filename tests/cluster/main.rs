@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deliveries;
+mod doubt;
 mod failover;
 mod paused;
 mod signals;
