@@ -8,7 +8,7 @@ use crate::support::cluster::{Cluster, PATIENCE};
 use crate::support::wait;
 
 /// Waits until the armed place was reached and its process is dead.
-async fn hit(cluster: &mut Cluster, place: &str) {
+pub async fn hit(cluster: &mut Cluster, place: &str) {
     wait::until(&format!("a leader dies at {place}"), PATIENCE, async || {
         let dead = cluster.members.iter_mut().any(|member| member.process.exited().is_some());
         if dead && !cluster.is_armed() { Ok(()) } else { Err(cluster.logs()) }

@@ -7,6 +7,7 @@ mod deliveries;
 mod doubt;
 mod failover;
 mod paused;
+mod replay;
 mod signals;
 mod story;
 #[path = "../support/mod.rs"]
