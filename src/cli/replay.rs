@@ -14,7 +14,8 @@ use secrecy::SecretString;
 use super::output::{Cell, Colour, Output};
 use super::signal::Stop;
 use crate::demo::{LocalCluster, Settings};
-use crate::domain::export::{self, ExportTrade, ReplayDefaults};
+use crate::domain::export::{self, ExportError, ExportTrade, ReplayDefaults};
+use crate::domain::fault::Fault;
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::replay::{Addresses, Client, Leg, Limits, PriceControl, Progress, Replay, Report};
 
@@ -98,7 +99,13 @@ pub async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
 fn read(path: &Path) -> anyhow::Result<Vec<ExportTrade>> {
     let file = path.display();
     let source = File::open(path).with_context(|| format!("cannot open the export {file}"))?;
-    export::read(source).with_context(|| format!("{file} cannot be replayed"))
+    export::read(source).map_err(|error| match error {
+        ExportError::Faults(faults) => {
+            let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+            anyhow::anyhow!("{}", lines.join("\n")).context(format!("{file} has {} faults", lines.len()))
+        }
+        error => anyhow::Error::from(error).context(format!("{file} cannot be replayed")),
+    })
 }
 
 fn defaults(args: &Args) -> anyhow::Result<ReplayDefaults> {
