@@ -4,13 +4,25 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::domain::fault::Fault;
+use crate::domain::ids::SignalId;
 use crate::ledger::LedgerError;
 
-/// A problem document.
-#[derive(Clone, Debug, Serialize)]
+/// A problem: becomes a document when it is answered or kept.
+#[derive(Clone, Debug)]
 pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    faults: Vec<Fault>,
+    kept_as: Option<SignalId>,
+}
+
+/// The document's members.
+#[derive(Serialize)]
+struct Document<'a> {
     /// Where it is explained.
     #[serde(rename = "type")]
     kind: String,
@@ -21,27 +33,32 @@ pub struct Problem {
     /// The stable code.
     code: &'static str,
     /// One sentence.
-    detail: String,
+    detail: &'a str,
     /// Everything wrong with the input.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    faults: Vec<Fault>,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    faults: &'a [Fault],
     /// The id under which a refused body was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    kept_as: Option<String>,
+    kept_as: Option<SignalId>,
 }
 
 impl Problem {
     /// A problem with its code and sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("RUNBOOK.md#{}", code.to_lowercase()),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code,
-            detail: detail.into(),
-            faults: Vec::new(),
-            kept_as: None,
-        }
+        Self { status, code, detail: detail.into(), faults: Vec::new(), kept_as: None }
+    }
+
+    /// The document as JSON (RFC 9457).
+    pub(super) fn document(&self) -> Value {
+        json!(Document {
+            kind: format!("RUNBOOK.md#{}", self.code.to_lowercase()),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            faults: &self.faults,
+            kept_as: self.kept_as,
+        })
     }
 
     pub(super) fn with_faults(mut self, faults: Vec<Fault>) -> Self {
@@ -49,8 +66,8 @@ impl Problem {
         self
     }
 
-    pub(super) fn kept_as(mut self, id: impl ToString) -> Self {
-        self.kept_as = Some(id.to_string());
+    pub(super) fn kept_as(mut self, id: SignalId) -> Self {
+        self.kept_as = Some(id);
         self
     }
 
@@ -66,7 +83,7 @@ impl Problem {
         )
     }
 
-    pub(super) fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 }
@@ -84,8 +101,8 @@ impl From<LedgerError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self)).into_response();
+        let status = self.status;
+        let mut response = (status, Json(self.document())).into_response();
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, problem);
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -133,8 +133,8 @@ fn redacted(body: &[u8]) -> Vec<u8> {
 /// Keeps the refused body beside its faults; when that fails too, the sender is told so.
 async fn keep(context: &Context, body: &[u8], problem: Problem, member: &str) -> Problem {
     context.0.metrics.signals.with_label_values(&["OTHER", "refused"]).inc();
-    let faults = serde_json::to_value(&problem).unwrap_or(Value::Null);
-    match context.0.ledger.keep_rejection(&redacted(body), problem.status(), &faults, member).await {
+    let (status, document) = (problem.status().as_u16(), problem.document());
+    match context.0.ledger.keep_rejection(&redacted(body), status, &document, member).await {
         Ok(id) => problem.kept_as(id),
         Err(error) => error.into(),
     }

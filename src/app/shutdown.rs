@@ -12,6 +12,8 @@ use crate::health::operational::OperationalState;
 
 /// How often leadership is kept alive while it is handed over.
 const BEAT: Duration = Duration::from_millis(50);
+/// A signal this soon after the first is the same word said twice.
+const ECHO: Duration = Duration::from_millis(300);
 
 /// Ends the instance's part in the cluster within `budget`; a second signal ends the process at once.
 pub(super) async fn shutdown(
@@ -49,11 +51,21 @@ pub(super) async fn shutdown(
         () = tokio::time::sleep(budget) => {
             tracing::error!("[SHUTDOWN] the budget of {} ms is used up; leaving as a crash would", budget.as_millis());
         }
-        second = stop.heard() => {
+        second = heard_again(stop, begun) => {
             tracing::warn!("[SHUTDOWN] {second} again: leaving at once");
         }
     }
     tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] done");
+}
+
+/// The next signal that is not the first one's echo: a wrapper and its process group often both deliver it.
+async fn heard_again(stop: &mut Stop, first: Instant) -> &'static str {
+    loop {
+        let signal = stop.heard().await;
+        if first.elapsed() > ECHO {
+            return signal;
+        }
+    }
 }
 
 async fn hand_over(handle: &Handle) {

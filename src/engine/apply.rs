@@ -117,8 +117,9 @@ impl Term<'_> {
         }
         if !findings.foreign.is_empty() {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
-            let watermark =
-                self.engine.ledger.remember_foreign_orders(self.fence(), &findings.foreign).await?;
+            let watermark = self
+                .patiently(self.engine.ledger.remember_foreign_orders(self.fence(), &findings.foreign))
+                .await?;
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
@@ -144,7 +145,7 @@ impl Term<'_> {
         if change.is_empty() {
             return Ok(());
         }
-        self.engine.ledger.commit(self.fence(), &change).await?;
+        self.patiently(self.engine.ledger.commit(self.fence(), &change)).await?;
         let metrics = &self.engine.metrics;
         tell(&self.book, &change, metrics);
         let now = self.fence().now();

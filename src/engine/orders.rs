@@ -55,7 +55,7 @@ impl Term<'_> {
     ) -> Result<(), LedgerError> {
         failpoint::hit("before_journal");
         let begun = Instant::now();
-        let journaled = self.journal.commit(batch, decisions).await?;
+        let journaled = self.patiently(self.journal.commit(batch, decisions)).await?;
         let metrics = &self.engine.metrics;
         metrics.order_latency.with_label_values(&["journal"]).observe(begun.elapsed().as_secs_f64());
         let kinds: HashMap<SignalId, SignalType> =

@@ -27,7 +27,8 @@ impl Term<'_> {
         let known: Vec<uuid::Uuid> =
             self.lanes.ids().chain(self.book.working.keys().copied()).map(|id| id.0).collect();
         let room = LANE_LIMIT.saturating_sub(self.lanes.len());
-        let found = self.engine.ledger.unfinished_signals(&known, i64::try_from(room).unwrap_or(0)).await?;
+        let limit = i64::try_from(room).unwrap_or(0);
+        let found = self.patiently(self.engine.ledger.unfinished_signals(&known, limit)).await?;
         for pending in found {
             self.admit(pending).await?;
         }

@@ -1,6 +1,7 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,10 @@ const FIRST_POLL: Duration = Duration::from_millis(20);
 const IDLE_POLL: Duration = Duration::from_secs(5);
 /// How long a draining term waits for answers to what it has sent.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long one answer of the ledger may take.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
+/// How often the engine beats meanwhile.
+const LEDGER_BEAT: Duration = Duration::from_millis(100);
 /// Outcomes that may wait for the loop at once.
 const EVENTS: usize = 1024;
 /// Signals in the lanes at once; the rest stays in the inbox.
@@ -111,6 +116,30 @@ impl<'a> Term<'a> {
             poll: FIRST_POLL,
             next_sweep: now,
             bridge_failures: 0,
+        }
+    }
+
+    /// Waits for the ledger without looking dead, but not for ever: a database that hangs ends the term, and the
+    /// next one reads what was done.
+    pub(super) async fn patiently<T>(
+        &self,
+        asked: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let mut asked = std::pin::pin!(asked);
+        let until = self.fence().now().plus(LEDGER_PATIENCE);
+        loop {
+            tokio::select! {
+                answer = &mut asked => {
+                    self.engine.pulse.beat();
+                    return answer;
+                }
+                () = tokio::time::sleep(LEDGER_BEAT) => {
+                    if self.fence().now() >= until {
+                        return Err(LedgerError::TimedOut { within_ms: LEDGER_PATIENCE.as_millis() });
+                    }
+                    self.engine.pulse.beat();
+                }
+            }
         }
     }
 

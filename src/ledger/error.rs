@@ -25,6 +25,12 @@ pub enum LedgerError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The database did not answer in time; whether it did what was asked is not known.
+    #[error("PostgreSQL did not answer within {within_ms} ms")]
+    TimedOut {
+        /// The time limit in milliseconds.
+        within_ms: u128,
+    },
     /// The leadership that the write was made under is over.
     #[error("epoch {0} no longer leads; nothing was written")]
     Fenced(Epoch),
@@ -93,7 +99,7 @@ impl LedgerError {
     /// True when trying again later may help: the database was not reached or broke the connection.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) => true,
+            Self::Connect(_) | Self::TimedOut { .. } => true,
             Self::Query { source, .. } => source.code().is_none_or(|code| {
                 let class = &code.code()[..2];
                 // Connection failures, shutdown and start-up, too many connections, lock and deadlock.

@@ -14,7 +14,7 @@ mod embedded {
 use embedded::migrations;
 
 /// Advisory lock of the migrations: `baton` + `mig` in ASCII, apart from every lock of `ha`.
-const MIGRATION_LOCK: i64 = 0x6261_746f_6d69_67;
+const MIGRATION_LOCK: i64 = 0x0062_6174_6f6d_6967;
 
 /// What a migration run did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -70,12 +70,7 @@ impl Ledger {
 /// The newest schema version this binary holds.
 pub fn known_version() -> i32 {
     let runner = migrations::runner();
-    runner
-        .get_migrations()
-        .iter()
-        .map(|migration| i32::try_from(migration.version()).unwrap_or(i32::MAX))
-        .max()
-        .unwrap_or(0)
+    runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
 }
 
 async fn stored_version(client: &tokio_postgres::Client) -> Result<i32, LedgerError> {

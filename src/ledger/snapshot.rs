@@ -95,19 +95,18 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Fenced`], or any database error.
     pub async fn doubt_unfinished(&self, fence: &Fence) -> Result<Vec<IntentId>, LedgerError> {
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
-        super::change::lock_leadership(&tx, fence).await?;
-        let rows = tx
+        // On the pinned session, behind any journal statement of an earlier term that was given up but still runs.
+        let rows = fence
+            .session()
             .query(
-                "UPDATE order_intent SET state = 'in_doubt',
+                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 FOR SHARE)
+                 UPDATE order_intent SET state = 'in_doubt',
                     reason = 'journaled under epoch ' || epoch || '; that term ended before the outcome was recorded'
-                 WHERE state = 'journaled' AND epoch <= $1 RETURNING id",
+                 FROM l WHERE state = 'journaled' AND epoch <= $1 RETURNING id",
                 &[&fence.epoch().get()],
             )
             .await
             .map_err(LedgerError::during("put unfinished intents in doubt"))?;
-        tx.commit().await.map_err(LedgerError::during("commit intents in doubt"))?;
         Ok(rows.iter().map(|row| IntentId(row.get(0))).collect())
     }
 }

@@ -36,7 +36,9 @@ pub fn init(log: &Log) -> Result<(), Error> {
         Some(text) => ("RUST_LOG", text),
         None => ("log.level", log.level.clone()),
     };
-    let filter = EnvFilter::builder().parse(&text).map_err(|source| Error::Filter { name, text, source })?;
+    // The migration library tells at info what we say better; a directive of the operator's own comes later and wins.
+    let quiet = format!("refinery_core=warn,{text}");
+    let filter = EnvFilter::builder().parse(&quiet).map_err(|source| Error::Filter { name, text, source })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
