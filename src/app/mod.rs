@@ -23,7 +23,7 @@ use crate::api;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
-use crate::config::{Config, Mode};
+use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::{Engine, Pace};
@@ -184,8 +184,7 @@ fn broker_settings(config: &Config) -> Settings {
     settings.read_timeout = broker.read_timeout;
     settings.warm_connections = broker.warm_connections;
     settings.orders_per_second = std::num::NonZeroU32::new(broker.orders_per_second);
-    settings.exit_reserve_per_second =
-        (broker.orders_per_second / 3).clamp(1, broker.orders_per_second.max(2) - 1);
+    settings.exit_reserve_per_second = exit_reserve(broker);
     if let Some(idle_close) = broker.idle_close {
         settings.idle_limit = settings.idle_limit.min(idle_close / 2);
     }
@@ -197,6 +196,17 @@ fn armed(config: &Config) -> BridgeMode {
         Mode::Paper => BridgeMode::Analyze,
         Mode::Live => BridgeMode::Live,
     }
+}
+
+/// Orders a second that entries may never use: a third.
+fn exit_reserve(broker: &config::Broker) -> u32 {
+    (broker.orders_per_second / 3).clamp(1, broker.orders_per_second.max(2) - 1)
+}
+
+/// What the rate budget lets through in half a second. An entry is journaled only when it can leave well before the
+/// leader's deadline: one that waits past it ends as NOT_SENT, and is not tried again.
+fn entries_in_flight(broker: &config::Broker) -> usize {
+    (broker.orders_per_second.saturating_sub(exit_reserve(broker)) / 2).max(1) as usize
 }
 
 fn rules(config: &Config) -> Rules {
@@ -217,7 +227,7 @@ fn pace(config: &Config) -> Pace {
         },
         poll: config.broker.poll,
         exit_patience: EXIT_PATIENCE,
-        entries_in_flight: config.broker.orders_per_second as usize,
+        entries_in_flight: entries_in_flight(&config.broker),
         armed: armed(config),
     }
 }
