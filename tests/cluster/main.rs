@@ -6,6 +6,8 @@
 mod deliveries;
 mod doubt;
 mod failover;
+mod faults;
+mod metrics;
 mod paused;
 mod replay;
 mod signals;
