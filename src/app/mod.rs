@@ -32,6 +32,8 @@ use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 
+/// Connections that the engine, recovery and the operational state share; they use one or two at a time.
+const ENGINE_POOL: usize = 3;
 /// How long an EXIT waits for an entry that may fill any moment.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -50,13 +52,16 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
-    let ledger = Ledger::new(config.postgres.url.expose_secret(), config.postgres.pool_size, &application)?;
+    let url = config.postgres.url.expose_secret();
+    let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
+    // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
+    let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
     let context = api::Context::new(
         Arc::clone(&config),
-        ledger.clone(),
+        requests,
         Arc::clone(&metrics),
         operational.watch(),
         Arc::clone(&arrivals),

@@ -159,7 +159,7 @@ async fn refusals_name_their_reason() {
     let cluster =
         Cluster::with(Options { instruments: quiet, env: independent(), ..Options::default() }).await;
     for (number, code) in
-        ["SIGNAL_TOO_OLD", "NO_BASE", "NOTHING_TO_EXIT", "PRICE_DIVERGENCE"].iter().enumerate()
+        ["SIGNAL_TOO_OLD", "ZERO_LOTS_MISSING_INPUT", "NO_POSITION", "PRICE_DIVERGENCE"].iter().enumerate()
     {
         let view = cluster.play(number, &refused(number)).await;
         assert_eq!(view["status"], "refused", "{view}");

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deliveries;
+mod doubt;
 mod failover;
 mod paused;
+mod replay;
 mod signals;
 mod story;
 #[path = "../support/mod.rs"]
