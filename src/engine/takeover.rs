@@ -57,11 +57,11 @@ impl<'a> Term<'a> {
         }
         let in_doubt = term.book.in_doubt().count();
         tracing::info!(epoch = %fence.epoch(), in_doubt, "[RECOVERY] reconciled with the broker's books");
+        engine.operational.mended("state and books were read back and agree");
         engine.operational.active(match in_doubt {
             0 => format!("leading under epoch {}", fence.epoch()),
             n => format!("leading under epoch {}; {n} orders in doubt", fence.epoch()),
         });
-        engine.metrics.trading_enabled.set(1);
         term
     }
 

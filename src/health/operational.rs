@@ -109,6 +109,20 @@ impl OperationalState {
         self.set(State::Waiting, None, reason.into());
     }
 
+    /// Waits as a follower; an ERROR stays until recovery lifts it.
+    pub fn following(&self, reason: impl Into<String>) {
+        if self.sender.borrow().state != State::Error {
+            self.waiting(reason);
+        }
+    }
+
+    /// Ends an ERROR: what caused it was looked at again and is gone.
+    pub fn mended(&self, reason: impl Into<String>) {
+        if self.sender.borrow().state == State::Error {
+            self.waiting(reason);
+        }
+    }
+
     /// Trades.
     pub fn active(&self, reason: impl Into<String>) {
         self.set(State::Active, None, reason.into());
@@ -139,6 +153,7 @@ impl OperationalState {
                 "[STATE] {} -> {}: {}", current.state, state, next.reason
             );
             self.metrics.set_operational_state(state.as_str());
+            self.metrics.trading_enabled.set(i64::from(state == State::Active));
             if self.changes.try_send(next.clone()).is_err() {
                 tracing::warn!(
                     "[STATE] this change will be missing in the history: the database is away for long"

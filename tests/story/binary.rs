@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -161,8 +162,14 @@ async fn killing_the_demo_leaves_no_process_behind() {
     assert!(instances.is_some());
     let family = family(demo.0.id());
     assert!(family.len() >= 6, "bridge, instances and stores: {family:?}");
+    // Nobody is left to remove its logs: the instances' working directory.
+    let directory = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+    let is_logs =
+        |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("baton-demo-"));
+    let logs = family.iter().filter_map(directory).find(is_logs).unwrap();
     demo.signal(rustix::process::Signal::KILL);
     until("every process of it has ended", || family.iter().all(|pid| over(*pid))).await;
+    std::fs::remove_dir_all(logs).unwrap();
 }
 
 /// Trades far enough apart that none refuses another: each is sold before the next is bought.
