@@ -104,6 +104,18 @@ impl OperationalState {
         self.sender.borrow().state == State::Active
     }
 
+    /// True while somebody has to act.
+    pub fn is_error(&self) -> bool {
+        self.sender.borrow().state == State::Error
+    }
+
+    /// What ERROR told of is gone: waits for what comes next. Changes no other state.
+    pub fn mended(&self, reason: impl Into<String>) {
+        if self.is_error() {
+            self.waiting(reason);
+        }
+    }
+
     /// Waits, for a reason that passes.
     pub fn waiting(&self, reason: impl Into<String>) {
         self.set(State::Waiting, None, reason.into());
