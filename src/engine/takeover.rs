@@ -82,6 +82,7 @@ impl<'a> Term<'a> {
         let begun = self.fence().now();
         match engine.broker.books().await {
             Ok(books) => {
+                engine.operational.mended("reconciling: state and bridge are usable again");
                 let reading = Event::Books(Ok(Reading { books, begun }));
                 self.apply(reading).await.map_err(|error| ledger_failed(engine, &error))
             }
