@@ -386,10 +386,13 @@ impl Watcher {
         Ok(())
     }
 
-    /// A candidate's delay: the most preferred (priority 1, newest build) draws only the random part.
+    /// A candidate's delay: the most preferred (priority 1, newest build) draws only the random part. An older
+    /// build waits until a newer one must have seen what it sees, and drawn the longest delay.
     fn delay(&mut self, standing: &Standing) -> Duration {
-        let steps = u32::from(self.priority.saturating_sub(1)) + if standing.newer_rival { 2 } else { 0 };
-        Timing::PRIORITY_STEP * steps + self.random(Timing::JITTER)
+        let steps = u32::from(self.priority.saturating_sub(1));
+        let older =
+            if standing.newer_rival { self.timing.watch * 5 / 4 + Timing::JITTER } else { Duration::ZERO };
+        Timing::PRIORITY_STEP * steps + older + self.random(Timing::JITTER)
     }
 
     /// A random span below `most` (xorshift; spreads candidates, guards nothing).

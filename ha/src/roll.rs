@@ -102,10 +102,12 @@ impl Peers {
     }
 }
 
-/// Whether some other instance could lead in this one's stead, and whether one of those has a newer build.
-pub fn rivals(peers: &[InstanceInfo], me: &Instance, build: i64) -> (bool, bool) {
+/// Whether some other instance could lead in this one's stead, and whether one of those has a newer build. The
+/// holder to be replaced is none of them, though its last sign of life may be recent.
+pub fn rivals(peers: &[InstanceInfo], me: &Instance, holder: Option<&Instance>, build: i64) -> (bool, bool) {
     let mut able = peers.iter().filter(|peer| {
         peer.instance.member != me.member
+            && holder != Some(&peer.instance)
             && peer.alive
             && peer.status == Status::Active
             && peer.priority > 0
@@ -192,11 +194,13 @@ mod tests {
     fn a_rival_is_able_and_another_member() {
         let me = Instance::new(Member::new("b1").unwrap());
         let mut b2 = info("b2", 2);
-        assert_eq!(rivals(&[b2.clone(), info("b1", 9)], &me, 1), (false, false));
+        assert_eq!(rivals(&[b2.clone(), info("b1", 9)], &me, None, 1), (false, false));
         b2.alive = true;
-        assert_eq!(rivals(std::slice::from_ref(&b2), &me, 1), (true, true));
-        assert_eq!(rivals(std::slice::from_ref(&b2), &me, 2), (true, false));
+        assert_eq!(rivals(std::slice::from_ref(&b2), &me, None, 1), (true, true));
+        let dead = b2.instance.clone();
+        assert_eq!(rivals(std::slice::from_ref(&b2), &me, Some(&dead), 1), (false, false));
+        assert_eq!(rivals(std::slice::from_ref(&b2), &me, None, 2), (true, false));
         b2.held_down = true;
-        assert_eq!(rivals(&[b2], &me, 1), (false, false));
+        assert_eq!(rivals(&[b2], &me, None, 1), (false, false));
     }
 }

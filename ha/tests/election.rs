@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use ha::{Reason, Role, Status, Stop, StoreState};
+use ha::{HandoverOutcome, Reason, Role, Status, Stop, StoreState};
 use support::{T, World, eventually, some_leader, stays_put, wait};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,14 +64,27 @@ async fn the_newest_build_becomes_leader() {
     let world = World::new().await;
     let old = world.member("b1").await;
     old.leads().await;
-    let new = world.member_with("b2", |config| config.build = 7).await;
-    let other = world.member("b3").await;
-    eventually("b3 knows of b2", async || {
-        other.handle.instances().await.ok()?.iter().any(|i| i.alive && i.build == 7).then_some(())
+    let other = world.member("b2").await;
+    let new = world.member_with("b3", |config| config.build = 7).await;
+    eventually("b1 knows of both", async || {
+        let ready = old
+            .handle
+            .instances()
+            .await
+            .ok()?
+            .iter()
+            .filter(|i| i.alive && i.status == Status::Active)
+            .count();
+        (ready == 3).then_some(())
     })
     .await;
-    old.crash();
+    let outcome = old.handle.hand_over(None).await;
+    assert!(
+        matches!(&outcome, HandoverOutcome::HandedOver { to, .. } if to == new.handle.instance()),
+        "{outcome:?}"
+    );
     new.leads().await;
+    assert!(other.fence().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,7 +124,7 @@ pub(super) async fn stay_recovered(
                 Ok(_) if drain.is_cancelled() => return,
                 Ok(_) => {
                     recovered = true;
-                    operational.mended("recovered");
+                    operational.mended("stored state was read back and is whole");
                     handle.set_status(Status::Active).await;
                 }
                 Err(error) => {

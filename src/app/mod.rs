@@ -23,7 +23,7 @@ use crate::api;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
-use crate::config::{Config, Mode};
+use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::{Engine, Pace};
@@ -32,6 +32,8 @@ use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 
+/// Connections that the engine, recovery and the operational state share; they use one or two at a time.
+const ENGINE_POOL: usize = 3;
 /// How long an EXIT waits for an entry that may fill any moment.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -50,13 +52,16 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
-    let ledger = Ledger::new(config.postgres.url.expose_secret(), config.postgres.pool_size, &application)?;
+    let url = config.postgres.url.expose_secret();
+    let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
+    // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
+    let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
     let context = api::Context::new(
         Arc::clone(&config),
-        ledger.clone(),
+        requests,
         Arc::clone(&metrics),
         operational.watch(),
         Arc::clone(&arrivals),
@@ -179,8 +184,7 @@ fn broker_settings(config: &Config) -> Settings {
     settings.read_timeout = broker.read_timeout;
     settings.warm_connections = broker.warm_connections;
     settings.orders_per_second = std::num::NonZeroU32::new(broker.orders_per_second);
-    settings.exit_reserve_per_second =
-        (broker.orders_per_second / 3).clamp(1, broker.orders_per_second.max(2) - 1);
+    settings.exit_reserve_per_second = exit_reserve(broker);
     if let Some(idle_close) = broker.idle_close {
         settings.idle_limit = settings.idle_limit.min(idle_close / 2);
     }
@@ -192,6 +196,17 @@ fn armed(config: &Config) -> BridgeMode {
         Mode::Paper => BridgeMode::Analyze,
         Mode::Live => BridgeMode::Live,
     }
+}
+
+/// Orders a second that entries may never use: a third.
+fn exit_reserve(broker: &config::Broker) -> u32 {
+    (broker.orders_per_second / 3).clamp(1, broker.orders_per_second.max(2) - 1)
+}
+
+/// What the rate budget lets through in half a second. An entry is journaled only when it can leave well before the
+/// leader's deadline: one that waits past it ends as NOT_SENT, and is not tried again.
+fn entries_in_flight(broker: &config::Broker) -> usize {
+    (broker.orders_per_second.saturating_sub(exit_reserve(broker)) / 2).max(1) as usize
 }
 
 fn rules(config: &Config) -> Rules {
@@ -212,7 +227,7 @@ fn pace(config: &Config) -> Pace {
         },
         poll: config.broker.poll,
         exit_patience: EXIT_PATIENCE,
-        entries_in_flight: config.broker.orders_per_second as usize,
+        entries_in_flight: entries_in_flight(&config.broker),
         armed: armed(config),
     }
 }

@@ -155,7 +155,7 @@ fn invite(cluster: &LocalCluster, output: &Output) -> std::io::Result<()> {
     output.line("")?;
     output.line("Try (each line by itself; kill a process and ask again):")?;
     output.line(format!("  baton status --address {}", cluster.addresses().list().join(",")))?;
-    output.line(format!("  curl -s {address}/api/v1/positions?status=closed | jq"))?;
+    output.line(format!("  curl -s '{address}/api/v1/positions?status=closed' | jq"))?;
     output.line(format!("  curl -s {address}/webhook -H 'content-type: application/json' -d \\"))?;
     output.line(
         r#"    "{\"type\":\"BASE_ENTRY\",\"instrument\":\"GOLD_MINI\",\"position\":\"Long_1\",\"price\":143000,"#,

@@ -54,6 +54,8 @@ pub enum Verb {
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
+    /// Play a TradingView export into a cluster as signals, and report what became of them.
+    Replay(replay::Args),
     /// Run one instance: take signals, follow or lead, trade while leading.
     Run(run::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
@@ -83,6 +85,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Replay(args) => replay::run(args, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
         }

@@ -10,7 +10,7 @@ use super::reader::Reader;
 pub struct Postgres {
     /// `postgres://user:password@host:port/database`, checked to parse.
     pub url: SecretString,
-    /// Connections in the pool; the leader's pinned session and the observer's come on top.
+    /// Connections that requests share; the engine's three, the leader's pinned session and the observer's come on top.
     pub pool_size: usize,
 }
 

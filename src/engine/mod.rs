@@ -105,7 +105,6 @@ impl Engine {
         match Term::take_over(self, fence, drain).await {
             Some(mut term) => {
                 let end = term.serve(drain).await;
-                self.metrics.trading_enabled.set(0);
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
             }
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
@@ -116,17 +115,13 @@ impl Engine {
     }
 
     fn follow(&self, role: &Role) {
-        self.metrics.trading_enabled.set(0);
-        if self.operational.is_error() {
-            // What this instance cannot recover stays shown until it can.
-            return;
-        }
         match role {
-            Role::Follower { leader: Some(leader) } => self
-                .operational
-                .waiting(format!("follower: {} leads under epoch {}", leader.instance.member, leader.epoch)),
-            Role::Follower { leader: None } => self.operational.waiting("follower: no leader is known yet"),
-            Role::Suspended { why, .. } => self.operational.waiting(format!("suspended: {why}")),
+            Role::Follower { leader: Some(leader) } => self.operational.following(format!(
+                "follower: {} leads under epoch {}",
+                leader.instance.member, leader.epoch
+            )),
+            Role::Follower { leader: None } => self.operational.following("follower: no leader is known yet"),
+            Role::Suspended { why, .. } => self.operational.following(format!("suspended: {why}")),
             Role::Candidate | Role::Leader(_) | Role::Stopped { .. } => {}
         }
     }

@@ -61,7 +61,6 @@ impl<'a> Term<'a> {
             0 => format!("leading under epoch {}", fence.epoch()),
             n => format!("leading under epoch {}; {n} orders in doubt", fence.epoch()),
         });
-        engine.metrics.trading_enabled.set(1);
         term
     }
 
@@ -82,7 +81,8 @@ impl<'a> Term<'a> {
         let begun = self.fence().now();
         match engine.broker.books().await {
             Ok(books) => {
-                engine.operational.mended("reconciling: state and bridge are usable again");
+                // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
+                engine.operational.mended("reconciling: stored state and bridge are usable");
                 let reading = Event::Books(Ok(Reading { books, begun }));
                 self.apply(reading).await.map_err(|error| ledger_failed(engine, &error))
             }

@@ -104,21 +104,23 @@ impl OperationalState {
         self.sender.borrow().state == State::Active
     }
 
-    /// True while somebody has to act.
-    pub fn is_error(&self) -> bool {
-        self.sender.borrow().state == State::Error
+    /// Waits, for a reason that passes.
+    pub fn waiting(&self, reason: impl Into<String>) {
+        self.set(State::Waiting, None, reason.into());
     }
 
-    /// What ERROR told of is gone: waits for what comes next. Changes no other state.
-    pub fn mended(&self, reason: impl Into<String>) {
-        if self.is_error() {
+    /// Waits as a follower; an ERROR stays until recovery lifts it.
+    pub fn following(&self, reason: impl Into<String>) {
+        if self.sender.borrow().state != State::Error {
             self.waiting(reason);
         }
     }
 
-    /// Waits, for a reason that passes.
-    pub fn waiting(&self, reason: impl Into<String>) {
-        self.set(State::Waiting, None, reason.into());
+    /// Ends an ERROR: what caused it was looked at again and is gone.
+    pub fn mended(&self, reason: impl Into<String>) {
+        if self.sender.borrow().state == State::Error {
+            self.waiting(reason);
+        }
     }
 
     /// Trades.
@@ -151,6 +153,7 @@ impl OperationalState {
                 "[STATE] {} -> {}: {}", current.state, state, next.reason
             );
             self.metrics.set_operational_state(state.as_str());
+            self.metrics.trading_enabled.set(i64::from(state == State::Active));
             if self.changes.try_send(next.clone()).is_err() {
                 tracing::warn!(
                     "[STATE] this change will be missing in the history: the database is away for long"

@@ -13,9 +13,6 @@ mod embedded {
 
 use embedded::migrations;
 
-/// Advisory lock of the migrations: `baton` + `mig` in ASCII, apart from every lock of `ha`.
-const MIGRATION_LOCK: i64 = 0x0062_6174_6f6d_6967;
-
 /// What a migration run did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
@@ -38,7 +35,7 @@ impl Ledger {
             config.connect(NoTls).await.map_err(LedgerError::during("connect for the migrations"))?;
         let driver = tokio::spawn(connection);
         client
-            .execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK])
+            .execute("SELECT pg_advisory_lock($1)", &[&ha::locks::MIGRATION])
             .await
             .map_err(LedgerError::during("take the migration lock"))?;
         let found = stored_version(&client).await?;

@@ -25,6 +25,8 @@ const ONE_ANSWER: Duration = Duration::from_secs(2);
 /// Pauses between rounds and between two looks at a signal: the first, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// A signal is final within some 50 ms as a rule, and a replay waits for each: a longer pause would be felt.
+const LONGEST_LOOK: Duration = Duration::from_millis(16);
 
 /// A signal as the webhook took it.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -186,7 +188,7 @@ impl Client {
                 return Err(Error::Unfinished { id, row, status: signal.status, waited: begun.elapsed() });
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
 

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deliveries;
+mod doubt;
 mod failover;
+mod faults;
+mod metrics;
 mod paused;
+mod replay;
 mod signals;
 mod story;
 #[path = "../support/mod.rs"]

@@ -4,5 +4,6 @@
 // Helpers of tests, where a panic is a failure told with its place.
 #![allow(clippy::unwrap_used)]
 
+mod binary;
 mod double;
 mod driver;

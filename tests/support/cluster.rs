@@ -237,6 +237,12 @@ impl Cluster {
         check
     }
 
+    /// The same cluster after an outage of its database: the test's own session was lost, too.
+    pub async fn reconnected(mut self) -> Self {
+        self.sql = database::connect(&self.stores.database_url()).await;
+        self
+    }
+
     /// Checks, and ends every process in order.
     pub async fn finish(mut self) -> Check {
         let check = self.check().await;
@@ -276,7 +282,7 @@ fn fail_point(folder: &Path) -> PathBuf {
 }
 
 /// How a member of this cluster starts: everything short, so that failovers and in-doubt orders take little time.
-fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, folder: &Path) -> Launch {
+pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, folder: &Path) -> Launch {
     let mut env = bare_env();
     let text = |value: &dyn ToString| value.to_string();
     for (key, value) in [
@@ -324,12 +330,12 @@ fn write_instruments(folder: &Path, names: &[String]) -> Option<PathBuf> {
     for name in names {
         config += &format!(
             "[instruments.{name}]\nexchange = \"MCX\"\nsymbol = \"{name}FUT\"\nlot_size = 10\npoint_value = 10\n\
-             margin_per_lot = 1000\nproduct = \"NRML\"\ntick = 1\natr_initial = 1\natr_trailing = 2\n\
+             margin_per_lot = 100\nproduct = \"NRML\"\ntick = 1\natr_initial = 1\natr_trailing = 2\n\
              max_pyramids = 3\nrisk_percent = 0.01\nvolatility_percent = 0.01\n\n"
         );
         symbols.push(json!({
             "symbol": format!("{name}FUT"), "exchange": "MCX", "lot_size": 10, "tick_size": "1", "freeze_qty": 0,
-            "expiry": "31-DEC-30", "point_value": "10", "margin_per_lot": "1000", "ltp": "1000",
+            "expiry": "31-DEC-30", "point_value": "10", "margin_per_lot": "100", "ltp": "1000",
         }));
     }
     std::fs::write(folder.join("baton.toml"), config).unwrap();

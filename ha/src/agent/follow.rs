@@ -54,7 +54,7 @@ impl Agent {
         let sight = self.sight.borrow_and_update().clone();
         let decision = match sight {
             Sight::Seen(look) => {
-                let standing = self.standing();
+                let standing = self.standing(look.row.holder.as_ref());
                 let decision = self.watcher.observe(&look, &standing);
                 self.show_leader(Some(&look.row));
                 let held_down = self.watcher.held_down(look.finished);
@@ -81,8 +81,12 @@ impl Agent {
     /// it was promoted or the reservation must have lapsed.
     async fn acknowledge(&mut self, offer: Uuid) {
         let patience = self.config.timing.lock_timeout();
+        // The answer is stored, read within the offer's time, the lease reserved, the pin released; from then on
+        // the reservation runs.
+        let timing = &self.config.timing;
+        let release = timing.redis_timeout() + timing.lock_timeout();
         let until =
-            self.clock.now().plus(patience + self.config.timing.acknowledgement() + Timing::RESERVATION);
+            self.clock.now().plus(patience + timing.acknowledgement() + release + Timing::RESERVATION);
         match self.observer.acknowledge(offer, self.me.incarnation, patience).await {
             Ok(true) => {
                 self.bound = Some(until);

@@ -188,13 +188,13 @@ impl Agent {
         }
     }
 
-    /// What the election has to know of this instance.
-    fn standing(&self) -> Standing {
+    /// What the election has to know of this instance and its peers.
+    fn standing(&self, holder: Option<&Instance>) -> Standing {
         let roll = self.roll.borrow();
         let wanted = self.identity.wanted().status;
         let status = if wanted == Status::Active { roll.status } else { Some(wanted) };
         let inside = roll.membership == Membership::Inside;
-        let (rival, newer_rival) = rivals(&roll.peers, &self.me, self.config.build);
+        let (rival, newer_rival) = rivals(&roll.peers, &self.me, holder, self.config.build);
         Standing { status, last_commit: roll.last_commit.filter(|_| inside), rival, newer_rival }
     }
 

@@ -115,7 +115,7 @@ metrics! {
 
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
-    /// 1 while this instance may send entry orders: it leads, is ACTIVE, and no switch forbids it.
+    /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
 
     /// HTTP requests, by route pattern and status code.

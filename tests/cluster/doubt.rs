@@ -1,0 +1,71 @@
+//! Orders whose outcome nobody heard: the leader dies at each place of an order's way.
+
+use baton::failpoint::PLACES;
+use rust_decimal::dec;
+
+use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::support::cluster::{Cluster, PATIENCE};
+use crate::support::wait;
+
+/// Waits until the armed place was reached and its process is dead.
+pub async fn hit(cluster: &mut Cluster, place: &str) {
+    wait::until(&format!("a leader dies at {place}"), PATIENCE, async || {
+        let dead = cluster.members.iter_mut().any(|member| member.process.exited().is_some());
+        if dead && !cluster.is_armed() { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+}
+
+// R: S1, S2, S14
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_anywhere_in_an_orders_way_leaves_a_ledger_that_fits_the_bridge() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    for place in PLACES {
+        for body in
+            [base(&format!("in-{place}"), GOLD, 140_000), exit(&format!("out-{place}"), GOLD, "ALL", 140_000)]
+        {
+            cluster.all_ready().await;
+            cluster.arm(place, "kill");
+            let accepted = cluster.post(0, &body).await;
+            hit(&mut cluster, place).await;
+            let view = cluster.terminal(&accepted.id).await;
+            println!("{place}: {} ended as {}", view["type"], view["status"]);
+            cluster.revive().await;
+            if view["type"] == "BASE_ENTRY" && view["status"] == "abandoned" {
+                // The exit must have something to do: an entry that is not killed.
+                let again = cluster.play(0, &base(&format!("again-{place}"), GOLD, 140_000)).await;
+                assert_eq!(again["status"], "executed", "{again}");
+            } else {
+                assert_eq!(view["status"], "executed", "{view}");
+            }
+        }
+        cluster.check().await;
+    }
+    let check = cluster.finish().await;
+    println!("{check:?}");
+    assert_eq!(check.open_positions, 0);
+}
+
+// Live books name no intent: two of the same terms are told apart by what is still possible.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_belongs_to_the_intent_in_doubt_and_not_to_an_abandoned_one_that_looks_the_same() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    cluster.arm("after_journal", "kill");
+    let never_sent = cluster.post(0, &base("never-sent", GOLD, 140_000)).await;
+    let view = cluster.terminal(&never_sent.id).await;
+    assert_eq!(view["status"], "abandoned", "{view}");
+    cluster.revive().await;
+    cluster.all_ready().await;
+
+    cluster.arm("after_reply", "kill");
+    let unheard = cluster.post(0, &base("unheard", GOLD, 140_000)).await;
+    let view = cluster.terminal(&unheard.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let other = cluster.terminal(&never_sent.id).await;
+    assert_eq!(other["status"], "abandoned", "{other}");
+    cluster.revive().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (1, 1));
+}

@@ -1,0 +1,248 @@
+//! What an operator meets on a bad day: each fault is a sentence that says what to do, and goes away by itself.
+
+use local::{Binaries, Stores};
+use reqwest::StatusCode;
+use rust_decimal::dec;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::signals::{GOLD, GOLD_SYMBOL, base};
+use crate::support::cluster::{Cluster, Options, PATIENCE, client, launch};
+use crate::support::database::connect;
+use crate::support::member::Member;
+use crate::support::paper::Paper;
+use crate::support::process::Launch;
+use crate::support::wait;
+
+/// Stores and a bridge, and no member yet.
+struct Ground {
+    stores: Stores,
+    paper: Paper,
+    folder: TempDir,
+    client: reqwest::Client,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        Self::on(Stores::temporary().await.unwrap()).await
+    }
+
+    async fn on(stores: Stores) -> Self {
+        let (folder, client) = (tempfile::tempdir().unwrap(), client());
+        let paper = Paper::start(folder.path(), "live", None, client.clone()).await;
+        Self { stores, paper, folder, client }
+    }
+
+    fn launch(&self, name: &str, env: &[(&'static str, &str)]) -> Launch {
+        let env = env.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let options = Options { env, ..Options::default() };
+        launch(name, &self.stores, &self.paper, &options, self.folder.path())
+    }
+
+    async fn member(&self, env: &[(&'static str, &str)]) -> Member {
+        Member::start("b1", self.launch("b1", env), self.client.clone()).await
+    }
+}
+
+/// Waits until the instance says this of itself, and gives the sentence.
+async fn says(member: &Member, state: &str, words: &[&str]) -> String {
+    wait::until(&format!("{} says {state}: {words:?}", member.name), PATIENCE, async || {
+        let health = member.json("/healthz").await.unwrap_or_default();
+        let operational = &health["operational"];
+        let sentence = operational["reason"].as_str().unwrap_or_default().to_owned();
+        let all = format!("{} {sentence}", operational["code"].as_str().unwrap_or_default());
+        let fits = operational["state"] == state && words.iter().all(|word| all.contains(word));
+        if fits { Ok(sentence) } else { Err((health, member.process.tail())) }
+    })
+    .await
+}
+
+/// It serves and lives, is not ready, and says why.
+async fn is_up_but_not_ready(member: &Member) {
+    assert_eq!(member.get("/livez").await.unwrap().0, StatusCode::OK);
+    let (status, text) = member.get("/readyz").await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    assert!(problem["detail"].as_str().unwrap().len() > 10, "{problem}");
+    let (status, answer) = member.deliver(&base("early", GOLD, 140_000)).await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+}
+
+async fn trades(member: &Member) {
+    wait::until(&format!("{} trades", member.name), PATIENCE, async || {
+        if member.trades().await { Ok(()) } else { Err(member.process.tail()) }
+    })
+    .await;
+}
+
+/// Starts a member that must end by itself; gives what it said.
+async fn fails(launch: Launch) -> String {
+    let (mut process, _stdout) = launch.start();
+    let status = process.exit(PATIENCE).await;
+    let said = std::fs::read_to_string(&process.log).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_setting() {
+    let ground = Ground::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = fails(ground.launch("b1", &[("BATON_HTTP__LISTEN", &address)])).await;
+    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+    assert!(said.contains("BATON_HTTP__LISTEN"), "{said}");
+}
+
+// R: C5, K1; LESSONS "database down at start"
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_database_an_instance_stays_up_and_goes_on_when_it_comes() {
+    let ground = Ground::new().await;
+    ground.stores.postgres().stop().await.unwrap();
+    let member = ground.member(&[]).await;
+    says(&member, "WAITING", &["DB_UNAVAILABLE", "check that PostgreSQL runs", "postgres.url"]).await;
+    is_up_but_not_ready(&member).await;
+
+    ground.stores.postgres().start().await.unwrap();
+    trades(&member).await;
+    assert!(member.is_ready().await);
+}
+
+// R: H1, S8
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_the_first_instance_leads_all_the_same_and_says_so() {
+    let ground = Ground::new().await;
+    ground.stores.redis().stop().await.unwrap();
+    let member = ground.member(&[]).await;
+    trades(&member).await;
+    let degraded = |wanted: f64| {
+        let member = &member;
+        async move {
+            wait::until(&format!("ha_degraded is {wanted}"), PATIENCE, async || {
+                let found = member.metric("baton_ha_degraded").await;
+                if found == Some(wanted) { Ok(()) } else { Err((found, member.process.tail())) }
+            })
+            .await;
+        }
+    };
+    degraded(1.0).await;
+    ground.stores.redis().start().await.unwrap();
+    degraded(0.0).await;
+    assert_eq!(member.metric("baton_leader_epoch").await, Some(1.0), "Redis moved nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_named_and_the_password_is_not() {
+    let kept = tempfile::tempdir_in("/var/tmp").unwrap();
+    // The servers' account has to get through.
+    std::fs::set_permissions(kept.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let dir = kept.path().join("stores");
+    let stores =
+        Stores::start(local::Options { dir, durable: false, binaries: Binaries::from_env() }).await.unwrap();
+    let right = stores.database_url();
+    let ground = Ground::on(stores).await;
+    let password = right.split([':', '@']).nth(2).unwrap();
+    let wrong = right.replace(password, "wrong-s3cret");
+    assert_ne!(wrong, right);
+    let member = ground.member(&[("BATON_POSTGRES__URL", &wrong)]).await;
+    says(&member, "ERROR", &["DB_AUTH", "check the user and password", "postgres.url"]).await;
+    is_up_but_not_ready(&member).await;
+    let log = std::fs::read_to_string(&member.process.log).unwrap();
+    assert!(!log.contains("wrong-s3cret"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_is_not_touched() {
+    let ground = Ground::new().await;
+    let ledger = baton::ledger::Ledger::new(&ground.stores.database_url(), 1, "test").unwrap();
+    ledger.migrate().await.unwrap();
+    let sql = connect(&ground.stores.database_url()).await;
+    let later = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (999, 'x', '', '0')";
+    sql.execute(later, &[]).await.unwrap();
+    let member = ground.member(&[]).await;
+    says(&member, "ERROR", &["SCHEMA_TOO_NEW", "999", "run the newer baton"]).await;
+    is_up_but_not_ready(&member).await;
+
+    // The newer version's rows gone, as after a restored backup: it goes on by itself.
+    sql.execute("DELETE FROM refinery_schema_history WHERE version = 999", &[]).await.unwrap();
+    trades(&member).await;
+}
+
+// R: HA.md rule 22
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_cluster_on_the_account_is_refused() {
+    let ground = Ground::new().await;
+    let ledger = baton::ledger::Ledger::new(&ground.stores.database_url(), 1, "test").unwrap();
+    ledger.migrate().await.unwrap();
+    ledger.guard_account("PAPER1", "the-other").await.unwrap();
+    let member = ground.member(&[]).await;
+    says(&member, "ERROR", &["ACCOUNT_TAKEN", "PAPER1", "the-other", "Stop that cluster"]).await;
+    is_up_but_not_ready(&member).await;
+}
+
+// R: S12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_of_a_member_refuses_to_start_and_a_restart_after_kill_does_not() {
+    let ground = Ground::new().await;
+    let mut member = ground.member(&[]).await;
+    trades(&member).await;
+    let said = fails(Launch { log: ground.folder.path().join("twin.log"), ..ground.launch("b1", &[]) }).await;
+    assert!(said.contains("b1") && said.contains("another"), "{said}");
+    assert!(member.trades().await, "the first is not disturbed");
+
+    member.process.kill().await;
+    let begun = std::time::Instant::now();
+    member.restart().await;
+    trades(&member).await;
+    println!("a restart after kill -9 trades after {:?}", begun.elapsed());
+}
+
+// R: S8, H1: an outage of Redis moves nothing and loses no signal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_outage_moves_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let (leader, epoch) = (cluster.leader().await, cluster.epoch().await);
+    cluster.stores.redis().kill().await.unwrap();
+    let view = cluster.play((leader + 1) % 3, &base("without-redis", GOLD, 140_000)).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    // Longer than the lease would have lived: twelve renewals are two T.
+    let beats = "SELECT counter FROM leader_heartbeat";
+    let begun = cluster.count(beats).await;
+    wait::until("the leader's heart beats on", PATIENCE, async || match cluster.count(beats).await - begun {
+        12.. => Ok(()),
+        few => Err(few),
+    })
+    .await;
+    cluster.stores.redis().start().await.unwrap();
+    cluster.all_ready().await;
+    assert_eq!((cluster.leader().await, cluster.epoch().await), (leader, epoch));
+    cluster.finish().await;
+}
+
+// R: C5, rule 16: the database goes and comes back; what was held is held, and trading goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_outage_stops_trading_and_ends_with_it() {
+    let cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let view = cluster.play(0, &base("before", GOLD, 140_000)).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    cluster.stores.postgres().kill().await.unwrap();
+    for member in &cluster.members {
+        wait::until("nobody is ready without the database", PATIENCE, async || {
+            if member.is_ready().await { Err(()) } else { Ok(()) }
+        })
+        .await;
+        assert_eq!(member.get("/livez").await.unwrap().0, StatusCode::OK);
+    }
+    let begun = std::time::Instant::now();
+    cluster.stores.postgres().start().await.unwrap();
+    let accepts = begun.elapsed();
+    cluster.leader().await;
+    println!("trading {:?} after the database accepts (up after {accepts:?})", begun.elapsed() - accepts);
+    let cluster = cluster.reconnected().await;
+    let out = cluster.play(1, &crate::signals::exit("after", GOLD, "ALL", 140_000)).await;
+    assert_eq!(out["status"], "executed", "{out}");
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
+}
