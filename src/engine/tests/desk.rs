@@ -160,9 +160,14 @@ impl Desk {
     }
 
     pub fn outcome(&mut self, id: IntentId, state: IntentState, order_id: Option<&str>) {
+        self.told(id, state, order_id, "said so");
+    }
+
+    /// An outcome with the broker's own words.
+    pub fn told(&mut self, id: IntentId, state: IntentState, order_id: Option<&str>, reason: &str) {
         let catalog = Catalog::default();
         let mut draft = Draft::new(&self.book, &catalog, self.wall());
-        let reason = Some("said so\0".to_owned());
+        let reason = Some(reason.to_owned());
         draft.intent(&self.book.intents[&id], state, reason, order_id.map(str::to_owned));
         let change = draft.finish();
         self.commit(&change);

@@ -109,6 +109,15 @@ fn a_signal_ends_as_its_order_did() {
 }
 
 #[test]
+fn a_nul_in_the_brokers_words_does_not_reach_the_ledger() {
+    let mut desk = Desk::new();
+    let intent = entry(&desk.book, 1, 1, 900);
+    assert!(desk.journal(&intent));
+    desk.told(intent.id, IntentState::InDoubt, None, "<html>\0</html>");
+    assert_eq!(desk.rows.intents[&intent.id].reason.as_deref(), Some("<html></html>"));
+}
+
+#[test]
 fn ended_orders_are_watched_for_a_day_and_then_forgotten() {
     let mut desk = Desk::new();
     let intent = entry(&desk.book, 1, 1, 900);
