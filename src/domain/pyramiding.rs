@@ -31,10 +31,10 @@ impl PyramidingState {
         let held =
             || positions.iter().filter(|position| position.is_held() && position.instrument == instrument);
         let base_label = Label::BASE.to_string();
-        // A late fill on its way out may bear the label a second time: the open one is meant, then the oldest.
-        let base = held()
-            .filter(|position| position.label == base_label)
-            .min_by_key(|position| (position.status != PositionStatus::Open, age_order(position)));
+        // A late fill on its way out may bear the label too: the position of the later signal is meant. Not by status,
+        // which the journal statement changes without touching the stored state.
+        let base =
+            held().filter(|position| position.label == base_label).max_by_key(|position| age_order(position));
         let pyramids = || held().filter(|position| position.label != base_label);
         let last = pyramids().max_by_key(|position| age_order(position)).or(base)?;
         Some(Self {
