@@ -31,8 +31,7 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	cargo deny --locked check bans licenses sources
 
 test-slow: setup-dev ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
-	@echo "slow tests are marked #[ignore = \"slow: ...\"]; a workspace without any passes with a warning"
-	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-tests warn
+	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-capture
 
 fmt: ## Format the sources
 	cargo fmt --all

@@ -126,6 +126,7 @@ LANGUAGE sql IMMUTABLE AS $$
             ('acknowledged', 'partially_filled', 'filled', 'cancelled', 'rejected', 'not_sent', 'abandoned')
         WHEN 'abandoned' THEN new_state IN ('acknowledged', 'partially_filled', 'filled')
         WHEN 'cancelled' THEN new_state = 'filled'
+        WHEN 'rejected' THEN new_state = 'filled'
         ELSE false
     END
 $$;
@@ -200,7 +201,8 @@ CREATE TABLE position (
     CHECK ((status = 'closed') = (closed_at IS NOT NULL))
 );
 COMMENT ON TABLE position IS 'What is held; moves by fills only. Long_n is a label, unique among an instrument''s open positions.';
-CREATE UNIQUE INDEX position_open_label ON position (instrument, label) WHERE status <> 'closed';
+-- Among the open ones only: a late fill that is closed at once is a fact, whatever holds its label by then.
+CREATE UNIQUE INDEX position_open_label ON position (instrument, label) WHERE status = 'open';
 CREATE INDEX position_closed ON position (closed_at) WHERE status = 'closed';
 
 CREATE FUNCTION position_stop_guard() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -30,6 +30,6 @@ pub mod sizing;
 pub mod stops;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;

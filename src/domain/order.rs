@@ -135,6 +135,7 @@ pub struct OrderSpec {
 ///     ├─▶ not_sent (proven)  ├─▶ rejected (explicit refusal)
 ///     └─▶ in_doubt ─▶ acknowledged | partially_filled | filled | cancelled | rejected | abandoned
 /// abandoned ─▶ acknowledged | partially_filled | filled   (it appeared after all)
+/// cancelled | rejected ─▶ filled   (a fill crossed the cancel, or the books had called it rejected while in transit)
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -181,8 +182,8 @@ impl IntentState {
                 | (PartiallyFilled, Filled | Cancelled | Rejected)
                 | (InDoubt, Acknowledged | PartiallyFilled | Filled | Cancelled | Rejected | NotSent | Abandoned)
                 | (Abandoned, Acknowledged | PartiallyFilled | Filled)
-                // A cancel that crossed a fill: the fill is a fact.
-                | (Cancelled, Filled)
+                // A cancel that crossed a fill, a transit that the books called rejected: the fill is a fact.
+                | (Cancelled | Rejected, Filled)
         )
     }
 

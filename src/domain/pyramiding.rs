@@ -9,7 +9,7 @@ use super::ids::PositionId;
 use super::instrument::Catalog;
 use super::label::Label;
 use super::money::Price;
-use super::position::Position;
+use super::position::{Position, PositionStatus};
 
 /// How far an instrument is built up.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -31,7 +31,10 @@ impl PyramidingState {
         let held =
             || positions.iter().filter(|position| position.is_held() && position.instrument == instrument);
         let base_label = Label::BASE.to_string();
-        let base = held().find(|position| position.label == base_label);
+        // A late fill on its way out may bear the label a second time: the open one is meant, then the oldest.
+        let base = held()
+            .filter(|position| position.label == base_label)
+            .min_by_key(|position| (position.status != PositionStatus::Open, age_order(position)));
         let pyramids = || held().filter(|position| position.label != base_label);
         let last = pyramids().max_by_key(|position| age_order(position)).or(base)?;
         Some(Self {
@@ -92,18 +95,25 @@ pub fn faults(stored: &[PyramidingState], positions: &[Position], catalog: &Cata
         if !stored.iter().any(|state| state.instrument == real.instrument) {
             faults.push(Fault::new(at("instrument"), "is held, but has no stored state"));
         }
+        // What is on its way out may be a late fill, which nobody was asked for.
+        let open = positions.iter().filter(|position| {
+            position.status == PositionStatus::Open
+                && position.instrument == real.instrument
+                && position.label != Label::BASE.to_string()
+        });
+        let open = u32::try_from(open.count()).unwrap_or(u32::MAX);
         if let Some(instrument) = catalog.get(&real.instrument)
-            && real.count > instrument.max_pyramids
+            && open > instrument.max_pyramids
         {
-            let message = format!("is {}, more than the {} allowed", real.count, instrument.max_pyramids);
+            let message = format!("is {open}, more than the {} allowed", instrument.max_pyramids);
             faults.push(Fault::new(at("count"), message));
         }
     }
-    let held: Vec<_> = positions.iter().filter(|position| position.is_held()).collect();
-    for (place, position) in held.iter().enumerate() {
+    let open: Vec<_> = positions.iter().filter(|position| position.status == PositionStatus::Open).collect();
+    for (place, position) in open.iter().enumerate() {
         let twice =
             |other: &&Position| other.instrument == position.instrument && other.label == position.label;
-        if held[..place].iter().any(twice) {
+        if open[..place].iter().any(twice) {
             faults.push(Fault::new(
                 format!("position {}.label", position.id),
                 format!("{} of {} is held twice", position.label, position.instrument),

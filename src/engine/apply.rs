@@ -101,6 +101,7 @@ impl Term<'_> {
                 "more orders at the broker than in-doubt intents: say which is ours"
             );
         }
+        let mut moved = false;
         for id in &findings.intents {
             let settled =
                 evidence.settle(&self.book, &self.engine.rules.catalog, *id, &confirmed, wall_clock());
@@ -108,6 +109,7 @@ impl Term<'_> {
                 Ok(change) => {
                     failpoint::hit("before_fill_commit");
                     self.commit(change).await?;
+                    moved = true;
                 }
                 Err(error) => {
                     tracing::error!(intent = %id, error = &error as &dyn std::error::Error, "the broker's books contradict the ledger");
@@ -123,7 +125,8 @@ impl Term<'_> {
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
-        self.plan_next_reading(!findings.intents.is_empty());
+        // What cannot be booked will not be bookable in 20 ms either.
+        self.plan_next_reading(moved);
         Ok(())
     }
 

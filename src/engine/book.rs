@@ -20,6 +20,9 @@ use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
 
+/// How long an ended order is watched for what the books say of it later: the books hold a day.
+const WATCH: Duration = Duration::from_secs(24 * 3600);
+
 /// An intent and what only this process knows of it.
 #[derive(Clone, Debug)]
 pub struct Tracked {
@@ -215,7 +218,7 @@ impl Book {
                 self.working.remove(&signal.id);
             }
         }
-        self.forget_finished();
+        self.forget_finished(now);
     }
 
     /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
@@ -287,12 +290,14 @@ impl Book {
         }
     }
 
-    /// Keeps what may still change: live intents, those of working signals, and abandoned ones (they may appear).
-    fn forget_finished(&mut self) {
+    /// Keeps what may still change: live intents, those of working signals and of positions on their way out, and for
+    /// a day those that have an end which the books may still unsay: abandoned ones may appear, cancelled and rejected
+    /// ones may turn out to be filled.
+    fn forget_finished(&mut self, now: Moment) {
         let (working, closing) = (&self.working, &self.closing);
-        self.intents.retain(|_, Tracked { intent, .. }| {
+        self.intents.retain(|_, Tracked { intent, sent_by, .. }| {
             !intent.state.is_terminal()
-                || intent.state == IntentState::Abandoned
+                || (may_be_unsaid(intent) && now < sent_by.plus(WATCH))
                 || intent.signal.is_some_and(|signal| working.contains_key(&signal))
                 || (intent.class != OrderClass::Entry && closing.contains_key(&intent.position))
         });
@@ -313,6 +318,15 @@ pub struct Queued {
     pub seq: i64,
     /// What it asks for.
     pub signal: Signal,
+}
+
+/// An end that rests on the books' silence or on their word alone.
+fn may_be_unsaid(intent: &OrderIntent) -> bool {
+    match intent.state {
+        IntentState::Abandoned => true,
+        IntentState::Cancelled | IntentState::Rejected => intent.broker_order_id.is_some(),
+        _ => false,
+    }
 }
 
 /// 0.5 s, 1 s, 2 s … 30 s: an exit is never given up, only paced.

@@ -62,14 +62,14 @@ impl<'a> Draft<'a> {
         order_id: Option<String>,
     ) {
         let intent = &tracked.intent;
-        let late = intent.state == IntentState::Abandoned;
         self.change.intents.push(IntentUpdate {
             id: intent.id,
             state,
-            reason,
+            // The broker's own words; a NUL is no text to PostgreSQL and would make the change fail for ever.
+            reason: reason.map(|reason| reason.replace('\0', "")),
             broker_order_id: order_id,
             filled: intent.filled,
-            unwind: late && intent.class == OrderClass::Entry,
+            unwind: intent.class == OrderClass::Entry && intent.state.is_terminal(),
         });
     }
 
@@ -121,10 +121,11 @@ impl<'a> Draft<'a> {
             margin_per_lot: plan.margin_per_lot,
             ..configured.clone()
         };
-        // Fills that come after their position was closed, or that nobody wants any more, are closed at once: the
-        // status says so in the same transaction, so that a crash in between forgets nothing.
+        // Fills that come after their position was closed, or after their order was taken for ended, are wanted by
+        // nobody any more and closed at once: the status says so in the same transaction, so that a crash in between
+        // forgets nothing.
         let late = intent.filled > Quantity::ZERO;
-        let unwanted = late || intent.unwind || intent.state == IntentState::Abandoned;
+        let unwanted = late || intent.unwind || intent.state.is_terminal();
         let opening = Opening {
             id: if late { PositionId::new() } else { intent.position },
             label: plan.label,
@@ -198,16 +199,16 @@ impl<'a> Draft<'a> {
         self.change
     }
 
-    /// Every working signal of the touched intents whose orders have all ended gets its final status.
+    /// Every signal of the touched intents whose orders have all ended gets its final status; and every EXIT whose
+    /// position was closed here, by whose order ever.
     fn end_signals(&mut self) {
-        let mut touched: Vec<SignalId> = Vec::new();
+        let mut touched: BTreeSet<SignalId> = BTreeSet::new();
         for update in &self.change.intents {
-            let signal = self.book.intents.get(&update.id).and_then(|tracked| tracked.intent.signal);
-            if let Some(signal) = signal
-                && !touched.contains(&signal)
-            {
-                touched.push(signal);
-            }
+            touched.extend(self.book.intents.get(&update.id).and_then(|tracked| tracked.intent.signal));
+        }
+        for (id, _) in self.positions.iter().filter(|(_, (position, _))| !position.is_held()) {
+            let asked = self.book.closing.get(id).and_then(|closing| closing.signal);
+            touched.extend(asked.map(|(signal, _)| signal));
         }
         for signal in touched {
             if let Some((status, reasons)) = self.verdict(signal) {
@@ -218,16 +219,8 @@ impl<'a> Draft<'a> {
 
     /// A signal's end, once all of its orders have ended and, for an EXIT, its positions are flat.
     fn verdict(&self, signal: SignalId) -> Option<(SignalStatus, Value)> {
-        let fallback;
-        let (kind, ids): (SignalType, &[IntentId]) = match self.book.working.get(&signal) {
-            Some(working) => (working.kind, &working.intents),
-            None => {
-                // A signal that was final already: an abandoned order has appeared after all.
-                let of_signal = self.book.intents.values().filter(|t| t.intent.signal == Some(signal));
-                fallback = of_signal.map(|t| t.intent.id).collect::<Vec<_>>();
-                (SignalType::BaseEntry, &fallback)
-            }
-        };
+        let Some(working) = self.book.working.get(&signal) else { return self.second_verdict(signal) };
+        let (kind, ids) = (working.kind, &working.intents);
         let ends: Vec<(IntentState, Quantity, Option<String>, PositionId)> =
             ids.iter().filter_map(|id| self.after(*id)).collect();
         if ends.is_empty() || ends.iter().any(|(state, ..)| !state.is_terminal()) {
@@ -263,6 +256,18 @@ impl<'a> Draft<'a> {
             _ => json!([]),
         };
         Some((status, reasons))
+    }
+
+    /// A signal that was final already, and one of whose orders has appeared or filled after all. What an entry filled
+    /// makes it executed; nothing else changes a final status: the ledger would refuse it.
+    fn second_verdict(&self, signal: SignalId) -> Option<(SignalStatus, Value)> {
+        let entries = self.book.intents.values().filter(|t| t.intent.signal == Some(signal));
+        let mut entries = entries.filter(|t| t.intent.class == OrderClass::Entry);
+        let filled =
+            |(_, filled, ..): (IntentState, Quantity, Option<String>, PositionId)| filled > Quantity::ZERO;
+        entries
+            .any(|t| self.after(t.intent.id).is_some_and(filled))
+            .then(|| (SignalStatus::Executed, json!([])))
     }
 
     /// An intent's state as drafted so far.

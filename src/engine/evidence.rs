@@ -1,30 +1,36 @@
 //! What the broker's books say about our intents: fills, ends, lost acknowledgements found, absences proven.
 //!
 //! 1. Fills come from the trade book alone; a `complete` without its trades proves nothing.
-//! 2. `cancelled` and `rejected` count once two successive readings say so: some bridge plugins show an order in
-//!    transit with the status of the row before.
+//! 2. `cancelled` and `rejected` count once the readings have said so for [`END_SETTLES`]: some bridge plugins show
+//!    an order in transit with the status of the row before. Trades that come after such an end are booked all the
+//!    same: they are facts.
 //! 3. An in-doubt intent is found by its terms among orders that no intent explains and that were not there before
 //!    it was sent. Found, it is adopted with its fills.
 //! 4. Not found proves nothing before `sent_by + U + B`: only a reading begun after that may abandon it.
 //! 5. An order found for an abandoned intent is adopted and, if it is an entry, closed at once; but not while an
 //!    intent of the same terms is under way or in doubt, whose order it rather is.
+//! 6. Books take nothing back: a row that is missing (a new day, a stale cache) unsays no fill and no state.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ha::Moment;
-use rust_decimal::Decimal;
 
 use super::book::{Book, Tracked};
 use super::draft::{BookingError, Draft};
+use super::trades::{Traded, sum_trades};
 use crate::broker::matching::{Unresolved, match_orders};
 use crate::broker::{Books, BrokerOrder, OrderStatus};
 use crate::domain::ids::IntentId;
 use crate::domain::instrument::Catalog;
+use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
-use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::order::{IntentState, OrderClass, OrderSpec};
 use crate::ledger::Change;
+
+/// How long the readings must call an order cancelled or rejected before it is believed.
+pub const END_SETTLES: Duration = Duration::from_secs(1);
 
 /// When an absence is proven.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +52,16 @@ pub struct Reading {
     pub begun: Moment,
 }
 
-/// Ends that one reading has claimed and the next must confirm.
+/// Ends that readings claim, by order id, until they are believed.
 #[derive(Clone, Debug, Default)]
-pub struct Suspects(HashMap<String, OrderStatus>);
+pub struct Suspects(HashMap<String, Claim>);
+
+/// An end, and since which reading it is claimed without a break.
+#[derive(Clone, Debug)]
+struct Claim {
+    end: OrderStatus,
+    since: Moment,
+}
 
 /// What the books changed.
 #[derive(Debug, Default)]
@@ -64,11 +77,11 @@ pub struct Findings {
 /// Everything an intent's evidence is judged by.
 pub struct Evidence<'a> {
     orders: HashMap<&'a str, &'a BrokerOrder>,
-    filled: HashMap<&'a str, (Quantity, Decimal)>,
+    traded: HashMap<&'a str, Option<Traded>>,
     adopted: BTreeMap<IntentId, String>,
     ambiguous: Vec<(Vec<IntentId>, Vec<String>)>,
     unclaimed: Vec<String>,
-    unreadable: HashSet<&'a str>,
+    strange: Vec<Strange<'a>>,
     begun: Moment,
     rule: AbsenceRule,
 }
@@ -78,28 +91,7 @@ impl<'a> Evidence<'a> {
     pub fn gather(book: &Book, reading: &'a Reading, rule: AbsenceRule) -> Self {
         let orders: HashMap<&str, &BrokerOrder> =
             reading.books.orders.iter().map(|order| (order.order_id.as_str(), order)).collect();
-        let mut filled: HashMap<&str, (Quantity, Decimal)> = HashMap::new();
-        for trade in &reading.books.trades {
-            let (quantity, value) = filled.entry(&trade.order_id).or_default();
-            *quantity = *quantity + trade.quantity;
-            *value += trade.average_price.0 * trade.quantity.decimal();
-        }
-        let lost: Vec<&Tracked> =
-            book.intents.values().filter(|t| is_lost(t) && !is_shadowed(t, book)).collect();
-        let oldest = lost.iter().map(|t| t.intent.watermark).min().unwrap_or(i64::MAX);
-        let known_foreign = book.foreign.iter().filter(|(_, seq)| **seq <= oldest).map(|(id, _)| id.clone());
-        let known: HashSet<String> = book.claimed.iter().cloned().chain(known_foreign).collect();
-        let unresolved: Vec<Unresolved> = lost
-            .iter()
-            .map(|tracked| Unresolved {
-                intent: tracked.intent.id,
-                spec: tracked.intent.order.clone(),
-                strategy: tracked.intent.strategy_tag(),
-            })
-            .collect();
-        let matching = match_orders(&unresolved, &reading.books.orders, &known);
-        let adopted: BTreeMap<IntentId, String> =
-            matching.found.into_iter().map(|found| (found.intent, found.order_id)).collect();
+        let (adopted, ambiguous) = adopt(book, &reading.books.orders);
         let taken: HashSet<&String> = adopted.values().collect();
         // While any intent's outcome is open, an unexplained order may be its: it is not written off as foreign.
         let unclaimed = if book.intents.values().any(|t| t.intent.state.is_unresolved()) {
@@ -113,14 +105,15 @@ impl<'a> Evidence<'a> {
             .cloned()
             .collect()
         };
-        let unreadable = reading.books.foreign.iter().filter(|row| !known.contains(&row.order_id));
+        let strange = reading.books.foreign.iter().filter(|row| !book.claimed.contains(&row.order_id));
+        let seen = |id: &str| book.foreign.get(id).copied();
         Self {
             orders,
-            filled,
+            traded: sum_trades(&reading.books.trades),
             adopted,
-            ambiguous: matching.ambiguous.into_iter().map(|a| (a.intents, a.order_ids)).collect(),
+            ambiguous,
             unclaimed,
-            unreadable: unreadable.map(|row| row.symbol.as_str()).collect(),
+            strange: strange.map(|row| Strange { symbol: &row.symbol, seen: seen(&row.order_id) }).collect(),
             begun: reading.begun,
             rule,
         }
@@ -167,38 +160,27 @@ impl<'a> Evidence<'a> {
         &self,
         tracked: &Tracked,
         suspects: &Suspects,
-        claims: &mut HashMap<String, OrderStatus>,
+        claims: &mut HashMap<String, Claim>,
     ) -> Option<Verdict> {
         let intent = &tracked.intent;
         let order_id = intent.broker_order_id.as_deref().or(self.adopted.get(&intent.id).map(String::as_str));
         let Some(order_id) = order_id else { return self.absence(tracked) };
-        if intent.state.is_terminal()
-            && intent.state != IntentState::Abandoned
-            && !self.crossed(tracked, order_id)
-        {
-            return None;
-        }
         let adopted = intent.broker_order_id.is_none();
-        let (quantity, value) = self.filled.get(order_id).copied().unwrap_or_default();
-        // More than was ordered is no fill of ours to book; a person has to look.
-        let quantity = quantity.min(intent.order.quantity);
+        // Sums that leave the numbers' range say nothing that could be booked.
+        let traded = self.traded.get(order_id).copied().unwrap_or(Some(Traded::default()))?;
+        let Traded { quantity, value } = traded.at_most(intent.order.quantity);
+        let quantity = quantity.max(intent.filled);
         let fresh = quantity - intent.filled;
         let fill = (fresh > Quantity::ZERO).then(|| {
             let price = (value - tracked.filled_value) / fresh.decimal();
             (fresh, Price(price.round_dp(8)))
         });
-        let status = self.orders.get(order_id).map(|order| &order.status);
-        let ended = match status {
-            Some(end @ (OrderStatus::Cancelled | OrderStatus::Rejected)) => {
-                claims.insert(order_id.to_owned(), end.clone());
-                (suspects.0.get(order_id) == Some(end)).then_some(end)
-            }
-            _ => None,
-        };
         let state = if quantity == intent.order.quantity {
             IntentState::Filled
+        } else if intent.state.is_terminal() && intent.state != IntentState::Abandoned {
+            intent.state
         } else {
-            match ended {
+            match self.believed_end(intent.state, order_id, suspects, claims) {
                 Some(OrderStatus::Cancelled) => IntentState::Cancelled,
                 Some(_) => IntentState::Rejected,
                 None if quantity > Quantity::ZERO => IntentState::PartiallyFilled,
@@ -220,10 +202,24 @@ impl<'a> Evidence<'a> {
         Some(Verdict { state, reason, order_id: adopted.then(|| order_id.to_owned()), fill })
     }
 
-    /// A cancelled order that filled whole after all.
-    fn crossed(&self, tracked: &Tracked, order_id: &str) -> bool {
-        let filled = self.filled.get(order_id).map_or(Quantity::ZERO, |(quantity, _)| *quantity);
-        tracked.intent.state == IntentState::Cancelled && filled == tracked.intent.order.quantity
+    /// The end that the order book shows, once it has shown it for long enough. An abandoned intent is first found,
+    /// then ended.
+    fn believed_end(
+        &self,
+        state: IntentState,
+        order_id: &str,
+        suspects: &Suspects,
+        claims: &mut HashMap<String, Claim>,
+    ) -> Option<&OrderStatus> {
+        let end = self.orders.get(order_id).map(|order| &order.status)?;
+        if !matches!(end, OrderStatus::Cancelled | OrderStatus::Rejected) {
+            return None;
+        }
+        let before = suspects.0.get(order_id).filter(|claim| claim.end == *end);
+        let since = before.map_or(self.begun, |claim| claim.since);
+        claims.insert(order_id.to_owned(), Claim { end: end.clone(), since });
+        let settled = self.begun.since(since) >= END_SETTLES;
+        (settled && state != IntentState::Abandoned).then_some(end)
     }
 
     /// An in-doubt intent that is not in books read late enough is proven absent.
@@ -234,7 +230,7 @@ impl<'a> Evidence<'a> {
         if intent.state != IntentState::InDoubt
             || ambiguous
             || !provable
-            || self.unreadable.contains(intent.order.symbol.as_str())
+            || self.strange.iter().any(|row| row.may_hide(intent))
             || self.begun <= tracked.sent_by.plus(self.rule.user_timeout).plus(self.rule.settle)
         {
             return None;
@@ -252,6 +248,52 @@ struct Verdict {
     reason: Option<String>,
     order_id: Option<String>,
     fill: Option<(Quantity, Price)>,
+}
+
+/// An order of a kind that this agent never sends, and its place among the foreign orders if it is known.
+struct Strange<'a> {
+    symbol: &'a str,
+    seen: Option<i64>,
+}
+
+impl Strange<'_> {
+    /// It may be this intent's own order, shown in words that cannot be read.
+    fn may_hide(&self, intent: &OrderIntent) -> bool {
+        self.symbol == intent.order.symbol && self.seen.is_none_or(|seen| seen > intent.watermark)
+    }
+}
+
+type Adopted = (BTreeMap<IntentId, String>, Vec<(Vec<IntentId>, Vec<String>)>);
+
+/// Matches the intents whose order id is not known, those of the same terms together: an order that was seen before
+/// the oldest of them was journaled is none of theirs, whatever older intents of other terms are still looked for.
+fn adopt(book: &Book, orders: &[BrokerOrder]) -> Adopted {
+    let mut groups: Vec<(&OrderSpec, Vec<&Tracked>)> = Vec::new();
+    for tracked in book.intents.values().filter(|t| is_lost(t) && !is_shadowed(t, book)) {
+        match groups.iter_mut().find(|(terms, _)| **terms == tracked.intent.order) {
+            Some((_, group)) => group.push(tracked),
+            None => groups.push((&tracked.intent.order, vec![tracked])),
+        }
+    }
+    let (mut adopted, mut ambiguous) = Adopted::default();
+    for (_, group) in groups {
+        let oldest = group.iter().map(|t| t.intent.watermark).min().unwrap_or(i64::MAX);
+        let foreign = book.foreign.iter().filter(|(_, seen)| **seen <= oldest).map(|(id, _)| id);
+        let known: HashSet<String> =
+            book.claimed.iter().chain(foreign).chain(adopted.values()).cloned().collect();
+        let unresolved: Vec<Unresolved> = group
+            .iter()
+            .map(|tracked| Unresolved {
+                intent: tracked.intent.id,
+                spec: tracked.intent.order.clone(),
+                strategy: tracked.intent.strategy_tag(),
+            })
+            .collect();
+        let matching = match_orders(&unresolved, orders, &known);
+        adopted.extend(matching.found.into_iter().map(|found| (found.intent, found.order_id)));
+        ambiguous.extend(matching.ambiguous.into_iter().map(|a| (a.intents, a.order_ids)));
+    }
+    (adopted, ambiguous)
 }
 
 /// An abandoned intent takes no order that may belong to one of the same terms which is under way or in doubt.

@@ -1,7 +1,8 @@
 //! Signals waiting for their turn: one lane an instrument, in inbox order.
 //!
 //! Within a lane a signal is decided only when the ones before it are decided and what they ordered no longer stands
-//! in its way. Lanes do not wait for each other.
+//! in its way. Lanes do not wait for each other. An EXIT that waits for longer than its patience overtakes the entries
+//! before it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,10 +10,12 @@ use std::time::Duration;
 use ha::Moment;
 
 use super::book::{Book, Queued};
+use crate::domain::exit::ExitRequest;
 use crate::domain::ids::SignalId;
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::Quotes;
+use crate::domain::signal::SignalType;
 
 /// How far the first signal of a lane is.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +38,7 @@ pub struct Waiting {
     pub phase: Phase,
     /// Not to be decided before.
     pub not_before: Moment,
-    /// When it reached the head of its lane.
+    /// When it was put into its lane.
     pub since: Moment,
 }
 
@@ -74,6 +77,30 @@ impl Lanes {
     /// The first signal of each lane.
     pub fn heads(&mut self) -> impl Iterator<Item = &mut Waiting> {
         self.0.values_mut().filter_map(VecDeque::front_mut)
+    }
+
+    /// The first EXIT of each lane that entries alone keep from its turn.
+    ///
+    /// They may be stuck for a minute (no quote, an order in doubt, ERROR), and taking risk off must not wait for
+    /// that. Those that the EXIT means are refused when it acts.
+    pub fn exits_behind_entries(&self) -> impl Iterator<Item = &Waiting> {
+        self.0.values().filter_map(|lane| {
+            let place = lane.iter().position(|waiting| !waiting.queued.signal.kind().opens())?;
+            lane.get(place).filter(|waiting| place > 0 && waiting.queued.signal.kind() == SignalType::Exit)
+        })
+    }
+
+    /// Entries that an EXIT means and that wait before it: of its instrument, label and strategy, from an earlier bar.
+    pub fn entries_meant(&self, exit: &ExitRequest<'_>) -> Vec<SignalId> {
+        let meant = |waiting: &&Waiting| {
+            let Queued { signal, seq, .. } = &waiting.queued;
+            signal.entry().is_some_and(|entry| exit.target.includes(entry.label))
+                && exit.strategy.is_none_or(|strategy| strategy == signal.strategy)
+                && *seq < exit.seq
+                && (signal.bar_time, *seq) < (exit.bar_time, exit.seq)
+        };
+        let lane = self.0.get(exit.instrument).into_iter().flatten();
+        lane.filter(meant).map(|waiting| waiting.queued.id).collect()
     }
 
     /// A waiting signal.

@@ -16,6 +16,10 @@ mod submit;
 mod takeover;
 mod tell;
 pub mod term;
+mod trades;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,21 +88,21 @@ impl Engine {
             let now = role.borrow_and_update().clone();
             match now {
                 Role::Leader(fence) => self.lead(fence, &drain).await,
-                other => {
-                    self.follow(&other);
-                    tokio::select! {
-                        _ = role.changed() => {}
-                        () = drain.cancelled() => {}
-                        () = tokio::time::sleep(IDLE_BEAT) => {}
-                    }
-                }
+                other => self.follow(&other),
+            }
+            // After a term too: the role may learn a moment later that its fence is closed, and a term that ended by a
+            // fault of its own must not begin again under the same fence at full speed.
+            tokio::select! {
+                Ok(()) = role.changed() => {}
+                () = drain.cancelled() => {}
+                () = tokio::time::sleep(IDLE_BEAT) => {}
             }
         }
     }
 
     async fn lead(&self, fence: Fence, drain: &CancellationToken) {
         let epoch = fence.epoch();
-        match Term::take_over(self, fence.clone(), drain).await {
+        match Term::take_over(self, fence, drain).await {
             Some(mut term) => {
                 let end = term.serve(drain).await;
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
@@ -107,19 +111,15 @@ impl Engine {
         }
         if !drain.is_cancelled() {
             self.operational.waiting("no longer leading");
-            // A term that ended by a fault of its own must not begin again under the same fence at full speed.
-            tokio::select! {
-                _ = fence.closed() => {}
-                () = tokio::time::sleep(IDLE_BEAT) => {}
-            }
         }
     }
 
     fn follow(&self, role: &Role) {
         match role {
-            Role::Follower { leader: Some(leader) } => self
-                .operational
-                .waiting(format!("follower: {} leads under epoch {}", leader.instance.member, leader.epoch)),
+            Role::Follower { leader: Some(leader) } => self.operational.following(format!(
+                "follower: {} leads under epoch {}",
+                leader.instance.member, leader.epoch
+            )),
             Role::Follower { leader: None } => self.operational.following("follower: no leader is known yet"),
             Role::Suspended { why, .. } => self.operational.following(format!("suspended: {why}")),
             Role::Candidate | Role::Leader(_) | Role::Stopped { .. } => {}

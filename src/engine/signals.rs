@@ -12,6 +12,7 @@ use super::draft::Draft;
 use super::lanes::{Phase, Waiting, may_decide};
 use super::term::{Event, LANE_LIMIT, Term, wall_clock};
 use crate::domain::age;
+use crate::domain::exit::ExitRequest;
 use crate::domain::ids::SignalId;
 use crate::domain::portfolio::Quotes;
 use crate::domain::position::Position;
@@ -20,6 +21,9 @@ use crate::domain::signal::{Action, Signal, SignalType};
 use crate::ledger::change::SignalUpdate;
 use crate::ledger::inbox::{PendingSignal, SignalStatus};
 use crate::ledger::{Change, LedgerError};
+
+/// Signals of one lane that are decided before events have their turn.
+const ROUNDS: u32 = 32;
 
 impl Term<'_> {
     /// Reads what is new in the inbox into the lanes.
@@ -72,8 +76,10 @@ impl Term<'_> {
 
     /// Decides what may be decided, journals all of it in one statement, and sends it.
     pub(super) async fn decide_heads(&mut self) -> Result<(), LedgerError> {
-        loop {
+        for round in 0.. {
             let ready = self.ready_heads();
+            // A lane gives up one signal a round, and most rounds order nothing: bars, refusals.
+            let took = !ready.is_empty();
             let mut batch = self.exits_due();
             let mut decisions = HashMap::new();
             let mut decided = Vec::new();
@@ -81,7 +87,11 @@ impl Term<'_> {
                 self.engine.pulse.beat();
                 let queued = &waiting.queued;
                 let unwound = match &queued.signal.action {
-                    Action::Exit(wanted) => self.unwind_entries(&exit_request(queued, wanted)).await?,
+                    Action::Exit(wanted) => {
+                        let request = exit_request(queued, wanted);
+                        self.refuse_overtaken(&request).await?;
+                        self.unwind_entries(&request).await?
+                    }
                     _ => 0,
                 };
                 let quotes = match &waiting.phase {
@@ -109,11 +119,29 @@ impl Term<'_> {
                     other => self.conclude(queued, other).await?,
                 }
             }
-            if batch.is_empty() {
-                return Ok(());
+            if !batch.is_empty() {
+                self.journal_and_send(batch, decided, &decisions).await?;
+            } else if !took {
+                break;
             }
-            self.journal_and_send(batch, decided, &decisions).await?;
+            if round >= ROUNDS {
+                // Events have their turn; the rest of the backlog follows at once.
+                self.sweep_now();
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Entries that still wait and that an EXIT means: they would be bought to be sold.
+    async fn refuse_overtaken(&mut self, exit: &ExitRequest<'_>) -> Result<(), LedgerError> {
+        for id in self.lanes.entries_meant(exit) {
+            let refusal =
+                Refusal::new("OVERTAKEN_BY_EXIT", "an EXIT that means it came while it had to wait");
+            let kind = self.lanes.find(id).map(|waiting| waiting.queued.signal.kind());
+            self.refuse(id, kind, &[refusal], None).await?;
+        }
+        Ok(())
     }
 
     /// The heads of lanes that may be decided; asks for quotes where they are needed first.
@@ -165,6 +193,18 @@ impl Term<'_> {
                 // Gone with the term.
                 let _ = sender.send(Event::Quoted { id, quotes, failures }).await;
             });
+        }
+        let lane_is_served = |exit: &Waiting, ready: &[Waiting]| {
+            ready.iter().any(|head| head.queued.signal.instrument == exit.queued.signal.instrument)
+        };
+        for exit in self.lanes.exits_behind_entries() {
+            let patience = engine.pace.exit_patience;
+            if now.since(exit.since) >= patience
+                && may_decide(book, exit, now, patience)
+                && !lane_is_served(exit, &ready)
+            {
+                ready.push(exit.clone());
+            }
         }
         ready
     }

@@ -57,7 +57,6 @@ impl<'a> Term<'a> {
         }
         let in_doubt = term.book.in_doubt().count();
         tracing::info!(epoch = %fence.epoch(), in_doubt, "[RECOVERY] reconciled with the broker's books");
-        engine.operational.mended("state and books were read back and agree");
         engine.operational.active(match in_doubt {
             0 => format!("leading under epoch {}", fence.epoch()),
             n => format!("leading under epoch {}; {n} orders in doubt", fence.epoch()),
@@ -82,6 +81,8 @@ impl<'a> Term<'a> {
         let begun = self.fence().now();
         match engine.broker.books().await {
             Ok(books) => {
+                // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
+                engine.operational.mended("reconciling: stored state and bridge are usable");
                 let reading = Event::Books(Ok(Reading { books, begun }));
                 self.apply(reading).await.map_err(|error| ledger_failed(engine, &error))
             }

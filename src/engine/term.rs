@@ -217,6 +217,11 @@ impl<'a> Term<'a> {
         }
     }
 
+    /// Has the loop come round without waiting.
+    pub(super) fn sweep_now(&mut self) {
+        self.next_sweep = self.fence().now();
+    }
+
     fn next_wake(&self) -> Moment {
         let mut wake = self.next_sweep;
         if self.reading.as_ref().is_none_or(JoinHandle::is_finished) {

@@ -167,7 +167,8 @@ impl Ledger {
         Ok(id)
     }
 
-    /// Reads up to `limit` unfinished signals in inbox order, leaving out those in `known`.
+    /// Reads up to `limit` unfinished signals in inbox order, those that a former term began first, leaving out those
+    /// in `known`.
     ///
     /// # Errors
     /// Any database error.
@@ -181,7 +182,8 @@ impl Ledger {
             .prepare_cached(
                 "SELECT id, seq, status, payload, received_at,
                         (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint
-                 FROM signal WHERE status IN ('pending', 'working') AND id <> ALL ($1) ORDER BY seq LIMIT $2",
+                 FROM signal WHERE status IN ('pending', 'working') AND id <> ALL ($1)
+                 ORDER BY status = 'working' DESC, seq LIMIT $2",
             )
             .await
             .map_err(LedgerError::during("prepare the inbox read"))?;

@@ -31,10 +31,10 @@ pub struct FilledSoFar {
 pub struct Snapshot {
     /// Positions that are not closed.
     pub positions: Vec<Position>,
-    /// Intents that may still change, abandoned ones of the last day (they may appear after all), and all intents
-    /// of signals still being worked on.
+    /// Intents that may still change; of the last day, those that were abandoned, cancelled or rejected at the broker
+    /// (they may appear or fill after all); and all intents of signals still being worked on.
     pub intents: Vec<OrderIntent>,
-    /// For the intents that may still change, what their fill rows add up to.
+    /// For those of them that have fills, what the fill rows add up to.
     pub filled: HashMap<IntentId, FilledSoFar>,
     /// The stored aggregates; none before the first trade.
     pub portfolio: Option<PortfolioRow>,
@@ -118,28 +118,25 @@ async fn positions(tx: &Transaction<'_>) -> Result<Vec<Position>, LedgerError> {
     found.iter().map(rows::position).collect()
 }
 
+/// Intents that the engine keeps in mind: what may still change, what the books may still unsay (see
+/// `Book::forget_finished`), what a working signal's end is judged by.
+const KEPT: &str = "(state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+    OR (journaled_at > now() - interval '1 day'
+        AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL)))
+    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working'))";
+
 async fn intents(tx: &Transaction<'_>) -> Result<Vec<OrderIntent>, LedgerError> {
-    let sql = format!(
-        "SELECT {INTENT_COLUMNS} FROM order_intent
-         WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
-            OR (state = 'abandoned' AND journaled_at > now() - interval '1 day')
-            OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working')
-         ORDER BY journaled_at, id"
-    );
+    let sql = format!("SELECT {INTENT_COLUMNS} FROM order_intent WHERE {KEPT} ORDER BY journaled_at, id");
     let found = tx.query(&sql, &[]).await.map_err(LedgerError::during("fetch open order intents"))?;
     found.iter().map(rows::intent).collect()
 }
 
 async fn fills(tx: &Transaction<'_>) -> Result<HashMap<IntentId, FilledSoFar>, LedgerError> {
-    let found = tx
-        .query(
-            "SELECT f.intent_id, sum(f.quantity)::bigint, sum(f.quantity * f.price) FROM fill f JOIN order_intent o ON o.id = f.intent_id
-             WHERE o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt', 'abandoned')
-             GROUP BY f.intent_id",
-            &[],
-        )
-        .await
-        .map_err(LedgerError::during("fetch fills"))?;
+    let sql = format!(
+        "SELECT f.intent_id, sum(f.quantity)::bigint, sum(f.quantity * f.price) FROM fill f
+         WHERE f.intent_id IN (SELECT id FROM order_intent WHERE {KEPT}) GROUP BY f.intent_id"
+    );
+    let found = tx.query(&sql, &[]).await.map_err(LedgerError::during("fetch fills"))?;
     let sum = |row: &tokio_postgres::Row| FilledSoFar { quantity: Quantity(row.get(1)), value: row.get(2) };
     Ok(found.iter().map(|row| (IntentId(row.get::<_, Uuid>(0)), sum(row))).collect())
 }

@@ -58,6 +58,32 @@ pub struct Recovered {
     pub first_time: bool,
 }
 
+impl Recovered {
+    /// Rebuilds the portfolio from the rows and checks that they agree; the stored aggregates are only compared with
+    /// it. `capital` is what an account without any history starts with.
+    ///
+    /// # Errors
+    /// [`RecoveryError::ValidationFailed`] with every contradiction.
+    pub fn prove(snapshot: Snapshot, capital: Rupees, catalog: &Catalog) -> Result<Self, RecoveryError> {
+        let open_realised: Rupees = snapshot.positions.iter().map(|position| position.realised).sum();
+        let stored = snapshot.portfolio;
+        let cash = stored.map_or(capital, |row| row.capital);
+        let portfolio = Portfolio {
+            positions: snapshot.positions.clone(),
+            pending: Vec::new(),
+            cash,
+            realised_closed: snapshot.realised - open_realised,
+            equity_high: stored.map_or(cash, |row| row.equity_high),
+            fixed_equity: Some(capital),
+        };
+        let faults = validate::faults(&snapshot, &portfolio, catalog);
+        if !faults.is_empty() {
+            return Err(RecoveryError::ValidationFailed(faults));
+        }
+        Ok(Self { first_time: stored.is_none(), snapshot, portfolio })
+    }
+}
+
 /// Recovers the state of one account from the ledger.
 #[derive(Clone)]
 pub struct CrashRecoveryManager {
@@ -116,12 +142,7 @@ impl CrashRecoveryManager {
     async fn attempt(&self) -> Result<Recovered, RecoveryError> {
         let snapshot = self.fetch().await?;
         tracing::info!("[RECOVERY] Fetched {} open positions from database", snapshot.positions.len());
-        let (portfolio, first_time) = self.rebuild(&snapshot);
-        let faults = validate::faults(&snapshot, &portfolio, &self.catalog);
-        if !faults.is_empty() {
-            return Err(RecoveryError::ValidationFailed(faults));
-        }
-        Ok(Recovered { snapshot, portfolio, first_time })
+        Recovered::prove(snapshot, self.capital, &self.catalog)
     }
 
     async fn fetch(&self) -> Result<Snapshot, RecoveryError> {
@@ -148,22 +169,6 @@ impl CrashRecoveryManager {
                 }
             }
         }
-    }
-
-    /// The portfolio that the rows give; the stored aggregates are only compared with it.
-    fn rebuild(&self, snapshot: &Snapshot) -> (Portfolio, bool) {
-        let open_realised: Rupees = snapshot.positions.iter().map(|position| position.realised).sum();
-        let stored = snapshot.portfolio;
-        let cash = stored.map_or(self.capital, |row| row.capital);
-        let portfolio = Portfolio {
-            positions: snapshot.positions.clone(),
-            pending: Vec::new(),
-            cash,
-            realised_closed: snapshot.realised - open_realised,
-            equity_high: stored.map_or(cash, |row| row.equity_high),
-            fixed_equity: Some(self.capital),
-        };
-        (portfolio, stored.is_none())
     }
 
     fn report(&self, error: &RecoveryError) {

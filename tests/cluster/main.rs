@@ -14,3 +14,4 @@ mod signals;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
+mod witness;

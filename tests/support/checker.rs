@@ -92,12 +92,6 @@ pub async fn check(sql: &Client, paper: &Paper) -> Check {
                         intent.id, arrival.arrival
                     ));
                 }
-                if arrival.received_at < intent.journaled_at {
-                    faults.push(format!(
-                        "S2: request {} came before its intent was journaled",
-                        arrival.arrival
-                    ));
-                }
             }
         }
     }

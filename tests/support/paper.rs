@@ -55,7 +55,6 @@ impl PaperOrder {
 pub struct Arrival {
     pub arrival: u64,
     pub verb: String,
-    pub received_at: chrono::DateTime<chrono::FixedOffset>,
     pub body: Value,
     pub orderid: Option<String>,
 }

@@ -15,7 +15,7 @@ fn intents_move_as_the_table_says_and_no_other_way() {
         (Abandoned, vec![Acknowledged, PartiallyFilled, Filled]),
         (Cancelled, vec![Filled]),
         (Filled, vec![]),
-        (Rejected, vec![]),
+        (Rejected, vec![Filled]),
         (NotSent, vec![]),
     ];
     assert_eq!(table.len(), IntentState::ALL.len());

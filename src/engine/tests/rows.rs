@@ -1,0 +1,167 @@
+//! A ledger double: the rows, and the rules of `V2__ledger.sql` as panics. A change that the database would refuse ends
+//! the term, and would end the next one too.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rust_decimal::Decimal;
+
+use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::intent::OrderIntent;
+use crate::domain::money::{Quantity, Rupees};
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::position::{Position, PositionStatus};
+use crate::domain::pyramiding::PyramidingState;
+use crate::ledger::Change;
+use crate::ledger::change::{PortfolioRow, PyramidWrite};
+use crate::ledger::inbox::SignalStatus;
+use crate::ledger::snapshot::{FilledSoFar, Snapshot};
+use crate::ledger::switches::Switches;
+
+#[derive(Clone, Default)]
+pub(super) struct Rows {
+    pub intents: BTreeMap<IntentId, OrderIntent>,
+    pub fills: BTreeMap<(IntentId, i64), (Quantity, Decimal)>,
+    pub positions: BTreeMap<PositionId, Position>,
+    pub signals: BTreeMap<SignalId, SignalStatus>,
+    pub portfolio: Option<PortfolioRow>,
+    pub pyramids: BTreeMap<String, PyramidingState>,
+    pub foreign: HashMap<String, i64>,
+}
+
+impl Rows {
+    /// The journal statement: false when it takes nothing.
+    pub fn journal(&mut self, intent: &OrderIntent) -> bool {
+        let others = || self.intents.values();
+        let taken =
+            others().any(|o| (o.signal, o.leg, o.attempt) == (intent.signal, intent.leg, intent.attempt));
+        let alike = others().any(|o| o.state.is_unresolved() && o.order == intent.order);
+        if (taken && intent.signal.is_some()) || alike {
+            return false;
+        }
+        if intent.class != OrderClass::Entry {
+            let out: Quantity =
+                others().filter(|o| o.position == intent.position).map(OrderIntent::exit_quantity_out).sum();
+            let Some(position) = self.positions.get_mut(&intent.position) else { return false };
+            if position.quantity < out + intent.order.quantity {
+                return false;
+            }
+            if position.begin_exit() {
+                position.version += 1;
+            }
+        }
+        if let Some(signal) = intent.signal {
+            self.signals.insert(signal, SignalStatus::Working);
+        }
+        self.intents.insert(intent.id, intent.clone());
+        true
+    }
+
+    pub fn commit(&mut self, change: &Change) {
+        for fill in &change.fills {
+            assert!(fill.quantity > Quantity::ZERO && fill.quantity <= fill.cumulative);
+            assert!(fill.price.0 > Decimal::ZERO, "a fill at {}", fill.price);
+            let row = (fill.quantity, fill.price.0);
+            let before = self.fills.insert((fill.intent, fill.cumulative.0), row);
+            assert_eq!(before, None, "fill recorded twice");
+        }
+        for update in &change.intents {
+            let row = self.intents.get_mut(&update.id).expect("an intent's row");
+            assert!(
+                row.state == update.state || row.state.may_become(update.state),
+                "{} -> {}",
+                row.state,
+                update.state
+            );
+            assert!(update.filled >= row.filled && update.filled <= row.order.quantity);
+            assert!(update.state != IntentState::Filled || update.filled == row.order.quantity);
+            row.broker_order_id = update.broker_order_id.clone().or(row.broker_order_id.take());
+            assert!(!update.state.is_live() || row.broker_order_id.is_some());
+            assert!(!update.reason.as_ref().is_some_and(|reason| reason.contains('\0')));
+            (row.state, row.filled, row.unwind) = (update.state, update.filled, row.unwind || update.unwind);
+            row.reason = update.reason.clone().or(row.reason.take());
+        }
+        for position in &change.opened {
+            self.check_position(position);
+            let before = self.positions.insert(position.id, position.clone());
+            assert_eq!(before, None, "position opened twice");
+        }
+        for position in &change.positions {
+            self.check_position(position);
+            let before = self.positions.insert(position.id, position.clone()).expect("a position's row");
+            assert_eq!(before.version + 1, position.version, "conflict");
+            assert!(position.current_stop >= before.current_stop, "a stop moved down");
+        }
+        if let Some(row) = change.portfolio {
+            assert!(row.equity_high >= row.closed_equity);
+            self.portfolio = Some(row);
+        }
+        for pyramid in &change.pyramids {
+            match pyramid {
+                PyramidWrite::Set(state) => {
+                    drop(self.pyramids.insert(state.instrument.clone(), state.clone()))
+                }
+                PyramidWrite::Clear(instrument) => drop(self.pyramids.remove(instrument)),
+            }
+        }
+        for update in &change.signals {
+            use SignalStatus::{Abandoned, Executed, NotSent, Pending, Rejected, Working};
+            let old = self.signals.insert(update.id, update.status).expect("a signal's row");
+            let allowed = old == update.status
+                || old == Pending
+                || (old == Working && update.status != Pending)
+                || (matches!(old, Abandoned | NotSent | Rejected)
+                    && matches!(update.status, Working | Executed));
+            assert!(allowed, "signal {old} -> {}", update.status);
+        }
+    }
+
+    fn check_position(&self, position: &Position) {
+        assert_eq!(position.faults(), vec![]);
+        let open = |p: &&Position| p.status == PositionStatus::Open;
+        let twin = self.positions.values().filter(open).find(|held| {
+            held.id != position.id
+                && (&held.instrument, &held.label) == (&position.instrument, &position.label)
+        });
+        assert!(!open(&position) || twin.is_none(), "position_open_label");
+    }
+
+    /// What a new leader reads.
+    pub fn snapshot(&self) -> Snapshot {
+        let kept = |intent: &&OrderIntent| {
+            let watched = matches!(intent.state, IntentState::Cancelled | IntentState::Rejected)
+                && intent.broker_order_id.is_some();
+            let working = intent.signal.is_some_and(|id| self.signals[&id] == SignalStatus::Working);
+            !intent.state.is_terminal() || intent.state == IntentState::Abandoned || watched || working
+        };
+        let intents: Vec<OrderIntent> = self.intents.values().filter(kept).cloned().collect();
+        let mut filled: HashMap<IntentId, FilledSoFar> = HashMap::new();
+        for ((id, _), (quantity, price)) in &self.fills {
+            let sum = filled.entry(*id).or_default();
+            sum.quantity = sum.quantity + *quantity;
+            sum.value += *price * quantity.decimal();
+        }
+        let mut positions: Vec<Position> =
+            self.positions.values().filter(|position| position.is_held()).cloned().collect();
+        positions.sort_by_key(|position| (position.opened_at, position.id));
+        Snapshot {
+            positions,
+            filled,
+            portfolio: self.portfolio,
+            realised: self.positions.values().map(|position| position.realised).sum::<Rupees>(),
+            pyramids: self.pyramids.values().cloned().collect(),
+            switches: Switches::default(),
+            claimed_orders: self
+                .intents
+                .values()
+                .filter_map(|intent| intent.broker_order_id.clone())
+                .collect(),
+            foreign_orders: self.foreign.clone(),
+            intents,
+        }
+    }
+
+    /// Units held by all positions.
+    pub fn held(&self) -> i64 {
+        self.positions.values().map(|position| position.quantity.0).sum()
+    }
+}

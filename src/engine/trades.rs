@@ -1,0 +1,50 @@
+//! The trade book, summed by order: the only source of fills.
+
+use std::collections::{HashMap, HashSet};
+
+use rust_decimal::Decimal;
+
+use crate::broker::BrokerTrade;
+use crate::domain::money::Quantity;
+
+/// What an order's trade rows add up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traded {
+    pub quantity: Quantity,
+    pub value: Decimal,
+}
+
+impl Traded {
+    fn with(self, trade: &BrokerTrade) -> Option<Self> {
+        let value = trade.average_price.0.checked_mul(trade.quantity.decimal())?;
+        Some(Self {
+            quantity: Quantity(self.quantity.0.checked_add(trade.quantity.0)?),
+            value: self.value.checked_add(value)?,
+        })
+    }
+
+    /// More than was ordered is no fill of ours to book: `most` units at the average price are.
+    pub fn at_most(self, most: Quantity) -> Self {
+        if self.quantity <= most {
+            return self;
+        }
+        let value = self.value / self.quantity.decimal() * most.decimal();
+        Self { quantity: most, value }
+    }
+}
+
+/// Sums the trade rows by order; none where they leave the range of the numbers. A row repeated under its own trade
+/// id counts once.
+pub(super) fn sum_trades(trades: &[BrokerTrade]) -> HashMap<&str, Option<Traded>> {
+    let mut sums = HashMap::new();
+    let mut seen = HashSet::new();
+    for trade in trades {
+        let order_id = trade.order_id.as_str();
+        if trade.trade_id.as_deref().is_some_and(|id| !seen.insert((order_id, id))) {
+            continue;
+        }
+        let sum = sums.entry(order_id).or_insert(Some(Traded::default()));
+        *sum = sum.and_then(|sum| sum.with(trade));
+    }
+    sums
+}
