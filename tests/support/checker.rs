@@ -326,7 +326,8 @@ async fn aggregates(sql: &Client) -> Vec<String> {
 async fn signals(sql: &Client) -> Vec<String> {
     let rows = sql
         .query(
-            "SELECT s.id, s.status, s.type, count(o.id), coalesce(sum(o.filled_quantity), 0)::bigint
+            "SELECT s.id, s.status, s.type, count(o.id), coalesce(sum(o.filled_quantity), 0)::bigint,
+                coalesce(s.reasons -> 0 ->> 'code', '')
              FROM signal s LEFT JOIN order_intent o ON o.signal_id = s.id GROUP BY s.id",
             &[],
         )
@@ -336,9 +337,11 @@ async fn signals(sql: &Client) -> Vec<String> {
     for row in &rows {
         let (id, status, kind): (Uuid, String, String) = (row.get(0), row.get(1), row.get(2));
         let (orders, filled): (i64, i64) = (row.get(3), row.get(4));
+        // An EXIT that came while its entry was in doubt: what that fills is closed by an order of no signal.
+        let unwinds = row.get::<_, String>(5) == "CLOSED_IF_FILLED" && orders == 0;
         let trades = matches!(kind.as_str(), "BASE_ENTRY" | "PYRAMID" | "EXIT");
         let fits = match status.as_str() {
-            "executed" => !trades || filled > 0,
+            "executed" => !trades || filled > 0 || unwinds,
             "refused" => orders == 0,
             _ => orders > 0 && filled == 0,
         };
