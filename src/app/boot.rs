@@ -126,6 +126,11 @@ pub(super) async fn stay_recovered(
                     recovered = true;
                     operational.mended("stored state was read back and is whole");
                     handle.set_status(Status::Active).await;
+                    // Seen before the next look, which would else take the old status for a new loss.
+                    let active = async {
+                        let _ = stats.wait_for(|stats| stats.status == Some(Status::Active)).await;
+                    };
+                    let _ = tokio::time::timeout(RETRY, active).await;
                 }
                 Err(error) => {
                     tokio::time::sleep(halt(&error, &operational)).await;

@@ -208,7 +208,8 @@ impl<'a> Term<'a> {
     /// Keeps a session that hears of new signals; without it the sweep finds them.
     async fn listen(&mut self) {
         if self.listener.as_ref().is_none_or(Listener::is_closed) {
-            match self.engine.ledger.listen(Arc::clone(&self.engine.arrivals)).await {
+            let listening = self.engine.ledger.listen(Arc::clone(&self.engine.arrivals));
+            match self.patiently(listening).await {
                 Ok(listener) => self.listener = Some(listener),
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "not listening for signals")
