@@ -36,7 +36,7 @@ pub(super) async fn shutdown(
         // Orders in flight get their answers recorded before anybody else may lead.
         let _ = trading.await;
         tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] drained");
-        hand_over(handle).await;
+        hand_over(handle, budget / 3).await;
     };
     let pulse = handle.pulse();
     let beating = async {
@@ -68,21 +68,36 @@ async fn heard_again(stop: &mut Stop, first: Instant) -> &'static str {
     }
 }
 
-async fn hand_over(handle: &Handle) {
-    let leads = matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. });
-    if leads {
+/// Offers leadership for as long as somebody may still take it: a follower that has just come up, or that was slow to
+/// answer once, is worth a second offer.
+async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
+    let begun = Instant::now();
+    while matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. }) {
         match handle.hand_over(None).await {
             HandoverOutcome::HandedOver { to, epoch, gap } => {
                 tracing::info!(%to, %epoch, gap_ms = gap.as_millis(), "[SHUTDOWN] handed over");
+                break;
+            }
+            HandoverOutcome::NoSuccessor { why } if begun.elapsed() < patience && has_peers(handle).await => {
+                tracing::info!("[SHUTDOWN] no successor yet ({why}); offering again");
+                tokio::time::sleep(BEAT).await;
             }
             HandoverOutcome::NoSuccessor { why } => {
                 tracing::warn!("[SHUTDOWN] no successor ({why}): positions and their stops stay as they are");
+                break;
             }
-            HandoverOutcome::NotLeader => {}
+            HandoverOutcome::NotLeader => break,
             HandoverOutcome::Lost { why } => {
-                tracing::warn!("[SHUTDOWN] leadership was lost on the way: {why}")
+                tracing::warn!("[SHUTDOWN] leadership was lost on the way: {why}");
+                break;
             }
         }
     }
     handle.set_status(Status::Draining).await;
+}
+
+/// Whether another instance is there that could lead, seen alive or only just come.
+async fn has_peers(handle: &Handle) -> bool {
+    let Ok(instances) = handle.instances().await else { return false };
+    instances.iter().any(|info| info.instance != *handle.instance() && info.status == Status::Active)
 }
