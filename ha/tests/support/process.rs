@@ -24,6 +24,7 @@ pub struct Process {
     pub name: String,
     child: Child,
     events: watch::Receiver<Vec<Event>>,
+    reader: tokio::task::JoinHandle<()>,
 }
 
 impl World {
@@ -45,14 +46,14 @@ impl World {
         let mut child = command.spawn().expect("the member starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (tell, events) = watch::channel(Vec::new());
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let (nanos, text) = line.split_once(' ').unwrap_or(("0", &line));
                 let at = Moment::since_boot(Duration::from_nanos(nanos.parse().unwrap_or(0)));
                 tell.send_modify(|events: &mut Vec<Event>| events.push(Event { at, text: text.to_owned() }));
             }
         });
-        Process { name: name.to_owned(), child, events }
+        Process { name: name.to_owned(), child, events, reader }
     }
 }
 
@@ -75,6 +76,8 @@ impl Process {
     /// Waits for its exit and returns what it said.
     pub async fn exits(mut self) -> Vec<Event> {
         tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it exits").unwrap();
+        // Its last words may still be in the pipe.
+        tokio::time::timeout(super::PATIENCE, &mut self.reader).await.expect("its pipe ends").unwrap();
         self.events()
     }
 
