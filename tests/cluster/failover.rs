@@ -6,7 +6,7 @@ use rust_decimal::dec;
 use rustix::process::Signal;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
-use crate::support::cluster::{Cluster, PATIENCE};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::seed::Seed;
 use crate::support::wait::spread;
 
@@ -100,9 +100,49 @@ async fn hand_over(rounds: usize) {
     assert!(median < Duration::from_millis(500), "{median:?}");
 
     let handovers = cluster.count("SELECT count(*) FROM leadership_history WHERE reason = 'handover'").await;
-    assert_eq!(handovers, i64::try_from(rounds).unwrap(), "each change was a handover");
+    assert_eq!(
+        handovers,
+        i64::try_from(rounds).unwrap(),
+        "each change was a handover: {:?}",
+        cluster.history().await
+    );
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions, check.epochs), (1, 1, rounds + 1));
+}
+
+// R: H5: the next instance's turn comes as soon as the one before is ready, which is sooner than anybody has seen its
+// sign of life move twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_takes_over_in_a_quick_rolling_restart() {
+    let mut cluster = Cluster::with(Options { members: 2, ..Options::default() }).await;
+    for _ in 0..6 {
+        let leader = cluster.leader().await;
+        let other = 1 - leader;
+        cluster.members[other].process.kill().await;
+        cluster.members[other].restart().await;
+        cluster.all_ready().await;
+        cluster.members[leader].process.signal(Signal::TERM);
+        let status = cluster.members[leader].process.exit(PATIENCE).await;
+        assert!(status.success(), "{status}\n{}", cluster.members[leader].process.tail());
+        cluster.leader_within(PATIENCE, |index| index == other).await;
+        cluster.members[leader].restart().await;
+        cluster.all_ready().await;
+    }
+    let crashes = cluster.count("SELECT count(*) FROM leadership_history WHERE reason = 'crash'").await;
+    assert_eq!(crashes, 0, "{:?}\n{:?}", cluster.history().await, cluster.logs());
+    cluster.finish().await;
+}
+
+// R: a last instance does not wait for anybody who is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_instance_stops_at_once() {
+    let mut cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    let begun = Instant::now();
+    cluster.members[0].process.signal(Signal::TERM);
+    let status = cluster.members[0].process.exit(PATIENCE).await;
+    assert!(status.success(), "{status}");
+    println!("the last instance ended after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < T, "{:?}", begun.elapsed());
 }
 
 // R: S11: what is on its way when the leader is asked to go has its answer recorded before another leads.

@@ -221,6 +221,13 @@ impl Cluster {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// Every leadership so far, a line each: epoch, member, why it began, why it ended.
+    pub async fn history(&self) -> Shown {
+        let sql = "SELECT string_agg(format('%s %s %s %s', epoch, member, reason, end_reason), E'\\n' ORDER BY epoch)
+            FROM leadership_history";
+        Shown(self.sql.query_one(sql, &[]).await.unwrap().get(0))
+    }
+
     /// One number of the ledger.
     pub async fn count(&self, sql: &str) -> i64 {
         self.sql.query_one(sql, &[]).await.unwrap().get(0)
