@@ -15,19 +15,28 @@ const BEAT: Duration = Duration::from_millis(50);
 /// A signal this soon after the first is the same word said twice.
 const ECHO: Duration = Duration::from_millis(300);
 
-/// Ends the instance's part in the cluster within `budget`; a second signal ends the process at once.
+/// How long a clean stop may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// In all.
+    pub(super) budget: Duration,
+    /// For another instance to be ready to take over: T, within which every live one has shown a sign of life.
+    pub(super) successor: Duration,
+}
+
+/// Ends the instance's part in the cluster within its limits; a second signal ends the process at once.
 pub(super) async fn shutdown(
     signal: &str,
     handle: &Arc<Handle>,
     trading: JoinHandle<()>,
     drain: &CancellationToken,
     operational: &OperationalState,
-    budget: Duration,
+    limits: Limits,
     stop: &mut Stop,
 ) {
     let begun = Instant::now();
     tracing::info!(
-        budget_ms = budget.as_millis(),
+        budget_ms = limits.budget.as_millis(),
         "[SHUTDOWN] {signal}: draining; a second signal ends at once"
     );
     operational.shutdown(format!("{signal}: draining"));
@@ -36,7 +45,7 @@ pub(super) async fn shutdown(
         // Orders in flight get their answers recorded before anybody else may lead.
         let _ = trading.await;
         tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] drained");
-        hand_over(handle).await;
+        hand_over(handle, limits.successor).await;
     };
     let pulse = handle.pulse();
     let beating = async {
@@ -48,8 +57,8 @@ pub(super) async fn shutdown(
     tokio::select! {
         () = steps => {}
         () = beating => {}
-        () = tokio::time::sleep(budget) => {
-            tracing::error!("[SHUTDOWN] the budget of {} ms is used up; leaving as a crash would", budget.as_millis());
+        () = tokio::time::sleep(limits.budget) => {
+            tracing::error!("[SHUTDOWN] the budget of {} ms is used up; leaving as a crash would", limits.budget.as_millis());
         }
         second = heard_again(stop, begun) => {
             tracing::warn!("[SHUTDOWN] {second} again: leaving at once");
@@ -68,21 +77,37 @@ async fn heard_again(stop: &mut Stop, first: Instant) -> &'static str {
     }
 }
 
-async fn hand_over(handle: &Handle) {
-    let leads = matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. });
-    if leads {
+/// Hands over, and waits at most `patience` for somebody to hand over to.
+async fn hand_over(handle: &Handle, patience: Duration) {
+    let begun = Instant::now();
+    while matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. }) {
         match handle.hand_over(None).await {
             HandoverOutcome::HandedOver { to, epoch, gap } => {
                 tracing::info!(%to, %epoch, gap_ms = gap.as_millis(), "[SHUTDOWN] handed over");
+                break;
+            }
+            HandoverOutcome::NoSuccessor { .. } if may_come(handle, begun.elapsed(), patience).await => {
+                tokio::time::sleep(BEAT).await;
             }
             HandoverOutcome::NoSuccessor { why } => {
                 tracing::warn!("[SHUTDOWN] no successor ({why}): positions and their stops stay as they are");
+                break;
             }
-            HandoverOutcome::NotLeader => {}
+            HandoverOutcome::NotLeader => break,
             HandoverOutcome::Lost { why } => {
-                tracing::warn!("[SHUTDOWN] leadership was lost on the way: {why}")
+                tracing::warn!("[SHUTDOWN] leadership was lost on the way: {why}");
+                break;
             }
         }
     }
     handle.set_status(Status::Draining).await;
+}
+
+/// Says whether a successor may still show up. In a rolling restart the next instance's turn may come before anybody
+/// has read of the newcomer (the list is as old as the last liveness commit, T/6), or has seen its sign of life move.
+async fn may_come(handle: &Handle, waited: Duration, patience: Duration) -> bool {
+    let listed = handle.instances().await.unwrap_or_default();
+    let other =
+        listed.iter().any(|info| info.instance != *handle.instance() && info.status != Status::Draining);
+    waited < if other { patience } else { patience / 3 }
 }
