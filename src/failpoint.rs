@@ -17,12 +17,14 @@ pub const PLACES: [&str; 7] = [
 
 #[cfg(feature = "fail-points")]
 mod armed {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use rustix::process::{Signal, getpid, kill_process};
 
     /// Long enough for the bytes to leave a warm connection, too short for a broker's answer.
     const WRITE_TIME: Duration = Duration::from_millis(2);
+    /// By then the whole process is stopped, or gone.
+    const EFFECT_TIME: Duration = Duration::from_millis(50);
 
     fn take(place: &str) -> Option<Signal> {
         let path = std::env::var_os("BATON_FAIL_POINT_FILE")?;
@@ -43,6 +45,8 @@ mod armed {
         if let Some(signal) = take(place) {
             tracing::warn!(place, "fail point: {signal:?}");
             let _ = kill_process(getpid(), signal);
+            // The signal may reach another thread first; this one goes no further before it takes effect.
+            spin(EFFECT_TIME);
         }
     }
 
@@ -50,12 +54,16 @@ mod armed {
     pub fn soon(place: &str) {
         if let Some(signal) = take(place) {
             std::thread::spawn(move || {
-                let until = std::time::Instant::now() + WRITE_TIME;
-                while std::time::Instant::now() < until {
-                    std::hint::spin_loop();
-                }
+                spin(WRITE_TIME);
                 let _ = kill_process(getpid(), signal);
             });
+        }
+    }
+
+    fn spin(span: Duration) {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            std::hint::spin_loop();
         }
     }
 }

@@ -124,7 +124,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
                 trading,
                 &drain,
                 &operational,
-                shutdown::Limits { budget: config.shutdown.budget, successor: config.timing.lease_ttl },
+                config.shutdown.budget,
                 &mut stop,
             )
             .await;

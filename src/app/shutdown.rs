@@ -15,28 +15,19 @@ const BEAT: Duration = Duration::from_millis(50);
 /// A signal this soon after the first is the same word said twice.
 const ECHO: Duration = Duration::from_millis(300);
 
-/// How long a clean stop may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// In all.
-    pub(super) budget: Duration,
-    /// For another instance to be ready to take over: T, within which every live one has shown a sign of life.
-    pub(super) successor: Duration,
-}
-
-/// Ends the instance's part in the cluster within its limits; a second signal ends the process at once.
+/// Ends the instance's part in the cluster within `budget`; a second signal ends the process at once.
 pub(super) async fn shutdown(
     signal: &str,
     handle: &Arc<Handle>,
     trading: JoinHandle<()>,
     drain: &CancellationToken,
     operational: &OperationalState,
-    limits: Limits,
+    budget: Duration,
     stop: &mut Stop,
 ) {
     let begun = Instant::now();
     tracing::info!(
-        budget_ms = limits.budget.as_millis(),
+        budget_ms = budget.as_millis(),
         "[SHUTDOWN] {signal}: draining; a second signal ends at once"
     );
     operational.shutdown(format!("{signal}: draining"));
@@ -45,7 +36,7 @@ pub(super) async fn shutdown(
         // Orders in flight get their answers recorded before anybody else may lead.
         let _ = trading.await;
         tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] drained");
-        hand_over(handle, limits.successor).await;
+        hand_over(handle, budget / 3).await;
     };
     let pulse = handle.pulse();
     let beating = async {
@@ -57,8 +48,8 @@ pub(super) async fn shutdown(
     tokio::select! {
         () = steps => {}
         () = beating => {}
-        () = tokio::time::sleep(limits.budget) => {
-            tracing::error!("[SHUTDOWN] the budget of {} ms is used up; leaving as a crash would", limits.budget.as_millis());
+        () = tokio::time::sleep(budget) => {
+            tracing::error!("[SHUTDOWN] the budget of {} ms is used up; leaving as a crash would", budget.as_millis());
         }
         second = heard_again(stop, begun) => {
             tracing::warn!("[SHUTDOWN] {second} again: leaving at once");
@@ -77,8 +68,9 @@ async fn heard_again(stop: &mut Stop, first: Instant) -> &'static str {
     }
 }
 
-/// Hands over, and waits at most `patience` for somebody to hand over to.
-async fn hand_over(handle: &Handle, patience: Duration) {
+/// Offers leadership for as long as somebody may still take it: a follower that has just come up, or that was slow to
+/// answer once, is worth a second offer.
+async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
     let begun = Instant::now();
     while matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. }) {
         match handle.hand_over(None).await {
@@ -86,7 +78,8 @@ async fn hand_over(handle: &Handle, patience: Duration) {
                 tracing::info!(%to, %epoch, gap_ms = gap.as_millis(), "[SHUTDOWN] handed over");
                 break;
             }
-            HandoverOutcome::NoSuccessor { .. } if may_come(handle, begun.elapsed(), patience).await => {
+            HandoverOutcome::NoSuccessor { why } if may_come(handle, begun.elapsed(), patience).await => {
+                tracing::info!("[SHUTDOWN] no successor yet ({why}); offering again");
                 tokio::time::sleep(BEAT).await;
             }
             HandoverOutcome::NoSuccessor { why } => {
@@ -104,10 +97,10 @@ async fn hand_over(handle: &Handle, patience: Duration) {
 }
 
 /// Says whether a successor may still show up. In a rolling restart the next instance's turn may come before anybody
-/// has read of the newcomer (the list is as old as the last liveness commit, T/6), or has seen its sign of life move.
+/// has read of the newcomer (the list is as old as the last liveness commit), or has seen its sign of life move.
 async fn may_come(handle: &Handle, waited: Duration, patience: Duration) -> bool {
     let listed = handle.instances().await.unwrap_or_default();
     let other =
         listed.iter().any(|info| info.instance != *handle.instance() && info.status != Status::Draining);
-    waited < if other { patience } else { patience / 3 }
+    waited < if other { patience } else { patience / 6 }
 }
