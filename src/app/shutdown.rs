@@ -78,7 +78,7 @@ async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
                 tracing::info!(%to, %epoch, gap_ms = gap.as_millis(), "[SHUTDOWN] handed over");
                 break;
             }
-            HandoverOutcome::NoSuccessor { why } if begun.elapsed() < patience && has_peers(handle).await => {
+            HandoverOutcome::NoSuccessor { why } if may_come(handle, begun.elapsed(), patience).await => {
                 tracing::info!("[SHUTDOWN] no successor yet ({why}); offering again");
                 tokio::time::sleep(BEAT).await;
             }
@@ -96,8 +96,11 @@ async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
     handle.set_status(Status::Draining).await;
 }
 
-/// Whether another instance is there that could lead, seen alive or only just come.
-async fn has_peers(handle: &Handle) -> bool {
-    let Ok(instances) = handle.instances().await else { return false };
-    instances.iter().any(|info| info.instance != *handle.instance() && info.status == Status::Active)
+/// Says whether a successor may still show up. In a rolling restart the next instance's turn may come before anybody
+/// has read of the newcomer (the list is as old as the last liveness commit), or has seen its sign of life move.
+async fn may_come(handle: &Handle, waited: Duration, patience: Duration) -> bool {
+    let listed = handle.instances().await.unwrap_or_default();
+    let other =
+        listed.iter().any(|info| info.instance != *handle.instance() && info.status != Status::Draining);
+    waited < if other { patience } else { patience / 6 }
 }
