@@ -142,7 +142,7 @@ async fn the_last_instance_stops_at_once() {
     let status = cluster.members[0].process.exit(PATIENCE).await;
     assert!(status.success(), "{status}");
     println!("the last instance ended after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < T, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 2 * T, "{:?}", begun.elapsed());
 }
 
 // R: S11: what is on its way when the leader is asked to go has its answer recorded before another leads.
