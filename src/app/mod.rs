@@ -36,6 +36,8 @@ use crate::telemetry::metrics::Metrics;
 const ENGINE_POOL: usize = 3;
 /// How long an EXIT waits for an entry that may fill any moment.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest queue of entries before the rate budget.
+const ENTRY_QUEUE_AT_MOST: Duration = Duration::from_millis(500);
 
 /// Runs one instance until it is told to stop.
 ///
@@ -203,10 +205,17 @@ fn exit_reserve(broker: &config::Broker) -> u32 {
     (broker.orders_per_second / 3).clamp(1, broker.orders_per_second.max(2) - 1)
 }
 
-/// What the rate budget lets through in half a second. An entry is journaled only when it can leave well before the
-/// leader's deadline: one that waits past it ends as NOT_SENT, and is not tried again.
-fn entries_in_flight(broker: &config::Broker) -> usize {
-    (broker.orders_per_second.saturating_sub(exit_reserve(broker)) / 2).max(1) as usize
+/// The longest that a journaled entry may wait for the rate budget: at most a third of a leader's time between two
+/// heartbeats and its deadline. An entry that waits past the deadline ends as NOT_SENT, and is not tried again.
+fn entry_queue(timing: &config::Timing) -> Duration {
+    (timing.lease_ttl.saturating_sub(timing.margin) / 3).min(ENTRY_QUEUE_AT_MOST)
+}
+
+/// What the rate budget lets through in the time of the queue.
+fn entries_in_flight(config: &Config) -> usize {
+    let per_second = config.broker.orders_per_second.saturating_sub(exit_reserve(&config.broker));
+    let queue = entry_queue(&config.timing).as_secs_f64();
+    ((f64::from(per_second) * queue) as usize).max(1)
 }
 
 fn rules(config: &Config) -> Rules {
@@ -227,7 +236,8 @@ fn pace(config: &Config) -> Pace {
         },
         poll: config.broker.poll,
         exit_patience: EXIT_PATIENCE,
-        entries_in_flight: entries_in_flight(&config.broker),
+        entry_queue: entry_queue(&config.timing),
+        entries_in_flight: entries_in_flight(config),
         armed: armed(config),
     }
 }

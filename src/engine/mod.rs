@@ -51,6 +51,9 @@ pub struct Pace {
     pub poll: Duration,
     /// How long an EXIT waits for an entry of its instrument that may fill any moment.
     pub exit_patience: Duration,
+    /// How long a journaled entry may wait for the rate budget: with less than this left to the leader's deadline none
+    /// is journaled until the next heartbeat is confirmed.
+    pub entry_queue: Duration,
     /// Entries that may be out without an answer at once: more would outlive their send window in the rate budget.
     pub entries_in_flight: usize,
     /// The mode the bridge must be in.

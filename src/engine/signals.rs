@@ -148,8 +148,9 @@ impl Term<'_> {
     fn ready_heads(&mut self) -> Vec<Waiting> {
         let now = self.fence().now();
         let (book, engine, sender) = (&self.book, self.engine, &self.sender);
-        // ERROR, and waiting for the bridge, stop entries; exits go on.
-        let trading = engine.operational.is_active();
+        // ERROR, waiting for the bridge, and a heartbeat that is overdue stop entries; exits go on.
+        let in_time = self.journal.fence().deadline().until(now) >= engine.pace.entry_queue;
+        let trading = engine.operational.is_active() && in_time;
         let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
         let mut ready = Vec::new();
         for head in self.lanes.heads() {
