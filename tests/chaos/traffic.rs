@@ -86,6 +86,7 @@ impl Sender {
                     _ => exit(&id, &name, "ALL", PRICE),
                 };
                 self.deliver(&body).await;
+                self.accepted.fetch_add(1, Ordering::Relaxed);
                 // Some senders send twice, as TradingView does after a timeout.
                 if self.seed.below(5) == 0 {
                     self.deliver(&body).await;
@@ -107,11 +108,7 @@ impl Sender {
             let request = self.client.post(format!("{address}/webhook")).bearer_auth(TOKEN).json(body);
             if let Ok(answer) = request.timeout(PATIENCE).send().await {
                 match answer.status() {
-                    StatusCode::ACCEPTED => {
-                        self.accepted.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    StatusCode::OK => return,
+                    StatusCode::ACCEPTED | StatusCode::OK => return,
                     StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {}
                     other => panic!("{other} for {body}: {}", answer.text().await.unwrap_or_default()),
                 }

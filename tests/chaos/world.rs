@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
 
+use baton::mutant::Mutant;
+
 use crate::disturb::Wound;
 use crate::fault::{Server, Who};
 use crate::support::checker::Check;
@@ -39,10 +41,11 @@ pub struct Calm {
 // === impl World ===
 
 impl World {
-    /// Starts everything; the senders too.
-    pub async fn start(members: usize, seed: &mut Seed) -> Self {
+    /// Starts everything, the senders too; the members without a guard, when one is named.
+    pub async fn start(members: usize, mutant: Option<Mutant>, seed: &mut Seed) -> Self {
         let mut env = independent();
         env.push(("BATON_TRADING__AGE__REJECT_S", "600".to_owned()));
+        env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
         let instruments = (0..INSTRUMENTS).map(instrument).collect();
         let mut links = BTreeMap::new();
         let mut number = 0;
