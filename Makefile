@@ -6,7 +6,7 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build demo test test-slow fmt clean
+.PHONY: help setup setup-dev build demo test test-slow chaos fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 
 test-slow: setup-dev ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
 	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-capture
+
+chaos: setup-dev ## Disturb a cluster at random: SEED=... FAULTS=1000 MEMBERS=3
+	$(if $(SEED),BATON_SEED=$(SEED)) BATON_CHAOS_FAULTS=$(or $(FAULTS),1000) BATON_CHAOS_MEMBERS=$(or $(MEMBERS),3) \
+		cargo test --locked --test chaos nothing_is_doubled -- --ignored --nocapture
 
 fmt: ## Format the sources
 	cargo fmt --all

@@ -15,6 +15,7 @@ pub mod engine;
 pub mod failpoint;
 pub mod health;
 pub mod ledger;
+pub mod mutant;
 pub mod paper;
 pub mod recovery;
 pub mod replay;

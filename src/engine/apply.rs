@@ -12,6 +12,7 @@ use crate::domain::ids::IntentId;
 use crate::domain::order::IntentState;
 use crate::failpoint;
 use crate::ledger::{Change, LedgerError};
+use crate::mutant::Mutant;
 
 /// How long a signal whose quote could not be read waits before the next try.
 const QUOTE_RETRY: Duration = Duration::from_millis(500);
@@ -60,6 +61,9 @@ impl Term<'_> {
             }
             Submission::NotSent { reason, cause } => {
                 (IntentState::NotSent, Some(format!("{cause}: {reason}")), None)
+            }
+            Submission::InDoubt { reason, .. } if Mutant::BelievesSilence.is_on() => {
+                (IntentState::NotSent, Some(reason), None)
             }
             Submission::InDoubt { reason, wrong_mode } => {
                 if let Some(wrong) = wrong_mode {

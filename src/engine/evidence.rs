@@ -28,6 +28,7 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{IntentState, OrderClass, OrderSpec};
 use crate::ledger::Change;
+use crate::mutant::Mutant;
 
 /// How long the readings must call an order cancelled or rejected before it is believed.
 pub const END_SETTLES: Duration = Duration::from_secs(1);
@@ -268,6 +269,9 @@ type Adopted = (BTreeMap<IntentId, String>, Vec<(Vec<IntentId>, Vec<String>)>);
 /// Matches the intents whose order id is not known, those of the same terms together: an order that was seen before
 /// the oldest of them was journaled is none of theirs, whatever older intents of other terms are still looked for.
 fn adopt(book: &Book, orders: &[BrokerOrder]) -> Adopted {
+    if Mutant::AdoptsNothing.is_on() {
+        return Adopted::default();
+    }
     let mut groups: Vec<(&OrderSpec, Vec<&Tracked>)> = Vec::new();
     for tracked in book.intents.values().filter(|t| is_lost(t) && !is_shadowed(t, book)) {
         match groups.iter_mut().find(|(terms, _)| **terms == tracked.intent.order) {

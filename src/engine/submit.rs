@@ -7,9 +7,10 @@ use ha::Fence;
 use tokio::sync::mpsc;
 
 use super::term::Event;
-use crate::broker::{Broker, Ticket};
+use crate::broker::{Broker, Submission, Ticket};
 use crate::failpoint;
 use crate::ledger::JournaledIntent;
+use crate::mutant::Mutant;
 
 /// Sends a journaled intent, once, and reports what became of it.
 pub async fn submit(
@@ -35,7 +36,10 @@ pub async fn submit(
         may_send: &may_send,
     };
     let begun = Instant::now();
-    let submission = broker.place(journaled.order(), ticket).await;
+    let mut submission = broker.place(journaled.order(), ticket).await;
+    if Mutant::ResendsInDoubt.is_on() && matches!(submission, Submission::InDoubt { .. }) {
+        submission = broker.place(journaled.order(), ticket).await;
+    }
     failpoint::hit("after_reply");
     let outcome = Event::Outcome { id: journaled.id(), submission, took: begun.elapsed() };
     // The receiver is gone when the term has ended: the successor finds the intent unfinished and reads the books.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{SignalId, SignalKey};
 use crate::domain::order::{UnknownName, named};
+use crate::mutant::Mutant;
 
 /// A validated signal on its way into the inbox.
 #[derive(Debug)]
@@ -41,6 +42,13 @@ pub struct Receipt {
     pub status: String,
     /// False for a repeat.
     pub fresh: bool,
+}
+
+impl Receipt {
+    /// A lie, for [`Mutant::AcknowledgesUnstored`].
+    pub fn unstored() -> Self {
+        Self { id: SignalId::new(), status: SignalStatus::Pending.as_str().to_owned(), fresh: true }
+    }
 }
 
 /// An inbox row that a leader has to work on.
@@ -102,6 +110,11 @@ impl Ledger {
     /// # Errors
     /// Any database error; then nothing is known to be stored, and sending it again is safe.
     pub async fn accept(&self, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
+        let id = SignalId::new();
+        let key = match Mutant::ForgetsDeliveries.is_on() {
+            true => format!("{}/{id}", signal.key),
+            false => signal.key.0.clone(),
+        };
         let client = self.client().await?;
         let statement = client
             .prepare_cached(
@@ -115,7 +128,6 @@ impl Ledger {
             )
             .await
             .map_err(LedgerError::during("prepare the inbox insert"))?;
-        let id = SignalId::new();
         // A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot:
         // the second look does.
         for _ in 0..2 {
@@ -124,7 +136,7 @@ impl Ledger {
                     &statement,
                     &[
                         &id.0,
-                        &signal.key.0,
+                        &key,
                         &signal.kind,
                         &signal.strategy,
                         &signal.instrument,

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use ha::{Fence, Moment};
 use serde_json::{Value, json};
-use tokio_postgres::Statement;
+use tokio_postgres::{Row, Statement};
 
 use super::LedgerError;
 use super::switches::Switches;
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::OrderSpec;
+use crate::mutant::Mutant;
 
 /// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
 /// (the switches and the ids it committed), or none when the epoch is another. Public for the tests that race it.
@@ -75,6 +76,11 @@ pub struct JournaledIntent {
 }
 
 impl JournaledIntent {
+    fn new(intent: OrderIntent, send_by: Moment) -> Self {
+        let (id, order, strategy_tag) = (intent.id, intent.order.clone(), intent.strategy_tag());
+        Self { id, order, strategy_tag, intent, send_by }
+    }
+
     /// The intent's id.
     pub fn id(&self) -> IntentId {
         self.id
@@ -165,16 +171,12 @@ impl Journal {
         let rows = Value::Array(intents.iter().map(row).collect());
         let decisions: Value =
             decisions.iter().map(|(id, decision)| (id.to_string(), decision.clone())).collect();
-        let answer = self
-            .fence
-            .session()
-            .query_opt(
-                &self.statement,
-                &[&self.fence.epoch().get(), &rows, &self.fence.instance().incarnation.as_uuid(), &decisions],
-            )
-            .await
-            .map_err(LedgerError::during("journal order intents"))?;
-        let Some(answer) = answer else {
+        if Mutant::SendsFirst.is_on() {
+            tokio::spawn(self.clone().execute(rows, decisions));
+            let intents = intents.into_iter().map(|intent| JournaledIntent::new(intent, send_by)).collect();
+            return Ok(Journaled { intents, blocked: Vec::new() });
+        }
+        let Some(answer) = self.clone().execute(rows, decisions).await? else {
             self.fence.report_fenced("the journal found another epoch in the leadership row");
             return Err(LedgerError::Fenced(self.fence.epoch()));
         };
@@ -186,13 +188,7 @@ impl Journal {
         for mut intent in intents {
             intent.epoch = self.fence.epoch().get();
             if committed.contains(&intent.id.0) {
-                journaled.intents.push(JournaledIntent {
-                    id: intent.id,
-                    order: intent.order.clone(),
-                    strategy_tag: intent.strategy_tag(),
-                    intent,
-                    send_by,
-                });
+                journaled.intents.push(JournaledIntent::new(intent, send_by));
             } else if switches.allow(intent.class) {
                 journaled.blocked.push((intent, Blocked::Ledger));
             } else {
@@ -200,6 +196,15 @@ impl Journal {
             }
         }
         Ok(journaled)
+    }
+
+    async fn execute(self, rows: Value, decisions: Value) -> Result<Option<Row>, LedgerError> {
+        let (epoch, incarnation) = (self.fence.epoch().get(), self.fence.instance().incarnation.as_uuid());
+        self.fence
+            .session()
+            .query_opt(&self.statement, &[&epoch, &rows, &incarnation, &decisions])
+            .await
+            .map_err(LedgerError::during("journal order intents"))
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::signals::{base, exit, pyramid};
-use crate::support::cluster::{Cluster, Options};
+use crate::support::cluster::{Cluster, Options, independent};
 use crate::support::member::TOKEN;
 use crate::support::seed::Seed;
 use crate::support::wait;
@@ -25,20 +25,6 @@ const QUIET: usize = 40;
 const REPEATS: usize = 10;
 /// Open requests at a time.
 const AT_ONCE: usize = 200;
-
-/// Configuration under which entries do not depend on each other, and no limit of the account counts.
-pub fn independent() -> Vec<(&'static str, String)> {
-    [
-        ("BATON_TRADING__SIZING__EQUITY", "fixed"),
-        ("BATON_TRADING__GATES__EQUITY", "fixed"),
-        ("BATON_TRADING__LIMITS__MAX_DAILY_LOSS_PERCENT", "none"),
-        ("BATON_TRADING__LIMITS__MAX_DRAWDOWN_PERCENT", "none"),
-        ("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "none"),
-        ("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "none"),
-    ]
-    .map(|(key, value)| (key, value.to_owned()))
-    .to_vec()
-}
 
 fn refused(number: usize) -> Value {
     let (id, instrument) = (format!("refused-{number}"), format!("QUIET{}", number % QUIET));

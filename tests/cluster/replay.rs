@@ -15,11 +15,10 @@ use rust_decimal::Decimal;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::Client;
 
-use crate::deliveries::independent;
 use crate::doubt::hit;
 use crate::signals::{GOLD, GOLD_SYMBOL};
 use crate::support::checker::Check;
-use crate::support::cluster::{Cluster, Options};
+use crate::support::cluster::{Cluster, Options, independent};
 use crate::support::seed::Seed;
 
 /// Places in an order's way at which the leader dies, each twice.

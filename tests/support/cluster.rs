@@ -64,6 +64,11 @@ impl Cluster {
 
     /// Starts it all; returns when every member is ready and one trades.
     pub async fn with(options: Options) -> Self {
+        Self::wired(options, async |_| {}).await
+    }
+
+    /// The same, with each member's launch changed first: its way to the stores and the bridge, say.
+    pub async fn wired(options: Options, mut wire: impl AsyncFnMut(&mut Launch)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = client();
         let stores = Stores::temporary().await.expect("private stores start");
@@ -72,7 +77,8 @@ impl Cluster {
         let mut members = Vec::new();
         for number in 1..=options.members {
             let name = format!("b{number}");
-            let launch = launch(&name, &stores, &paper, &options, folder.path());
+            let mut launch = launch(&name, &stores, &paper, &options, folder.path());
+            wire(&mut launch).await;
             members.push(Member::start(&name, launch, client.clone()).await);
         }
         let sql = database::connect(&stores.database_url()).await;
@@ -282,6 +288,20 @@ pub fn client() -> reqwest::Client {
     // Another test of this process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().connect_timeout(Duration::from_secs(1)).build().unwrap()
+}
+
+/// Configuration under which entries do not depend on each other, and no limit of the account counts.
+pub fn independent() -> Vec<(&'static str, String)> {
+    [
+        ("BATON_TRADING__SIZING__EQUITY", "fixed"),
+        ("BATON_TRADING__GATES__EQUITY", "fixed"),
+        ("BATON_TRADING__LIMITS__MAX_DAILY_LOSS_PERCENT", "none"),
+        ("BATON_TRADING__LIMITS__MAX_DRAWDOWN_PERCENT", "none"),
+        ("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "none"),
+        ("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "none"),
+    ]
+    .map(|(key, value)| (key, value.to_owned()))
+    .to_vec()
 }
 
 fn fail_point(folder: &Path) -> PathBuf {

@@ -10,5 +10,6 @@ pub mod database;
 pub mod member;
 pub mod paper;
 pub mod process;
+pub mod proxy;
 pub mod seed;
 pub mod wait;

@@ -26,6 +26,11 @@ impl Seed {
         z ^ (z >> 31)
     }
 
+    /// Another generator, drawn from this one: for a task of its own.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
     /// A number from 0 up to, not including, `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()

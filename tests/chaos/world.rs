@@ -1,0 +1,181 @@
+//! The cluster under test, with a proxy on every link, and what is wrong with it at the moment.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::time::{Duration, Instant};
+
+use baton::mutant::Mutant;
+
+use crate::disturb::Wound;
+use crate::fault::{Server, Who};
+use crate::support::checker::Check;
+use crate::support::cluster::independent;
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::process::Launch;
+use crate::support::proxy::Proxy;
+use crate::support::seed::Seed;
+use crate::support::wait::spread;
+use crate::traffic::{Addresses, INSTRUMENTS, Traffic, instrument};
+
+/// The cluster, its links and its senders.
+pub struct World {
+    pub(super) cluster: Cluster,
+    pub(super) links: BTreeMap<(usize, Server), Proxy>,
+    pub(super) wounds: Vec<Wound>,
+    /// Faults by name.
+    pub(super) counts: BTreeMap<&'static str, usize>,
+    addresses: Addresses,
+    stretch: usize,
+    senders: Seed,
+    traffic: Option<Traffic>,
+    delivered: usize,
+    leaderless: Vec<Duration>,
+}
+
+/// How a time of calm went.
+pub struct Calm {
+    leader_after: Duration,
+    check: Check,
+}
+
+// === impl World ===
+
+impl World {
+    /// Starts everything, the senders too; the members without a guard, when one is named.
+    pub async fn start(members: usize, mutant: Option<Mutant>, seed: &mut Seed) -> Self {
+        let mut env = independent();
+        env.push(("BATON_TRADING__AGE__REJECT_S", "600".to_owned()));
+        env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
+        let instruments = (0..INSTRUMENTS).map(instrument).collect();
+        let mut links = BTreeMap::new();
+        let mut number = 0;
+        let options = Options { members, env, instruments, ..Options::default() };
+        let cluster = Cluster::wired(options, async |launch| {
+            for (key, server) in [
+                ("BATON_POSTGRES__URL", Server::Postgres),
+                ("BATON_REDIS__URL", Server::Redis),
+                ("BATON_BROKER__URL", Server::Bridge),
+            ] {
+                links.insert((number, server), through_proxy(launch, key).await);
+            }
+            number += 1;
+        })
+        .await;
+        let mut world = Self {
+            cluster,
+            links,
+            wounds: Vec::new(),
+            counts: BTreeMap::new(),
+            addresses: Addresses::default(),
+            stretch: 0,
+            senders: seed.fork(),
+            traffic: None,
+            delivered: 0,
+            leaderless: Vec::new(),
+        };
+        world.publish();
+        world.send();
+        world
+    }
+
+    /// How many members there are.
+    pub fn members(&self) -> usize {
+        self.cluster.members.len()
+    }
+
+    /// The index of a member.
+    pub(super) async fn index(&mut self, who: Who) -> usize {
+        match who {
+            Who::Member(index) => index,
+            Who::Leader => {
+                let holder = self.cluster.sql.query_opt("SELECT holder FROM leadership", &[]).await;
+                let name = holder.ok().flatten().and_then(|row| row.get::<_, Option<String>>(0));
+                let place = |name: String| self.cluster.members.iter().position(|m| m.name == name);
+                name.and_then(place).unwrap_or(0)
+            }
+        }
+    }
+
+    /// Has the senders begin another stretch.
+    fn send(&mut self) {
+        self.stretch += 1;
+        let client = &self.cluster.client;
+        self.traffic = Some(Traffic::start(client, &self.addresses, self.stretch, &mut self.senders));
+    }
+
+    /// Tells the senders where the members are.
+    pub(super) fn publish(&self) {
+        let addresses = self.cluster.members.iter().map(|member| member.address.clone());
+        *self.addresses.lock().unwrap() = addresses.collect();
+    }
+
+    /// Puts everything right, waits for a leader and for rest, and compares the ledger with the bridge.
+    pub async fn calm(&mut self) -> Calm {
+        self.heal_everything().await;
+        let healed = Instant::now();
+        self.leads().await;
+        let leader_after = healed.elapsed();
+        self.leaderless.push(leader_after);
+        if let Some(traffic) = self.traffic.take() {
+            let stopped = tokio::time::timeout(PATIENCE, traffic.stop()).await;
+            self.delivered += stopped.unwrap_or_else(|_| {
+                panic!("what a sender has begun is accepted by somebody: {:?}", self.cluster.logs())
+            });
+        }
+        let check = self.cluster.check().await;
+        assert_eq!(check.signals, self.delivered, "every accepted signal is kept, once");
+        assert_eq!(check.open_positions, 0, "whatever was entered was left again");
+        self.send();
+        Calm { leader_after, check }
+    }
+
+    /// Waits until a member leads and trades; members that ended themselves are started again.
+    async fn leads(&mut self) {
+        let begun = Instant::now();
+        loop {
+            self.revive().await;
+            for member in &self.cluster.members {
+                if member.trades().await {
+                    return;
+                }
+            }
+            assert!(begun.elapsed() < PATIENCE, "L2: nobody leads: {:?}", self.cluster.logs());
+        }
+    }
+
+    /// The last calm, then the end of every process; gives the summary.
+    pub async fn finish(mut self) -> String {
+        let calm = self.calm().await;
+        drop(self.traffic.take());
+        let (median, p95, max) = spread(&mut self.leaderless);
+        let faults: usize = self.counts.values().sum();
+        format!(
+            "{faults} faults {:?}\nafter the last of a stretch a member traded within {median:?} (median), {p95:?} (p95), \
+             {max:?} (max)\n{calm}",
+            self.counts
+        )
+    }
+}
+
+impl Display for Calm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Check { signals, intents, orders, arrivals, epochs, states, .. } = &self.check;
+        write!(
+            f,
+            "trading after {:?}; {signals} signals, {intents} intents {states:?}, {orders} orders of {arrivals} \
+             requests, {epochs} epochs: 0 violations",
+            self.leader_after
+        )
+    }
+}
+
+/// Puts a proxy between a member and the server that this variable of its environment names.
+async fn through_proxy(launch: &mut Launch, key: &str) -> Proxy {
+    let url = reqwest::Url::parse(&launch.env[key]).unwrap();
+    let direct = format!("127.0.0.1:{}", url.port().unwrap());
+    let proxy = Proxy::start(direct.parse().unwrap()).await;
+    let through = launch.env[key].replace(&direct, &proxy.address.to_string());
+    assert_ne!(through, launch.env[key], "{key} leads through the proxy");
+    launch.env.insert(key.to_owned(), through);
+    proxy
+}

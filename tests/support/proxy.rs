@@ -1,0 +1,195 @@
+//! A TCP proxy of our own: one link between a member and a server, to be disturbed.
+//!
+//! What is lost stays lost: after [`Link::Discard`] the connection is reset, as a network that dropped segments for too
+//! long ends it. [`Link::Stall`] keeps the bytes and delivers them later, as a network that recovers in time does.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    ToServer,
+    ToClient,
+    Both,
+}
+
+/// What a link does with bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// Passes them on.
+    Open,
+    /// Keeps them, and passes them on when it is open again; new connections wait.
+    Stall(Way),
+    /// Loses them; connections that lost some are reset when it is open again. New connections wait.
+    Discard(Way),
+    /// Passes each piece on after this time.
+    Delay(Duration),
+    /// Passes so many bytes on per connection and direction, then resets the connection.
+    CutAfter(usize),
+    /// Resets connections and takes no new ones.
+    Refuse,
+}
+
+impl Link {
+    fn stalls(self, way: Way) -> bool {
+        matches!(self, Self::Stall(stalled) if stalled == way || stalled == Way::Both)
+    }
+
+    fn discards(self, way: Way) -> bool {
+        matches!(self, Self::Discard(lost) if lost == way || lost == Way::Both)
+    }
+}
+
+/// A link. Dropping it ends its connections.
+pub struct Proxy {
+    pub address: SocketAddr,
+    link: watch::Sender<Link>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Proxy {
+    /// Listens on a port of its own for connections to `server`.
+    pub async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (link, watched) = watch::channel(Link::Open);
+        let accepting = tokio::spawn(accept(listener, server, watched));
+        Self { address, link, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    /// Disturbs the link, or heals it.
+    pub fn set(&self, link: Link) {
+        self.link.send_replace(link);
+    }
+}
+
+/// Takes connections for as long as the proxy lives; they end with it.
+async fn accept(listener: TcpListener, server: SocketAddr, link: watch::Receiver<Link>) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((client, _)) = listener.accept() => {
+                connections.spawn(serve(client, server, link.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, until one end closes it or the link does.
+async fn serve(client: TcpStream, server: SocketAddr, mut link: watch::Receiver<Link>) {
+    let begun = link.wait_for(|link| !matches!(link, Link::Stall(_) | Link::Discard(_))).await;
+    if begun.map_or(true, |link| *link == Link::Refuse) {
+        return reset(&client);
+    }
+    let Ok(server) = TcpStream::connect(server).await else { return reset(&client) };
+    for stream in [&client, &server] {
+        // A proxy that gathers small pieces would add delays that nobody asked for.
+        let _ = stream.set_nodelay(true);
+    }
+    let pumped = link.clone();
+    let ended = tokio::select! {
+        ended = async {
+            tokio::try_join!(
+                pump(&client, &server, Way::ToServer, pumped.clone()),
+                pump(&server, &client, Way::ToClient, pumped.clone()),
+            )
+        } => ended.map(|_| ()),
+        _ = link.wait_for(|link| matches!(link, Link::Refuse)) => Err(Lost),
+    };
+    if ended.is_err() {
+        reset(&client);
+        reset(&server);
+    }
+}
+
+/// The connection ends without its last bytes.
+struct Lost;
+
+impl From<std::io::Error> for Lost {
+    fn from(_: std::io::Error) -> Self {
+        Self
+    }
+}
+
+/// Has the kernel reset a connection when it is dropped.
+fn reset(stream: &TcpStream) {
+    // A socket that cannot be set is closed already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Passes one direction on, until its source closes it.
+async fn pump(
+    from: &TcpStream,
+    to: &TcpStream,
+    way: Way,
+    mut link: watch::Receiver<Link>,
+) -> Result<(), Lost> {
+    let mut buffer = vec![0; 16 * 1024];
+    let (mut lost, mut passed) = (false, 0);
+    loop {
+        // A stalled link reads nothing: neither bytes nor the news that the other end is gone.
+        let now = *link.wait_for(|link| !link.stalls(way)).await.map_err(|_| Lost)?;
+        if lost && !now.discards(way) {
+            return Err(Lost);
+        }
+        let count = tokio::select! {
+            readable = from.readable() => {
+                readable?;
+                match from.try_read(&mut buffer) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                    Err(_) => return Err(Lost),
+                }
+            }
+            changed = link.changed() => {
+                changed.map_err(|_| Lost)?;
+                passed = 0;
+                continue;
+            }
+        };
+        // It may have changed while this direction waited for bytes.
+        let now = *link.wait_for(|link| !link.stalls(way)).await.map_err(|_| Lost)?;
+        if now.discards(way) {
+            lost = true;
+            if count == 0 {
+                link.changed().await.map_err(|_| Lost)?;
+            }
+            continue;
+        }
+        if let Link::Delay(time) = now {
+            tokio::time::sleep(time).await;
+        }
+        let limit = match now {
+            Link::CutAfter(limit) => count.min(limit.saturating_sub(passed)),
+            _ => count,
+        };
+        write_all(to, &buffer[..limit]).await?;
+        passed += limit;
+        if limit < count {
+            return Err(Lost);
+        }
+        if count == 0 {
+            let _ = SockRef::from(to).shutdown(std::net::Shutdown::Write);
+            return Ok(());
+        }
+    }
+}
+
+async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> Result<(), Lost> {
+    while !bytes.is_empty() {
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Lost),
+        }
+    }
+    Ok(())
+}
