@@ -36,6 +36,7 @@ pub mod ids;
 mod lease;
 pub mod locks;
 mod observer;
+pub mod operator;
 mod pin;
 mod pulse;
 mod role;
