@@ -76,7 +76,20 @@ impl Handle {
             commands: heard,
         });
         let agent = AbortOnDrop::new(tokio::spawn(agent.run()).abort_handle());
-        Ok(Self { me, config, clock, patience, role, stats, roll, pulse, lease, wish, commands, _agent: agent })
+        Ok(Self {
+            me,
+            config,
+            clock,
+            patience,
+            role,
+            stats,
+            roll,
+            pulse,
+            lease,
+            wish,
+            commands,
+            _agent: agent,
+        })
     }
 
     /// This process.
@@ -157,7 +170,11 @@ impl Handle {
 
     /// Keeps a member from leading until the fence is lifted. A member that leads loses its epoch at once: a higher
     /// one is minted that nobody holds. Works from every instance that reaches PostgreSQL.
-    pub async fn fence_member(&self, member: &Member, request: &Request) -> Result<FenceOutcome, OperatorError> {
+    pub async fn fence_member(
+        &self,
+        member: &Member,
+        request: &Request,
+    ) -> Result<FenceOutcome, OperatorError> {
         Desk::open(&self.config).await?.fence(member, request).await
     }
 

@@ -143,7 +143,8 @@ impl Identity {
             peers: Arc::from([]),
             redis: None,
         });
-        let (wish, wished) = watch::channel(Wish { status: Status::Recovering, held_down: false, reach: None });
+        let (wish, wished) =
+            watch::channel(Wish { status: Status::Recovering, held_down: false, reach: None });
         let (leave, leaving) = mpsc::channel(1);
         let peers = Peers::new(&config.timing);
         let task = Task {

@@ -132,7 +132,11 @@ impl Desk {
     }
 
     /// Keeps a member from leading; ends its epoch if it leads.
-    pub(crate) async fn fence(&self, member: &Member, request: &Request) -> Result<FenceOutcome, OperatorError> {
+    pub(crate) async fn fence(
+        &self,
+        member: &Member,
+        request: &Request,
+    ) -> Result<FenceOutcome, OperatorError> {
         let what = "fence the member";
         bounded(what, async {
             let client = &self.0.client;
@@ -240,7 +244,11 @@ impl Desk {
     }
 
     /// Epochs below `before`, the newest first.
-    pub(crate) async fn history(&self, before: Option<Epoch>, limit: u16) -> Result<Vec<Reign>, OperatorError> {
+    pub(crate) async fn history(
+        &self,
+        before: Option<Epoch>,
+        limit: u16,
+    ) -> Result<Vec<Reign>, OperatorError> {
         let what = "read the history of leadership";
         bounded(what, async {
             let client = &self.0.client;
@@ -326,7 +334,10 @@ async fn bounded<T>(
     work: impl Future<Output = Result<T, OperatorError>>,
 ) -> Result<T, OperatorError> {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
-        let why = format!("PostgreSQL did not answer within {} ms; whether it was done is not known", PATIENCE.as_millis());
+        let why = format!(
+            "PostgreSQL did not answer within {} ms; whether it was done is not known",
+            PATIENCE.as_millis()
+        );
         Err(OperatorError::Failed { what, why })
     })
 }

@@ -73,7 +73,9 @@ async fn the_database_refuses_a_fenced_member_whatever_it_believes() {
     let first = world.member("b1").await;
     first.leads().await;
     let sql = world.sql().await;
-    sql.batch_execute("INSERT INTO member_fence (member, who, why) VALUES ('b2', 'sql', 'test')").await.unwrap();
+    sql.batch_execute("INSERT INTO member_fence (member, who, why) VALUES ('b2', 'sql', 'test')")
+        .await
+        .unwrap();
     let promote = "UPDATE leadership SET epoch = epoch + 1, holder_member = 'b2', holder_incarnation = gen_random_uuid()";
     let refused = sql.batch_execute(promote).await.unwrap_err();
     assert!(refused.as_db_error().unwrap().message().contains("member b2 is fenced"), "{refused:?}");

@@ -6,6 +6,7 @@
 mod cluster;
 mod credentials;
 mod forward;
+mod leadership;
 mod operator;
 mod probes;
 mod problem;
@@ -29,6 +30,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +54,7 @@ struct Inner {
     operational: watch::Receiver<Operational>,
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
+    recess: OnceLock<Recess>,
     draining: watch::Receiver<bool>,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
@@ -67,13 +70,24 @@ impl Context {
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
     ) -> Self {
-        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining, peers }))
+        let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
+        Self(Arc::new(Inner {
+            config,
+            ledger,
+            metrics,
+            operational,
+            arrivals,
+            handle,
+            recess,
+            draining,
+            peers,
+        }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
-    pub fn joined(&self, handle: Arc<Handle>) {
-        // Joined once per process; a second call changes nothing.
+    pub fn joined(&self, handle: Arc<Handle>, recess: Recess) {
+        // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
+        let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
     }
 
@@ -110,6 +124,10 @@ fn router(context: Context) -> Router {
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/cluster/history", get(leadership::history))
+        .route("/api/v1/cluster/handover", post(leadership::hand_over))
+        .route("/api/v1/cluster/fence", post(leadership::fence))
+        .route("/api/v1/cluster/unfence", post(leadership::unfence))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

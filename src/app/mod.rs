@@ -26,6 +26,7 @@ use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
+use crate::engine::recess::Recess;
 use crate::engine::{Engine, Pace};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
@@ -80,7 +81,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    context.joined(Arc::clone(&handle));
+    let recess = Recess::default();
+    context.joined(Arc::clone(&handle), recess.clone());
     let stores = tokio::spawn(store_changes(ledger.clone(), handle.instance().clone(), changes));
     let recovery = CrashRecoveryManager::new(
         ledger.clone(),
@@ -100,6 +102,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         arrivals,
         operational: operational.clone(),
         metrics: Arc::clone(&metrics),
+        recess,
     };
     let drain = CancellationToken::new();
     let trading = {

@@ -7,6 +7,7 @@
 pub mod call;
 pub mod config;
 pub mod demo;
+pub mod leadership;
 pub mod migrate;
 pub mod output;
 pub mod paper;
@@ -51,6 +52,14 @@ pub enum Verb {
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Keep a member from leading; if it leads, its epoch ends at once.
+    Fence(leadership::Fence),
+    /// Hand leadership over to another instance; positions and stops stay as they are.
+    Handover(leadership::Handover),
+    /// Show who led when, why that began and ended, and how long nobody led.
+    History(leadership::History),
+    /// List the instances with their roles and states.
+    Instances(leadership::Instances),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
@@ -61,6 +70,10 @@ pub enum Verb {
     Run(run::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
+    /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
+    StepDown(leadership::StepDown),
+    /// Let a fenced member lead again.
+    Unfence(leadership::Fence),
 }
 
 /// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
@@ -84,11 +97,17 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
         match cli.verb {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
+            Verb::Handover(args) => leadership::hand_over(args, &inputs, output).await,
+            Verb::History(args) => leadership::history(args, &inputs, output).await,
+            Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
+            Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
+            Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
         }
     })
 }

@@ -11,6 +11,7 @@ pub mod draft;
 pub mod evidence;
 pub mod lanes;
 mod orders;
+pub mod recess;
 mod signals;
 mod submit;
 mod takeover;
@@ -35,6 +36,7 @@ use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 use decide::Rules;
 use evidence::AbsenceRule;
+use recess::Recess;
 use term::Term;
 
 /// How often a follower's engine shows that it is alive.
@@ -81,6 +83,8 @@ pub struct Engine {
     pub operational: OperationalState,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Rests while an operator has leadership handed over.
+    pub recess: Recess,
 }
 
 impl Engine {
@@ -89,8 +93,13 @@ impl Engine {
         while !drain.is_cancelled() {
             self.pulse.beat();
             let now = role.borrow_and_update().clone();
+            let rests = self.recess.observe();
             match now {
-                Role::Leader(fence) => self.lead(fence, &drain).await,
+                Role::Leader(_) if rests => self.operational.waiting("leadership is being handed over"),
+                Role::Leader(fence) => {
+                    let stop = drain.child_token();
+                    self.recess.ends(&stop, self.lead(fence, &stop)).await;
+                }
                 other => self.follow(&other),
             }
             // After a term too: the role may learn a moment later that its fence is closed, and a term that ended by a
@@ -98,6 +107,7 @@ impl Engine {
             tokio::select! {
                 Ok(()) = role.changed() => {}
                 () = drain.cancelled() => {}
+                () = self.recess.changed(rests) => {}
                 () = tokio::time::sleep(IDLE_BEAT) => {}
             }
         }

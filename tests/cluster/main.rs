@@ -8,6 +8,7 @@ mod doubt;
 mod failover;
 mod faults;
 mod metrics;
+mod operators;
 mod paused;
 mod replay;
 mod signals;
