@@ -41,7 +41,7 @@ pub enum JoinError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
     /// The Redis address cannot be read.
-    #[error("redis_url is not usable: {}", sentence(.0))]
+    #[error("the address of Redis or of a sentinel is not usable: {}", sentence(.0))]
     RedisUrl(redis::RedisError),
 }
 

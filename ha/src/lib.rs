@@ -34,6 +34,7 @@ pub mod handover;
 mod identity;
 pub mod ids;
 mod lease;
+mod line;
 pub mod locks;
 mod observer;
 pub mod operator;
@@ -47,7 +48,7 @@ pub mod tenure;
 mod warm;
 
 pub use clock::{BootClock, Clock, ManualClock, Moment};
-pub use config::{Config, InvalidConfig, InvalidTiming, OnHang, PgTls, Timing};
+pub use config::{Config, InvalidConfig, InvalidTiming, OnHang, PgTls, Redis, Sentinel, Timing};
 pub use fence::{Fence, Fenced};
 pub use handle::{Handle, JoinError};
 pub use ids::{Epoch, Incarnation, Instance, InvalidMember, Member};

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its share")]
 
 pub mod process;
+pub mod redises;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,7 +83,7 @@ impl World {
             timing: Timing::for_ttl(T),
             postgres: self.stores.database_url().parse().unwrap(),
             tls: PgTls::None,
-            redis_url: self.stores.redis_url(),
+            redis: ha::Redis::at(self.stores.redis_url()),
             on_hang: OnHang::StepDown,
         }
     }
