@@ -114,8 +114,10 @@ async fn a_redis_with_password_and_tls_is_used_with_its_own_authority() {
     // Without the authority, or with a wrong password, it says so and goes on without Redis.
     let strangers = ha::Redis::at(&url);
     let other = world.member_with("b2", |config| config.redis = strangers).await;
-    let says = |word: &'static str| move |stats: &ha::Stats| {
-        stats.ha_degraded && format!("{:?}", stats.redis).to_lowercase().contains(word)
+    let says = |word: &'static str| {
+        move |stats: &ha::Stats| {
+            stats.ha_degraded && format!("{:?}", stats.redis).to_lowercase().contains(word)
+        }
     };
     wait(&other.handle.stats(), "an unknown authority is refused", says("certificate")).await;
     let wrong = ha::Redis { url: url.replace(PASSWORD, "guess"), ..access };

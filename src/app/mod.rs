@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ha::Role;
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -55,10 +54,11 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
-    let url = config.postgres.url.expose_secret();
-    let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
+    let pool =
+        |size| Ledger::open(config.postgres.session.clone(), config.postgres.tls.clone(), size, &application);
+    let ledger = pool(ENGINE_POOL)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
-    let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
+    let requests = pool(config.postgres.pool_size)?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);

@@ -19,6 +19,7 @@ mod reader;
 mod show;
 mod stores;
 mod timing;
+mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
@@ -27,7 +28,7 @@ pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use process::{Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
 pub use show::{Entry, HIDDEN};
-pub use stores::{Postgres, Redis};
+pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
 pub use trading::Trading;
 
