@@ -9,6 +9,7 @@ pub mod book;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
+mod failover;
 pub mod lanes;
 mod orders;
 pub mod recess;

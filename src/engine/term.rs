@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::book::Book;
 use super::evidence::{Reading, Suspects};
+use super::failover::Proof;
 use super::lanes::Lanes;
 use crate::broker::{BrokerError, Submission};
 use crate::domain::ids::{IntentId, SignalId};
@@ -94,6 +95,7 @@ pub struct Term<'a> {
     pub(super) poll: Duration,
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
+    pub(super) proof: Proof,
 }
 
 impl<'a> Term<'a> {
@@ -116,6 +118,7 @@ impl<'a> Term<'a> {
             poll: FIRST_POLL,
             next_sweep: now,
             bridge_failures: 0,
+            proof: Proof::new(now),
         }
     }
 

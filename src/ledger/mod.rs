@@ -8,6 +8,7 @@
 pub mod change;
 mod connect;
 pub mod error;
+mod failover;
 pub mod guard;
 pub mod inbox;
 pub mod journal;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use ha::PgTls;
 use tokio_postgres::NoTls;
+use tokio_postgres::config::TargetSessionAttrs;
 
 pub use change::Change;
 pub use error::LedgerError;
@@ -64,6 +66,8 @@ impl Ledger {
             .connect_timeout(POOL_WAIT)
             .keepalives_idle(Duration::from_secs(5));
         config.tcp_user_timeout(Duration::from_secs(5));
+        // A URL with several hosts means the one that is the primary.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         // A transaction that its process abandoned (paused, cut off) must not hold the leadership row.
         let options = config.get_options().map(|o| format!("{o} ")).unwrap_or_default();
         config.options(format!(
