@@ -6,6 +6,7 @@
 
 mod boot;
 mod observe;
+mod reach;
 mod shutdown;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
+use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 
@@ -99,7 +101,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
-        broker,
+        broker: Arc::clone(&broker),
         rules: Arc::new(rules(&config)),
         pace: pace(&config),
         recovery: recovery.clone(),
@@ -107,12 +109,19 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         arrivals,
         operational: operational.clone(),
         metrics: Arc::clone(&metrics),
-        recess,
+        recess: recess.clone(),
     };
     let trading = {
         let (role, drain) = (handle.role(), drain.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
+    let reaching = tokio::spawn(reach::watch(
+        Arc::clone(&handle),
+        broker,
+        recess,
+        Arc::new(BootClock),
+        config.timing.lease_ttl,
+    ));
     let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
@@ -139,6 +148,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
             .await;
         }
     }
+    reaching.abort();
     readiness.abort();
     observing.abort();
     polling.abort();
@@ -253,5 +263,6 @@ fn pace(config: &Config) -> Pace {
         entry_queue: entry_queue(&config.timing),
         entries_in_flight: entries_in_flight(config),
         armed: armed(config),
+        flapping: config.cluster.flapping.map(|limit| FlapLimit { most: limit.most, within: limit.within }),
     }
 }

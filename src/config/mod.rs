@@ -24,7 +24,7 @@ mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
-pub use cluster::{Cluster, Http};
+pub use cluster::{Cluster, Flapping, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};

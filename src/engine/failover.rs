@@ -48,7 +48,11 @@ impl Pace {
 
 impl Term<'_> {
     /// Looks at a reading of the books for what it proves.
-    pub(super) async fn prove_failover(&mut self, begun: Moment, findings: &Findings) -> Result<(), LedgerError> {
+    pub(super) async fn prove_failover(
+        &mut self,
+        begun: Moment,
+        findings: &Findings,
+    ) -> Result<(), LedgerError> {
         if self.proof.state == State::Unknown {
             let since = self.patiently(self.engine.ledger.failover_unproven()).await?;
             self.proof.state = if since.is_some() { State::Wanted } else { State::Over };

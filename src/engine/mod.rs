@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{BridgeMode, Broker};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
+use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 use decide::Rules;
@@ -61,6 +62,8 @@ pub struct Pace {
     pub entries_in_flight: usize,
     /// The mode the bridge must be in.
     pub armed: BridgeMode,
+    /// When leadership that keeps moving sets reduce-only; none = never.
+    pub flapping: Option<FlapLimit>,
 }
 
 /// Everything a leader works with; one per process.

@@ -50,7 +50,10 @@ async fn lift(tx: &Transaction<'_>, fence: &Fence) -> Result<bool, LedgerError> 
     let during = || LedgerError::during("lift the reduce-only of a failover");
     // Whoever sets a switch waits for this lock, so what is read below it still holds at the commit.
     let epoch = fence.epoch().get();
-    let held = tx.query_opt("SELECT 1 FROM leadership WHERE epoch = $1 FOR UPDATE", &[&epoch]).await.map_err(during())?;
+    let held = tx
+        .query_opt("SELECT 1 FROM leadership WHERE epoch = $1 FOR UPDATE", &[&epoch])
+        .await
+        .map_err(during())?;
     if held.is_none() {
         return Err(LedgerError::Fenced(fence.epoch()));
     }

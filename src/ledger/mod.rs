@@ -9,6 +9,7 @@ pub mod change;
 mod connect;
 pub mod error;
 mod failover;
+pub mod flapping;
 pub mod guard;
 pub mod inbox;
 pub mod journal;

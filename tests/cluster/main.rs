@@ -5,12 +5,14 @@
 
 mod deliveries;
 mod doubt;
+mod failed_over;
 mod failover;
 mod faults;
 mod metrics;
 mod operators;
 mod paused;
 mod replay;
+mod secured;
 mod signals;
 mod story;
 #[path = "../support/mod.rs"]
