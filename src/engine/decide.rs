@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
+use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
 use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
@@ -147,6 +148,7 @@ fn decide_entry(
         margin_per_lot: instrument.margin_per_lot,
         atr: entry.atr,
         stop,
+        take_profit: entry.take_profit,
         planned_price: entry.price,
         signal_seq: queued.seq,
         bar_time: signal.bar_time,
@@ -233,7 +235,7 @@ fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> De
     }
     let intents = plan.orders.iter().enumerate().filter_map(|(leg, order)| {
         let position = book.position(order.position)?;
-        let mut intent = exit_order(rules, book, position, order.quantity);
+        let mut intent = exit_order(rules, book, position, order.quantity, ExitCause::Signal);
         intent.signal = Some(queued.id);
         intent.leg = i32::try_from(leg).unwrap_or(i32::MAX);
         Some(intent)
@@ -245,7 +247,13 @@ fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> De
 }
 
 /// A market sale of `quantity` units of a position.
-pub fn exit_order(rules: &Rules, book: &Book, position: &Position, quantity: Quantity) -> OrderIntent {
+pub fn exit_order(
+    rules: &Rules,
+    book: &Book,
+    position: &Position,
+    quantity: Quantity,
+    cause: ExitCause,
+) -> OrderIntent {
     let order = OrderSpec {
         symbol: position.symbol.clone(),
         exchange: position.exchange.clone(),
@@ -256,7 +264,8 @@ pub fn exit_order(rules: &Rules, book: &Book, position: &Position, quantity: Qua
         price: Price::ZERO,
         trigger_price: Price::ZERO,
     };
-    intent(rules, book, OrderClass::Exit, position.id, &position.instrument, order)
+    let exit = intent(rules, book, cause.class(), position.id, &position.instrument, order);
+    OrderIntent { cause: Some(cause), ..exit }
 }
 
 fn entry_order(rules: &Rules, book: &Book, instrument: &Instrument, quantity: Quantity) -> OrderIntent {
@@ -289,6 +298,7 @@ fn intent(
         position,
         instrument: instrument.to_owned(),
         class,
+        cause: None,
         order,
         plan: None,
         unwind: false,
