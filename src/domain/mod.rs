@@ -27,6 +27,7 @@ pub mod portfolio;
 pub mod position;
 pub mod pyramiding;
 pub mod refusal;
+pub mod sessions;
 pub mod signal;
 pub mod sizing;
 pub mod stops;

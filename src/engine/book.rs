@@ -3,7 +3,7 @@
 //! Decisions are made over a [`Book`] and come out as a [`Change`]; the ledger commits it; only then is it
 //! installed here. A crash between the two loses memory, never truth.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use ha::Moment;
@@ -13,16 +13,21 @@ use crate::domain::cause::ExitCause;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
+use crate::domain::limits::Day;
 use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::{PendingEntry, Portfolio};
 use crate::domain::position::{Position, PositionStatus};
+use crate::domain::sessions::Calendar;
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
 
 /// How long an ended order is watched for what the books say of it later: the books hold a day.
 const WATCH: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two exits that the broker refuses while the exchange is known to be closed.
+const WHILE_CLOSED: Duration = Duration::from_secs(60);
 
 /// An intent and what only this process knows of it.
 #[derive(Clone, Debug)]
@@ -85,6 +90,12 @@ pub struct Book {
     pub foreign: HashMap<String, i64>,
     /// The newest place among the foreign orders.
     pub watermark: i64,
+    /// The account's day; none before it was read.
+    pub day: Option<Day>,
+    /// When exchanges are open today; none before it was read.
+    pub calendar: Option<Calendar>,
+    /// Exchanges of held positions that are known to be closed now.
+    pub closed: BTreeSet<String>,
 }
 
 impl Book {
@@ -255,12 +266,19 @@ impl Book {
 
     /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
     pub fn plan(&mut self, intent: OrderIntent, sent_by: Moment) {
-        self.intents.insert(intent.id, Tracked { intent, filled_value: Decimal::ZERO, sent_by });
+        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by };
+        let known = self.intents.insert(tracked.intent.id, tracked).is_some();
+        if let Some(day) = self.day.as_mut().filter(|_| !known) {
+            day.orders += 1;
+        }
     }
 
     /// Forgets an intent that the journal did not take.
     pub fn unplan(&mut self, id: IntentId) {
-        self.intents.remove(&id);
+        let known = self.intents.remove(&id).is_some();
+        if let Some(day) = self.day.as_mut().filter(|_| known) {
+            day.orders = day.orders.saturating_sub(1);
+        }
     }
 
     /// Takes over an intent that the journal has committed: it is out now, and so is its signal.
@@ -302,6 +320,13 @@ impl Book {
     fn replace(&mut self, position: &Position) {
         let positions = &mut self.portfolio.positions;
         if position.status == PositionStatus::Closed {
+            if let Some(day) = &mut self.day {
+                match position.exit_cause {
+                    Some(ExitCause::StopLoss) => day.stop_outs += 1,
+                    Some(ExitCause::LateFill) => {}
+                    _ => day.stop_outs = 0,
+                }
+            }
             positions.retain(|held| held.id != position.id);
             self.portfolio.realised_closed += position.realised;
             self.closing.remove(&position.id);
@@ -319,7 +344,12 @@ impl Book {
             }
             if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
                 closing.failures += 1;
-                closing.not_before = now.plus(retry_delay(closing.failures, closing.cause));
+                let exchange = &tracked.intent.order.exchange;
+                let delay = match self.closed.contains(exchange) {
+                    true => WHILE_CLOSED,
+                    false => retry_delay(closing.failures, closing.cause),
+                };
+                closing.not_before = now.plus(delay);
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::domain::position::Position;
 use crate::domain::refusal::Refusal;
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
-use crate::domain::{age, divergence, exit, stops};
+use crate::domain::{age, divergence, exit, sessions, stops};
 
 /// What decisions are made by.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Rules {
     pub policy: TradingPolicy,
     /// Instruments.
     pub catalog: Catalog,
+    /// Entries are made whatever the calendar says; for paper trading.
+    pub allow_after_market: bool,
     /// How long after its journaling an order's bytes may be written, in milliseconds.
     pub send_window_ms: i32,
 }
@@ -104,6 +106,11 @@ fn decide_entry(
     let mut refusals = Vec::new();
     let freshness = age::judge(&rules.policy.age, signal.kind(), signal.sent_at, now);
     let freshness = freshness.map_err(|refusal| refusals.push(refusal)).ok();
+    if !rules.allow_after_market
+        && let Err(refusal) = sessions::judge(book.calendar.as_ref(), &instrument.exchange, now)
+    {
+        refusals.push(refusal);
+    }
     let kind = if entry.label.is_base() { EntryKind::Base } else { EntryKind::Pyramid };
     let live = quotes.get(&instrument.exchange, &instrument.symbol);
     let divergence = divergence::judge(&rules.policy.divergence, kind, entry.price, entry.stop, live);
@@ -111,6 +118,10 @@ fn decide_entry(
 
     let stop = stops::initial_stop(rules.policy.initial_stop, instrument, entry.price, entry.stop, entry.atr);
     let portfolio = book.projected();
+    if let Some(day) = &book.day {
+        let open = portfolio.held().count() + portfolio.pending.len();
+        refusals.extend(day.refusals(&rules.policy.limits, u32::try_from(open).unwrap_or(u32::MAX)));
+    }
     let mut decision =
         json!({ "freshness": freshness, "divergence": divergence, "stop": stop, "live_price": live });
     let size = size(rules, &portfolio, instrument, entry, stop, quotes, &mut decision);

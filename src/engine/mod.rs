@@ -7,6 +7,7 @@
 mod apply;
 pub mod book;
 pub mod command;
+mod day;
 pub mod decide;
 pub mod draft;
 pub mod evidence;

@@ -22,6 +22,7 @@ use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
 use crate::domain::portfolio::Quotes;
+use crate::domain::sessions::Calendar;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
 
@@ -70,6 +71,8 @@ pub enum Event {
         /// The quote.
         quote: Option<Price>,
     },
+    /// The day's calendar was read, or not.
+    Calendar(Result<Calendar, BrokerError>),
     /// A cancel has its answer: what became of the order the books will tell.
     Cancelled,
     /// The books were read, or not.
@@ -111,6 +114,8 @@ pub struct Term<'a> {
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
+    pub(super) next_day_look: Moment,
+    pub(super) next_calendar: Moment,
 }
 
 impl<'a> Term<'a> {
@@ -136,6 +141,8 @@ impl<'a> Term<'a> {
             stops: StopMonitor::default(),
             last_hits: HashSet::new(),
             next_look: now,
+            next_day_look: now,
+            next_calendar: now,
         }
     }
 
@@ -226,6 +233,7 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
+        self.keep_day(woken == Woken::Prices).await?;
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;

@@ -7,6 +7,7 @@
 
 pub mod cancels;
 pub mod change;
+pub mod day;
 pub mod error;
 pub mod exits;
 pub mod guard;

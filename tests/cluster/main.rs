@@ -8,6 +8,7 @@ mod deliveries;
 mod doubt;
 mod failover;
 mod faults;
+mod limits;
 mod metrics;
 mod paused;
 mod replay;

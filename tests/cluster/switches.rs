@@ -37,14 +37,14 @@ async fn switches_are_set_anywhere_hold_at_once_and_survive_a_failover() {
     let leader = cluster.leader().await;
     let halted = shown(&cluster, leader, "halted").await;
     assert_eq!((&halted["on"], &halted["who"], &halted["why"]), (&json!(true), &json!("asha"), &json!("exchange trouble")));
-    let refused = cluster.play(0, &base("halted", "SILVER_MINI", 150_000)).await;
+    let refused = cluster.play(0, &base("halted", "SILVER_MINI", 155_000)).await;
     assert_eq!(code(&refused), "HALTED", "{refused}");
     let waits = cluster.post(1, &exit("waits", GOLD, "ALL", 140_000)).await;
 
     let (old, ..) = cluster.kill_leader().await;
     cluster.members[old].restart().await;
     assert_eq!(cluster.count("SELECT count(*) FROM order_intent WHERE class <> 'entry'").await, 0);
-    let still = cluster.play(0, &base("still", "SILVER_MINI", 150_000)).await;
+    let still = cluster.play(0, &base("still", "SILVER_MINI", 155_000)).await;
     assert_eq!(code(&still), "HALTED", "a new leader reads the same row: {still}");
 
     // The EXIT that came under the halt acts when it ends.

@@ -39,7 +39,7 @@ pub(super) fn at(ms: u64) -> Moment {
 
 pub(super) fn rules() -> Rules {
     let policy = TradingPolicy::default();
-    Rules { policy, catalog: Catalog::default(), send_window_ms: i32::try_from(SEND_MS).unwrap() }
+    Rules { policy, catalog: Catalog::default(), allow_after_market: true, send_window_ms: i32::try_from(SEND_MS).unwrap() }
 }
 
 pub(super) fn signal(n: u128) -> SignalId {

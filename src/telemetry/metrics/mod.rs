@@ -9,6 +9,7 @@ mod series;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
+use crate::domain::limits;
 use crate::domain::order::IntentState;
 use series::{Series, Spec};
 
@@ -127,6 +128,8 @@ metrics! {
     switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
     /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
     stops_unarmed: IntGauge = "baton_stops_unarmed";
+    /// Limits of the account that were hit and latched, by code.
+    limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
     /// Prices that reached a position's stop or take-profit.
     stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
 
