@@ -16,6 +16,7 @@ pub mod failpoint;
 pub mod health;
 pub mod ledger;
 pub mod mutant;
+pub mod notify;
 pub mod paper;
 pub mod recovery;
 pub mod replay;

@@ -5,8 +5,10 @@
 //! member.
 
 mod boot;
+mod notices;
 mod observe;
 mod shutdown;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
     let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
+    let telling = telling::Telling::start(&config, &application, Arc::clone(&metrics))?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
@@ -77,6 +80,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         handle = boot::join(&config, &address, &ledger, &operational) => Arc::new(handle?),
         signal = stop.heard() => {
             tracing::info!("[SHUTDOWN] {signal} before the start was done");
+            telling.end().await;
             return Ok(());
         }
     };
@@ -99,6 +103,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         pulse: handle.pulse(),
         arrivals,
         operational: operational.clone(),
+        notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
     };
     let drain = CancellationToken::new();
@@ -106,7 +111,9 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         let (role, drain) = (handle.role(), drain.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
-    let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
+    let observing =
+        tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
+    telling.joined(&config, &handle, operational.watch());
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 
@@ -120,6 +127,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         Ended::Asked(signal) => {
             // A receiver is always there: the API's.
             let _ = draining.send(true);
+            let led = matches!(*handle.role().borrow(), Role::Leader(_));
+            telling.stopping(&config, signal, led);
             shutdown::shutdown(
                 signal,
                 &handle,
@@ -132,6 +141,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
             .await;
         }
     }
+    telling.end().await;
     readiness.abort();
     observing.abort();
     drop(operational);

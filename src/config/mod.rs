@@ -10,9 +10,11 @@
 mod broker;
 mod cluster;
 mod fault;
+mod health;
 mod instruments;
 mod layers;
 mod nearest;
+mod notify;
 mod overlay;
 mod process;
 mod reader;
@@ -24,8 +26,10 @@ mod trading;
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
+pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{Log, LogFormat, Notify, Recovery, Shutdown, Signals};
+pub use notify::{Notify, Smtp, Throttle};
+pub use process::{Log, LogFormat, Recovery, Shutdown, Signals};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis};
 pub use timing::Timing;
@@ -58,8 +62,10 @@ pub struct Config {
     pub trading: Trading,
     /// What may be traded.
     pub instruments: Catalog,
-    /// Notification channels.
+    /// Notification channels and limits.
     pub notify: Notify,
+    /// Checks, waiting, and the guard against restart storms.
+    pub health: Health,
     /// What is logged, and how.
     pub log: Log,
     /// Retries of crash recovery.
@@ -94,6 +100,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let trading = Trading::read(&mut reader);
     let instruments = instruments::read(&mut reader);
     let notify = Notify::read(&mut reader);
+    let health = Health::read(&mut reader);
     let log = Log::read(&mut reader);
     let recovery = Recovery::read(&mut reader);
     let shutdown = Shutdown::read(&mut reader);
@@ -109,6 +116,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         trading,
         instruments,
         notify,
+        health,
         log,
         recovery,
         shutdown,
@@ -146,6 +154,17 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
 /// The file cannot be read or is no TOML; else the faults of `[log]`.
 pub fn log(inputs: &Inputs) -> Result<Log, Error> {
     part(inputs, Log::read)
+}
+
+/// Reads where notifications go, whatever else is missing or broken, with the cluster's and the member's name.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[notify]` and `[cluster]`.
+pub fn notify(inputs: &Inputs) -> Result<(Notify, Cluster), Error> {
+    part(inputs, |reader| {
+        let http = Http::read(reader);
+        (Notify::read(reader), Cluster::read(reader, &inputs.hostname, http.listen))
+    })
 }
 
 fn part<T>(inputs: &Inputs, read: impl FnOnce(&mut Reader) -> T) -> Result<T, Error> {

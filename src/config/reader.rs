@@ -163,6 +163,11 @@ impl Reader {
         Duration::from_millis(self.whole(key, default, range, "ms"))
     }
 
+    /// A time in whole seconds.
+    pub fn seconds(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.whole(key, default, range, "s"))
+    }
+
     /// True or false.
     pub fn flag(&mut self, key: &str, default: bool) -> bool {
         let value = match self.take(key) {

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{BridgeMode, Broker};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
+use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 use decide::Rules;
@@ -79,6 +80,8 @@ pub struct Engine {
     pub arrivals: Arc<Notify>,
     /// What the operator is told.
     pub operational: OperationalState,
+    /// What is notified.
+    pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

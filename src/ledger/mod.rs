@@ -7,12 +7,14 @@
 
 pub mod change;
 pub mod error;
+pub mod errors;
 pub mod guard;
 pub mod inbox;
 pub mod journal;
 pub mod listen;
 pub mod migrate;
 pub mod operational;
+pub mod outbox;
 mod rows;
 pub mod snapshot;
 pub mod switches;

@@ -10,6 +10,7 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 use prometheus::{Gauge, Registry, TextEncoder};
 
 use crate::domain::order::IntentState;
+use crate::notify::event::Kind;
 use series::{Series, Spec};
 
 /// Why a scrape could not be answered.
@@ -118,6 +119,15 @@ metrics! {
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
 
+    /// Notifications by kind: sent (delivered to a channel), throttled (occurrences that made no message of their own),
+    /// aggregated (went into a message with others), failed (refused or expired).
+    notifications: IntCounterVec = "baton_notifications_total"
+        {"type" in notification_kinds(), "result" in ["sent", "throttled", "aggregated", "failed"]};
+    /// Notifications of the cluster that are decided and not delivered yet.
+    outbox_depth: IntGauge = "baton_notification_outbox_depth";
+    /// Errors of the cluster that are not over, by kind.
+    unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
+
     /// HTTP requests, by route pattern and status code.
     http_requests: IntCounterVec = "baton_http_requests_total"
         {"route" in ["/webhook"], "code" in ["200", "202", "400", "401", "413", "415", "422", "429", "503"]};
@@ -162,6 +172,10 @@ impl std::fmt::Debug for Metrics {
 
 fn intent_states() -> Vec<&'static str> {
     IntentState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+fn notification_kinds() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
 #[cfg(test)]
