@@ -1,0 +1,9 @@
+//! Notifications against real stores, the built binary, and doubles of what they are sent to.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod double;
+mod outbox;
+mod property;
+#[path = "../support/mod.rs"]
+mod support;
+mod throttle;
