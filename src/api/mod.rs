@@ -5,7 +5,9 @@
 
 mod cluster;
 mod credentials;
+mod errors;
 mod forward;
+mod monitoring;
 mod operator;
 mod probes;
 mod problem;
@@ -30,6 +32,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
 use crate::health::operational::Operational;
+use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
@@ -55,6 +58,7 @@ struct Inner {
     draining: watch::Receiver<bool>,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
+    rounds: Rounds,
 }
 
 impl Context {
@@ -66,9 +70,20 @@ impl Context {
         operational: watch::Receiver<Operational>,
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
+        rounds: Rounds,
     ) -> Self {
         let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining, peers }))
+        Self(Arc::new(Inner {
+            config,
+            ledger,
+            metrics,
+            operational,
+            arrivals,
+            handle,
+            draining,
+            peers,
+            rounds,
+        }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -110,6 +125,13 @@ fn router(context: Context) -> Router {
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/errors", get(errors::list))
+        .route("/api/v1/errors/summary", get(errors::summary))
+        .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))
+        .route("/api/v1/errors/{id}/resolve", post(errors::resolve))
+        .route("/api/v1/monitoring/checks", get(monitoring::checks))
+        .route("/api/v1/monitoring/check", post(monitoring::check))
+        .route("/api/v1/restart-storm/acknowledge", post(monitoring::acknowledge_storm))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::api;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
@@ -60,8 +61,14 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
     let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
-    let telling = telling::Telling::start(&config, &application, Arc::clone(&metrics))?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
+    let telling = telling::Telling::start(
+        &config,
+        &application,
+        Arc::clone(&broker),
+        operational.watch(),
+        Arc::clone(&metrics),
+    )?;
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
     let context = api::Context::new(
@@ -71,16 +78,18 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         operational.watch(),
         Arc::clone(&arrivals),
         is_draining,
+        telling.rounds.clone(),
     );
     let stopped = CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
 
+    let start = Uuid::now_v7();
     let handle = tokio::select! {
-        handle = boot::join(&config, &address, &ledger, &operational) => Arc::new(handle?),
+        handle = boot::join(&config, &address, &ledger, &operational, start) => Arc::new(handle?),
         signal = stop.heard() => {
             tracing::info!("[SHUTDOWN] {signal} before the start was done");
-            telling.end().await;
+            telling.end(start).await;
             return Ok(());
         }
     };
@@ -113,7 +122,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     };
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
-    telling.joined(&config, &handle, operational.watch());
+    telling.joined(&config, &handle);
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 
@@ -123,7 +132,10 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         why = stopped_role(&mut role) => Ended::Refused(why),
     };
     match ended {
-        Ended::Refused(why) => anyhow::bail!("{why}"),
+        Ended::Refused(why) => {
+            telling.end(start).await;
+            anyhow::bail!("{why}");
+        }
         Ended::Asked(signal) => {
             // A receiver is always there: the API's.
             let _ = draining.send(true);
@@ -141,7 +153,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
             .await;
         }
     }
-    telling.end().await;
+    telling.end(start).await;
     readiness.abort();
     observing.abort();
     drop(operational);

@@ -9,25 +9,33 @@ use ha::{Handle, Reason, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::health::checks::{Check, Outcome};
 use crate::health::operational::{Operational, State};
+use crate::health::rounds::{Phase, Report, Rounds};
 use crate::notify::compose::span;
 use crate::notify::{Event, Key, Kind, Notifier};
 
 /// Tells of ERROR entered and left, and of waiting that lasts.
 pub(super) async fn tell_state(
-    handle: Arc<Handle>,
     mut state: watch::Receiver<Operational>,
+    mut following: watch::Receiver<bool>,
+    rounds: Rounds,
     notifier: Notifier,
     still_waiting_every: Option<Duration>,
 ) {
     let notifier = notifier.from("state");
-    let mut role = handle.role();
     let mut error: Option<&'static str> = None;
     let mut settled = false;
     let mut waiting: Option<(Instant, Instant)> = None;
     loop {
         let now = state.borrow_and_update().clone();
-        let follows = matches!(&*role.borrow_and_update(), Role::Follower { leader: Some(_) });
+        if now.state == State::Shutdown {
+            // Whatever was wrong is not over because this process ends.
+            return;
+        }
+        let follows = *following.borrow_and_update();
+        // Whatever made the state change, the checks may say more of it.
+        rounds.look();
         error = tell_error(&notifier, &now, error);
         // What an earlier process of this member left open is over, once this one stands.
         if !settled && (now.state == State::Active || (now.state == State::Waiting && follows)) {
@@ -48,7 +56,7 @@ pub(super) async fn tell_state(
                     return;
                 }
             }
-            _ = role.changed() => {}
+            _ = following.changed() => {}
             () = until(next) => {
                 if let Some((begun, next)) = &mut waiting {
                     notifier.raise(still_waiting(&now, begun.elapsed()));
@@ -86,15 +94,27 @@ fn still_waiting(now: &Operational, since: Duration) -> Event {
     Event::new(Kind::StillWaiting, format!("still waiting after {since}: {}", now.reason))
 }
 
-/// Tells of takeovers, handovers, and Redis's absence.
-pub(super) async fn tell_cluster(handle: Arc<Handle>, notifier: Notifier) {
+/// Tells of takeovers, handovers, and Redis's absence; asks for a round of checks when a store goes or comes back.
+pub(super) async fn tell_cluster(
+    handle: Arc<Handle>,
+    following: watch::Sender<bool>,
+    rounds: Rounds,
+    notifier: Notifier,
+) {
     let notifier = notifier.from("ha");
+    let (mut role, mut stores) = (handle.role(), (true, true));
     let me = handle.instance().member.to_string();
     let mut stats = handle.stats();
     let mut told = std::collections::BTreeMap::new();
     let mut degraded = None;
     loop {
         let now = stats.borrow_and_update().clone();
+        let follows = matches!(&*role.borrow_and_update(), Role::Follower { leader: Some(_) });
+        following.send_if_modified(|before| std::mem::replace(before, follows) != follows);
+        let up = (now.postgres.is_up(), now.redis.is_up());
+        if std::mem::replace(&mut stores, up) != up {
+            rounds.look();
+        }
         for (reason, total) in &now.transitions {
             let before = told.insert(*reason, *total).unwrap_or(0);
             if *total > before {
@@ -115,8 +135,13 @@ pub(super) async fn tell_cluster(handle: Arc<Handle>, notifier: Notifier) {
                 false => notifier.resolve(Key::new(Kind::RedisDegraded, "")),
             }
         }
-        if stats.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = stats.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            _ = role.changed() => {}
         }
     }
 }
@@ -139,6 +164,66 @@ fn takeover(me: &str, reason: Reason, epoch: i64, gap_ms: Option<u128>) -> Optio
             format!("{me} leads under epoch {epoch}: leadership was handed over{gap}"),
         )),
         Reason::FirstStart | Reason::Vacant => None,
+    }
+}
+
+/// A failure is told when it was seen twice: the first may be a restart.
+const FAILURES: u32 = 2;
+
+/// Tells of checks that fail, and pass again. Each check is a source of its own: two of one kind end one by one.
+pub(super) async fn tell_checks(mut reports: watch::Receiver<Option<Report>>, notifier: Notifier) {
+    let startup = notifier.from("startup");
+    loop {
+        let report = reports.borrow_and_update().clone();
+        if let Some(report) = report {
+            if report.started {
+                startup.resolve(Key::new(Kind::StartupError, ""));
+                report.checks.iter().for_each(|outcome| tell_check(outcome, &notifier));
+            } else if report.phase == Phase::Waiting {
+                startup.raise(startup_error(&report));
+            }
+        }
+        if reports.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn startup_error(report: &Report) -> Event {
+    let failing: Vec<String> =
+        report.failing().map(|outcome| format!("{}: {}", outcome.check, outcome.detail)).collect();
+    Event::new(
+        Kind::StartupError,
+        format!(
+            "the checks did not pass at the start or in {} retries; waiting, and looking again. {}; see \
+             RUNBOOK.md#startup_error",
+            report.startup_retries,
+            failing.join("; ")
+        ),
+    )
+}
+
+fn tell_check(outcome: &Outcome, notifier: &Notifier) {
+    let notifier = notifier.from(outcome.check.as_str());
+    let (kind, scope) = match outcome.check {
+        Check::Postgres => (Kind::DatabaseError, ""),
+        Check::Redis => (Kind::RedisDegraded, ""),
+        Check::Bridge | Check::BridgeAuth => (Kind::BrokerError, ""),
+        Check::BrokerSession => (Kind::BrokerSession, ""),
+        Check::AnalyzerMode => (Kind::OperationalError, "WRONG_MODE"),
+        Check::Clock | Check::Disk => (Kind::HostError, outcome.check.as_str()),
+    };
+    let anchor = if kind == Kind::OperationalError { scope } else { kind.as_str() }.to_lowercase();
+    match outcome.up {
+        Some(true) => notifier.resolve(Key::new(kind, scope)),
+        // The session ends every night: once an episode is enough.
+        Some(false) if kind == Kind::BrokerSession && outcome.failures > FAILURES => {}
+        Some(false) if outcome.failures >= FAILURES => notifier.raise(Event::about(
+            kind,
+            scope,
+            format!("{}: {}; see RUNBOOK.md#{anchor}", outcome.check, outcome.detail),
+        )),
+        _ => {}
     }
 }
 

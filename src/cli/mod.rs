@@ -7,7 +7,10 @@
 pub mod call;
 pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod errors;
 pub mod migrate;
+pub mod notify;
 pub mod output;
 pub mod paper;
 pub mod replay;
@@ -46,13 +49,23 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Tell the cluster that you have looked at something.
+    #[command(subcommand)]
+    Ack(doctor::Ack),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Look at everything an instance depends on, now.
+    Doctor(doctor::Args),
+    /// List what went wrong; sum it up, acknowledge it, end it.
+    Errors(errors::Args),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
+    /// Test the notification channels.
+    #[command(subcommand)]
+    Notify(notify::Verb),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
@@ -82,9 +95,13 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
+            Verb::Errors(args) => errors::run(args, &inputs, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
+            Verb::Notify(verb) => notify::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,

@@ -94,23 +94,35 @@ impl Config {
 /// The file cannot be read or is no TOML; else every fault at once.
 pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let mut reader = Reader::new(Layers::read(inputs)?);
-    let http = Http::read(&mut reader);
-    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
-    let postgres = Postgres::read(&mut reader);
-    let redis = Redis::read(&mut reader);
-    let timing = Timing::read(&mut reader);
-    let broker = Broker::read(&mut reader);
-    let signals = Signals::read(&mut reader, http.listen);
-    let operator = Operator::read(&mut reader);
-    let trading = Trading::read(&mut reader);
-    let instruments = instruments::read(&mut reader);
-    let notify = Notify::read(&mut reader);
-    let health = Health::read(&mut reader);
-    let log = Log::read(&mut reader);
-    let recovery = Recovery::read(&mut reader);
-    let shutdown = Shutdown::read(&mut reader);
+    let config = sections(&mut reader, inputs);
     let entries = reader.finish().map_err(Error::Faults)?;
-    Ok(Config {
+    Ok(Config { entries, ..config })
+}
+
+/// Every setting's default with its range, whatever is set: for people who ask what can be set at all.
+pub fn defaults(inputs: &Inputs) -> Vec<Entry> {
+    let mut reader = Reader::new(Layers::none());
+    sections(&mut reader, inputs);
+    reader.into_entries()
+}
+
+fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
+    let http = Http::read(reader);
+    let cluster = Cluster::read(reader, &inputs.hostname, http.listen);
+    let postgres = Postgres::read(reader);
+    let redis = Redis::read(reader);
+    let timing = Timing::read(reader);
+    let broker = Broker::read(reader);
+    let signals = Signals::read(reader, http.listen);
+    let operator = Operator::read(reader);
+    let trading = Trading::read(reader);
+    let instruments = instruments::read(reader);
+    let notify = Notify::read(reader);
+    let health = Health::read(reader);
+    let log = Log::read(reader);
+    let recovery = Recovery::read(reader);
+    let shutdown = Shutdown::read(reader);
+    Config {
         cluster,
         http,
         postgres,
@@ -126,8 +138,8 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         log,
         recovery,
         shutdown,
-        entries,
-    })
+        entries: Vec::new(),
+    }
 }
 
 /// Finds the base URL of the instance that a configuration is for, whatever else in it is missing or broken: whoever

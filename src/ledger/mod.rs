@@ -17,11 +17,13 @@ pub mod operational;
 pub mod outbox;
 mod rows;
 pub mod snapshot;
+pub mod starts;
 pub mod switches;
 pub mod views;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::NoTls;
 
@@ -72,6 +74,16 @@ impl Ledger {
 
     pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
         self.pool.get().await.map_err(LedgerError::Connect)
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// Any error of the connection or the statement.
+    pub async fn clock(&self) -> Result<DateTime<Utc>, LedgerError> {
+        let client = self.client().await?;
+        let row = client.query_one("SELECT clock_timestamp()", &[]).await;
+        Ok(row.map_err(LedgerError::during("tell the time"))?.get(0))
     }
 
     /// Checks that the database answers.

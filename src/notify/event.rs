@@ -32,6 +32,8 @@ pub enum Kind {
     WebsocketError,
     /// The bridge or its key is not usable.
     BrokerError,
+    /// The broker's session has ended; somebody has to log in before the market opens.
+    BrokerSession,
     /// PostgreSQL is away.
     DatabaseError,
     /// Redis is away: leadership goes on without the lease.
@@ -63,6 +65,7 @@ named!(Kind {
     StartupError = "STARTUP_ERROR",
     WebsocketError = "WEBSOCKET_ERROR",
     BrokerError = "BROKER_ERROR",
+    BrokerSession = "BROKER_SESSION",
     DatabaseError = "DATABASE_ERROR",
     RedisDegraded = "REDIS_DEGRADED",
     HostError = "HOST_ERROR",
@@ -101,6 +104,7 @@ impl Kind {
             | Self::OrderInDoubt
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
+            | Self::BrokerSession
             | Self::HostError
             | Self::StillWaiting
             | Self::Failover
@@ -115,6 +119,7 @@ impl Kind {
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
+            | Self::BrokerSession
             | Self::DatabaseError
             | Self::RedisDegraded
             | Self::HostError

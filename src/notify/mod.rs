@@ -147,7 +147,7 @@ impl Settings {
         match kind {
             Kind::StartupError => self.throttle.startup,
             Kind::WebsocketError => self.throttle.websocket,
-            Kind::BrokerError => self.throttle.broker,
+            Kind::BrokerError | Kind::BrokerSession => self.throttle.broker,
             Kind::DatabaseError => self.throttle.database,
             // Said on purpose at this pace by whoever waits; a little less, so that it is not one late each time.
             Kind::StillWaiting => self.status_interval.mul_f64(0.9),

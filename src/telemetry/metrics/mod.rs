@@ -10,6 +10,7 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 use prometheus::{Gauge, Registry, TextEncoder};
 
 use crate::domain::order::IntentState;
+use crate::health::checks::Check;
 use crate::notify::event::Kind;
 use series::{Series, Spec};
 
@@ -119,6 +120,12 @@ metrics! {
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
 
+    /// 1 while a health check passes, 0 while it fails or cannot be asked.
+    health_check_up: IntGaugeVec = "baton_health_check_up" {"check" in health_checks()};
+    /// Seconds that health checks took.
+    health_check_duration: HistogramVec = "baton_health_check_duration_seconds"
+        {"check" in health_checks()} buckets CALL_SECONDS;
+
     /// Notifications by kind: sent (delivered to a channel), throttled (occurrences that made no message of their own),
     /// aggregated (went into a message with others), failed (refused or expired).
     notifications: IntCounterVec = "baton_notifications_total"
@@ -172,6 +179,10 @@ impl std::fmt::Debug for Metrics {
 
 fn intent_states() -> Vec<&'static str> {
     IntentState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+fn health_checks() -> Vec<&'static str> {
+    Check::ALL.iter().map(|check| check.as_str()).collect()
 }
 
 fn notification_kinds() -> Vec<&'static str> {
