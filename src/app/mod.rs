@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::Role;
+use ha::{BootClock, Role};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -30,6 +30,8 @@ use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::{Engine, Pace};
+use crate::feed::poll::{Poll, PollPace};
+use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
@@ -103,6 +105,9 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
+    let prices = PriceBoard::with_ages(Ages { stale: config.feed.stale, dead: config.feed.dead });
+    let drain = CancellationToken::new();
+    let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
         broker,
@@ -115,7 +120,6 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
     };
-    let drain = CancellationToken::new();
     let trading = {
         let (role, drain) = (handle.role(), drain.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
@@ -156,6 +160,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     telling.end(start).await;
     readiness.abort();
     observing.abort();
+    polling.abort();
     drop(operational);
     stopped.cancel();
     // The last state is stored and open requests are answered, if that is quick.
@@ -246,6 +251,12 @@ fn rules(config: &Config) -> Rules {
         catalog: config.instruments.clone(),
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
+}
+
+fn poll(config: &Config, prices: &PriceBoard, broker: &Arc<dyn Broker>, metrics: &Arc<Metrics>) -> Poll {
+    let (feed, limits) = (&config.feed, &config.broker);
+    let pace = PollPace::new(feed.live_max_age, limits.read_timeout, limits.reads_per_second);
+    Poll::new(prices.clone(), Arc::clone(broker), Arc::new(BootClock), Arc::clone(metrics), pace)
 }
 
 fn pace(config: &Config) -> Pace {

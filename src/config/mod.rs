@@ -10,6 +10,7 @@
 mod broker;
 mod cluster;
 mod fault;
+mod feed;
 mod health;
 mod instruments;
 mod layers;
@@ -26,6 +27,7 @@ mod trading;
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
+pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Notify, Smtp, Throttle};
@@ -58,6 +60,8 @@ pub struct Config {
     pub timing: Timing,
     /// The bridge to the broker.
     pub broker: Broker,
+    /// Live prices.
+    pub feed: Feed,
     /// Who may send signals, and how large.
     pub signals: Signals,
     /// Who may change things.
@@ -113,6 +117,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let redis = Redis::read(reader);
     let timing = Timing::read(reader);
     let broker = Broker::read(reader);
+    let feed = Feed::read(reader);
     let signals = Signals::read(reader, http.listen);
     let operator = Operator::read(reader);
     let trading = Trading::read(reader);
@@ -129,6 +134,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         redis,
         timing,
         broker,
+        feed,
         signals,
         operator,
         trading,
