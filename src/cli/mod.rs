@@ -8,8 +8,11 @@ pub mod call;
 pub mod close;
 pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod errors;
 pub mod leadership;
 pub mod migrate;
+pub mod notify;
 pub mod output;
 pub mod paper;
 pub mod replay;
@@ -49,6 +52,9 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Tell the cluster that you have looked at something.
+    #[command(subcommand)]
+    Ack(doctor::Ack),
     /// Close the positions of a symbol or an instrument.
     Close(close::Close),
     /// Check or show the configuration.
@@ -56,12 +62,16 @@ pub enum Verb {
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Look at everything an instance depends on, now.
+    Doctor(doctor::Args),
+    /// List what went wrong; sum it up, acknowledge it, end it.
+    Errors(errors::Args),
+    /// Keep a member from leading; if it leads, its epoch ends at once.
+    Fence(leadership::Fence),
     /// Close every position.
     Flatten(close::Flatten),
     /// Stop entries and the exits of signals.
     Halt(switch::Halt),
-    /// Keep a member from leading; if it leads, its epoch ends at once.
-    Fence(leadership::Fence),
     /// Hand leadership over to another instance; positions and stops stay as they are.
     Handover(leadership::Handover),
     /// Show who led when, why that began and ended, and how long nobody led.
@@ -70,6 +80,9 @@ pub enum Verb {
     Instances(leadership::Instances),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
+    /// Test the notification channels.
+    #[command(subcommand)]
+    Notify(notify::Verb),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
     /// Pause automatic failover.
@@ -84,14 +97,14 @@ pub enum Verb {
     Run(run::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
-    /// Show the switches: what is halted, by whom, until when.
-    Switches(switch::Show),
-    /// End every halt.
-    Unhalt(switch::Off),
     /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
     StepDown(leadership::StepDown),
+    /// Show the switches: what is halted, by whom, until when.
+    Switches(switch::Show),
     /// Let a fenced member lead again.
     Unfence(leadership::Fence),
+    /// End every halt.
+    Unhalt(switch::Off),
 }
 
 /// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
@@ -113,16 +126,20 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
             Verb::Close(close) => close.run(&inputs, output).await,
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
+            Verb::Errors(args) => errors::run(args, &inputs, output).await,
+            Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
             Verb::Halt(halt) => halt.run(&inputs, output).await,
-            Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Handover(args) => leadership::hand_over(args, &inputs, output).await,
             Verb::History(args) => leadership::history(args, &inputs, output).await,
             Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
+            Verb::Notify(verb) => notify::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Pause(on) => on.pause(&inputs, output).await,
             Verb::ReduceOnly(args) => args.run(&inputs, output).await,
@@ -130,10 +147,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
-            Verb::Switches(show) => show.run(&inputs, output).await,
-            Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
+            Verb::Switches(show) => show.run(&inputs, output).await,
             Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
+            Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
         }
     })
 }
