@@ -4,6 +4,9 @@
 //! is null, nothing hangs.
 
 mod cluster;
+mod credentials;
+mod forward;
+mod operator;
 mod probes;
 mod problem;
 mod views;
@@ -29,6 +32,8 @@ use crate::config::Config;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+pub use forward::Served;
+pub use operator::Operator;
 pub use problem::Problem;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
@@ -48,6 +53,8 @@ struct Inner {
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
     draining: watch::Receiver<bool>,
+    /// Speaks to the leader for an operator.
+    peers: reqwest::Client,
 }
 
 impl Context {
@@ -60,8 +67,8 @@ impl Context {
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
     ) -> Self {
-        let handle = OnceLock::new();
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining }))
+        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
+        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining, peers }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.

@@ -25,13 +25,15 @@ pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{Log, LogFormat, Notify, Recovery, Shutdown, Signals};
+pub use process::{Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis};
 pub use timing::Timing;
 pub use trading::Trading;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use secrecy::SecretString;
 
 use crate::domain::instrument::Catalog;
 use layers::Layers;
@@ -54,6 +56,8 @@ pub struct Config {
     pub broker: Broker,
     /// Who may send signals, and how large.
     pub signals: Signals,
+    /// Who may change things.
+    pub operator: Operator,
     /// Capital and trading policy.
     pub trading: Trading,
     /// What may be traded.
@@ -91,6 +95,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let timing = Timing::read(&mut reader);
     let broker = Broker::read(&mut reader);
     let signals = Signals::read(&mut reader, http.listen);
+    let operator = Operator::read(&mut reader);
     let trading = Trading::read(&mut reader);
     let instruments = instruments::read(&mut reader);
     let notify = Notify::read(&mut reader);
@@ -106,6 +111,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         timing,
         broker,
         signals,
+        operator,
         trading,
         instruments,
         notify,
@@ -138,6 +144,14 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
         listen => listen,
     };
     Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+/// Reads the operator's token, whatever else is missing or broken: for verbs that ask a running instance for a change.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[operator]`.
+pub fn operator_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
+    part(inputs, |reader| Operator::read(reader).token)
 }
 
 /// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.
