@@ -19,4 +19,5 @@ pub mod mutant;
 pub mod paper;
 pub mod recovery;
 pub mod replay;
+pub mod runbook;
 pub mod telemetry;

@@ -9,6 +9,7 @@ mod forward;
 mod operator;
 mod probes;
 mod problem;
+mod runbook;
 mod views;
 mod webhook;
 
@@ -116,6 +117,8 @@ fn router(context: Context) -> Router {
         .route("/startupz", get(probes::startupz))
         .route("/leader", get(cluster::leader))
         .route("/metrics", get(probes::metrics))
+        .route("/runbook", get(runbook::whole))
+        .route("/runbook/{section}", get(runbook::section))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(context.clone(), measure))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))

@@ -7,11 +7,14 @@
 pub mod call;
 pub mod config;
 pub mod demo;
+pub mod healthcheck;
 pub mod migrate;
 pub mod output;
+pub mod pages;
 pub mod paper;
 pub mod replay;
 pub mod run;
+pub mod runbook;
 pub mod signal;
 pub mod status;
 
@@ -46,11 +49,17 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Print completions for a shell.
+    Completions(pages::CompletionsArgs),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Ask the instance on this machine one probe: the health check of a container.
+    Healthcheck(healthcheck::Args),
+    /// Print or write manual pages.
+    Man(pages::ManArgs),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
@@ -59,6 +68,8 @@ pub enum Verb {
     Replay(replay::Args),
     /// Run one instance: take signals, follow or lead, trade while leading.
     Run(run::Args),
+    /// Say what to do about an alert or a code.
+    Runbook(runbook::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
 }
@@ -82,12 +93,16 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Healthcheck(args) => healthcheck::run(args, &inputs, output).await,
+            Verb::Man(args) => pages::man(&args, output),
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
+            Verb::Runbook(args) => runbook::run(&args, output),
             Verb::Status(args) => status::run(args, &inputs, output).await,
         }
     })
