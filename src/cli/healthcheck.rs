@@ -21,6 +21,8 @@ pub enum Probe {
     Started,
     /// It could store a signal now, and could lead.
     Ready,
+    /// The paper bridge serves (at its control port).
+    Paper,
 }
 
 impl Probe {
@@ -29,6 +31,7 @@ impl Probe {
             Self::Live => "/livez",
             Self::Started => "/startupz",
             Self::Ready => "/readyz",
+            Self::Paper => "/_ctl/faults",
         }
     }
 }
