@@ -6,7 +6,7 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker generate chaos fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist generate chaos fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,16 @@ test-slow: setup-dev ## Run the tests that take minutes: those marked #[ignore =
 
 ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook
 	@ops/test/run
+
+ops-docker: setup-ops ## Run the compose project on a Docker engine of its own, with agents killed and rolled (root)
+	@ops/test/docker/run
+
+dist: ## Build the static program that the image holds, into dist
+	rustup --quiet target add $(shell uname -m)-unknown-linux-musl
+	CC_x86_64_unknown_linux_musl=$(or $(shell command -v musl-gcc),cc) \
+		cargo build --locked --release --bin baton --target $(shell uname -m)-unknown-linux-musl
+	install -D target/$(shell uname -m)-unknown-linux-musl/release/baton dist/baton
+	install -m 644 /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
 
 generate: setup-ops ## Write what follows from the sources of alerts and dashboards
 	@$(TOOLS)/ops-python/bin/python ops/generate

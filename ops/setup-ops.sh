@@ -44,6 +44,19 @@ ops_helm() {
     rm -rf "$folder"
 }
 
+# Debian's Alertmanager wants its templates at a fixed place below /usr/share: it gets a /usr/share of its own.
+alertmanager_wrapper() {
+    cat <<'WRAPPER'
+#!/bin/sh
+here=$(cd "$(dirname "$0")/../alertmanager" && pwd)
+[ "$(id -u)" -eq 0 ] || user='--user --map-root-user'
+# shellcheck disable=SC2086 # two words or none
+exec unshare $user --mount sh -c '
+    mount -t tmpfs none /usr/share && mkdir -p /usr/share/prometheus/alertmanager &&
+        cp "$0"/*.tmpl /usr/share/prometheus/alertmanager/ && exec "$0/prometheus-alertmanager" "$@"' "$here" "$@"
+WRAPPER
+}
+
 # Prometheus and Alertmanager out of their Debian packages, unpacked and not installed: no service, no root.
 ops_prometheus() {
     local program folder package missing=false
@@ -65,9 +78,14 @@ ops_prometheus() {
         for package in "$folder"/*.deb; do
             dpkg-deb -x "$package" "$folder/content"
         done
-        for program in prometheus promtool prometheus-alertmanager amtool; do
+        for program in prometheus promtool amtool; do
             mv "$folder/content/usr/bin/$program" "$tools/bin/$program"
         done
+        mkdir -p "$tools/alertmanager"
+        mv "$folder/content/usr/bin/prometheus-alertmanager" \
+            "$folder/content/usr/share/prometheus/alertmanager"/*.tmpl "$tools/alertmanager/"
+        alertmanager_wrapper >"$tools/bin/prometheus-alertmanager"
+        chmod 755 "$tools/bin/prometheus-alertmanager"
     else
         say "apt-get could not download them (as an ordinary user the machine's package lists must be there)"
     fi
