@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::Role;
+use ha::{BootClock, Role};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -27,6 +27,8 @@ use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::{Engine, Pace};
+use crate::feed::poll::{Poll, PollPace};
+use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
@@ -91,6 +93,9 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
+    let prices = PriceBoard::with_ages(Ages { stale: config.feed.stale, dead: config.feed.dead });
+    let drain = CancellationToken::new();
+    let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
         broker,
@@ -102,7 +107,6 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         operational: operational.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let drain = CancellationToken::new();
     let trading = {
         let (role, drain) = (handle.role(), drain.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
@@ -135,6 +139,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     }
     readiness.abort();
     observing.abort();
+    polling.abort();
     drop(operational);
     stopped.cancel();
     // The last state is stored and open requests are answered, if that is quick.
@@ -225,6 +230,12 @@ fn rules(config: &Config) -> Rules {
         catalog: config.instruments.clone(),
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
+}
+
+fn poll(config: &Config, prices: &PriceBoard, broker: &Arc<dyn Broker>, metrics: &Arc<Metrics>) -> Poll {
+    let (feed, limits) = (&config.feed, &config.broker);
+    let pace = PollPace::new(feed.live_max_age, limits.read_timeout, limits.reads_per_second);
+    Poll::new(prices.clone(), Arc::clone(broker), Arc::new(BootClock), Arc::clone(metrics), pace)
 }
 
 fn pace(config: &Config) -> Pace {

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::json::{self, Object};
 use super::types::{
-    BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote,
+    BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote, Quoted,
 };
+use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Rupees};
 use crate::domain::order::{PriceType, Product, Side};
 
@@ -108,6 +109,25 @@ pub(super) fn quote(data: &Value) -> Result<Quote, String> {
     let row = data.as_object().ok_or("\"data\" is no object")?;
     let ltp = json::price(row, "ltp")?;
     Ok(Quote { ltp, bid: json::price_or_zero(row, "bid")?, ask: json::price_or_zero(row, "ask")? })
+}
+
+/// Reads `results` of `/multiquotes`. A row that names no listing is an error of the whole; one without a usable
+/// price is that listing's own.
+pub(super) fn quotes(results: &Value) -> Result<Vec<Quoted>, String> {
+    rows(results)?
+        .map(|row| {
+            let symbol = json::required(row, "symbol", json::text)?;
+            let listing = Listing { exchange: json::required(row, "exchange", json::text)?, symbol };
+            let quote = match row.get("data") {
+                Some(data) => quote(data),
+                None => Err(json::optional(row, "error", json::text)
+                    .ok()
+                    .flatten()
+                    .map_or_else(|| "neither data nor error".to_owned(), |said| json::clip(&said))),
+            };
+            Ok(Quoted { listing, quote })
+        })
+        .collect()
 }
 
 /// Reads `data` of `/funds`; `None` when it is empty, which is how a dead broker session looks.
@@ -251,6 +271,22 @@ mod tests {
         assert_eq!(funds(&json!({})), Ok(None));
         let funds = funds(&json!({"availablecash": "5000000.25", "utiliseddebits": 3})).unwrap().unwrap();
         assert_eq!(funds.available_cash.to_string(), "5000000.25");
+    }
+
+    #[test]
+    fn a_symbol_without_a_quote_does_not_fail_the_others() {
+        let results = json!([
+            {"symbol": "A", "exchange": "NFO", "data": {"ltp": "12.50", "bid": 12.45, "ask": ""}},
+            {"symbol": "B", "exchange": "NFO", "error": "Symbol 'B' not found"},
+            {"symbol": "C", "exchange": "NFO", "data": {"ltp": "n/a"}},
+            {"symbol": "D", "exchange": "NFO"},
+        ]);
+        let quotes = quotes(&results).unwrap();
+        assert_eq!(quotes[0].listing, Listing::new("NFO", "A"));
+        assert_eq!(quotes[0].quote.as_ref().unwrap().ltp.to_string(), "12.50");
+        assert_eq!(quotes[1].quote, Err("Symbol 'B' not found".to_owned()));
+        assert!(quotes[2].quote.is_err() && quotes[3].quote.is_err());
+        assert!(super::quotes(&json!([{"data": {"ltp": 1}}])).is_err(), "a price of nobody knows what");
     }
 
     #[test]

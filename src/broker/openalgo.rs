@@ -19,11 +19,12 @@ use super::reads::Reads;
 use super::settings::{Settings, SettingsError};
 use super::types::{
     Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, Funds, NotSentCause,
-    Quote, Submission, Ticket,
+    Quote, Quoted, Submission, Ticket,
 };
 use super::warm::Warm;
 use super::wire::{Target, Written};
 use super::{Broker, books, tls};
+use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
 
 /// The bridge's column for `strategy`.
@@ -225,6 +226,15 @@ impl Broker for OpenAlgo {
 
     fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>> {
         self.read("quotes", json!({ "symbol": symbol, "exchange": exchange }), books::quote).boxed()
+    }
+
+    fn quotes<'a>(&'a self, listings: &'a [Listing]) -> BoxFuture<'a, Result<Vec<Quoted>, BrokerError>> {
+        let route = "multiquotes";
+        async move {
+            let results = self.reads.once(route, "results", object(json!({ "symbols": listings }))).await?;
+            books::quotes(&results).map_err(|problem| BrokerError::Malformed { route, problem })
+        }
+        .boxed()
     }
 
     fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>> {

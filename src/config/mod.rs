@@ -10,6 +10,7 @@
 mod broker;
 mod cluster;
 mod fault;
+mod feed;
 mod fingerprint;
 mod instruments;
 mod layers;
@@ -25,6 +26,7 @@ mod trading;
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
+pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use process::{Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
 pub use show::{Entry, HIDDEN};
@@ -55,6 +57,8 @@ pub struct Config {
     pub timing: Timing,
     /// The bridge to the broker.
     pub broker: Broker,
+    /// Live prices.
+    pub feed: Feed,
     /// Who may send signals, and how large.
     pub signals: Signals,
     /// Who may change things.
@@ -95,6 +99,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let redis = Redis::read(&mut reader);
     let timing = Timing::read(&mut reader);
     let broker = Broker::read(&mut reader);
+    let feed = Feed::read(&mut reader);
     let signals = Signals::read(&mut reader, http.listen);
     let operator = Operator::read(&mut reader);
     let trading = Trading::read(&mut reader);
@@ -111,6 +116,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         redis,
         timing,
         broker,
+        feed,
         signals,
         operator,
         trading,

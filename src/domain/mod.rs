@@ -18,6 +18,7 @@ pub mod instrument;
 pub mod intent;
 pub mod label;
 pub mod limits;
+pub mod listing;
 pub mod money;
 pub mod order;
 pub mod policy;

@@ -59,6 +59,9 @@ pub const SIGNAL_OUTCOMES: [&str; 7] =
 /// Steps of an order's way, as `order_latency` labels them.
 pub const ORDER_STAGES: [&str; 5] = ["decide", "journal", "send", "fill", "total"];
 
+/// Where prices come from, as `price_source` labels them.
+pub const PRICE_SOURCES: [&str; 4] = ["live", "rest", "cache", "none"];
+
 /// Failover from tens of milliseconds (a crash) to several T (a partition).
 const FAILOVER_SECONDS: [f64; 14] =
     [0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 15.0, 60.0];
@@ -117,6 +120,13 @@ metrics! {
     order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;
     /// Orders whose outcome at the broker is not known.
     orders_in_doubt: IntGauge = "baton_orders_in_doubt";
+
+    /// Wanted listings, by where their latest price comes from; none has no price.
+    price_source: IntGaugeVec = "baton_price_source" {"source" in PRICE_SOURCES};
+    /// Age in seconds of the oldest price among the wanted listings that have one; 0 when there is none.
+    feed_tick_age: Gauge = "baton_feed_tick_age_seconds";
+    /// Quotes asked for over REST because the live price was old, by what came of them.
+    feed_rest_quotes: IntCounterVec = "baton_feed_rest_quotes_total" {"outcome" in ["ok", "failed"]};
 
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
