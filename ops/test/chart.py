@@ -62,6 +62,11 @@ def main():
              and item["metadata"]["labels"].get("app.kubernetes.io/component") == "agent"]
     assert len(agent) == 1, "there is one Deployment of agents"
     faults += [f"the agents do not hold: {what}" for what, holds in agents(agent[0]["spec"]) if not holds]
+    policy = next(item for item in objects if item["kind"] == "NetworkPolicy")["spec"]
+    labels = agent[0]["spec"]["selector"]["matchLabels"].items()
+    own = {"podSelector": {"matchLabels": {key: value for key, value in labels if not key.endswith("/component")}}}
+    if not any("from" not in rule or own in rule["from"] for rule in policy["ingress"]):
+        faults.append("instances cannot reach each other through the NetworkPolicy")
     kinds = {item["kind"] for item in objects}
     faults += [f"there is no {kind}" for kind in {"NetworkPolicy", "ServiceAccount", "Service", "Job"} - kinds]
     print("\n".join(faults), file=sys.stderr)

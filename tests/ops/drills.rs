@@ -44,6 +44,8 @@ async fn typed(cluster: &Cluster, member: usize, commands: &str) -> Output {
     Command::new("bash")
         .args(["-c", commands])
         .current_dir(cluster.folder())
+        // The settings of that member's machine, for `baton config show`.
+        .envs(&cluster.members[member].launch.env)
         .env("PATH", path)
         .env("A", &cluster.members[member].address)
         .env("BATON_ADDRESS", addresses.join(","))

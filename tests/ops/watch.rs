@@ -66,6 +66,8 @@ impl Prometheus {
         let arguments = vec![
             "--config.file=prometheus.yml".to_owned(),
             "--storage.tsdb.path=data".to_owned(),
+            // What fired before Prometheus knew its Alertmanager is told again after this; a minute unless set.
+            "--rules.alert.resend-delay=5s".to_owned(),
             format!("--web.listen-address={address}"),
         ];
         let (process, _) = launch(&folder, "prometheus", arguments).start_program(program);
