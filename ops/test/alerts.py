@@ -51,6 +51,12 @@ def covered():
     for alert in named.keys() - {rule["alert"] for rule in rules}:
         faults.append(f"RUNBOOK.md names the alert {alert}, which does not exist")
 
+    drills = "".join(path.read_text() for path in (ROOT / "tests").glob("**/*.rs"))
+    for name, text in sections().items():
+        for drill in re.findall(r"\*\*Last drilled\*\*: .*?`(drill_\w+|[a-z_]{20,})`", text, flags=re.S):
+            if f"async fn {drill}(" not in drills:
+                faults.append(f"section {name} claims the drill {drill}, which does not exist")
+
     seen = {}
     for test in tests():
         for step in test.get("promql_expr_test", []):

@@ -76,7 +76,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
     if output.is_json() {
-        output.json(&json!({ "ok": status.is_success(), "status": status.as_u16(), "answer": body.trim() }))?;
+        output
+            .json(&json!({ "ok": status.is_success(), "status": status.as_u16(), "answer": body.trim() }))?;
     } else {
         output.line(body.trim())?;
     }

@@ -4,7 +4,9 @@ use crate::support::{answer_once, baton, json, stdout};
 
 #[test]
 fn a_health_check_is_its_exit_code() {
-    for (status, body, code) in [("200 OK", "ready\n", 0), ("503 Service Unavailable", "{\"code\":\"DRAINING\"}", 1)] {
+    for (status, body, code) in
+        [("200 OK", "ready\n", 0), ("503 Service Unavailable", "{\"code\":\"DRAINING\"}", 1)]
+    {
         let (url, server) = answer_once(status, body);
         let output = baton(&["healthcheck", "--address", &url], &[]);
         assert_eq!(output.status.code(), Some(code), "{status}");

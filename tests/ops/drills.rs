@@ -254,7 +254,8 @@ async fn drill_backup_and_restore() {
     assert!(tables > 5, "{tables}");
 
     let url = cluster.stores.create_database("restored").await.unwrap();
-    let restore = format!("export DATABASE_URL='{url}'\npg_restore --no-owner --dbname=\"$DATABASE_URL\" baton.dump\n");
+    let restore =
+        format!("export DATABASE_URL='{url}'\npg_restore --no-owner --dbname=\"$DATABASE_URL\" baton.dump\n");
     done(&cluster, leader, &restore).await;
     let count = "psql \"$DATABASE_URL\" -At -c 'SELECT count(*) FROM order_intent'";
     let restored = done(&cluster, leader, &format!("export DATABASE_URL='{url}'\n{count}")).await;
@@ -264,5 +265,64 @@ async fn drill_backup_and_restore() {
     let migrate = format!("export DATABASE_URL='{url}'\n{env}\nbaton migrate");
     let said = done(&cluster, leader, &migrate).await;
     assert!(said.contains("already"), "{said}");
+    cluster.finish().await;
+}
+
+// R: H6
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_db_unavailable() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(Options::default()).await;
+    cluster.stores.postgres().stop().await.unwrap();
+    // First 60 seconds, and what the section says of it: nobody leads, and the state names the code.
+    wait::until("baton status says down", PATIENCE, async || {
+        let asked = typed(&cluster, 0, "psql \"$DATABASE_URL\" -c 'SELECT 1'").await;
+        assert!(!asked.status.success(), "{asked:?}");
+        let output = typed(&cluster, 0, "baton status").await;
+        if output.status.code() == Some(2) { Ok(()) } else { Err(output) }
+    })
+    .await;
+    let state = typed(&cluster, 0, &block("db_unavailable")).await;
+    let printed = String::from_utf8_lossy(&state.stdout);
+    assert!(printed.contains("\"state\": \"WAITING\""), "{printed}");
+
+    // Mitigation: bring it back. Everything else happens by itself.
+    cluster.stores.postgres().start().await.unwrap();
+    let cluster = cluster.reconnected().await;
+    let leader = cluster.leader().await;
+    cluster.all_ready().await;
+    done(&cluster, leader, &block("db_unavailable")).await;
+    assert_eq!(cluster.count("SELECT count(*) FROM order_intent WHERE state = 'in_doubt'").await, 0);
+    cluster.finish().await;
+}
+
+// R: H6
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_redis_away() {
+    if !equipped() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let degraded = "curl -s $A/metrics | grep baton_ha_degraded";
+    let shows = async |wanted: &str| {
+        wait::until(wanted, PATIENCE, async || {
+            let printed = done(&cluster, leader, degraded).await;
+            if printed.lines().any(|line| line == wanted) { Ok(()) } else { Err(printed) }
+        })
+        .await;
+    };
+    cluster.stores.redis().stop().await.unwrap();
+    shows("baton_ha_degraded 1").await;
+    let status = typed(&cluster, leader, "baton status").await;
+    assert_eq!(status.status.code(), Some(1), "degraded, and not down: {status:?}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("Redis is away"), "{status:?}");
+    cluster.stores.redis().start().await.unwrap();
+    shows("baton_ha_degraded 0").await;
+    assert_eq!(cluster.leader().await, leader, "nothing moved");
     cluster.finish().await;
 }

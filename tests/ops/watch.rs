@@ -21,7 +21,9 @@ pub struct Prometheus {
 pub fn programs() -> Option<(PathBuf, PathBuf)> {
     let found = find("prometheus").zip(find("prometheus-alertmanager").or_else(|| find("alertmanager")));
     if found.is_none() {
-        eprintln!("skipped: prometheus or alertmanager is not on this machine; `ops/setup --ops` fetches them");
+        eprintln!(
+            "skipped: prometheus or alertmanager is not on this machine; `ops/setup --ops` fetches them"
+        );
     }
     found
 }
@@ -88,8 +90,7 @@ impl Prometheus {
     /// The values that a query gives now; none when Prometheus does not answer it.
     pub async fn query(&self, expression: &str) -> Option<Vec<f64>> {
         let request = self.client.get(format!("{}/api/v1/query", self.url)).query(&[("query", expression)]);
-        let answer: Value =
-            request.timeout(Duration::from_secs(5)).send().await.ok()?.json().await.ok()?;
+        let answer: Value = request.timeout(Duration::from_secs(5)).send().await.ok()?.json().await.ok()?;
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         let result = answer["data"]["result"].as_array()?;
         result.iter().map(|sample| sample["value"][1].as_str()?.parse().ok()).collect()
