@@ -123,8 +123,7 @@ async fn drill_no_leader() {
     let mut cluster = Cluster::start().await;
     let leader = cluster.leader().await;
     let other = (leader + 1) % 3;
-    let set = |value: &str| block("switches").replace("halted", "paused").replace("true", value);
-    done(&cluster, leader, &set("true")).await;
+    done(&cluster, leader, "baton pause --reason drill --yes").await;
     cluster.members[leader].process.kill().await;
 
     // First 60 seconds: nobody leads, and nobody will.
@@ -137,7 +136,7 @@ async fn drill_no_leader() {
     assert!(printed.contains("| t "), "it shows that failover is paused:\n{printed}");
 
     // Mitigation, and the check that it helped.
-    done(&cluster, other, &set("false")).await;
+    done(&cluster, other, "baton resume --reason drill --yes").await;
     cluster.leader_within(PATIENCE, |index| index != leader).await;
     cluster.members[leader].restart().await;
     cluster.all_ready().await;
@@ -159,11 +158,16 @@ async fn drill_switches() {
     let cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let leader = cluster.leader().await;
-    done(&cluster, leader, &block("switches")).await;
+    let commands = block("switches");
+    let command = |verb: &str| {
+        let found = commands.lines().find(|line| line.starts_with(verb));
+        found.unwrap_or_else(|| panic!("the section says {verb}")).to_owned()
+    };
+    done(&cluster, leader, &command("baton halt")).await;
     let view = cluster.play(leader, &base("halted", GOLD, 140_000)).await;
     assert_eq!(view["status"], "refused", "{view}");
     assert!(view["reasons"].to_string().contains("HALTED"), "{view}");
-    done(&cluster, leader, &block("switches").replace("true", "false")).await;
+    done(&cluster, leader, &command("baton unhalt")).await;
     let view = cluster.play(leader, &base("lifted", GOLD, 140_000)).await;
     assert_eq!(view["status"], "executed", "{view}");
     cluster.finish().await;

@@ -64,6 +64,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: http://$(POD_IP):8080
 - name: BATON_HTTP__LISTEN
   value: 0.0.0.0:8080
+- name: BATON_SHUTDOWN__EXIT_POLICY
+  value: {{ .Values.shutdown.exitPolicy }}
 - name: BATON_SHUTDOWN__BUDGET_MS
   value: {{ .Values.shutdown.budgetMs | int | quote }}
 {{- $names := dict "databaseUrl" "BATON_POSTGRES__URL" "redisUrl" "BATON_REDIS__URL" "brokerApiKey" "BATON_BROKER__API_KEY" "signalsToken" "BATON_SIGNALS__TOKEN" "signalsSecret" "BATON_SIGNALS__SECRET" "operatorToken" "BATON_OPERATOR__TOKEN" "telegramBotToken" "BATON_NOTIFY__TELEGRAM_BOT_TOKEN" }}
