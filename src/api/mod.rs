@@ -7,6 +7,7 @@ mod closing;
 mod cluster;
 mod credentials;
 mod forward;
+mod leadership;
 mod operator;
 mod probes;
 mod problem;
@@ -34,6 +35,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
 use crate::engine::command::Desk;
+use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
@@ -59,6 +61,7 @@ struct Inner {
     operational: watch::Receiver<Operational>,
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
+    recess: OnceLock<Recess>,
     draining: watch::Receiver<bool>,
     /// Where the engine takes commands from.
     desk: Desk,
@@ -80,13 +83,26 @@ impl Context {
         desk: Desk,
         stop: Stop,
     ) -> Self {
-        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining, desk, stop, peers }))
+        let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
+        Self(Arc::new(Inner {
+            config,
+            ledger,
+            metrics,
+            operational,
+            arrivals,
+            handle,
+            recess,
+            draining,
+            desk,
+            stop,
+            peers,
+        }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
-    pub fn joined(&self, handle: Arc<Handle>) {
-        // Joined once per process; a second call changes nothing.
+    pub fn joined(&self, handle: Arc<Handle>, recess: Recess) {
+        // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
+        let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
     }
 
@@ -128,6 +144,10 @@ fn router(context: Context) -> Router {
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/cluster/history", get(leadership::history))
+        .route("/api/v1/cluster/handover", post(leadership::hand_over))
+        .route("/api/v1/cluster/fence", post(leadership::fence))
+        .route("/api/v1/cluster/unfence", post(leadership::unfence))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

@@ -9,6 +9,7 @@ pub mod close;
 pub mod config;
 pub mod demo;
 pub mod healthcheck;
+pub mod leadership;
 pub mod migrate;
 pub mod output;
 pub mod pages;
@@ -60,12 +61,20 @@ pub enum Verb {
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Keep a member from leading; if it leads, its epoch ends at once.
+    Fence(leadership::Fence),
     /// Close every position.
     Flatten(close::Flatten),
     /// Stop entries and the exits of signals.
     Halt(switch::Halt),
+    /// Hand leadership over to another instance; positions and stops stay as they are.
+    Handover(leadership::Handover),
     /// Ask the instance on this machine one probe: the health check of a container.
     Healthcheck(healthcheck::Args),
+    /// Show who led when, why that began and ended, and how long nobody led.
+    History(leadership::History),
+    /// List the instances with their roles and states.
+    Instances(leadership::Instances),
     /// Print or write manual pages.
     Man(pages::ManArgs),
     /// Bring the database's schema to this binary's version.
@@ -86,8 +95,12 @@ pub enum Verb {
     Runbook(runbook::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
+    /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
+    StepDown(leadership::StepDown),
     /// Show the switches: what is halted, by whom, until when.
     Switches(switch::Show),
+    /// Let a fenced member lead again.
+    Unfence(leadership::Fence),
     /// End every halt.
     Unhalt(switch::Off),
 }
@@ -115,9 +128,13 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
             Verb::Halt(halt) => halt.run(&inputs, output).await,
+            Verb::Handover(args) => leadership::hand_over(args, &inputs, output).await,
             Verb::Healthcheck(args) => healthcheck::run(args, &inputs, output).await,
+            Verb::History(args) => leadership::history(args, &inputs, output).await,
+            Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
             Verb::Man(args) => pages::man(&args, output),
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
@@ -128,7 +145,9 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Runbook(args) => runbook::run(&args, output),
             Verb::Status(args) => status::run(args, &inputs, output).await,
+            Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
             Verb::Switches(show) => show.run(&inputs, output).await,
+            Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
             Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
         }
     })

@@ -21,6 +21,7 @@ mod reader;
 mod show;
 mod stores;
 mod timing;
+mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
@@ -28,9 +29,11 @@ pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
+pub use process::{
+    ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
+};
 pub use show::{Entry, HIDDEN};
-pub use stores::{Postgres, Redis};
+pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
 pub use trading::Trading;
 

@@ -60,7 +60,11 @@ impl Term<'_> {
         self.patiently(self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
         for refusal in &fresh {
             self.engine.metrics.limit_hits.with_label_values(&[refusal.code]).inc();
-            tracing::warn!(code = refusal.code, "[STATE] no entries for the rest of {date}: {}", refusal.sentence);
+            tracing::warn!(
+                code = refusal.code,
+                "[STATE] no entries for the rest of {date}: {}",
+                refusal.sentence
+            );
         }
         if let Some(day) = &mut self.book.day {
             day.latched.extend(fresh);

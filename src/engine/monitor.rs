@@ -25,8 +25,7 @@ impl Term<'_> {
         self.want_prices();
         let engine = self.engine;
         let policy = &engine.rules.policy.stops;
-        let look =
-            self.stops.look(policy, &self.book, |of| engine.prices.get(of), engine.prices.ages(), now);
+        let look = self.stops.look(policy, &self.book, |of| engine.prices.get(of), engine.prices.ages(), now);
         engine.metrics.stops_unarmed.set(i64::try_from(look.unarmed).unwrap_or(i64::MAX));
         for (id, why) in look.told {
             if let Some(position) = self.book.position(id) {
@@ -81,7 +80,8 @@ impl Term<'_> {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let asked = clock.now();
-            let answer = tokio::time::timeout(CONFIRM, broker.quote(&listing.symbol, &listing.exchange)).await;
+            let answer =
+                tokio::time::timeout(CONFIRM, broker.quote(&listing.symbol, &listing.exchange)).await;
             let quote = answer.ok().and_then(Result::ok).map(|quote| quote.ltp);
             let quote = quote.filter(|price| *price > Price::ZERO);
             if let Some(price) = quote {
