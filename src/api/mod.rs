@@ -13,6 +13,7 @@ mod monitoring;
 mod operator;
 mod probes;
 mod problem;
+mod runbook;
 mod stop;
 mod switches;
 mod views;
@@ -166,6 +167,8 @@ fn router(context: Context) -> Router {
         .route("/startupz", get(probes::startupz))
         .route("/leader", get(cluster::leader))
         .route("/metrics", get(probes::metrics))
+        .route("/runbook", get(runbook::whole))
+        .route("/runbook/{section}", get(runbook::section))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(context.clone(), measure))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))

@@ -58,6 +58,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let address = config.address(listener.local_addr().context("the listener has no address")?);
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new());
+    metrics.config_info.with_label_values(&[&config.fingerprint()]).set(1);
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
     let pool =

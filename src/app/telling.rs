@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ha::Handle;
-use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +48,8 @@ impl Telling {
         state: watch::Receiver<Operational>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let ledger = Ledger::new(config.postgres.url.expose_secret(), POOL, application)?;
+        let postgres = &config.postgres;
+        let ledger = Ledger::open(postgres.session.clone(), postgres.tls.clone(), POOL, application)?;
         let channels = Channel::configured(&config.notify)?;
         let (live, receiver) = watch::channel(None);
         let (notifier, stopped) = (Notifier::new(), CancellationToken::new());

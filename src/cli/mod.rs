@@ -10,13 +10,16 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod errors;
+pub mod healthcheck;
 pub mod leadership;
 pub mod migrate;
 pub mod notify;
 pub mod output;
+pub mod pages;
 pub mod paper;
 pub mod replay;
 pub mod run;
+pub mod runbook;
 pub mod signal;
 pub mod status;
 pub mod switch;
@@ -57,6 +60,8 @@ pub enum Verb {
     Ack(doctor::Ack),
     /// Close the positions of a symbol or an instrument.
     Close(close::Close),
+    /// Print completions for a shell.
+    Completions(pages::CompletionsArgs),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
@@ -74,10 +79,14 @@ pub enum Verb {
     Halt(switch::Halt),
     /// Hand leadership over to another instance; positions and stops stay as they are.
     Handover(leadership::Handover),
+    /// Ask the instance on this machine one probe: the health check of a container.
+    Healthcheck(healthcheck::Args),
     /// Show who led when, why that began and ended, and how long nobody led.
     History(leadership::History),
     /// List the instances with their roles and states.
     Instances(leadership::Instances),
+    /// Print or write manual pages.
+    Man(pages::ManArgs),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
     /// Test the notification channels.
@@ -95,6 +104,8 @@ pub enum Verb {
     Resume(switch::Off),
     /// Run one instance: take signals, follow or lead, trade while leading.
     Run(run::Args),
+    /// Say what to do about an alert or a code.
+    Runbook(runbook::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
     /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
@@ -128,6 +139,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
         match cli.verb {
             Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
             Verb::Close(close) => close.run(&inputs, output).await,
+            Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
@@ -136,8 +148,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
             Verb::Halt(halt) => halt.run(&inputs, output).await,
             Verb::Handover(args) => leadership::hand_over(args, &inputs, output).await,
+            Verb::Healthcheck(args) => healthcheck::run(args, &inputs, output).await,
             Verb::History(args) => leadership::history(args, &inputs, output).await,
             Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
+            Verb::Man(args) => pages::man(&args, output),
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Notify(verb) => notify::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
@@ -146,6 +160,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Replay(args) => replay::run(args, output).await,
             Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
+            Verb::Runbook(args) => runbook::run(&args, output),
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
             Verb::Switches(show) => show.run(&inputs, output).await,

@@ -6,6 +6,7 @@
 
 mod series;
 
+use chrono::Utc;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
@@ -76,6 +77,10 @@ const AGE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 metrics! {
     /// Always 1; the label tells the version that runs.
     build_info: IntGaugeVec = "baton_build_info" {"version" in [env!("CARGO_PKG_VERSION")]};
+    /// Always 1; the label is equal for members that run with the same settings (secrets apart).
+    config_info: IntGaugeVec = "baton_config_info" {"fingerprint" in []};
+    /// The wall clock of this instance at the scrape, in seconds since 1970: how wrong it is shows against Prometheus's.
+    clock_timestamp: Gauge = "baton_clock_timestamp_seconds";
 
     /// 1 while this instance holds the baton, else 0.
     leader: IntGauge = "baton_leader";
@@ -169,6 +174,7 @@ impl Metrics {
     /// # Errors
     /// The encoder refused a family; not expected of declared series.
     pub fn encode(&self) -> Result<String, EncodeError> {
+        self.clock_timestamp.set(Utc::now().timestamp_millis() as f64 / 1000.0);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
