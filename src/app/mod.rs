@@ -5,9 +5,12 @@
 //! member.
 
 mod boot;
+mod notices;
 mod observe;
 mod reach;
 mod shutdown;
+mod switches;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +19,9 @@ use anyhow::Context as _;
 use ha::{BootClock, Role};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::api;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
@@ -27,7 +31,7 @@ use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
-use crate::engine::{Engine, Pace};
+use crate::engine::{Engine, Pace, command};
 use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
@@ -56,6 +60,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let address = config.address(listener.local_addr().context("the listener has no address")?);
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new());
+    metrics.config_info.with_label_values(&[&config.fingerprint()]).set(1);
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
     let pool =
@@ -64,24 +69,45 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
     let requests = pool(config.postgres.pool_size)?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
+    let telling = telling::Telling::start(
+        &config,
+        &application,
+        Arc::clone(&broker),
+        operational.watch(),
+        Arc::clone(&metrics),
+    )?;
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
-    let context = api::Context::new(
-        Arc::clone(&config),
-        requests,
-        Arc::clone(&metrics),
-        operational.watch(),
-        Arc::clone(&arrivals),
-        is_draining,
-    );
+    let (desk, commands) = command::desk();
+    let (stop_asked, mut asked) = mpsc::channel(1);
+    let switch_ledger = requests.clone();
+    let context = api::Context::new(api::Wiring {
+        config: Arc::clone(&config),
+        ledger: requests,
+        metrics: Arc::clone(&metrics),
+        operational: operational.watch(),
+        arrivals: Arc::clone(&arrivals),
+        draining: is_draining,
+        desk,
+        stop: stop_asked,
+        rounds: telling.rounds.clone(),
+    });
     let stopped = CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
 
+    let start = Uuid::now_v7();
     let handle = tokio::select! {
-        handle = boot::join(&config, &address, &ledger, &operational) => Arc::new(handle?),
+        handle = boot::join(&config, &address, &ledger, &operational, start) => Arc::new(handle?),
         signal = stop.heard() => {
             tracing::info!("[SHUTDOWN] {signal} before the start was done");
+            telling.end(start).await;
+            return Ok(());
+        }
+        // The API holds the other end for as long as it serves.
+        Some(asked) = asked.recv() => {
+            tracing::info!("[SHUTDOWN] asked by {} before the start was done", asked.why);
+            telling.end(start).await;
             return Ok(());
         }
     };
@@ -106,13 +132,16 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         pace: pace(&config),
         recovery: recovery.clone(),
         pulse: handle.pulse(),
+        prices: prices.clone(),
+        commands,
         arrivals,
         operational: operational.clone(),
+        notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
         recess: recess.clone(),
     };
     let trading = {
-        let (role, drain) = (handle.role(), drain.clone());
+        let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
     let reaching = tokio::spawn(reach::watch(
@@ -122,49 +151,52 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         Arc::new(BootClock),
         config.timing.lease_ttl,
     ));
-    let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
+    let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
+    let observing =
+        tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
+    telling.joined(&config, &handle);
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 
     let mut role = handle.role();
     let ended = tokio::select! {
-        signal = stop.heard() => Ended::Asked(signal),
+        signal = stop.heard() => Ended::Asked(signal.to_owned(), None),
+        Some(asked) = asked.recv() => Ended::Asked(format!("POST /api/shutdown by {}", asked.why), asked.exit_policy),
         why = stopped_role(&mut role) => Ended::Refused(why),
     };
     match ended {
-        Ended::Refused(why) => anyhow::bail!("{why}"),
-        Ended::Asked(signal) => {
+        Ended::Refused(why) => {
+            telling.end(start).await;
+            anyhow::bail!("{why}");
+        }
+        Ended::Asked(signal, exit_policy) => {
             // A receiver is always there: the API's.
             let _ = draining.send(true);
-            shutdown::shutdown(
-                signal,
-                &handle,
-                trading,
-                &drain,
-                &operational,
-                config.shutdown.budget,
-                &mut stop,
-            )
-            .await;
+            let mut plan = config.shutdown;
+            plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
+            let led = matches!(*handle.role().borrow(), Role::Leader(_));
+            telling.stopping(&config, &signal, led);
+            let leaving =
+                shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
+            shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
         }
     }
-    reaching.abort();
-    readiness.abort();
-    observing.abort();
-    polling.abort();
+    telling.end(start).await;
+    drop(engine);
+    for task in [reaching, readiness, observing, polling, switching] {
+        task.abort();
+        // Aborted: what it held is let go of, the operational state above all.
+        let _ = task.await;
+    }
     drop(operational);
     stopped.cancel();
-    // The last state is stored and open requests are answered, if that is quick.
-    let _ = tokio::time::timeout(Duration::from_millis(500), async {
-        let _ = server.await;
-        stores.abort();
-    })
-    .await;
+    shutdown::within("save", config.shutdown.save, "the last state is stored", stores).await;
+    shutdown::within("disconnect", config.shutdown.disconnect, "open requests are answered", server).await;
     Ok(())
 }
 
 enum Ended {
-    Asked(&'static str),
+    Asked(String, Option<config::ExitPolicy>),
     Refused(String),
 }
 
@@ -240,6 +272,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         policy: config.trading.policy.clone(),
         catalog: config.instruments.clone(),
+        allow_after_market: config.trading.allow_after_market,
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
 }

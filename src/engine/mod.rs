@@ -6,23 +6,29 @@
 
 mod apply;
 pub mod book;
+pub mod command;
+mod day;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
 mod failover;
 pub mod lanes;
+mod monitor;
 mod orders;
 pub mod recess;
 mod signals;
+pub mod stops;
 mod submit;
 mod takeover;
 mod tell;
 pub mod term;
 mod trades;
+pub mod winddown;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +37,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{BridgeMode, Broker};
+use crate::feed::PriceBoard;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
+use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
+use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
 use recess::Recess;
@@ -81,10 +90,16 @@ pub struct Engine {
     pub recovery: CrashRecoveryManager,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
+    /// Live prices: stops are watched by them.
+    pub prices: PriceBoard,
+    /// What operators ask for.
+    pub commands: Commands,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
     /// What the operator is told.
     pub operational: OperationalState,
+    /// What is notified.
+    pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Rests while an operator has leadership handed over.
@@ -123,6 +138,8 @@ impl Engine {
             Some(mut term) => {
                 let end = term.serve(drain).await;
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
+                self.prices.want(BTreeSet::new());
+                self.metrics.stops_unarmed.set(0);
             }
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
         }
