@@ -26,7 +26,7 @@ WITH n AS (
         now() - make_interval(secs => $2),
         coalesce((SELECT max(at) FROM switch_history WHERE switch = 'reduce_only' AND NOT value), '-infinity'))
 ), u AS (
-    UPDATE leadership SET reduce_only = true FROM n
+    UPDATE leadership SET reduce_only = true, reduce_only_until = NULL FROM n
      WHERE id = 1 AND epoch = $1 AND NOT reduce_only AND n.seen > $3 RETURNING n.seen
 ), h AS (
     INSERT INTO switch_history (switch, value, who, why)

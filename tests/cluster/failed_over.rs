@@ -30,6 +30,11 @@ impl Pair {
         let dir = folder.path().join("stores");
         let options = StoresOptions { dir: dir.clone(), durable: true, binaries: Binaries::from_env() };
         let stores = Stores::start(options).await.unwrap();
+        // Kept stores can be streamed from, and sync to disk; this test kills servers, not the machine.
+        let sql = database::connect(&stores.database_url()).await;
+        for set in ["ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"] {
+            sql.batch_execute(set).await.unwrap();
+        }
         let standby =
             stores.postgres().standby(&dir.join("standby"), &dir.join("standby.log")).await.unwrap();
         let own = stores.database_url();
