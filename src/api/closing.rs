@@ -63,7 +63,8 @@ pub async fn emergency(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = object(body)?;
-    let symbol = text(&body, "symbol").ok_or_else(|| bad("`symbol` is missing: say which open trade to close"))?;
+    let symbol =
+        text(&body, "symbol").ok_or_else(|| bad("`symbol` is missing: say which open trade to close"))?;
     let select = Select::Named(symbol.to_owned());
     let path = "/api/v1/monitoring/emergency-close-position";
     act(&context, &operator, &headers, path, &body, select).await
@@ -98,7 +99,10 @@ async fn act(
             )));
         }
     };
-    if closing.positions.is_empty() && closing.entries == 0 && let Some(name) = nothing {
+    if closing.positions.is_empty()
+        && closing.entries == 0
+        && let Some(name) = nothing
+    {
         return Err(Problem::not_found(format!("No open trade found for {name}")));
     }
     report(context, &closing).await

@@ -80,7 +80,18 @@ impl Context {
         stop: Stop,
     ) -> Self {
         let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining, desk, stop, peers }))
+        Self(Arc::new(Inner {
+            config,
+            ledger,
+            metrics,
+            operational,
+            arrivals,
+            handle,
+            draining,
+            desk,
+            stop,
+            peers,
+        }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.

@@ -43,7 +43,8 @@ pub async fn set_switch(
     })?;
     let why = super::reason(&wanted.reason)?;
     let now = Utc::now();
-    let until = wanted.until.as_deref().map(|text| until(text, now).ok_or_else(|| bad_until(text))).transpose()?;
+    let until =
+        wanted.until.as_deref().map(|text| until(text, now).ok_or_else(|| bad_until(text))).transpose()?;
     if until.is_some() && !wanted.on {
         return Err(bad("`until` belongs to switching on; leave it out to switch off".to_owned()));
     }
@@ -106,7 +107,8 @@ mod tests {
         // 01:30 on the 31st in India: its midnight is 18:30 UTC.
         assert_eq!(ends("today").as_deref(), Some("2026-01-31T18:30:00+00:00"));
         assert_eq!(ends("2026-01-31T15:30:00+05:30").as_deref(), Some("2026-01-31T10:00:00+00:00"));
-        for text in ["", "h", "0s", "-5m", "5 minutes", "2020-01-01T00:00:00Z", "99999999999999999999d", "é"] {
+        for text in ["", "h", "0s", "-5m", "5 minutes", "2020-01-01T00:00:00Z", "99999999999999999999d", "é"]
+        {
             assert_eq!(ends(text), None, "{text:?}");
         }
     }

@@ -141,7 +141,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
             let _ = draining.send(true);
             let mut plan = config.shutdown;
             plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
-            let leaving = shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
+            let leaving =
+                shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
             shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
         }
     }

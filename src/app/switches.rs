@@ -19,7 +19,9 @@ pub(super) async fn watch(ledger: Ledger, metrics: Arc<Metrics>) {
                 }
             }
             // The next look tries again; readiness tells of a database that is away.
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "expired switches stay on"),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "expired switches stay on")
+            }
         }
         if let Ok(views) = ledger.switch_views().await {
             for view in views {

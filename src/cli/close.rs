@@ -10,11 +10,13 @@ use crate::config::Inputs;
 
 /// Closes the positions of a symbol or an instrument, or one position.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 0 when everything named is closed, 1 when it is not yet, 2 on an error. Asking again makes no second exit.
+#[command(
+    after_help = "Exit code 0 when everything named is closed, 1 when it is not yet, 2 on an error. Asking again makes no second exit.
 
 Examples:
   baton close GOLDM05DEC25FUT --reason 'news' --yes
-  baton close GOLD_MINI --reason 'news'")]
+  baton close GOLD_MINI --reason 'news'"
+)]
 pub struct Close {
     /// A tradable symbol, an instrument's name, or a position's id.
     #[arg(value_name = "SYMBOL")]
@@ -27,10 +29,12 @@ pub struct Close {
 
 /// Closes every position.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Signals that come afterwards open positions again: `baton halt` first if they should not.
+#[command(
+    after_help = "Signals that come afterwards open positions again: `baton halt` first if they should not.
 
 Examples:
-  baton flatten --reason 'end of the experiment'")]
+  baton flatten --reason 'end of the experiment'"
+)]
 pub struct Flatten {
     #[command(flatten)]
     change: Change,

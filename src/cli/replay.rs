@@ -147,8 +147,7 @@ async fn play(args: &Args, trades: &[ExportTrade], defaults: ReplayDefaults) -> 
     // The export has its own exits: a stop that fires before them would be another strategy.
     let env = vec![("BATON_TRADING__STOPS__WATCH".to_owned(), "false".to_owned())];
     let settings = Settings { env, ..Settings::default() };
-    let cluster =
-        LocalCluster::start(settings).await.context("no private cluster to replay into")?;
+    let cluster = LocalCluster::start(settings).await.context("no private cluster to replay into")?;
     let price = PriceControl::new(&cluster.control_url(), &instrument.exchange, &instrument.symbol)?;
     let client = Client::new(cluster.addresses(), None)?;
     let replay = Replay { client, instrument: name, defaults, price: Some(price), limits };

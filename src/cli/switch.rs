@@ -30,12 +30,14 @@ pub struct On {
 
 /// Stops entries and the exits of signals.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Protective stops go on under a halt; with --all they do not. `baton close` and `baton flatten` always work.
+#[command(
+    after_help = "Protective stops go on under a halt; with --all they do not. `baton close` and `baton flatten` always work.
 An EXIT that arrives meanwhile waits, and acts when the halt ends.
 
 Examples:
   baton halt --reason 'exchange problem' --yes
-  baton halt --all --until 30m --reason 'broker maintenance'")]
+  baton halt --all --until 30m --reason 'broker maintenance'"
+)]
 pub struct Halt {
     /// Protective stops, too.
     #[arg(long)]
@@ -105,7 +107,13 @@ impl On {
         self.set("paused", "Pause automatic failover", inputs, output).await
     }
 
-    async fn set(self, switch: &str, what: &str, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    async fn set(
+        self,
+        switch: &str,
+        what: &str,
+        inputs: &Inputs,
+        output: &Output,
+    ) -> anyhow::Result<ExitCode> {
         set((switch, true), self.until, &self.change, self.target, what, inputs, output).await
     }
 }
@@ -171,7 +179,13 @@ fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
             Some(true) => Cell::of("on").in_colour(Colour::Yellow),
             _ => Cell::of("off"),
         };
-        vec![Cell::of(text("switch")), state, Cell::of(text("until")), Cell::of(text("who")), Cell::of(text("why"))]
+        vec![
+            Cell::of(text("switch")),
+            state,
+            Cell::of(text("until")),
+            Cell::of(text("who")),
+            Cell::of(text("why")),
+        ]
     });
     output.table(&["SWITCH", "STATE", "UNTIL", "SET BY", "WHY"], &rows.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)

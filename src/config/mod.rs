@@ -27,7 +27,9 @@ pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
+pub use process::{
+    ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
+};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis};
 pub use timing::Timing;

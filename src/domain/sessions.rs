@@ -66,7 +66,8 @@ impl Calendar {
 pub fn judge(calendar: Option<&Calendar>, exchange: &str, at: DateTime<Utc>) -> Result<(), Refusal> {
     let today = trading_day(at);
     // A session may begin before midnight, so the calendar of the day before counts for as long as it has one open.
-    let Some(calendar) = calendar.filter(|c| c.day == today || c.day.checked_add_days(Days::new(1)) == Some(today))
+    let Some(calendar) =
+        calendar.filter(|c| c.day == today || c.day.checked_add_days(Days::new(1)) == Some(today))
     else {
         return Err(Refusal::new(
             "MARKET_CLOSED",
@@ -83,7 +84,9 @@ pub fn judge(calendar: Option<&Calendar>, exchange: &str, at: DateTime<Utc>) -> 
     let times: Vec<String> = times.collect();
     let sentence = match times.is_empty() {
         true => format!("{exchange} has no session on {}", calendar.day),
-        false => format!("{exchange} is closed; its sessions on {} are {} IST", calendar.day, times.join(", ")),
+        false => {
+            format!("{exchange} is closed; its sessions on {} are {} IST", calendar.day, times.join(", "))
+        }
     };
     Err(Refusal::new("MARKET_CLOSED", sentence))
 }

@@ -148,7 +148,8 @@ impl Book {
             .filter(|(by, _)| *by == signal)
             .map(|(_, leg)| leg);
         let leg = legs.chain(waiting).max().map_or(0, |leg| leg + 1);
-        let closing = Closing { signal: Some((signal, leg)), ..Closing::at_once(not_before, ExitCause::Signal) };
+        let closing =
+            Closing { signal: Some((signal, leg)), ..Closing::at_once(not_before, ExitCause::Signal) };
         self.closing.entry(position).or_insert(closing);
     }
 

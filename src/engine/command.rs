@@ -84,7 +84,9 @@ pub enum NotTaken {
     #[error("too many commands wait for the engine; try again in a second")]
     Busy,
     /// The term ended first.
-    #[error("leadership ended before the command was taken; try again: a repetition never makes a second exit")]
+    #[error(
+        "leadership ended before the command was taken; try again: a repetition never makes a second exit"
+    )]
     Ended,
 }
 
@@ -122,7 +124,8 @@ impl Term<'_> {
         }
         let now = self.fence().now();
         let named = self.book.portfolio.held().filter(|position| close.select.names(position));
-        let named: Vec<(PositionId, Quantity)> = named.map(|position| (position.id, position.quantity)).collect();
+        let named: Vec<(PositionId, Quantity)> =
+            named.map(|position| (position.id, position.quantity)).collect();
         let mut closing = Closing { entries: self.unwind_for(&close).await?, ..Closing::default() };
         for (position, held) in named {
             let under_way = self.book.closing.contains_key(&position);

@@ -114,6 +114,8 @@ pub struct Term<'a> {
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
+    pub(super) last_look: Moment,
+    pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
 }
@@ -141,6 +143,8 @@ impl<'a> Term<'a> {
             stops: StopMonitor::default(),
             last_hits: HashSet::new(),
             next_look: now,
+            last_look: now,
+            next_want: now,
             next_day_look: now,
             next_calendar: now,
         }
@@ -233,7 +237,7 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
-        self.keep_day(woken == Woken::Prices).await?;
+        self.keep_day().await?;
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;

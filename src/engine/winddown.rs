@@ -57,7 +57,13 @@ impl Engine {
         let taken = tokio::time::timeout(budgets.cancel, Term::take_over(self, fence, &never)).await;
         let mut term = match taken {
             Ok(Some(term)) => term,
-            Ok(None) => return vec![Step::ended("cancel", begun, Err("leadership ended: nothing was done".to_owned()))],
+            Ok(None) => {
+                return vec![Step::ended(
+                    "cancel",
+                    begun,
+                    Err("leadership ended: nothing was done".to_owned()),
+                )];
+            }
             Err(_) => {
                 let outcome = format!(
                     "the ledger or the broker did not answer ({}): nothing was cancelled or closed, positions stay as \
@@ -108,12 +114,15 @@ impl Term<'_> {
         let ledger = self.engine.ledger.clone();
         let window = self.engine.pace.send_window;
         let fence = self.fence().clone();
-        let Some(cancel) = self.patiently(ledger.journal_cancel(&fence, id, window)).await? else { return Ok(()) };
+        let Some(cancel) = self.patiently(ledger.journal_cancel(&fence, id, window)).await? else {
+            return Ok(());
+        };
         let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
         tokio::spawn(async move {
             let (tag, send_by) = (cancel.strategy_tag(), cancel.send_by);
             let may_send = move || fence.check().is_ok() && fence.now() < send_by;
-            let ticket = Ticket { class: OrderClass::Operator, strategy: &tag, within: None, may_send: &may_send };
+            let ticket =
+                Ticket { class: OrderClass::Operator, strategy: &tag, within: None, may_send: &may_send };
             let submission = broker.cancel(&cancel.order_id, ticket).await;
             let (state, reason) = match submission {
                 Submission::Acknowledged { .. } => ("acknowledged", None),
@@ -123,7 +132,10 @@ impl Term<'_> {
             };
             tracing::info!(intent = %cancel.intent, order_id = cancel.order_id, reason, "cancel {state}");
             if let Err(error) = ledger.record_cancel(cancel.id, state, reason.as_deref()).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a cancel's answer was not recorded");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a cancel's answer was not recorded"
+                );
             }
             // Gone with the term.
             let _ = sender.send(Event::Cancelled).await;
@@ -168,7 +180,9 @@ impl Term<'_> {
             }
             match tokio::time::timeout(left, self.turn()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(end)) => return Err(format!("{end}: what was sent is in doubt for whoever leads next")),
+                Ok(Err(end)) => {
+                    return Err(format!("{end}: what was sent is in doubt for whoever leads next"));
+                }
                 Err(_) => return Ok(false),
             }
         }

@@ -57,7 +57,10 @@ impl Ledger {
         let id = Uuid::now_v7();
         let row = fence
             .session()
-            .query_opt(JOURNAL, &[&fence.epoch().get(), &id, &fence.instance().incarnation.as_uuid(), &intent.0])
+            .query_opt(
+                JOURNAL,
+                &[&fence.epoch().get(), &id, &fence.instance().incarnation.as_uuid(), &intent.0],
+            )
             .await
             .map_err(LedgerError::during("journal a cancel"))?;
         let Some(row) = row else {
@@ -72,7 +75,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Any database error.
-    pub async fn record_cancel(&self, id: Uuid, state: &str, reason: Option<&str>) -> Result<(), LedgerError> {
+    pub async fn record_cancel(
+        &self,
+        id: Uuid,
+        state: &str,
+        reason: Option<&str>,
+    ) -> Result<(), LedgerError> {
         self.client()
             .await?
             .execute("UPDATE order_cancel SET state = $2, reason = $3 WHERE id = $1", &[&id, &state, &reason])

@@ -74,7 +74,8 @@ WITH u AS (
 )
 INSERT INTO switch_history (switch, value, who, why, until) SELECT $1, $2, $3, $4, $5 FROM u";
 
-const DUE: &str = "SELECT halted_until <= now() IS TRUE, reduce_only_until <= now() IS TRUE, paused_until <= now() IS TRUE
+const DUE: &str =
+    "SELECT halted_until <= now() IS TRUE, reduce_only_until <= now() IS TRUE, paused_until <= now() IS TRUE
     FROM leadership WHERE halted_until <= now() OR reduce_only_until <= now() OR paused_until <= now()";
 
 impl Ledger {

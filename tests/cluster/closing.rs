@@ -54,7 +54,8 @@ async fn the_answer_tells_a_refusal_a_doubt_and_an_order_that_rests() {
     let cluster = Cluster::start().await;
     enter(&cluster, "held").await;
     let body = json!({ "symbol": GOLD, "reason": "news" });
-    let refuses = json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
+    let refuses =
+        json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
     cluster.paper.fault(json!({ "fault": refuses, "verb": "placeorder" })).await;
     let (status, answer) = command(&cluster, 0, "/api/v1/positions/close", body.clone()).await;
     assert_eq!((status, answer["status"].as_str()), (202, Some("refused")), "{answer}");

@@ -80,7 +80,10 @@ async fn a_stop_fires_with_the_feed_cut() {
     assert_eq!(cluster.count(cause).await, 1);
     // A late EXIT finds nothing.
     let late = cluster.play(1, &exit("late", GOLD, "ALL", 139_000)).await;
-    assert_eq!((late["status"].as_str(), late["reasons"][0]["code"].as_str()), (Some("refused"), Some("NO_POSITION")));
+    assert_eq!(
+        (late["status"].as_str(), late["reasons"][0]["code"].as_str()),
+        (Some("refused"), Some("NO_POSITION"))
+    );
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (2, 0));
 }
@@ -133,7 +136,8 @@ async fn a_stop_that_was_passed_while_nobody_led_fires_at_the_takeover() {
 // R: S13, S15: the leader dies with the stop's order on its way; the next one sends no second one before it knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_whose_leader_dies_on_the_way_is_sold_once() {
-    for place in ["before_journal", "after_journal", "after_write", "before_ack_commit", "before_fill_commit"] {
+    for place in ["before_journal", "after_journal", "after_write", "before_ack_commit", "before_fill_commit"]
+    {
         let mut cluster = Cluster::start().await;
         enter(&cluster).await;
         metric(&cluster, "baton_stops_unarmed", 0.0).await;
@@ -184,7 +188,8 @@ async fn a_refused_stop_is_tried_until_flat() {
     let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
     enter(&cluster).await;
     metric(&cluster, "baton_stops_unarmed", 0.0).await;
-    let refuses = json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
+    let refuses =
+        json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
     cluster.paper.fault(json!({ "fault": refuses, "verb": "placeorder", "count": 2 })).await;
     price(&cluster, dec!(139000)).await;
     flat(&cluster).await;
@@ -197,7 +202,11 @@ async fn a_refused_stop_is_tried_until_flat() {
 // R: D3: without any price the operator sees that nobody watches, and entries are frozen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_price_leaves_the_stop_unarmed_and_freezes_entries() {
-    let env = [("BATON_FEED__LIVE_MAX_AGE_MS", "200"), ("BATON_FEED__STALE_MS", "500"), ("BATON_FEED__DEAD_MS", "1000")];
+    let env = [
+        ("BATON_FEED__LIVE_MAX_AGE_MS", "200"),
+        ("BATON_FEED__STALE_MS", "500"),
+        ("BATON_FEED__DEAD_MS", "1000"),
+    ];
     let mut env: Vec<_> = env.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     env.push(("BATON_TRADING__AGE__NORMAL_S", "1".to_owned()));
     env.push(("BATON_TRADING__AGE__WARN_S", "1".to_owned()));
@@ -210,11 +219,16 @@ async fn a_dead_price_leaves_the_stop_unarmed_and_freezes_entries() {
     }
     metric(&cluster, "baton_stops_unarmed", 1.0).await;
     wait::until("it is told", PATIENCE, async || {
-        if lines(&cluster, "is not watched: it has no price, or a dead one").is_empty() { Err(cluster.logs()) } else { Ok(()) }
+        if lines(&cluster, "is not watched: it has no price, or a dead one").is_empty() {
+            Err(cluster.logs())
+        } else {
+            Ok(())
+        }
     })
     .await;
     let frozen = cluster.play(0, &base("frozen", "SILVER_MINI", 150_000)).await;
-    let codes: Vec<&str> = frozen["reasons"].as_array().unwrap().iter().filter_map(|r| r["code"].as_str()).collect();
+    let codes: Vec<&str> =
+        frozen["reasons"].as_array().unwrap().iter().filter_map(|r| r["code"].as_str()).collect();
     assert!(codes.contains(&"NO_LIVE_PRICE"), "{frozen}");
     cluster.paper.heal().await;
     metric(&cluster, "baton_stops_unarmed", 0.0).await;

@@ -36,7 +36,10 @@ async fn switches_are_set_anywhere_hold_at_once_and_survive_a_failover() {
     says(&cluster, follower, &["halt", "--reason", "exchange trouble", "--yes"]);
     let leader = cluster.leader().await;
     let halted = shown(&cluster, leader, "halted").await;
-    assert_eq!((&halted["on"], &halted["who"], &halted["why"]), (&json!(true), &json!("asha"), &json!("exchange trouble")));
+    assert_eq!(
+        (&halted["on"], &halted["who"], &halted["why"]),
+        (&json!(true), &json!("asha"), &json!("exchange trouble"))
+    );
     let refused = cluster.play(0, &base("halted", "SILVER_MINI", 155_000)).await;
     assert_eq!(code(&refused), "HALTED", "{refused}");
     let waits = cluster.post(1, &exit("waits", GOLD, "ALL", 140_000)).await;

@@ -245,7 +245,10 @@ impl<'a> Reader<'a> {
         }
         let price = price?;
         if let Some(level) = level.filter(|level| *level <= price) {
-            self.fault("take_profit", format!("is {level}; on a long entry it must be above the price {price}"));
+            self.fault(
+                "take_profit",
+                format!("is {level}; on a long entry it must be above the price {price}"),
+            );
         }
         let by_percent = percent.map(|percent| Price(price.0 + price.0 * percent.0 / Decimal::ONE_HUNDRED));
         level.or(by_percent).map(Price::rounded)

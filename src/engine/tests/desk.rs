@@ -39,7 +39,12 @@ pub(super) fn at(ms: u64) -> Moment {
 
 pub(super) fn rules() -> Rules {
     let policy = TradingPolicy::default();
-    Rules { policy, catalog: Catalog::default(), allow_after_market: true, send_window_ms: i32::try_from(SEND_MS).unwrap() }
+    Rules {
+        policy,
+        catalog: Catalog::default(),
+        allow_after_market: true,
+        send_window_ms: i32::try_from(SEND_MS).unwrap(),
+    }
 }
 
 pub(super) fn signal(n: u128) -> SignalId {
@@ -230,8 +235,7 @@ impl Desk {
             return None;
         }
         let position = self.book.position(id)?;
-        let mut intent =
-            exit_order(&rules(), &self.book, position, position.quantity, closing.cause);
+        let mut intent = exit_order(&rules(), &self.book, position, position.quantity, closing.cause);
         intent.reason = closing.why.clone();
         intent.signal = closing.signal.map(|(signal, _)| signal);
         intent.leg = closing.signal.map_or(0, |(_, leg)| leg);
@@ -242,8 +246,7 @@ impl Desk {
     /// A first exit of a position for signal `n`, leg `leg`.
     pub fn exit(&self, n: u128, leg: i32, id: PositionId) -> OrderIntent {
         let position = self.book.position(id).unwrap();
-        let mut intent =
-            exit_order(&rules(), &self.book, position, position.quantity, ExitCause::Signal);
+        let mut intent = exit_order(&rules(), &self.book, position, position.quantity, ExitCause::Signal);
         (intent.signal, intent.leg) = (Some(signal(n)), leg);
         intent
     }
