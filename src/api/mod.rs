@@ -7,6 +7,7 @@ mod closing;
 mod cluster;
 mod credentials;
 mod forward;
+mod leadership;
 mod operator;
 mod probes;
 mod problem;
@@ -33,6 +34,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
 use crate::engine::command::Desk;
+use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
@@ -58,6 +60,7 @@ struct Inner {
     operational: watch::Receiver<Operational>,
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
+    recess: OnceLock<Recess>,
     draining: watch::Receiver<bool>,
     /// Where the engine takes commands from.
     desk: Desk,
@@ -79,7 +82,7 @@ impl Context {
         desk: Desk,
         stop: Stop,
     ) -> Self {
-        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
+        let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         Self(Arc::new(Inner {
             config,
             ledger,
@@ -87,6 +90,7 @@ impl Context {
             operational,
             arrivals,
             handle,
+            recess,
             draining,
             desk,
             stop,
@@ -95,8 +99,9 @@ impl Context {
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
-    pub fn joined(&self, handle: Arc<Handle>) {
-        // Joined once per process; a second call changes nothing.
+    pub fn joined(&self, handle: Arc<Handle>, recess: Recess) {
+        // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
+        let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
     }
 
@@ -138,6 +143,10 @@ fn router(context: Context) -> Router {
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/cluster/history", get(leadership::history))
+        .route("/api/v1/cluster/handover", post(leadership::hand_over))
+        .route("/api/v1/cluster/fence", post(leadership::fence))
+        .route("/api/v1/cluster/unfence", post(leadership::unfence))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

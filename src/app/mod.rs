@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ha::{BootClock, Role};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -27,6 +26,7 @@ use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
+use crate::engine::recess::Recess;
 use crate::engine::{Engine, Pace, command};
 use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Ages, PriceBoard};
@@ -57,10 +57,11 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
-    let url = config.postgres.url.expose_secret();
-    let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
+    let pool =
+        |size| Ledger::open(config.postgres.session.clone(), config.postgres.tls.clone(), size, &application);
+    let ledger = pool(ENGINE_POOL)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
-    let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
+    let requests = pool(config.postgres.pool_size)?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
@@ -93,7 +94,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    context.joined(Arc::clone(&handle));
+    let recess = Recess::default();
+    context.joined(Arc::clone(&handle), recess.clone());
     let stores = tokio::spawn(store_changes(ledger.clone(), handle.instance().clone(), changes));
     let recovery = CrashRecoveryManager::new(
         ledger.clone(),
@@ -118,6 +120,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         arrivals,
         operational: operational.clone(),
         metrics: Arc::clone(&metrics),
+        recess,
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());

@@ -8,6 +8,7 @@ pub mod call;
 pub mod close;
 pub mod config;
 pub mod demo;
+pub mod leadership;
 pub mod migrate;
 pub mod output;
 pub mod paper;
@@ -59,6 +60,14 @@ pub enum Verb {
     Flatten(close::Flatten),
     /// Stop entries and the exits of signals.
     Halt(switch::Halt),
+    /// Keep a member from leading; if it leads, its epoch ends at once.
+    Fence(leadership::Fence),
+    /// Hand leadership over to another instance; positions and stops stay as they are.
+    Handover(leadership::Handover),
+    /// Show who led when, why that began and ended, and how long nobody led.
+    History(leadership::History),
+    /// List the instances with their roles and states.
+    Instances(leadership::Instances),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
@@ -79,6 +88,10 @@ pub enum Verb {
     Switches(switch::Show),
     /// End every halt.
     Unhalt(switch::Off),
+    /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
+    StepDown(leadership::StepDown),
+    /// Let a fenced member lead again.
+    Unfence(leadership::Fence),
 }
 
 /// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
@@ -105,6 +118,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
             Verb::Halt(halt) => halt.run(&inputs, output).await,
+            Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
+            Verb::Handover(args) => leadership::hand_over(args, &inputs, output).await,
+            Verb::History(args) => leadership::history(args, &inputs, output).await,
+            Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Pause(on) => on.pause(&inputs, output).await,
@@ -115,6 +132,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::Switches(show) => show.run(&inputs, output).await,
             Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
+            Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
+            Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
         }
     })
 }

@@ -20,6 +20,7 @@ mod reader;
 mod show;
 mod stores;
 mod timing;
+mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
@@ -31,7 +32,7 @@ pub use process::{
     ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
 };
 pub use show::{Entry, HIDDEN};
-pub use stores::{Postgres, Redis};
+pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
 pub use trading::Trading;
 

@@ -141,6 +141,7 @@ impl Term<'_> {
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
+        self.prove_failover(reading.begun, &findings).await?;
         // What cannot be booked will not be bookable in 20 ms either.
         self.plan_next_reading(moved);
         Ok(())
