@@ -49,6 +49,15 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// No body is larger than this, whatever the signal policy says.
 const BODY_BYTES: usize = 1024 * 1024;
 
+/// What operators' routes act through.
+#[derive(Clone)]
+pub struct Controls {
+    /// Where the engine takes commands from.
+    pub desk: Desk,
+    /// Where a stop is asked for.
+    pub stop: Stop,
+}
+
 /// What the routes work with.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
@@ -62,10 +71,7 @@ struct Inner {
     handle: OnceLock<Arc<Handle>>,
     recess: OnceLock<Recess>,
     draining: watch::Receiver<bool>,
-    /// Where the engine takes commands from.
-    desk: Desk,
-    /// Where a stop is asked for.
-    stop: Stop,
+    controls: Controls,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
 }
@@ -79,8 +85,7 @@ impl Context {
         operational: watch::Receiver<Operational>,
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
-        desk: Desk,
-        stop: Stop,
+        controls: Controls,
     ) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         Self(Arc::new(Inner {
@@ -92,8 +97,7 @@ impl Context {
             handle,
             recess,
             draining,
-            desk,
-            stop,
+            controls,
             peers,
         }))
     }

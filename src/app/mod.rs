@@ -75,8 +75,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         operational.watch(),
         Arc::clone(&arrivals),
         is_draining,
-        desk,
-        stop_asked,
+        api::Controls { desk, stop: stop_asked },
     );
     let stopped = CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
