@@ -87,7 +87,7 @@ async fn act(
         Select::Named(name) => Some(name.clone()),
         Select::Position(id) => Some(id.to_string()),
     };
-    let taken = tokio::time::timeout(TAKE_UP, context.0.controls.desk.close(select, why)).await;
+    let taken = tokio::time::timeout(TAKE_UP, context.0.desk.close(select, why)).await;
     let closing = match taken {
         Ok(Ok(closing)) => closing,
         Ok(Err(why)) => return Err(not_taken(why.to_string())),

@@ -47,7 +47,7 @@ pub async fn shutdown(
     };
     let why = format!("{}: {}", operator.name, reason(&wanted.reason)?);
     // Full or closed: a stop is under way already, which is what was asked for.
-    let begun = context.0.controls.stop.try_send(Asked { why, exit_policy }).is_ok();
+    let begun = context.0.stop.try_send(Asked { why, exit_policy }).is_ok();
     let policy = exit_policy.unwrap_or(context.0.config.shutdown.exit_policy);
     let status = if begun { "stopping" } else { "stopping already" };
     Ok((StatusCode::ACCEPTED, Json(json!({ "status": status, "exit_policy": policy.as_str() }))))
