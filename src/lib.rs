@@ -17,6 +17,7 @@ pub mod feed;
 pub mod health;
 pub mod ledger;
 pub mod mutant;
+pub mod notify;
 pub mod paper;
 pub mod recovery;
 pub mod replay;

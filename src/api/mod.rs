@@ -6,8 +6,10 @@
 mod closing;
 mod cluster;
 mod credentials;
+mod errors;
 mod forward;
 mod leadership;
+mod monitoring;
 mod operator;
 mod probes;
 mod problem;
@@ -37,6 +39,7 @@ use crate::config::Config;
 use crate::engine::command::Desk;
 use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
+use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
@@ -69,6 +72,7 @@ struct Inner {
     stop: Stop,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
+    rounds: Rounds,
 }
 
 impl Context {
@@ -82,6 +86,7 @@ impl Context {
         draining: watch::Receiver<bool>,
         desk: Desk,
         stop: Stop,
+        rounds: Rounds,
     ) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         Self(Arc::new(Inner {
@@ -96,6 +101,7 @@ impl Context {
             desk,
             stop,
             peers,
+            rounds,
         }))
     }
 
@@ -148,6 +154,13 @@ fn router(context: Context) -> Router {
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
         .route("/api/v1/cluster/fence", post(leadership::fence))
         .route("/api/v1/cluster/unfence", post(leadership::unfence))
+        .route("/api/v1/errors", get(errors::list))
+        .route("/api/v1/errors/summary", get(errors::summary))
+        .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))
+        .route("/api/v1/errors/{id}/resolve", post(errors::resolve))
+        .route("/api/v1/monitoring/checks", get(monitoring::checks))
+        .route("/api/v1/monitoring/check", post(monitoring::check))
+        .route("/api/v1/restart-storm/acknowledge", post(monitoring::acknowledge_storm))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

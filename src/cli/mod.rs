@@ -8,9 +8,12 @@ pub mod call;
 pub mod close;
 pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod errors;
 pub mod healthcheck;
 pub mod leadership;
 pub mod migrate;
+pub mod notify;
 pub mod output;
 pub mod pages;
 pub mod paper;
@@ -52,6 +55,9 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Tell the cluster that you have looked at something.
+    #[command(subcommand)]
+    Ack(doctor::Ack),
     /// Close the positions of a symbol or an instrument.
     Close(close::Close),
     /// Print completions for a shell.
@@ -61,6 +67,10 @@ pub enum Verb {
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Look at everything an instance depends on, now.
+    Doctor(doctor::Args),
+    /// List what went wrong; sum it up, acknowledge it, end it.
+    Errors(errors::Args),
     /// Keep a member from leading; if it leads, its epoch ends at once.
     Fence(leadership::Fence),
     /// Close every position.
@@ -79,6 +89,9 @@ pub enum Verb {
     Man(pages::ManArgs),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
+    /// Test the notification channels.
+    #[command(subcommand)]
+    Notify(notify::Verb),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
     /// Pause automatic failover.
@@ -124,10 +137,13 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
             Verb::Close(close) => close.run(&inputs, output).await,
             Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
+            Verb::Errors(args) => errors::run(args, &inputs, output).await,
             Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
             Verb::Halt(halt) => halt.run(&inputs, output).await,
@@ -137,6 +153,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
             Verb::Man(args) => pages::man(&args, output),
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
+            Verb::Notify(verb) => notify::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Pause(on) => on.pause(&inputs, output).await,
             Verb::ReduceOnly(args) => args.run(&inputs, output).await,

@@ -40,6 +40,7 @@ use crate::broker::{BridgeMode, Broker};
 use crate::feed::PriceBoard;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
+use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 use command::Commands;
@@ -94,6 +95,8 @@ pub struct Engine {
     pub arrivals: Arc<Notify>,
     /// What the operator is told.
     pub operational: OperationalState,
+    /// What is notified.
+    pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Rests while an operator has leadership handed over.

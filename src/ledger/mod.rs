@@ -10,6 +10,7 @@ pub mod change;
 mod connect;
 pub mod day;
 pub mod error;
+pub mod errors;
 pub mod exits;
 mod failover;
 pub mod guard;
@@ -18,14 +19,17 @@ pub mod journal;
 pub mod listen;
 pub mod migrate;
 pub mod operational;
+pub mod outbox;
 mod rows;
 pub mod snapshot;
+pub mod starts;
 pub mod switches;
 pub mod switching;
 pub mod views;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use ha::PgTls;
 use tokio_postgres::NoTls;
@@ -93,6 +97,16 @@ impl Ledger {
 
     pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
         self.pool.get().await.map_err(LedgerError::Connect)
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// Any error of the connection or the statement.
+    pub async fn clock(&self) -> Result<DateTime<Utc>, LedgerError> {
+        let client = self.client().await?;
+        let row = client.query_one("SELECT clock_timestamp()", &[]).await;
+        Ok(row.map_err(LedgerError::during("tell the time"))?.get(0))
     }
 
     /// Checks that the database answers.

@@ -12,6 +12,8 @@ use prometheus::{Gauge, Registry, TextEncoder};
 
 use crate::domain::limits;
 use crate::domain::order::IntentState;
+use crate::health::checks::Check;
+use crate::notify::event::Kind;
 use series::{Series, Spec};
 
 /// Why a scrape could not be answered.
@@ -143,6 +145,21 @@ metrics! {
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
 
+    /// 1 while a health check passes, 0 while it fails or cannot be asked.
+    health_check_up: IntGaugeVec = "baton_health_check_up" {"check" in health_checks()};
+    /// Seconds that health checks took.
+    health_check_duration: HistogramVec = "baton_health_check_duration_seconds"
+        {"check" in health_checks()} buckets CALL_SECONDS;
+
+    /// Notifications by kind: sent (delivered to a channel), throttled (occurrences that made no message of their own),
+    /// aggregated (went into a message with others), failed (refused or expired).
+    notifications: IntCounterVec = "baton_notifications_total"
+        {"type" in notification_kinds(), "result" in ["sent", "throttled", "aggregated", "failed"]};
+    /// Notifications of the cluster that are decided and not delivered yet.
+    outbox_depth: IntGauge = "baton_notification_outbox_depth";
+    /// Errors of the cluster that are not over, by kind.
+    unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
+
     /// HTTP requests, by route pattern and status code.
     http_requests: IntCounterVec = "baton_http_requests_total"
         {"route" in ["/webhook"], "code" in ["200", "202", "400", "401", "413", "415", "422", "429", "503"]};
@@ -188,6 +205,14 @@ impl std::fmt::Debug for Metrics {
 
 fn intent_states() -> Vec<&'static str> {
     IntentState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+fn health_checks() -> Vec<&'static str> {
+    Check::ALL.iter().map(|check| check.as_str()).collect()
+}
+
+fn notification_kinds() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
 #[cfg(test)]
