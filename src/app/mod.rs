@@ -27,7 +27,7 @@ use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::{Engine, Pace};
-use crate::health::operational::{OperationalState, store_changes};
+use crate::health::operational::{Operational, OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
@@ -39,11 +39,11 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest queue of entries before the rate budget.
 const ENTRY_QUEUE_AT_MOST: Duration = Duration::from_millis(500);
 
-/// Runs one instance until it is told to stop.
+/// Runs one instance until it is told to stop, or, if `exit_on_corrupt`, until stored state proves corrupt.
 ///
 /// # Errors
-/// The port cannot be bound, a setting cannot work, or another live process is this member.
-pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
+/// The port cannot be bound, a setting cannot work, another live process is this member, or stored state is corrupt.
+pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen().context("cannot listen for SIGTERM and SIGINT")?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -114,24 +114,17 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let ended = tokio::select! {
         signal = stop.heard() => Ended::Asked(signal),
         why = stopped_role(&mut role) => Ended::Refused(why),
+        why = corrupted(operational.watch()), if exit_on_corrupt => Ended::Corrupt(why),
     };
-    match ended {
+    let signal = match &ended {
         Ended::Refused(why) => anyhow::bail!("{why}"),
-        Ended::Asked(signal) => {
-            // A receiver is always there: the API's.
-            let _ = draining.send(true);
-            shutdown::shutdown(
-                signal,
-                &handle,
-                trading,
-                &drain,
-                &operational,
-                config.shutdown.budget,
-                &mut stop,
-            )
-            .await;
-        }
-    }
+        Ended::Asked(signal) => signal,
+        Ended::Corrupt(_) => "corrupt state",
+    };
+    // A receiver is always there: the API's.
+    let _ = draining.send(true);
+    shutdown::shutdown(signal, &handle, trading, &drain, &operational, config.shutdown.budget, &mut stop)
+        .await;
     readiness.abort();
     observing.abort();
     drop(operational);
@@ -142,12 +135,26 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         stores.abort();
     })
     .await;
-    Ok(())
+    match ended {
+        Ended::Corrupt(why) => anyhow::bail!("{why}"),
+        _ => Ok(()),
+    }
 }
 
 enum Ended {
     Asked(&'static str),
     Refused(String),
+    Corrupt(String),
+}
+
+/// Waits until stored state proved corrupt; gives the mismatch.
+async fn corrupted(mut operational: watch::Receiver<Operational>) -> String {
+    let corrupt = |now: &Operational| matches!(now.code, Some("DATA_CORRUPT" | "VALIDATION_FAILED"));
+    match operational.wait_for(corrupt).await {
+        Ok(now) => now.reason.clone(),
+        // The state ends with the process.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Waits until the protocol refuses this process.

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod migrate;
 pub mod output;
 pub mod paper;
+pub mod recover;
 pub mod replay;
 pub mod run;
 pub mod signal;
@@ -54,6 +55,8 @@ pub enum Verb {
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
+    /// Check stored state, and propose what would mend it.
+    Recover(recover::Args),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
     Replay(replay::Args),
     /// Run one instance: take signals, follow or lead, trade while leading.
@@ -85,6 +88,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Recover(args) => recover::run(args, &inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,

@@ -114,7 +114,7 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered
             Err(RETRY)
         }
         Err(error) => {
-            engine.operational.error(error.code(), error.to_string());
+            engine.operational.error(error.code(), format!("{}: {error}", error.code()));
             Err(RECHECK)
         }
     }

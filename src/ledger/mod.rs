@@ -5,6 +5,7 @@
 //! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
 //! the inbox, their own operational state and nothing else.
 
+pub mod cells;
 pub mod change;
 pub mod error;
 pub mod guard;

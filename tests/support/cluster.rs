@@ -267,6 +267,11 @@ impl Cluster {
         check
     }
 
+    /// Its processes, stores and folder, for a test that goes on without a cluster; its own session ends.
+    pub fn into_parts(self) -> (Vec<Member>, Paper, Stores, TempDir) {
+        (self.members, self.paper, self.stores, self.folder)
+    }
+
     /// The ends of all logs.
     pub fn logs(&self) -> Shown {
         let logs: Vec<String> = self.members.iter().map(|member| member.process.tail()).collect();
