@@ -4,6 +4,7 @@
 //! is null, nothing hangs.
 
 mod cluster;
+mod drift;
 mod probes;
 mod problem;
 mod views;
@@ -28,6 +29,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::config::Config;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
+use crate::recovery::reconcile::Reconciler;
 use crate::telemetry::metrics::Metrics;
 pub use problem::Problem;
 
@@ -47,6 +49,7 @@ struct Inner {
     operational: watch::Receiver<Operational>,
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
+    reconciler: OnceLock<Arc<Reconciler>>,
     draining: watch::Receiver<bool>,
 }
 
@@ -60,14 +63,20 @@ impl Context {
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
     ) -> Self {
-        let handle = OnceLock::new();
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining }))
+        let (handle, reconciler) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, reconciler, draining }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
     pub fn joined(&self, handle: Arc<Handle>) {
         // Joined once per process; a second call changes nothing.
         let _ = self.0.handle.set(handle);
+    }
+
+    /// Positions can be compared with the broker's from now on.
+    pub fn reconciles(&self, reconciler: Arc<Reconciler>) {
+        // Once per process, as above.
+        let _ = self.0.reconciler.set(reconciler);
     }
 
     fn handle(&self) -> Result<&Arc<Handle>, Problem> {
@@ -102,6 +111,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/positions/diff", get(drift::positions_diff))
         .route("/api/v1/cluster", get(cluster::cluster))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))

@@ -37,7 +37,6 @@ pub(super) async fn join(
     let handle = Handle::join(membership(config, address)?, Arc::new(BootClock)).await?;
     tracing::info!(instance = %handle.instance(), "[HA] joined cluster {}", config.cluster.name);
     handle.set_status(Status::Recovering).await;
-    tracing::info!("[RECOVERY] Instance status set to 'recovering' in HA system");
     Ok(handle)
 }
 
@@ -132,9 +131,6 @@ pub(super) async fn stay_recovered(
                         let _ = stats.wait_for(|stats| stats.status == Some(Status::Active)).await;
                     };
                     let _ = tokio::time::timeout(RETRY, active).await;
-                    tracing::info!(
-                        "[RECOVERY] Instance status set to 'active' in HA system - ready for leader election"
-                    );
                 }
                 Err(error) => {
                     tokio::time::sleep(halt(&error, &operational)).await;

@@ -30,6 +30,7 @@ use crate::engine::{Engine, Pace};
 use crate::health::operational::{Operational, OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
+use crate::recovery::reconcile::Reconciler;
 use crate::telemetry::metrics::Metrics;
 
 /// Connections that the engine, recovery and the operational state share; they use one or two at a time.
@@ -90,12 +91,20 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
+    let reconciler = Arc::new(Reconciler::new(
+        ledger.clone(),
+        Arc::clone(&broker),
+        Arc::clone(&metrics),
+        config.recovery.drift_settle,
+    ));
+    context.reconciles(Arc::clone(&reconciler));
     let engine = Engine {
         ledger: ledger.clone(),
         broker,
         rules: Arc::new(rules(&config)),
         pace: pace(&config),
         recovery: recovery.clone(),
+        reconciler: Arc::clone(&reconciler),
         pulse: handle.pulse(),
         arrivals,
         operational: operational.clone(),
@@ -106,6 +115,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         let (role, drain) = (handle.role(), drain.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
+    let comparing = tokio::spawn(reconciler.run(handle.role(), config.recovery.reconcile, drain.clone()));
     let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
@@ -127,6 +137,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         .await;
     readiness.abort();
     observing.abort();
+    comparing.abort();
     drop(operational);
     stopped.cancel();
     // The last state is stored and open requests are answered, if that is quick.

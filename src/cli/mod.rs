@@ -4,11 +4,13 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod ask;
 pub mod config;
 pub mod demo;
 pub mod migrate;
 pub mod output;
 pub mod paper;
+pub mod positions;
 pub mod recover;
 pub mod replay;
 pub mod run;
@@ -55,6 +57,9 @@ pub enum Verb {
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
+    /// Compare what the ledger holds with what the broker holds.
+    #[command(subcommand)]
+    Positions(positions::Verb),
     /// Check stored state, and propose what would mend it.
     Recover(recover::Args),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
@@ -88,6 +93,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Positions(verb) => positions::run(verb, &inputs, output).await,
             Verb::Recover(args) => recover::run(args, &inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,

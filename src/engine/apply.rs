@@ -35,6 +35,10 @@ impl Term<'_> {
                 }
                 Ok(())
             }
+            Event::Held(reading) => {
+                self.held(reading);
+                Ok(())
+            }
             Event::Books(Ok(reading)) => self.books(reading).await,
             Event::Books(Err(error)) => {
                 self.books_failed(&error);

@@ -9,6 +9,7 @@ pub mod book;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
+mod holdings;
 pub mod lanes;
 mod orders;
 mod signals;
@@ -32,6 +33,7 @@ use crate::broker::{BridgeMode, Broker};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
+use crate::recovery::reconcile::Reconciler;
 use crate::telemetry::metrics::Metrics;
 use decide::Rules;
 use evidence::AbsenceRule;
@@ -73,6 +75,8 @@ pub struct Engine {
     pub pace: Pace,
     /// Reads state back at a takeover.
     pub recovery: CrashRecoveryManager,
+    /// The comparison with the broker's position book.
+    pub reconciler: Arc<Reconciler>,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
     /// Wakes the leader for a new signal.

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::book::Book;
 use super::evidence::{Reading, Suspects};
+use super::holdings::Holdings;
 use super::lanes::Lanes;
-use crate::broker::{BrokerError, Submission};
+use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::portfolio::Quotes;
 use crate::ledger::listen::Listener;
@@ -61,6 +62,8 @@ pub enum Event {
     },
     /// The books were read, or not.
     Books(Result<Reading, BrokerError>),
+    /// The position book was read for exits that wait for it, or not.
+    Held(Result<Vec<BrokerPosition>, BrokerError>),
 }
 
 /// Why a term ended.
@@ -84,6 +87,7 @@ pub struct Term<'a> {
     pub(super) book: Book,
     pub(super) lanes: Lanes,
     pub(super) suspects: Suspects,
+    pub(super) holdings: Holdings,
     pub(super) received: HashMap<SignalId, Instant>,
     pub(super) sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -106,6 +110,7 @@ impl<'a> Term<'a> {
             book,
             lanes: Lanes::default(),
             suspects: Suspects::default(),
+            holdings: Holdings::default(),
             received: HashMap::new(),
             sender,
             events,
@@ -200,6 +205,7 @@ impl<'a> Term<'a> {
             self.listen().await;
             self.sweep().await?;
         }
+        self.refuse_drifting().await?;
         self.decide_heads().await?;
         self.read_books_if_due();
         Ok(())

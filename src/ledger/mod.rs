@@ -9,6 +9,7 @@ pub mod cells;
 pub mod change;
 pub mod error;
 pub mod guard;
+pub mod holdings;
 pub mod inbox;
 pub mod journal;
 pub mod listen;

@@ -4,8 +4,9 @@
 //! it could lead; a leader runs it and then reconciles with the broker's books. What it cannot prove, it does not
 //! trade on.
 //!
-//! [`report`] is what it says, `validate` what it checks.
+//! [`report`] is what it says, `validate` what it checks; [`reconcile`] compares with the broker's position book.
 
+pub mod reconcile;
 pub mod report;
 mod validate;
 
