@@ -6,6 +6,7 @@
 
 mod boot;
 mod observe;
+mod recheck;
 mod shutdown;
 
 use std::sync::Arc;
@@ -116,6 +117,13 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         tokio::spawn(async move { engine.run(role, drain).await })
     };
     let comparing = tokio::spawn(reconciler.run(handle.role(), config.recovery.reconcile, drain.clone()));
+    let rechecking = tokio::spawn(recheck::stay_proven(
+        handle.role(),
+        recovery.clone(),
+        operational.clone(),
+        Arc::clone(&metrics),
+        config.recovery.reconcile,
+    ));
     let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
@@ -138,6 +146,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     readiness.abort();
     observing.abort();
     comparing.abort();
+    rechecking.abort();
     drop(operational);
     stopped.cancel();
     // The last state is stored and open requests are answered, if that is quick.
@@ -195,7 +204,8 @@ fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-fn broker_settings(config: &Config) -> Settings {
+/// How the bridge is reached.
+pub(crate) fn broker_settings(config: &Config) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
     settings.mode = armed(config);

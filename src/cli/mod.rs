@@ -5,9 +5,11 @@
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
 pub mod ask;
+pub mod audit;
 pub mod config;
 pub mod demo;
 pub mod migrate;
+pub mod orders;
 pub mod output;
 pub mod paper;
 pub mod positions;
@@ -48,6 +50,9 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Verify the record of what was decided.
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
@@ -55,6 +60,9 @@ pub enum Verb {
     Demo(demo::Args),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
+    /// List orders, and end those in doubt by your word.
+    #[command(subcommand)]
+    Orders(orders::Verb),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
     /// Compare what the ledger holds with what the broker holds.
@@ -89,9 +97,11 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Audit(verb) => audit::run(verb, &inputs, output).await,
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
+            Verb::Orders(verb) => orders::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Positions(verb) => positions::run(verb, &inputs, output).await,
             Verb::Recover(args) => recover::run(args, &inputs, output).await,

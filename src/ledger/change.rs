@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Transaction;
 
 use super::inbox::SignalStatus;
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, audit};
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::IntentState;
@@ -140,6 +140,9 @@ impl Ledger {
         for signal in &change.signals {
             write_signal(&tx, signal, fence).await?;
         }
+        if let Some(told) = audit::of_change(change, fence.epoch().get()) {
+            audit::append(&tx, "change", fence.instance().member.as_str(), &told).await?;
+        }
         tx.commit().await.map_err(LedgerError::during("commit a state change"))
     }
 
@@ -183,7 +186,7 @@ pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Resu
     Ok(())
 }
 
-async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {
+pub(super) async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {
     tx.execute(
         "INSERT INTO fill (intent_id, cumulative, quantity, price) VALUES ($1, $2, $3, $4)",
         &[&fill.intent.0, &fill.cumulative.0, &fill.quantity.0, &fill.price.0],
@@ -252,7 +255,7 @@ async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerE
     Ok(())
 }
 
-async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
+pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
     let closed_at = (p.status == PositionStatus::Closed).then(Utc::now);
     let changed = tx
         .execute(
@@ -277,7 +280,7 @@ async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), Ledge
     one_row(changed, || format!("position {}", p.id))
 }
 
-async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(), LedgerError> {
+pub(super) async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(), LedgerError> {
     tx.execute(
         "INSERT INTO portfolio_state (id, capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used)
          VALUES (1, $1, $2, $3, $4, $5, $6)
@@ -297,7 +300,7 @@ async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(),
     Ok(())
 }
 
-async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) -> Result<(), LedgerError> {
+pub(super) async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) -> Result<(), LedgerError> {
     let during = LedgerError::during("write a pyramiding state");
     match write {
         PyramidWrite::Set(state) => tx

@@ -5,6 +5,7 @@
 //! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
 //! the inbox, their own operational state and nothing else.
 
+pub mod audit;
 pub mod cells;
 pub mod change;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod journal;
 pub mod listen;
 pub mod migrate;
 pub mod operational;
+pub mod repair;
 mod rows;
 pub mod snapshot;
 pub mod switches;

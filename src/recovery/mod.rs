@@ -7,6 +7,7 @@
 //! [`report`] is what it says, `validate` what it checks; [`reconcile`] compares with the broker's position book.
 
 pub mod reconcile;
+pub mod repair;
 pub mod report;
 mod validate;
 
@@ -102,6 +103,7 @@ impl CrashRecoveryManager {
         match &result {
             Ok(recovered) => {
                 let positions = recovered.portfolio.positions.len();
+                tracing::info!("[RECOVERY] Fetched {positions} open positions from database");
                 self.metrics.recovery.with_label_values(&["success"]).inc();
                 self.metrics.recovered_positions.set(i64::try_from(positions).unwrap_or(i64::MAX));
                 for warning in &recovered.warnings {
@@ -123,11 +125,11 @@ impl CrashRecoveryManager {
         result
     }
 
-    /// Examines stored state, all of its history included, and tells everything that does not add up. Changes
+    /// Examines stored state and tells everything that does not add up. Changes
     /// nothing, counts nothing.
-    pub async fn examine(&self) -> Report {
+    pub async fn examine(&self, depth: Depth) -> Report {
         let begun = Instant::now();
-        let result = self.attempt(Depth::Whole).await;
+        let result = self.attempt(depth).await;
         let took_ms = begun.elapsed().as_millis();
         match result {
             Ok(Recovered { snapshot, warnings, .. }) => Report {
@@ -146,7 +148,6 @@ impl CrashRecoveryManager {
 
     async fn attempt(&self, depth: Depth) -> Result<Recovered, RecoveryError> {
         let snapshot = self.fetch(depth).await?;
-        tracing::info!("[RECOVERY] Fetched {} open positions from database", snapshot.positions.len());
         Recovered::prove(snapshot, self.capital, &self.catalog)
     }
 

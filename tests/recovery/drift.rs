@@ -10,7 +10,7 @@ use crate::support::{paper, wait};
 const QUICK: [(&str, &str); 2] =
     [("BATON_RECOVERY__RECONCILE_MS", "300"), ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300")];
 
-async fn started() -> Cluster {
+pub async fn started() -> Cluster {
     let env = QUICK.map(|(key, value)| (key, value.to_owned())).to_vec();
     let cluster = Cluster::with(Options { members: 2, env, ..Options::default() }).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
@@ -20,7 +20,7 @@ async fn started() -> Cluster {
 }
 
 /// An order that somebody places at the broker's own terminal.
-async fn by_hand(cluster: &Cluster, action: &str, quantity: i64) {
+pub async fn by_hand(cluster: &Cluster, action: &str, quantity: i64) {
     let body = json!({
         "apikey": paper::KEY, "strategy": "by hand", "symbol": GOLD_SYMBOL, "exchange": "MCX", "action": action,
         "product": "NRML", "pricetype": "MARKET", "quantity": quantity, "price": 0, "trigger_price": 0,
@@ -30,7 +30,7 @@ async fn by_hand(cluster: &Cluster, action: &str, quantity: i64) {
     assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
 }
 
-async fn held(cluster: &Cluster) -> i64 {
+pub async fn held(cluster: &Cluster) -> i64 {
     cluster.count("SELECT coalesce(sum(quantity), 0)::bigint FROM position WHERE status <> 'closed'").await
 }
 
@@ -45,18 +45,12 @@ async fn diff(cluster: &Cluster, member: usize, wanted: impl Fn(&Value) -> bool)
 
 /// `baton positions diff`, asked of an instance.
 async fn positions_diff(cluster: &Cluster, member: usize) -> (Option<i32>, String) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_baton"))
-        .args(["positions", "diff", "--address", &cluster.members[member].address])
-        .env_clear()
-        .current_dir(cluster.folder())
-        .output()
-        .await
-        .unwrap();
+    let output = cluster.baton(&["positions", "diff", "--address", &cluster.members[member].address]).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-async fn gauge(cluster: &Cluster, value: f64) {
+pub async fn gauge(cluster: &Cluster, value: f64) {
     wait::until("the leader's gauge shows the drift", PATIENCE, async || {
         let leader = cluster.leader().await;
         let seen = cluster.members[leader].metric("baton_position_drift").await;

@@ -3,6 +3,7 @@
 
 mod drift;
 mod faults;
+mod repairs;
 mod scenarios;
 mod seeded;
 #[path = "../cluster/signals.rs"]

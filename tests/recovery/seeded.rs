@@ -6,10 +6,10 @@ use std::process::Output;
 use local::Stores;
 use rust_decimal::dec;
 use serde_json::{Value, json};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
-use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::cluster::{Cluster, Options, PATIENCE, run_as};
 use crate::support::paper::Paper;
 use crate::support::process::Launch;
 use crate::support::{database, wait};
@@ -77,15 +77,12 @@ impl Copy {
 
     /// Runs `baton` on it.
     pub async fn baton(&self, arguments: &[&str]) -> Output {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_baton"));
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(&self.launch.env)
-            .env("BATON_POSTGRES__URL", &self.url)
-            .current_dir(&self.launch.folder)
-            .kill_on_drop(true);
-        tokio::time::timeout(PATIENCE, command.output()).await.expect("baton ends").unwrap()
+        run_as(&self.launch("cli", &[]), arguments).await
+    }
+
+    /// One row of it.
+    pub async fn row(&self, sql: &str) -> Row {
+        database::connect(&self.url).await.query_one(sql, &[]).await.unwrap()
     }
 
     /// How a member starts on it.

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use super::{ledger, manager, same_schema};
 use crate::cli::output::{Colour, Output};
 use crate::config::Config;
+use crate::ledger::snapshot::Depth;
 use crate::recovery::{Report, Severity};
 
 pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
     let ledger = ledger(config)?;
     same_schema(&ledger).await?;
-    let report = manager(config, ledger).examine().await;
+    let report = manager(config, ledger).examine(Depth::Whole).await;
     if output.is_json() {
         output.json(&report)?;
     } else {

@@ -91,58 +91,9 @@ impl Ledger {
             .start()
             .await
             .map_err(LedgerError::during("begin the recovery snapshot"))?;
-        let faults = Faults::default();
-        // All of them to their end: the first error tells which table it was, those after it only that the transaction
-        // is broken.
-        let read = tokio::join!(
-            state::positions(&tx, &faults),
-            state::intents(&tx, &faults),
-            state::fills(&tx, &faults),
-            state::stored_portfolio(&tx, &faults),
-            state::realised(&tx, &faults),
-            state::pyramids(&tx, &faults),
-            state::switches(&tx, &faults),
-            state::claimed(&tx, &faults),
-            state::foreign(&tx, &faults),
-            proofs::position_fills(&tx, &faults),
-            proofs::strayed(&tx, &faults),
-            proofs::unasked(&tx, &faults),
-            proofs::orphans(&tx, depth, &faults),
-        );
-        if let Some(cause) = faults.cause() {
-            return Err(cause);
-        }
-        let (
-            positions,
-            intents,
-            filled,
-            portfolio,
-            realised,
-            pyramids,
-            switches,
-            claimed,
-            foreign,
-            position_fills,
-            strayed,
-            unasked,
-            orphans,
-        ) = read;
+        let snapshot = read(&tx, depth).await?;
         tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
-        faults.none()?;
-        Ok(Snapshot {
-            positions: positions?,
-            intents: intents?,
-            filled: filled?.into_iter().collect(),
-            portfolio: portfolio?,
-            realised: realised?,
-            pyramids: pyramids?,
-            switches: switches?,
-            claimed_orders: claimed?,
-            foreign_orders: foreign?.into_iter().collect(),
-            position_fills: position_fills?.into_iter().collect(),
-            strayed: strayed?.into_iter().chain(unasked?).collect(),
-            orphans: orphans?,
-        })
+        Ok(snapshot)
     }
 
     /// A term's first act: every intent left journaled, by an older epoch or by a term of this one that ended early,
@@ -165,6 +116,61 @@ impl Ledger {
             .map_err(LedgerError::during("put unfinished intents in doubt"))?;
         Ok(rows.iter().map(|row| IntentId(row.get(0))).collect())
     }
+}
+
+/// Reads it all in a transaction that is open already.
+pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot, LedgerError> {
+    let faults = Faults::default();
+    // All of them to their end: the first error tells which table it was, those after it only that the transaction
+    // is broken.
+    let read = tokio::join!(
+        state::positions(tx, &faults),
+        state::intents(tx, &faults),
+        state::fills(tx, &faults),
+        state::stored_portfolio(tx, &faults),
+        state::realised(tx, &faults),
+        state::pyramids(tx, &faults),
+        state::switches(tx, &faults),
+        state::claimed(tx, &faults),
+        state::foreign(tx, &faults),
+        proofs::position_fills(tx, &faults),
+        proofs::strayed(tx, &faults),
+        proofs::unasked(tx, &faults),
+        proofs::orphans(tx, depth, &faults),
+    );
+    if let Some(cause) = faults.cause() {
+        return Err(cause);
+    }
+    let (
+        positions,
+        intents,
+        filled,
+        portfolio,
+        realised,
+        pyramids,
+        switches,
+        claimed,
+        foreign,
+        position_fills,
+        strayed,
+        unasked,
+        orphans,
+    ) = read;
+    faults.none()?;
+    Ok(Snapshot {
+        positions: positions?,
+        intents: intents?,
+        filled: filled?.into_iter().collect(),
+        portfolio: portfolio?,
+        realised: realised?,
+        pyramids: pyramids?,
+        switches: switches?,
+        claimed_orders: claimed?,
+        foreign_orders: foreign?.into_iter().collect(),
+        position_fills: position_fills?.into_iter().collect(),
+        strayed: strayed?.into_iter().chain(unasked?).collect(),
+        orphans: orphans?,
+    })
 }
 
 /// What went wrong in any of the tables, collected while they are read side by side.
