@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ask::Where;
+use super::call::Target;
 use super::output::{Cell, Output};
 use crate::config::{self, Inputs};
 use crate::ledger::Ledger;
@@ -45,7 +45,7 @@ pub struct List {
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub limit: u32,
     #[command(flatten)]
-    at: Where,
+    at: Target,
 }
 
 /// How an order ended, by the operator's word.
@@ -106,7 +106,8 @@ pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result
 
 async fn list(list: &List, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let state = if list.in_doubt { "&state=in_doubt" } else { "" };
-    let mut body = list.at.get(&format!("/api/v1/orders?limit={}{state}", list.limit), inputs).await?;
+    let path = format!("/api/v1/orders?limit={}{state}", list.limit);
+    let mut body = list.at.clone().caller(inputs)?.get(&path).await?;
     if output.is_json() {
         output.json(&body)?;
         return Ok(ExitCode::SUCCESS);

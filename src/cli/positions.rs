@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde::Deserialize;
 
-use super::ask::Where;
+use super::call::Target;
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
@@ -24,7 +24,7 @@ Examples:
   baton positions diff
   baton positions diff -o json | jq '.rows[] | select(.verdict == \"missing\")'"
     )]
-    Diff(Where),
+    Diff(Target),
 }
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ struct Row {
 /// No instance answers, or the broker's book could not be verified; stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let Verb::Diff(at) = verb;
-    let body = at.get("/api/v1/positions/diff", inputs).await?;
+    let body = at.caller(inputs)?.get("/api/v1/positions/diff").await?;
     let diff: Diff = serde_json::from_value(body.clone())
         .context("the instance answers, but not as one of this version does")?;
     if output.is_json() {

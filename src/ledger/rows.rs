@@ -1,17 +1,20 @@
 //! Rows to domain values, in one place, so that a column is read in one way only.
 
+use rust_decimal::Decimal;
 use tokio_postgres::Row;
 
 use super::cells::{Cells, UnreadableCell};
+use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity, Rupees};
-use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Product, Side};
+use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Product, Side, UnknownName};
 use crate::domain::position::{Position, PositionStatus};
 
 pub(super) const POSITION_COLUMNS: &str = "id, instrument, label, strategy, symbol, exchange, product, status, \
     quantity, entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop, \
-    highest_close, realised, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version";
+    highest_close, realised, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version, take_profit, \
+    exit_cause";
 
 pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "position");
@@ -33,7 +36,9 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
         atr: Price(cells.get("atr")),
         initial_stop: Price(cells.get("initial_stop")),
         current_stop: Price(cells.get("current_stop")),
+        take_profit: cells.get::<Option<Decimal>>("take_profit").map(Price),
         highest_close: Price(cells.get("highest_close")),
+        exit_cause: cause(&mut cells, "exit_cause"),
         realised: Rupees(cells.get("realised")),
         entry_signal: SignalId(cells.get("entry_signal")),
         entry_signal_seq: cells.get("entry_signal_seq"),
@@ -46,7 +51,7 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
 
 pub(super) const INTENT_COLUMNS: &str = "id, signal_id, leg, attempt, position_id, instrument, class, symbol, \
     exchange, side, quantity, price_type, product, price, trigger_price, plan, unwind, state, reason, \
-    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch";
+    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause";
 
 pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "order_intent");
@@ -66,6 +71,7 @@ pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
         position: PositionId(cells.get("position_id")),
         instrument: cells.get("instrument"),
         class: cells.word("class", OrderClass::Entry),
+        cause: cause(&mut cells, "cause"),
         order: OrderSpec {
             symbol: cells.get("symbol"),
             exchange: cells.get("exchange"),
@@ -87,4 +93,10 @@ pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
         epoch: cells.get("epoch"),
     };
     cells.finish(intent)
+}
+
+/// Why something closes; a row of an older version says nothing.
+fn cause(cells: &mut Cells<'_>, column: &'static str) -> Option<ExitCause> {
+    let text: String = cells.get::<Option<String>>(column)?;
+    text.parse().map_err(|error: UnknownName| cells.fault(column, error.to_string())).ok()
 }

@@ -6,6 +6,7 @@ use rust_decimal::dec;
 
 use super::desk::{at, rules};
 use crate::broker::BrokerPosition;
+use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
@@ -25,7 +26,8 @@ fn book() -> Book {
 }
 
 fn exits(book: &Book) -> Vec<OrderIntent> {
-    let exit = |position: &Position| exit_order(&rules(), book, position, position.quantity);
+    let exit =
+        |position: &Position| exit_order(&rules(), book, position, position.quantity, ExitCause::Signal);
     book.portfolio.positions.iter().map(exit).collect()
 }
 

@@ -9,3 +9,4 @@ mod lanes;
 mod random;
 mod restored;
 mod rows;
+mod stops;

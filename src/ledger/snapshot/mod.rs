@@ -53,7 +53,7 @@ pub struct Snapshot {
     /// Positions that are not closed.
     pub positions: Vec<Position>,
     /// Intents that may still change; of the last day, those that were abandoned, cancelled or rejected at the broker
-    /// (they may appear or fill after all); and all intents of signals still being worked on.
+    /// (they may appear or fill after all); and all intents of signals still being worked on and of closing positions.
     pub intents: Vec<OrderIntent>,
     /// For those of them that have fills, what the fill rows add up to.
     pub filled: HashMap<IntentId, FilledSoFar>,

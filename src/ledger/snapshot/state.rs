@@ -22,11 +22,12 @@ pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<V
 }
 
 /// Intents that the engine keeps in mind: what may still change, what the books may still unsay (see
-/// `Book::forget_finished`), what a working signal's end is judged by.
+/// `Book::forget_finished`), what a working signal's end is judged by, and what was tried to close a position.
 const KEPT: &str = "(state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
     OR (journaled_at > now() - interval '1 day'
         AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL)))
-    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working'))";
+    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working')
+    OR position_id IN (SELECT p.id FROM position p WHERE p.status = 'closing'))";
 
 pub(super) async fn intents(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<OrderIntent>, LedgerError> {
     let sql = format!("SELECT {INTENT_COLUMNS} FROM order_intent WHERE {KEPT} ORDER BY journaled_at, id");
