@@ -1,6 +1,7 @@
 //! Crash recovery through the built binary: whole state, tampered state, a database that is away, and what is told.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bench;
 mod drift;
 mod faults;
 mod repairs;
