@@ -24,7 +24,7 @@ use crate::domain::money::Quantity;
 use crate::domain::position::HoldingKey;
 use crate::domain::refusal::Refusal;
 use crate::ledger::LedgerError;
-use crate::notify::{Event, Key, Kind};
+use crate::notify::{self, Key, Kind};
 use crate::recovery::reconcile::{Drift, Known, Standing, allowance, held_by_broker};
 
 /// How long a reading counts after it came.
@@ -159,7 +159,7 @@ impl Term<'_> {
                 "the ledger holds {} units of {key}, the broker's verified book {}: entries are refused, exits sell no more than that; see RUNBOOK.md#position-drift",
                 known.ledger, known.broker
             );
-            notifier.raise(Event::about(Kind::PositionDrift, key.to_string(), text));
+            notifier.raise(notify::Event::about(Kind::PositionDrift, key.to_string(), text));
         }
         for (key, _) in before.confirmed().filter(|(key, _)| !confirmed(now, key)) {
             notifier.resolve(Key::new(Kind::PositionDrift, key.to_string()));
