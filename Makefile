@@ -6,10 +6,10 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos fmt clean bench-recovery
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Install what is missing to build and run (PostgreSQL, Redis, a C compiler)
 	@ops/setup
@@ -32,6 +32,9 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	cargo nextest run --locked --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny --locked check bans licenses sources
+
+bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions, in a release build
+	cargo test --locked --release --test recovery recovery_of_many_positions -- --ignored --nocapture
 
 test-slow: setup-dev setup-ops ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
 	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-capture

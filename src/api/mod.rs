@@ -6,6 +6,7 @@
 mod closing;
 mod cluster;
 mod credentials;
+mod drift;
 mod errors;
 mod forward;
 mod leadership;
@@ -42,6 +43,7 @@ use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
+use crate::recovery::reconcile::Reconciler;
 use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
 pub use operator::Operator;
@@ -83,6 +85,7 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     wiring: Wiring,
     handle: OnceLock<Arc<Handle>>,
+    reconciler: OnceLock<Arc<Reconciler>>,
     recess: OnceLock<Recess>,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
@@ -100,7 +103,8 @@ impl Context {
     /// A context whose cluster membership is not there yet.
     pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
-        Self(Arc::new(Inner { wiring, handle, recess, peers }))
+        let reconciler = OnceLock::new();
+        Self(Arc::new(Inner { wiring, handle, reconciler, recess, peers }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -108,6 +112,12 @@ impl Context {
         // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
         let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
+    }
+
+    /// Positions can be compared with the broker's from now on.
+    pub fn reconciles(&self, reconciler: Arc<Reconciler>) {
+        // Once per process, as above.
+        let _ = self.0.reconciler.set(reconciler);
     }
 
     fn handle(&self) -> Result<&Arc<Handle>, Problem> {
@@ -142,6 +152,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/positions/diff", get(drift::positions_diff))
         .route("/api/v1/positions/close", post(closing::close))
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))

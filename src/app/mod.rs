@@ -8,6 +8,7 @@ mod boot;
 mod notices;
 mod observe;
 mod reach;
+mod recheck;
 mod shutdown;
 mod switches;
 mod telling;
@@ -34,10 +35,11 @@ use crate::engine::recess::Recess;
 use crate::engine::{Engine, Pace, command};
 use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Ages, PriceBoard};
-use crate::health::operational::{OperationalState, store_changes};
+use crate::health::operational::{Operational, OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
+use crate::recovery::reconcile::Reconciler;
 use crate::telemetry::metrics::Metrics;
 
 /// Connections that the engine, recovery and the operational state share; they use one or two at a time.
@@ -47,11 +49,11 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest queue of entries before the rate budget.
 const ENTRY_QUEUE_AT_MOST: Duration = Duration::from_millis(500);
 
-/// Runs one instance until it is told to stop.
+/// Runs one instance until it is told to stop, or, if `exit_on_corrupt`, until stored state proves corrupt.
 ///
 /// # Errors
-/// The port cannot be bound, a setting cannot work, or another live process is this member.
-pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
+/// The port cannot be bound, a setting cannot work, another live process is this member, or stored state is corrupt.
+pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen().context("cannot listen for SIGTERM and SIGINT")?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -122,6 +124,13 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
+    let reconciler = Arc::new(Reconciler::new(
+        ledger.clone(),
+        Arc::clone(&broker),
+        Arc::clone(&metrics),
+        config.recovery.drift_settle,
+    ));
+    context.reconciles(Arc::clone(&reconciler));
     let prices = PriceBoard::with_ages(Ages { stale: config.feed.stale, dead: config.feed.dead });
     let drain = CancellationToken::new();
     let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
@@ -131,6 +140,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         rules: Arc::new(rules(&config)),
         pace: pace(&config),
         recovery: recovery.clone(),
+        reconciler: Arc::clone(&reconciler),
         pulse: handle.pulse(),
         prices: prices.clone(),
         commands,
@@ -151,6 +161,14 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         Arc::new(BootClock),
         config.timing.lease_ttl,
     ));
+    let comparing = tokio::spawn(reconciler.run(handle.role(), config.recovery.reconcile, drain.clone()));
+    let rechecking = tokio::spawn(recheck::stay_proven(
+        handle.role(),
+        recovery.clone(),
+        operational.clone(),
+        Arc::clone(&metrics),
+        config.recovery.reconcile,
+    ));
     let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
@@ -163,27 +181,28 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         signal = stop.heard() => Ended::Asked(signal.to_owned(), None),
         Some(asked) = asked.recv() => Ended::Asked(format!("POST /api/shutdown by {}", asked.why), asked.exit_policy),
         why = stopped_role(&mut role) => Ended::Refused(why),
+        why = corrupted(operational.watch()), if exit_on_corrupt => Ended::Corrupt(why),
     };
-    match ended {
+    let (signal, exit_policy, corrupt) = match ended {
         Ended::Refused(why) => {
             telling.end(start).await;
             anyhow::bail!("{why}");
         }
-        Ended::Asked(signal, exit_policy) => {
-            // A receiver is always there: the API's.
-            let _ = draining.send(true);
-            let mut plan = config.shutdown;
-            plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
-            let led = matches!(*handle.role().borrow(), Role::Leader(_));
-            telling.stopping(&config, &signal, led);
-            let leaving =
-                shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
-            shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
-        }
-    }
+        Ended::Asked(signal, exit_policy) => (signal, exit_policy, None),
+        // Whatever the policy says: nothing is closed by figures that do not add up.
+        Ended::Corrupt(why) => ("corrupt state".to_owned(), Some(config::ExitPolicy::Hold), Some(why)),
+    };
+    // A receiver is always there: the API's.
+    let _ = draining.send(true);
+    let mut plan = config.shutdown;
+    plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
+    let led = matches!(*handle.role().borrow(), Role::Leader(_));
+    telling.stopping(&config, &signal, led);
+    let leaving = shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
+    shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
     telling.end(start).await;
     drop(engine);
-    for task in [reaching, readiness, observing, polling, switching] {
+    for task in [reaching, readiness, observing, polling, switching, comparing, rechecking] {
         task.abort();
         // Aborted: what it held is let go of, the operational state above all.
         let _ = task.await;
@@ -192,12 +211,26 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     stopped.cancel();
     shutdown::within("save", config.shutdown.save, "the last state is stored", stores).await;
     shutdown::within("disconnect", config.shutdown.disconnect, "open requests are answered", server).await;
-    Ok(())
+    match corrupt {
+        Some(why) => anyhow::bail!("{why}"),
+        None => Ok(()),
+    }
 }
 
 enum Ended {
     Asked(String, Option<config::ExitPolicy>),
     Refused(String),
+    Corrupt(String),
+}
+
+/// Waits until stored state proved corrupt; gives the mismatch.
+async fn corrupted(mut operational: watch::Receiver<Operational>) -> String {
+    let corrupt = |now: &Operational| matches!(now.code, Some("DATA_CORRUPT" | "VALIDATION_FAILED"));
+    match operational.wait_for(corrupt).await {
+        Ok(now) => now.reason.clone(),
+        // The state ends with the process.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Waits until the protocol refuses this process.
@@ -227,7 +260,8 @@ fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-fn broker_settings(config: &Config) -> Settings {
+/// How the bridge is reached.
+pub(crate) fn broker_settings(config: &Config) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
     settings.mode = armed(config);

@@ -4,6 +4,7 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod audit;
 pub mod call;
 pub mod close;
 pub mod config;
@@ -14,9 +15,12 @@ pub mod healthcheck;
 pub mod leadership;
 pub mod migrate;
 pub mod notify;
+pub mod orders;
 pub mod output;
 pub mod pages;
 pub mod paper;
+pub mod positions;
+pub mod recover;
 pub mod replay;
 pub mod run;
 pub mod runbook;
@@ -58,6 +62,9 @@ pub enum Verb {
     /// Tell the cluster that you have looked at something.
     #[command(subcommand)]
     Ack(doctor::Ack),
+    /// Verify the record of what was decided.
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Close the positions of a symbol or an instrument.
     Close(close::Close),
     /// Print completions for a shell.
@@ -92,10 +99,18 @@ pub enum Verb {
     /// Test the notification channels.
     #[command(subcommand)]
     Notify(notify::Verb),
+    /// List orders, and end those in doubt by your word.
+    #[command(subcommand)]
+    Orders(orders::Verb),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
     /// Pause automatic failover.
     Pause(switch::On),
+    /// Compare what the ledger holds with what the broker holds.
+    #[command(subcommand)]
+    Positions(positions::Verb),
+    /// Check stored state, and propose what would mend it.
+    Recover(recover::Args),
     /// Stop entries, or let them through again.
     ReduceOnly(switch::ReduceOnly),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
@@ -138,6 +153,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.verb {
             Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
+            Verb::Audit(verb) => audit::run(verb, &inputs, output).await,
             Verb::Close(close) => close.run(&inputs, output).await,
             Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
@@ -154,7 +170,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Man(args) => pages::man(&args, output),
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Notify(verb) => notify::run(verb, &inputs, output).await,
+            Verb::Orders(verb) => orders::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Positions(verb) => positions::run(verb, &inputs, output).await,
+            Verb::Recover(args) => recover::run(args, &inputs, output).await,
             Verb::Pause(on) => on.pause(&inputs, output).await,
             Verb::ReduceOnly(args) => args.run(&inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,

@@ -19,6 +19,9 @@ pub struct Args {
     /// Start private PostgreSQL and Redis servers with their data in this folder, instead of the configured ones.
     #[arg(long, value_name = "DIR")]
     pub local: Option<PathBuf>,
+    /// End with exit code 1 when stored state is corrupt, instead of staying up in ERROR.
+    #[arg(long)]
+    pub exit_on_corrupt: bool,
 }
 
 /// Runs one instance until it is told to stop.
@@ -33,7 +36,7 @@ pub async fn run(args: Args, inputs: Inputs, output: &Output) -> anyhow::Result<
         None => None,
     };
     let ran = match config::load(&inputs) {
-        Ok(config) => app::run(config, output).await,
+        Ok(config) => app::run(config, output, args.exit_on_corrupt).await,
         Err(faults) => Err(faults.into()),
     };
     if let Some(stores) = stores {

@@ -85,13 +85,19 @@ pub struct Recovery {
     pub attempts: u32,
     /// The wait after the first failed attempt; doubled each time.
     pub backoff: Duration,
+    /// Between two comparisons with the broker's position book while leading.
+    pub reconcile: Duration,
+    /// How long a difference must last before it counts: brokers cache their books.
+    pub drift_settle: Duration,
 }
 
 impl Recovery {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let attempts = reader.whole("recovery.attempts", 3, 1..=100, "attempts") as u32;
         let backoff = reader.millis("recovery.backoff_ms", 1000, 1..=600_000);
-        Self { attempts, backoff }
+        let reconcile = reader.millis("recovery.reconcile_ms", 60_000, 100..=3_600_000);
+        let drift_settle = reader.millis("recovery.drift_settle_ms", 2000, 100..=600_000);
+        Self { attempts, backoff, reconcile, drift_settle }
     }
 }
 

@@ -79,7 +79,7 @@ pub enum PriceType {
 named!(PriceType { Market = "MARKET", Limit = "LIMIT", StopLimit = "SL", StopMarket = "SL-M" });
 
 /// The margin product.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Product {
     /// Intraday, squared off by the broker.

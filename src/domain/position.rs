@@ -28,6 +28,23 @@ pub enum PositionStatus {
 }
 named!(PositionStatus { Open = "open", Closing = "closing", Closed = "closed" });
 
+/// What a broker nets: positions of one key are one holding to it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct HoldingKey {
+    /// Tradable symbol.
+    pub symbol: String,
+    /// Exchange code.
+    pub exchange: String,
+    /// Margin product.
+    pub product: Product,
+}
+
+impl fmt::Display for HoldingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.symbol, self.exchange, self.product)
+    }
+}
+
 /// A long position. Quantities are units; prices are rupees per quoted unit.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Position {

@@ -35,6 +35,10 @@ impl Term<'_> {
                 }
                 Ok(())
             }
+            Event::Held(reading) => {
+                self.held(reading);
+                Ok(())
+            }
             Event::Confirmed { listing, quote } => {
                 self.confirmed(&listing, quote);
                 Ok(())

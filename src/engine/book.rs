@@ -4,6 +4,7 @@
 //! installed here. A crash between the two loses memory, never truth.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha::Moment;
@@ -22,6 +23,7 @@ use crate::domain::sessions::Calendar;
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
+use crate::recovery::reconcile::Drift;
 
 /// How long an ended order is watched for what the books say of it later: the books hold a day.
 const WATCH: Duration = Duration::from_secs(24 * 3600);
@@ -90,6 +92,8 @@ pub struct Book {
     pub foreign: HashMap<String, i64>,
     /// The newest place among the foreign orders.
     pub watermark: i64,
+    /// Contracts of which the broker's position book holds something else.
+    pub drift: Arc<Drift>,
     /// The account's day; none before it was read.
     pub day: Option<Day>,
     /// When exchanges are open today; none before it was read.

@@ -103,6 +103,11 @@ impl Lanes {
         lane.filter(meant).map(|waiting| waiting.queued.id).collect()
     }
 
+    /// The entries that are waiting, wherever in their lanes.
+    pub fn entries(&self) -> impl Iterator<Item = &Waiting> {
+        self.0.values().flatten().filter(|waiting| waiting.queued.signal.kind().opens())
+    }
+
     /// A waiting signal.
     pub fn find(&mut self, id: SignalId) -> Option<&mut Waiting> {
         self.0.values_mut().flatten().find(|waiting| waiting.queued.id == id)

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod draft;
 pub mod evidence;
 mod failover;
+mod holdings;
 pub mod lanes;
 mod monitor;
 mod orders;
@@ -43,6 +44,7 @@ use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
 use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
+use crate::recovery::reconcile::Reconciler;
 use crate::telemetry::metrics::Metrics;
 use command::Commands;
 use decide::Rules;
@@ -88,6 +90,8 @@ pub struct Engine {
     pub pace: Pace,
     /// Reads state back at a takeover.
     pub recovery: CrashRecoveryManager,
+    /// The comparison with the broker's position book.
+    pub reconciler: Arc<Reconciler>,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
     /// Live prices: stops are watched by them.

@@ -55,6 +55,22 @@ impl Term<'_> {
         decided: Vec<Waiting>,
         decisions: &HashMap<SignalId, Value>,
     ) -> Result<(), LedgerError> {
+        let (batch, held) = self.verified(batch);
+        if !batch.is_empty() {
+            self.journal(batch, decided, decisions).await?;
+        }
+        for exit in &held {
+            self.hold(exit);
+        }
+        Ok(())
+    }
+
+    async fn journal(
+        &mut self,
+        batch: Vec<OrderIntent>,
+        decided: Vec<Waiting>,
+        decisions: &HashMap<SignalId, Value>,
+    ) -> Result<(), LedgerError> {
         failpoint::hit("before_journal");
         let begun = Instant::now();
         let journaled = self.patiently(self.journal.commit(batch, decisions)).await?;

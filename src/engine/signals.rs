@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::book::Queued;
 use super::decide::{Decision, decide, exit_plan, exit_request, quotes_needed};
 use super::draft::Draft;
+use super::holdings::drift_on;
 use super::lanes::{Phase, Waiting, may_decide};
 use super::term::{Event, LANE_LIMIT, Term, wall_clock};
 use crate::domain::age;
@@ -21,6 +22,7 @@ use crate::domain::signal::{Action, Signal, SignalType};
 use crate::ledger::change::SignalUpdate;
 use crate::ledger::inbox::{PendingSignal, SignalStatus};
 use crate::ledger::{Change, LedgerError};
+use crate::recovery::reconcile::Standing;
 
 /// Signals of one lane that are decided before events have their turn.
 const ROUNDS: u32 = 32;
@@ -164,6 +166,12 @@ impl Term<'_> {
                 continue;
             }
             if !may_decide(book, head, now, engine.pace.exit_patience) || (opens && !trading) {
+                continue;
+            }
+            // A difference that was seen once may be the book's delay: an entry waits for the second look.
+            let contract = engine.rules.catalog.get(&signal.instrument).filter(|_| opens);
+            let suspected = contract.and_then(|instrument| drift_on(&book.drift, instrument));
+            if suspected.is_some_and(|known| known.standing == Standing::Suspected) {
                 continue;
             }
             let needed = quotes_needed(&engine.rules, book, signal);

@@ -16,6 +16,7 @@ use crate::ledger::change::PortfolioRow;
 use crate::ledger::{Change, Journal, LedgerError};
 use crate::mutant::Mutant;
 use crate::recovery::Recovered;
+use crate::recovery::reconcile::ReconcileError;
 
 /// Between two attempts at a step that failed.
 const RETRY: Duration = Duration::from_millis(500);
@@ -81,7 +82,15 @@ impl<'a> Term<'a> {
             Err(error) => return Err(unreachable(engine, &error)),
         }
         let begun = self.fence().now();
-        match engine.broker.books().await {
+        let (books, positions) = tokio::join!(engine.broker.books(), engine.reconciler.look());
+        match positions {
+            // What was seen once is looked at again soon; entries on it wait for that.
+            Ok(diff) if diff.drift > 0 => engine.reconciler.look_soon(),
+            Ok(_) => {}
+            Err(ReconcileError::Unverified(error)) => return Err(unreachable(engine, &error)),
+            Err(ReconcileError::Ledger(error)) => return Err(ledger_failed(engine, &error)),
+        }
+        match books {
             Ok(books) => {
                 // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
                 engine.operational.mended("reconciling: stored state and bridge are usable");
@@ -127,7 +136,7 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered
             Err(RETRY)
         }
         Err(error) => {
-            engine.operational.error(error.code(), error.to_string());
+            engine.operational.error(error.code(), format!("{}: {error}", error.code()));
             Err(RECHECK)
         }
     }

@@ -16,9 +16,10 @@ use super::book::Book;
 use super::command::Close;
 use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
+use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::stops::StopMonitor;
-use crate::broker::{BrokerError, Submission};
+use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
@@ -78,6 +79,8 @@ pub enum Event {
     Cancelled,
     /// The books were read, or not.
     Books(Result<Reading, BrokerError>),
+    /// The position book was read for exits that wait for it, or not.
+    Held(Result<Vec<BrokerPosition>, BrokerError>),
 }
 
 /// Why a term ended.
@@ -101,6 +104,7 @@ pub struct Term<'a> {
     pub(super) book: Book,
     pub(super) lanes: Lanes,
     pub(super) suspects: Suspects,
+    pub(super) holdings: Holdings,
     pub(super) received: HashMap<SignalId, Instant>,
     pub(super) sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -132,6 +136,7 @@ impl<'a> Term<'a> {
             book,
             lanes: Lanes::default(),
             suspects: Suspects::default(),
+            holdings: Holdings::default(),
             received: HashMap::new(),
             sender,
             events,
@@ -246,6 +251,7 @@ impl<'a> Term<'a> {
             self.listen().await;
             self.sweep().await?;
         }
+        self.refuse_drifting().await?;
         self.decide_heads().await?;
         self.read_books_if_due();
         Ok(())

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Transaction;
 
 use super::inbox::SignalStatus;
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, audit};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::money::{Price, Quantity, Rupees};
@@ -141,6 +141,9 @@ impl Ledger {
         for signal in &change.signals {
             write_signal(&tx, signal, fence).await?;
         }
+        if let Some(told) = audit::of_change(change, fence.epoch().get()) {
+            audit::append(&tx, "change", fence.instance().member.as_str(), &told).await?;
+        }
         tx.commit().await.map_err(LedgerError::during("commit a state change"))
     }
 
@@ -184,7 +187,7 @@ pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Resu
     Ok(())
 }
 
-async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {
+pub(super) async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {
     tx.execute(
         "INSERT INTO fill (intent_id, cumulative, quantity, price) VALUES ($1, $2, $3, $4)",
         &[&fill.intent.0, &fill.cumulative.0, &fill.quantity.0, &fill.price.0],
@@ -256,7 +259,7 @@ async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerE
     Ok(())
 }
 
-async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
+pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
     let closed_at = (p.status == PositionStatus::Closed).then(Utc::now);
     let changed = tx
         .execute(
@@ -281,7 +284,7 @@ async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), Ledge
     one_row(changed, || format!("position {}", p.id))
 }
 
-async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(), LedgerError> {
+pub(super) async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(), LedgerError> {
     tx.execute(
         "INSERT INTO portfolio_state (id, capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used)
          VALUES (1, $1, $2, $3, $4, $5, $6)
@@ -301,7 +304,7 @@ async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(),
     Ok(())
 }
 
-async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) -> Result<(), LedgerError> {
+pub(super) async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) -> Result<(), LedgerError> {
     let during = LedgerError::during("write a pyramiding state");
     match write {
         PyramidWrite::Set(state) => tx

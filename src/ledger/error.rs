@@ -2,7 +2,7 @@
 
 use ha::Epoch;
 
-use crate::domain::order::UnknownName;
+use super::cells::UnreadableCell;
 
 /// A ledger operation that did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +40,9 @@ pub enum LedgerError {
         /// Which row.
         what: String,
     },
-    /// A row holds what this version cannot read.
-    #[error("row {row} of {table} cannot be read")]
-    Unreadable {
-        /// The table.
-        table: &'static str,
-        /// Its key.
-        row: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// Rows hold what this version cannot read; every such cell is listed.
+    #[error("{}", join(.0))]
+    Unreadable(Vec<UnreadableCell>),
     /// The migrations failed.
     #[error("the database could not be migrated")]
     Migrate(#[source] refinery::Error),
@@ -90,12 +82,6 @@ impl LedgerError {
         move |source| Self::Query { operation, source }
     }
 
-    /// A stored name that this version does not know.
-    pub(crate) fn unreadable(table: &'static str, row: impl ToString) -> impl Fn(UnknownName) -> Self {
-        let row = row.to_string();
-        move |source| Self::Unreadable { table, row: row.clone(), source: Box::new(source) }
-    }
-
     /// True when trying again later may help: the database was not reached or broke the connection.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -120,8 +106,26 @@ impl LedgerError {
         database.code().is_some_and(|code| code.code().starts_with("28"))
     }
 
-    /// True when what is stored cannot be understood, as opposed to not being reachable.
-    pub fn is_corruption(&self) -> bool {
-        matches!(self, Self::Unreadable { .. })
+    /// True for a statement that was not tried, because one before it in its transaction had failed.
+    pub(super) fn is_aborted_transaction(&self) -> bool {
+        matches!(self, Self::Query { source, .. } if source.code().is_some_and(|code| code.code() == "25P02"))
     }
+
+    /// True when what is stored cannot be understood, as opposed to not being reachable: a cell of no known meaning, a
+    /// table or column that is missing or closed to us, a damaged page.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Query { source, .. } => source.code().is_some_and(|code| {
+                let class = &code.code()[..2];
+                // Data exceptions, undefined or forbidden objects, internal errors (XX001 is a corrupted page).
+                matches!(class, "22" | "42" | "XX")
+            }),
+            _ => false,
+        }
+    }
+}
+
+fn join(cells: &[UnreadableCell]) -> String {
+    cells.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

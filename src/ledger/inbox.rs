@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::cells::Cells;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{SignalId, SignalKey};
 use crate::domain::order::{UnknownName, named};
@@ -193,7 +194,7 @@ impl Ledger {
         let statement = client
             .prepare_cached(
                 "SELECT id, seq, status, payload, received_at,
-                        (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint
+                        (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint AS age_ms
                  FROM signal WHERE status IN ('pending', 'working') AND id <> ALL ($1)
                  ORDER BY status = 'working' DESC, seq LIMIT $2",
             )
@@ -208,14 +209,14 @@ impl Ledger {
 }
 
 fn pending_signal(row: &tokio_postgres::Row) -> Result<PendingSignal, LedgerError> {
-    let id = SignalId(row.get(0));
-    let status: String = row.get(2);
-    Ok(PendingSignal {
-        id,
-        seq: row.get(1),
-        status: status.parse().map_err(LedgerError::unreadable("signal", id))?,
-        payload: row.get(3),
-        received_at: row.get(4),
-        age_ms: row.get(5),
-    })
+    let mut cells = Cells::keyed(row, "signal");
+    let pending = PendingSignal {
+        id: SignalId(cells.get("id")),
+        seq: cells.get("seq"),
+        status: cells.word("status", SignalStatus::Pending),
+        payload: cells.get("payload"),
+        received_at: cells.get("received_at"),
+        age_ms: cells.get("age_ms"),
+    };
+    cells.finish(pending).map_err(LedgerError::Unreadable)
 }

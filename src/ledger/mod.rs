@@ -5,7 +5,9 @@
 //! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
 //! the inbox, their own operational state and nothing else.
 
+pub mod audit;
 pub mod cancels;
+pub mod cells;
 pub mod change;
 mod connect;
 pub mod day;
@@ -15,12 +17,14 @@ pub mod exits;
 mod failover;
 pub mod flapping;
 pub mod guard;
+pub mod holdings;
 pub mod inbox;
 pub mod journal;
 pub mod listen;
 pub mod migrate;
 pub mod operational;
 pub mod outbox;
+pub mod repair;
 mod rows;
 pub mod snapshot;
 pub mod starts;

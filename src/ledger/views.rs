@@ -194,7 +194,7 @@ impl Ledger {
             .query(&format!("SELECT {POSITION_COLUMNS} FROM position WHERE {filter} LIMIT $1"), &[&limit])
             .await
             .map_err(LedgerError::during("list positions"))?;
-        found.iter().map(rows::position).collect()
+        found.iter().map(|row| rows::position(row).map_err(LedgerError::Unreadable)).collect()
     }
 
     /// Reads the stored aggregates; none before the first leadership.

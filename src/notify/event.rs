@@ -58,6 +58,8 @@ pub enum Kind {
     OrderAbandoned,
     /// An order at the broker that is not ours; the scope is its id.
     ForeignOrder,
+    /// The broker's verified position book and the ledger differ; the scope is the contract.
+    PositionDrift,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -78,6 +80,7 @@ named!(Kind {
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
     ForeignOrder = "FOREIGN_ORDER",
+    PositionDrift = "POSITION_DRIFT",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -96,7 +99,7 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned => Severity::Critical,
+            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -124,7 +127,7 @@ impl Kind {
             | Self::RedisDegraded
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
-            Self::OrderInDoubt => Life::InLedger,
+            Self::OrderInDoubt | Self::PositionDrift => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
             | Self::Handover

@@ -3,7 +3,12 @@
 //! The same path serves a start, a takeover and a database's return. It only reads: a follower runs it to show that
 //! it could lead; a leader runs it and then reconciles with the broker's books. What it cannot prove, it does not
 //! trade on.
+//!
+//! [`report`] is what it says, `validate` what it checks; [`reconcile`] compares with the broker's position book.
 
+pub mod reconcile;
+pub mod repair;
+pub mod report;
 mod validate;
 
 use std::sync::Arc;
@@ -12,40 +17,10 @@ use std::time::{Duration, Instant};
 use crate::domain::instrument::Catalog;
 use crate::domain::money::Rupees;
 use crate::domain::portfolio::Portfolio;
-use crate::ledger::snapshot::Snapshot;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::Ledger;
+use crate::ledger::snapshot::{Depth, Snapshot};
 use crate::telemetry::metrics::Metrics;
-
-/// Why state could not be recovered; each has a section in the RUNBOOK.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
-    /// The database was not reached in any attempt.
-    #[error("the database could not be read in {attempts} attempts")]
-    DbUnavailable {
-        /// How many attempts were made.
-        attempts: u32,
-        /// The last failure.
-        #[source]
-        source: LedgerError,
-    },
-    /// A row cannot be understood.
-    #[error("stored state cannot be read")]
-    DataCorrupt(#[source] LedgerError),
-    /// Stored figures contradict each other.
-    #[error("stored state contradicts itself: {}", .0.join("; "))]
-    ValidationFailed(Vec<String>),
-}
-
-impl RecoveryError {
-    /// The stable code: metric label, problem type and RUNBOOK anchor.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::DbUnavailable { .. } => "DB_UNAVAILABLE",
-            Self::DataCorrupt(_) => "DATA_CORRUPT",
-            Self::ValidationFailed(_) => "VALIDATION_FAILED",
-        }
-    }
-}
+pub use report::{Finding, RecoveryError, Report, Severity};
 
 /// Open state, proven whole.
 #[derive(Debug)]
@@ -56,31 +31,38 @@ pub struct Recovered {
     pub portfolio: Portfolio,
     /// True when the ledger has no portfolio yet: the first leader writes it.
     pub first_time: bool,
+    /// What is worth a look and does not stop trading.
+    pub warnings: Vec<Finding>,
 }
 
 impl Recovered {
-    /// Rebuilds the portfolio from the rows and checks that they agree; the stored aggregates are only compared with
-    /// it. `capital` is what an account without any history starts with.
-    ///
-    /// # Errors
-    /// [`RecoveryError::ValidationFailed`] with every contradiction.
-    pub fn prove(snapshot: Snapshot, capital: Rupees, catalog: &Catalog) -> Result<Self, RecoveryError> {
+    /// The portfolio that the rows give; of the stored aggregates it takes cash and the high-water mark alone.
+    pub fn portfolio(snapshot: &Snapshot, capital: Rupees) -> Portfolio {
         let open_realised: Rupees = snapshot.positions.iter().map(|position| position.realised).sum();
         let stored = snapshot.portfolio;
         let cash = stored.map_or(capital, |row| row.capital);
-        let portfolio = Portfolio {
+        Portfolio {
             positions: snapshot.positions.clone(),
             pending: Vec::new(),
             cash,
             realised_closed: snapshot.realised - open_realised,
             equity_high: stored.map_or(cash, |row| row.equity_high),
             fixed_equity: Some(capital),
-        };
-        let faults = validate::faults(&snapshot, &portfolio, catalog);
-        if !faults.is_empty() {
-            return Err(RecoveryError::ValidationFailed(faults));
         }
-        Ok(Self { first_time: stored.is_none(), snapshot, portfolio })
+    }
+
+    /// Rebuilds the portfolio from the rows and checks that they agree; the stored aggregates are only compared with
+    /// it. `capital` is what an account without any history starts with.
+    ///
+    /// # Errors
+    /// [`RecoveryError::ValidationFailed`] with every contradiction.
+    pub fn prove(snapshot: Snapshot, capital: Rupees, catalog: &Catalog) -> Result<Self, RecoveryError> {
+        let portfolio = Self::portfolio(&snapshot, capital);
+        let findings = validate::findings(&snapshot, &portfolio, catalog);
+        if findings.iter().any(|finding| finding.severity == Severity::Critical) {
+            return Err(RecoveryError::ValidationFailed(findings));
+        }
+        Ok(Self { first_time: snapshot.portfolio.is_none(), snapshot, portfolio, warnings: findings })
     }
 }
 
@@ -116,13 +98,17 @@ impl CrashRecoveryManager {
     /// One of the three codes, logged and counted.
     pub async fn recover(&self) -> Result<Recovered, RecoveryError> {
         let begun = Instant::now();
-        let result = self.attempt().await;
+        let result = self.attempt(Depth::Open).await;
         self.metrics.recovery_duration.observe(begun.elapsed().as_secs_f64());
         match &result {
             Ok(recovered) => {
                 let positions = recovered.portfolio.positions.len();
+                tracing::info!("[RECOVERY] Fetched {positions} open positions from database");
                 self.metrics.recovery.with_label_values(&["success"]).inc();
                 self.metrics.recovered_positions.set(i64::try_from(positions).unwrap_or(i64::MAX));
+                for warning in &recovered.warnings {
+                    tracing::warn!("[RECOVERY] {warning}");
+                }
                 tracing::info!(
                     positions,
                     open_intents = recovered.snapshot.intents.len(),
@@ -139,19 +125,42 @@ impl CrashRecoveryManager {
         result
     }
 
-    async fn attempt(&self) -> Result<Recovered, RecoveryError> {
-        let snapshot = self.fetch().await?;
-        tracing::info!("[RECOVERY] Fetched {} open positions from database", snapshot.positions.len());
+    /// Examines stored state and tells everything that does not add up. Changes
+    /// nothing, counts nothing.
+    pub async fn examine(&self, depth: Depth) -> Report {
+        let begun = Instant::now();
+        let result = self.attempt(depth).await;
+        let took_ms = begun.elapsed().as_millis();
+        match result {
+            Ok(Recovered { snapshot, warnings, .. }) => Report {
+                ok: true,
+                code: None,
+                error: None,
+                positions: snapshot.positions.len(),
+                open_intents: snapshot.intents.iter().filter(|i| !i.state.is_terminal()).count(),
+                in_doubt: snapshot.intents.iter().filter(|i| i.state.is_unresolved()).count(),
+                findings: report::sorted(warnings),
+                took_ms,
+            },
+            Err(error) => Report::failed(&error, took_ms),
+        }
+    }
+
+    async fn attempt(&self, depth: Depth) -> Result<Recovered, RecoveryError> {
+        let snapshot = self.fetch(depth).await?;
         Recovered::prove(snapshot, self.capital, &self.catalog)
     }
 
-    async fn fetch(&self) -> Result<Snapshot, RecoveryError> {
+    /// Faults of the database are tried again; what the database says, however often asked, is the data's fault.
+    async fn fetch(&self, depth: Depth) -> Result<Snapshot, RecoveryError> {
         let mut wait = self.backoff;
         let mut attempt = 1;
         loop {
-            match self.ledger.snapshot().await {
+            match self.ledger.snapshot(depth).await {
                 Ok(snapshot) => return Ok(snapshot),
-                Err(source) if !source.is_transient() => return Err(RecoveryError::DataCorrupt(source)),
+                Err(error) if error.is_corruption() => {
+                    return Err(RecoveryError::DataCorrupt(Finding::unreadable(&error)));
+                }
                 Err(source) if attempt >= self.attempts => {
                     return Err(RecoveryError::DbUnavailable { attempts: attempt, source });
                 }
@@ -172,26 +181,16 @@ impl CrashRecoveryManager {
     }
 
     fn report(&self, error: &RecoveryError) {
-        match error {
-            RecoveryError::DbUnavailable { attempts, source } => tracing::error!(
+        if let RecoveryError::DbUnavailable { attempts, source } = error {
+            return tracing::error!(
                 code = error.code(),
                 error = source as &dyn std::error::Error,
                 "[RECOVERY] Failed to fetch state data after {attempts} attempts"
-            ),
-            RecoveryError::DataCorrupt(source) => tracing::error!(
-                code = error.code(),
-                error = source as &dyn std::error::Error,
-                "[RECOVERY] CRITICAL: State corruption detected - HALTING"
-            ),
-            RecoveryError::ValidationFailed(faults) => {
-                for fault in faults {
-                    tracing::error!(code = error.code(), "[RECOVERY] {fault}");
-                }
-                tracing::error!(
-                    code = error.code(),
-                    "[RECOVERY] CRITICAL: State corruption detected - HALTING"
-                );
-            }
+            );
         }
+        for finding in error.findings() {
+            tracing::error!(code = error.code(), severity = %finding.severity, "[RECOVERY] {finding}");
+        }
+        tracing::error!(code = error.code(), "[RECOVERY] CRITICAL: State corruption detected - HALTING");
     }
 }

@@ -281,6 +281,16 @@ impl Cluster {
         check
     }
 
+    /// Runs `baton` as on a member's machine.
+    pub async fn baton(&self, arguments: &[&str]) -> std::process::Output {
+        run_as(&self.members[0].launch, arguments).await
+    }
+
+    /// Its processes, stores and folder, for a test that goes on without a cluster; its own session ends.
+    pub fn into_parts(self) -> (Vec<Member>, Paper, Stores, TempDir) {
+        (self.members, self.paper, self.stores, self.folder)
+    }
+
     /// The ends of all logs.
     pub fn logs(&self) -> Shown {
         let logs: Vec<String> = self.members.iter().map(|member| member.process.tail()).collect();
@@ -295,6 +305,13 @@ impl std::fmt::Debug for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Runs `baton` in the folder and the environment of a launch.
+pub async fn run_as(launch: &Launch, arguments: &[&str]) -> std::process::Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_baton"));
+    command.args(arguments).env_clear().envs(&launch.env).current_dir(&launch.folder).kill_on_drop(true);
+    tokio::time::timeout(PATIENCE, command.output()).await.expect("baton ends").unwrap()
 }
 
 /// A client for tests.

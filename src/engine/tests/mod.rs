@@ -4,6 +4,7 @@ mod decide;
 mod desk;
 mod draft;
 mod evidence;
+mod holdings;
 mod lanes;
 mod random;
 mod restored;

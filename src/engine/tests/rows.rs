@@ -14,7 +14,7 @@ use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::Change;
 use crate::ledger::change::{PortfolioRow, PyramidWrite};
 use crate::ledger::inbox::SignalStatus;
-use crate::ledger::snapshot::{FilledSoFar, Snapshot};
+use crate::ledger::snapshot::{FilledSoFar, PositionFills, Snapshot};
 use crate::ledger::switches::Switches;
 
 #[derive(Clone, Default)]
@@ -160,8 +160,28 @@ impl Rows {
                 .filter_map(|intent| intent.broker_order_id.clone())
                 .collect(),
             foreign_orders: self.foreign.clone(),
+            position_fills: self.position_fills(),
+            strayed: Vec::new(),
+            orphans: Vec::new(),
             intents,
         }
+    }
+
+    fn position_fills(&self) -> HashMap<PositionId, PositionFills> {
+        let mut sums: HashMap<PositionId, PositionFills> = HashMap::new();
+        for ((id, _), (quantity, price)) in &self.fills {
+            let intent = &self.intents[id];
+            let sum = sums.entry(intent.position).or_default();
+            if intent.class == OrderClass::Entry {
+                sum.entered = true;
+                sum.bought = sum.bought + *quantity;
+                sum.bought_value += *price * quantity.decimal();
+            } else {
+                sum.sold = sum.sold + *quantity;
+            }
+        }
+        sums.retain(|id, _| self.positions.get(id).is_some_and(Position::is_held));
+        sums
     }
 
     /// Units held by all positions.

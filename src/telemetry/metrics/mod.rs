@@ -112,6 +112,11 @@ metrics! {
     /// Open positions that the last crash recovery restored.
     recovered_positions: IntGauge = "baton_recovered_positions";
 
+    /// Contracts of which the ledger and the broker's verified position book hold different quantities.
+    position_drift: IntGauge = "baton_position_drift";
+    /// Unix time of the last comparison with the broker's position book that could be made; 0 before the first.
+    reconcile_last_success: Gauge = "baton_reconcile_last_success_timestamp_seconds";
+
     /// Signals, by type and by what became of them.
     signals: IntCounterVec = "baton_signals_total" {"type" in SIGNAL_TYPES, "outcome" in SIGNAL_OUTCOMES};
     /// Seconds between a signal's timestamp and the engine's decision on it.

@@ -1,0 +1,164 @@
+//! `baton orders`: what is out and what is in doubt, and the operator's word on the latter.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::{Subcommand, ValueEnum};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::call::Target;
+use super::output::{Cell, Output};
+use crate::config::{self, Inputs};
+use crate::ledger::Ledger;
+use crate::ledger::repair::Operator;
+
+/// What to do with orders.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// List the newest orders, or those in doubt.
+    #[command(after_help = "Examples:
+  baton orders list
+  baton orders list --in-doubt -o json | jq '.orders[].id'")]
+    List(List),
+    /// End an order in doubt by your word, with your evidence; needs the database's URL.
+    #[command(
+        after_help = "An order that was never at the broker is abandoned; one that is there is acknowledged by its order id,
+and its fills are then read from the trade book. The word is kept in the audit log with its evidence.
+
+Examples:
+  baton orders resolve 0199... --as abandoned --evidence \"not in the terminal at 10:40, broker desk confirmed\"
+  baton orders resolve 0199... --as acknowledged --order-id 251125000012345 --evidence \"terminal, order details\""
+    )]
+    Resolve(Resolve),
+}
+
+/// Which orders.
+#[derive(Clone, Debug, clap::Args)]
+pub struct List {
+    /// Only those whose outcome at the broker is not known.
+    #[arg(long)]
+    pub in_doubt: bool,
+    /// How many at most.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: u32,
+    #[command(flatten)]
+    at: Target,
+}
+
+/// How an order ended, by the operator's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum As {
+    /// It never reached the broker, or nobody will ever know better.
+    Abandoned,
+    /// The broker refused it.
+    Rejected,
+    /// Its bytes never left.
+    NotSent,
+    /// It is at the broker, under the given order id.
+    Acknowledged,
+}
+
+/// An operator's word.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Resolve {
+    /// The order's id.
+    pub id: Uuid,
+    /// How it ended.
+    #[arg(long = "as", value_enum, value_name = "STATE")]
+    pub ended: As,
+    /// The broker's id of the order; with acknowledged.
+    #[arg(long, value_name = "ID", required_if_eq("ended", "acknowledged"))]
+    pub order_id: Option<String>,
+    /// What you saw, and where.
+    #[arg(long, value_name = "TEXT")]
+    pub evidence: String,
+    /// Who you are.
+    #[arg(long, env = "USER", value_name = "NAME")]
+    pub operator: String,
+}
+
+#[derive(Deserialize)]
+struct Order {
+    id: String,
+    class: String,
+    side: String,
+    quantity: i64,
+    symbol: String,
+    state: String,
+    reason: Option<String>,
+    journaled_at: String,
+}
+
+/// Runs a verb of `baton orders`.
+///
+/// # Errors
+/// No instance answers; the order is not in doubt; the database is not reached; stdout cannot be written to.
+pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::List(list) => self::list(&list, inputs, output).await,
+        Verb::Resolve(word) => resolve(&word, inputs, output).await,
+    }
+}
+
+async fn list(list: &List, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let state = if list.in_doubt { "&state=in_doubt" } else { "" };
+    let path = format!("/api/v1/orders?limit={}{state}", list.limit);
+    let mut body = list.at.clone().caller(inputs)?.get(&path).await?;
+    if output.is_json() {
+        output.json(&body)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let orders: Vec<Order> = serde_json::from_value(body["orders"].take())
+        .context("the instance answers, but not as one of this version does")?;
+    if orders.is_empty() {
+        output.line(if list.in_doubt { "no order is in doubt" } else { "no orders" })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<Cell>> = orders.iter().map(row).collect();
+    output.table(&["ID", "CLASS", "SIDE", "UNITS", "SYMBOL", "STATE", "SINCE", "REASON"], &rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(order: &Order) -> Vec<Cell> {
+    let since = order.journaled_at.get(..19).unwrap_or(&order.journaled_at);
+    vec![
+        Cell::of(&order.id),
+        Cell::of(&order.class),
+        Cell::of(&order.side),
+        Cell::of(order.quantity),
+        Cell::of(&order.symbol),
+        Cell::of(&order.state),
+        Cell::of(since),
+        Cell::of(order.reason.as_deref().unwrap_or("")),
+    ]
+}
+
+async fn resolve(word: &Resolve, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let order_id = word.order_id.as_deref().filter(|_| word.ended == As::Acknowledged);
+    ensure!(
+        word.order_id.is_none() || order_id.is_some(),
+        "--order-id goes with --as acknowledged: an order that is not at the broker has none"
+    );
+    ensure!(!word.evidence.trim().is_empty(), "--evidence is empty: say what you saw, and where");
+    let config = config::load(inputs)?;
+    let ledger = Ledger::new(config.postgres.url.expose_secret(), 2, "baton/orders")?;
+    ledger.check_schema().await?;
+    let value = word.ended.to_possible_value().context("every state has a name")?;
+    let state = value.get_name();
+    let operator = Operator { name: &word.operator, reason: &word.evidence };
+    let found = ledger.resolve_intent(word.id, state, order_id, operator).await?;
+    ensure!(found, "there is no order {}: `baton orders list --in-doubt` has the ids", word.id);
+    if output.is_json() {
+        output.json(&json!({ "id": word.id, "state": state }))?;
+    } else {
+        output.line(format!(
+            "order {} is {state}, by {}'s word; the leader reads state back",
+            word.id, word.operator
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,93 @@
+//! `baton positions`: what the ledger holds against what the broker holds.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde::Deserialize;
+
+use super::call::Target;
+use super::output::{Cell, Colour, Output};
+use crate::config::Inputs;
+
+/// What to do with positions.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Compare the ledger's positions with the broker's position book; exit code 1 when they drift.
+    #[command(
+        after_help = "Exit codes: 0 they agree, 1 they drift, or could not be compared: then nothing is known.
+
+Verdicts: agrees; unsettled (an order is under way or in doubt); foreign (not Baton's: never touched);
+missing (the broker holds less: exits sell no more than that); surplus (the broker holds more).
+
+Examples:
+  baton positions diff
+  baton positions diff -o json | jq '.rows[] | select(.verdict == \"missing\")'"
+    )]
+    Diff(Target),
+}
+
+#[derive(Deserialize)]
+struct Diff {
+    drift: usize,
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    symbol: String,
+    exchange: String,
+    product: Option<String>,
+    ledger: i64,
+    broker: i64,
+    verdict: String,
+}
+
+/// Runs a verb of `baton positions`.
+///
+/// # Errors
+/// No instance answers, or the broker's book could not be verified; stdout cannot be written to.
+pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let Verb::Diff(at) = verb;
+    let body = at.caller(inputs)?.get("/api/v1/positions/diff").await?;
+    let diff: Diff = serde_json::from_value(body.clone())
+        .context("the instance answers, but not as one of this version does")?;
+    if output.is_json() {
+        output.json(&body)?;
+    } else {
+        told(&diff, output)?;
+    }
+    Ok(if diff.drift == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn told(diff: &Diff, output: &Output) -> anyhow::Result<()> {
+    let verdict = match diff.drift {
+        0 => output.paint(Colour::Green, "ledger and broker agree"),
+        1 => output.paint(Colour::Red, "1 contract drifts: RUNBOOK.md#position-drift"),
+        n => output.paint(Colour::Red, format!("{n} contracts drift: RUNBOOK.md#position-drift")),
+    };
+    output.line(verdict)?;
+    if diff.rows.is_empty() {
+        output.line("  neither holds anything")?;
+        return Ok(());
+    }
+    let rows: Vec<Vec<Cell>> = diff.rows.iter().map(row).collect();
+    output.table(&["SYMBOL", "EXCHANGE", "PRODUCT", "LEDGER", "BROKER", "VERDICT"], &rows)?;
+    Ok(())
+}
+
+fn row(row: &Row) -> Vec<Cell> {
+    let colour = match row.verdict.as_str() {
+        "agrees" => Colour::Green,
+        "missing" | "surplus" => Colour::Red,
+        _ => Colour::Yellow,
+    };
+    vec![
+        Cell::of(&row.symbol),
+        Cell::of(&row.exchange),
+        Cell::of(row.product.as_deref().unwrap_or("other")),
+        Cell::of(row.ledger),
+        Cell::of(row.broker),
+        Cell::of(&row.verdict).in_colour(colour),
+    ]
+}

@@ -1,0 +1,174 @@
+//! `baton recover --repair`: proposals first; with `--apply` the same ones, proven, in one transaction.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::{Args, ledger, same_schema};
+use crate::app;
+use crate::broker::{Broker, OpenAlgo};
+use crate::cli::output::{Colour, Output};
+use crate::config::Config;
+use crate::domain::money::Price;
+use crate::domain::order::Side;
+use crate::domain::position::HoldingKey;
+use crate::ledger::repair::Operator;
+use crate::ledger::snapshot::{Depth, Snapshot};
+use crate::ledger::{Ledger, LedgerError};
+use crate::recovery::Recovered;
+use crate::recovery::reconcile::{DiffRow, ReconcileError, Reconciler};
+use crate::recovery::repair::{Plan, Proposal, plan};
+use crate::telemetry::metrics::Metrics;
+
+/// Why a repair was not made; nothing was written.
+#[derive(Debug, thiserror::Error)]
+enum RepairError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("stored state or the broker's book changed since the proposals were made; look at them again")]
+    Changed,
+    #[error("it would still not be whole: {}", .0.join("; "))]
+    StillBroken(Vec<String>),
+}
+
+/// What the broker says, and what could not be learned from it.
+struct Books {
+    diff: Vec<DiffRow>,
+    prices: BTreeMap<HoldingKey, Price>,
+    note: Option<String>,
+}
+
+pub(super) async fn run(args: &Args, config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
+    let ledger = ledger(config)?;
+    same_schema(&ledger).await?;
+    let snapshot = ledger
+        .snapshot(Depth::Open)
+        .await
+        .context("stored state cannot be read, so nothing can be proposed: RUNBOOK.md#data_corrupt")?;
+    let books = ask_broker(config, &ledger, &snapshot, args).await?;
+    let of = |snapshot: &Snapshot| {
+        plan(snapshot, &books.diff, &books.prices, config.trading.capital, &config.instruments)
+    };
+    let proposed = of(&snapshot);
+    let applied = match &args.apply {
+        false => false,
+        true if proposed.proposals.is_empty() => {
+            bail!("there is nothing to mend that the books or the fills tell how")
+        }
+        true => {
+            let operator =
+                Operator { name: &operator(args)?, reason: args.reason.as_deref().unwrap_or_default() };
+            apply(config, &ledger, &proposed, of, operator).await?;
+            true
+        }
+    };
+    told(&proposed, &books, applied, output)?;
+    let clean = proposed.unsolved.is_empty() && (applied || proposed.proposals.is_empty());
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn operator(args: &Args) -> anyhow::Result<String> {
+    let name = args.operator.clone().or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty());
+    name.context("say who you are with --operator NAME: it is kept in the audit log")
+}
+
+async fn apply(
+    config: &Config,
+    ledger: &Ledger,
+    proposed: &Plan,
+    of: impl Fn(&Snapshot) -> Plan,
+    operator: Operator<'_>,
+) -> Result<(), RepairError> {
+    let same = |snapshot: &Snapshot| {
+        let now = of(snapshot);
+        if now.proposals != proposed.proposals {
+            return Err(RepairError::Changed);
+        }
+        Ok((now.mending, json!(now.proposals)))
+    };
+    let whole = |snapshot| {
+        Recovered::prove(snapshot, config.trading.capital, &config.instruments).map(|_| ()).map_err(|error| {
+            RepairError::StillBroken(error.findings().iter().map(ToString::to_string).collect())
+        })
+    };
+    ledger.repair(operator, same, whole).await
+}
+
+/// The verified comparison, and the prices of sales that are not Baton's. A book that cannot be verified says nothing:
+/// the ledger's own faults can still be mended.
+async fn ask_broker(
+    config: &Config,
+    ledger: &Ledger,
+    snapshot: &Snapshot,
+    args: &Args,
+) -> anyhow::Result<Books> {
+    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(app::broker_settings(config))?);
+    let metrics = Arc::new(Metrics::new());
+    let settle = config.recovery.drift_settle;
+    let reconciler = Reconciler::new(ledger.clone(), Arc::clone(&broker), metrics, settle);
+    let compared = async {
+        let first = reconciler.compare().await?;
+        // A drift is what lasts.
+        if first.drift > 0 {
+            tokio::time::sleep(settle).await;
+            return reconciler.compare().await;
+        }
+        Ok(first)
+    };
+    let mut prices = BTreeMap::new();
+    let (diff, note) = match compared.await {
+        Ok(diff) => (diff.rows, None),
+        Err(ReconcileError::Ledger(error)) => return Err(error.into()),
+        Err(error) => (Vec::new(), Some(format!("{error}; only the ledger's own faults are looked at"))),
+    };
+    for key in diff.iter().filter(|row| row.verdict.is_drift()).filter_map(DiffRow::key) {
+        if let Some(price) = args.price.iter().find(|given| given.symbol == key.symbol) {
+            prices.insert(key, price.price);
+        } else if let Ok(trades) = broker.trades().await {
+            let ours: std::collections::HashSet<&String> = snapshot.claimed_orders.iter().collect();
+            let by_hand = trades.iter().filter(|trade| {
+                (&trade.symbol, &trade.exchange, trade.side) == (&key.symbol, &key.exchange, Side::Sell)
+                    && !ours.contains(&trade.order_id)
+            });
+            let (units, value) = by_hand.fold((0, rust_decimal::Decimal::ZERO), |(units, value), trade| {
+                (units + trade.quantity.0, value + trade.average_price.0 * trade.quantity.decimal())
+            });
+            if units > 0 {
+                prices.insert(key, Price(value / rust_decimal::Decimal::from(units)).rounded());
+            }
+        }
+    }
+    Ok(Books { diff, prices, note })
+}
+
+fn told(plan: &Plan, books: &Books, applied: bool, output: &Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        output.json(&json!({
+            "applied": applied, "proposals": plan.proposals, "unsolved": plan.unsolved, "note": books.note,
+        }))?;
+        return Ok(());
+    }
+    let heading = match (applied, plan.proposals.len()) {
+        (true, n) => output.paint(Colour::Green, format!("{n} values were set; the leader reads state back")),
+        (false, 0) => "nothing to set".to_owned(),
+        (false, n) => output.paint(
+            Colour::Yellow,
+            format!("{n} values would be set (nothing was written: add --apply --reason TEXT)"),
+        ),
+    };
+    output.line(heading)?;
+    for Proposal { table, row, field, before, after, because } in &plan.proposals {
+        output.line(format!("  {table} {row}: {field} {before} -> {after}"))?;
+        output.line(format!("      {}", output.paint(Colour::Dim, because)))?;
+    }
+    for unsolved in &plan.unsolved {
+        output.line(format!("  {} {unsolved}", output.paint(Colour::Red, "no proposal:")))?;
+    }
+    if let Some(note) = &books.note {
+        output.line(format!("  {} {note}", output.paint(Colour::Yellow, "note:")))?;
+    }
+    Ok(())
+}

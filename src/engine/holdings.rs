@@ -1,0 +1,287 @@
+//! Exits are verified before they are journaled: none is larger than what the broker's position book shows held.
+//!
+//! The ledger alone cannot know that a position was closed by hand or squared off by the broker; an exit sold on its
+//! word would open a short. So an exit waits for one reading of the position book, made after it was asked for, and is
+//! cut to what the book holds less what other exits of the contract may still sell. A reading serves a contract once:
+//! what it allowed is on its way then, and the next exit asks anew. Nothing is journaled meanwhile, so a leader that
+//! dies while it waits leaves nothing in doubt. A book that cannot be read is unknown, never flat: the exit goes on
+//! waiting, and is not sent blind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ha::Moment;
+
+use super::book::Book;
+use super::lanes::{Phase, Waiting};
+use super::term::{Event, Term};
+use crate::broker::{BrokerError, BrokerPosition};
+use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::instrument::Instrument;
+use crate::domain::intent::OrderIntent;
+use crate::domain::money::Quantity;
+use crate::domain::position::HoldingKey;
+use crate::domain::refusal::Refusal;
+use crate::ledger::LedgerError;
+use crate::notify::{self, Key, Kind};
+use crate::recovery::reconcile::{Drift, Known, Standing, allowance, held_by_broker};
+
+/// How long a reading counts after it came.
+const FRESH: Duration = Duration::from_secs(2);
+/// Between two readings for an exit that found too little, or no book: doubled each time, up to [`RETRY_AT_MOST`].
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_AT_MOST: Duration = Duration::from_secs(5);
+/// An exit that waits for a reading is looked at again when it comes; this is for one that never comes.
+const READING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of the broker's holdings, and who waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    reading: Option<(Moment, BTreeMap<HoldingKey, Quantity>)>,
+    used: BTreeSet<HoldingKey>,
+    asked: Option<Moment>,
+    signals: BTreeSet<SignalId>,
+    positions: BTreeSet<PositionId>,
+    short: BTreeMap<HoldingKey, u32>,
+    failures: u32,
+}
+
+/// What a verification made of an exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Allowed {
+    /// So many units may be sold: at least one, at most what was asked for.
+    Units(Quantity),
+    /// The verified book holds nothing that this exit may sell.
+    Nothing,
+    /// There is no reading to go by.
+    Unknown,
+}
+
+/// An exit that waits.
+#[derive(Debug)]
+pub(super) struct Held {
+    intent: OrderIntent,
+    until: Moment,
+}
+
+impl Holdings {
+    /// Takes a reading in; it serves each contract once.
+    pub fn came(&mut self, positions: &[BrokerPosition], now: Moment) {
+        self.failures = 0;
+        self.used.clear();
+        self.reading = Some((now, held_by_broker(positions)));
+    }
+
+    /// Judges the exits of one batch together, so that they do not sell the same units twice.
+    pub fn judge(&mut self, book: &Book, exits: &[OrderIntent], now: Moment) -> BTreeMap<IntentId, Allowed> {
+        let batch: BTreeSet<IntentId> = exits.iter().map(|intent| intent.id).collect();
+        let fresh = self.reading.as_ref().filter(|(came, _)| now.since(*came) <= FRESH);
+        let mut left: BTreeMap<HoldingKey, Quantity> = BTreeMap::new();
+        let mut verdicts = BTreeMap::new();
+        for intent in exits {
+            let key = key(intent);
+            let held = fresh.filter(|_| !self.used.contains(&key)).map(|(_, held)| held);
+            let Some(held) = held else {
+                verdicts.insert(intent.id, Allowed::Unknown);
+                continue;
+            };
+            let left = left.entry(key.clone()).or_insert_with(|| {
+                allowance(held.get(&key).copied().unwrap_or(Quantity::ZERO), out(book, &key, &batch))
+            });
+            let units = intent.order.quantity.min(*left);
+            *left = *left - units;
+            let nothing = units == Quantity::ZERO;
+            verdicts.insert(intent.id, if nothing { Allowed::Nothing } else { Allowed::Units(units) });
+        }
+        self.used.extend(left.into_keys());
+        verdicts
+    }
+}
+
+/// Units of a contract that exits outside of `batch` may still sell.
+fn out(book: &Book, key: &HoldingKey, batch: &BTreeSet<IntentId>) -> Quantity {
+    let exits = book.intents.values().map(|tracked| &tracked.intent);
+    exits
+        .filter(|intent| intent.is_exit() && !batch.contains(&intent.id) && self::key(intent) == *key)
+        .map(OrderIntent::exit_quantity_out)
+        .sum()
+}
+
+fn key(intent: &OrderIntent) -> HoldingKey {
+    let order = &intent.order;
+    HoldingKey { symbol: order.symbol.clone(), exchange: order.exchange.clone(), product: order.product }
+}
+
+/// What is known to differ between the ledger and the broker's book on an instrument's contract.
+pub(super) fn drift_on(drift: &Drift, instrument: &Instrument) -> Option<Known> {
+    drift.of(&HoldingKey {
+        symbol: instrument.symbol.clone(),
+        exchange: instrument.exchange.clone(),
+        product: instrument.product,
+    })
+}
+
+impl Term<'_> {
+    /// Takes in what is known of the contracts, and refuses the entries on those that drift: also behind an EXIT that
+    /// waits, for the operator is to know now, and the entry is too old when the EXIT has acted.
+    pub(super) async fn refuse_drifting(&mut self) -> Result<(), LedgerError> {
+        let before = std::mem::replace(&mut self.book.drift, self.engine.reconciler.drift());
+        self.notify_of_drift(&before);
+        if self.book.drift.confirmed().next().is_none() {
+            return Ok(());
+        }
+        let catalog = &self.engine.rules.catalog;
+        let confirmed = |waiting: &Waiting| {
+            let signal = &waiting.queued.signal;
+            let instrument = catalog.get(&signal.instrument)?;
+            let known = drift_on(&self.book.drift, instrument)?;
+            let sentence = format!(
+                "the ledger holds {} units of {}, the broker's book {}: no entry until they agree",
+                known.ledger, instrument.symbol, known.broker
+            );
+            let refusal = Refusal::new("POSITION_DRIFT", sentence);
+            (known.standing == Standing::Confirmed).then_some((waiting.queued.id, signal.kind(), refusal))
+        };
+        let refused: Vec<_> = self.lanes.entries().filter_map(confirmed).collect();
+        for (id, kind, refusal) in refused {
+            self.refuse(id, Some(kind), &[refusal], None).await?;
+        }
+        Ok(())
+    }
+
+    /// Notifies of contracts that drift from now on, and of those that agree again.
+    fn notify_of_drift(&self, before: &Drift) {
+        let (now, notifier) = (&self.book.drift, &self.engine.notifier);
+        let confirmed = |drift: &Drift, key: &HoldingKey| drift.confirmed().any(|(other, _)| other == key);
+        for (key, known) in now.confirmed().filter(|(key, _)| !confirmed(before, key)) {
+            let text = format!(
+                "the ledger holds {} units of {key}, the broker's verified book {}: entries are refused, exits sell no more than that; see RUNBOOK.md#position-drift",
+                known.ledger, known.broker
+            );
+            notifier.raise(notify::Event::about(Kind::PositionDrift, key.to_string(), text));
+        }
+        for (key, _) in before.confirmed().filter(|(key, _)| !confirmed(now, key)) {
+            notifier.resolve(Key::new(Kind::PositionDrift, key.to_string()));
+        }
+    }
+
+    /// Parts a batch into what may be journaled now, entries and exits cut to what the broker holds, and the exits that
+    /// are to be held until then.
+    pub(super) fn verified(&mut self, batch: Vec<OrderIntent>) -> (Vec<OrderIntent>, Vec<Held>) {
+        let (exits, mut ready): (Vec<_>, Vec<_>) = batch.into_iter().partition(OrderIntent::is_exit);
+        let mut held = Vec::new();
+        if exits.is_empty() {
+            return (ready, held);
+        }
+        let now = self.fence().now();
+        let verdicts = self.holdings.judge(&self.book, &exits, now);
+        for mut intent in exits {
+            match verdicts.get(&intent.id).copied().unwrap_or(Allowed::Unknown) {
+                Allowed::Units(units) => {
+                    if units < intent.order.quantity {
+                        self.tell_short(&intent, units);
+                        intent.order.quantity = units;
+                    } else {
+                        self.holdings.short.remove(&key(&intent));
+                    }
+                    ready.push(intent);
+                }
+                Allowed::Nothing => {
+                    let wait = self.tell_short(&intent, Quantity::ZERO);
+                    held.push(Held { intent, until: now.plus(wait) });
+                }
+                Allowed::Unknown => {
+                    self.holdings.signals.extend(intent.signal);
+                    self.holdings.positions.insert(intent.position);
+                    self.read_positions(Duration::ZERO);
+                    held.push(Held { intent, until: now.plus(READING_PATIENCE) });
+                }
+            }
+        }
+        (ready, held)
+    }
+
+    /// Takes an exit back until its time: nothing of it was journaled. To follow the journaling of its batch: another
+    /// leg of its signal may have gone out, and this one is owed then.
+    pub(super) fn hold(&mut self, Held { intent, until: retry }: &Held) {
+        let retry = *retry;
+        self.book.unplan(intent.id);
+        if let Some(closing) = self.book.closing.get_mut(&intent.position) {
+            closing.not_before = retry;
+        } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {
+            self.book.close_for(signal, intent.position, retry);
+        }
+        if let Some(waiting) = intent.signal.and_then(|id| self.lanes.find(id)) {
+            waiting.not_before = retry;
+            waiting.phase = Phase::Waiting;
+        }
+    }
+
+    /// Says once per shortage that the broker holds too little, and has it looked into. Gives the time to wait.
+    fn tell_short(&mut self, intent: &OrderIntent, units: Quantity) -> Duration {
+        let key = key(intent);
+        let times = self.holdings.short.entry(key.clone()).or_insert(0);
+        *times += 1;
+        let times = *times;
+        if times == 1 {
+            tracing::warn!(
+                position = %intent.position,
+                "[RECONCILE] an exit of {} units of {key} is held back: the broker's verified book allows {units}",
+                intent.order.quantity
+            );
+        }
+        self.engine.reconciler.look_soon();
+        backoff(times)
+    }
+
+    /// Asks for a reading, unless one is on its way.
+    fn read_positions(&mut self, after: Duration) {
+        let now = self.fence().now();
+        if self.holdings.asked.is_some_and(|asked| now.since(asked) < READING_PATIENCE) {
+            return;
+        }
+        self.holdings.asked = Some(now);
+        let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            // Gone with the term.
+            let _ = sender.send(Event::Held(broker.positions().await)).await;
+        });
+    }
+
+    /// The position book came, or did not.
+    pub(super) fn held(&mut self, reading: Result<Vec<BrokerPosition>, BrokerError>) {
+        self.holdings.asked = None;
+        match reading {
+            Ok(positions) => {
+                let now = self.fence().now();
+                self.holdings.came(&positions, now);
+                for id in std::mem::take(&mut self.holdings.signals) {
+                    if let Some(waiting) = self.lanes.find(id) {
+                        waiting.not_before = now;
+                    }
+                }
+                for id in std::mem::take(&mut self.holdings.positions) {
+                    if let Some(closing) = self.book.closing.get_mut(&id) {
+                        closing.not_before = now;
+                    }
+                }
+            }
+            Err(error) => {
+                self.holdings.failures += 1;
+                if self.holdings.failures == 1 {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "[RECONCILE] the position book cannot be read: exits wait for it, none is sent blind"
+                    );
+                }
+                self.read_positions(backoff(self.holdings.failures));
+            }
+        }
+    }
+}
+
+fn backoff(times: u32) -> Duration {
+    (RETRY * (1 << times.saturating_sub(1).min(8))).min(RETRY_AT_MOST)
+}

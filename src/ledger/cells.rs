@@ -1,0 +1,90 @@
+//! Reads a row cell by cell, so that whatever is stored is either a value or a named fault, never a panic: recovery has
+//! to say which column of which row cannot be read, all of them at once.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+/// A stored value that this version cannot read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct UnreadableCell {
+    /// The table.
+    pub table: &'static str,
+    /// The row's key.
+    pub row: String,
+    /// The column.
+    pub column: &'static str,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+impl fmt::Display for UnreadableCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, row, column, why } = self;
+        write!(f, "{table} {row}: column {column} cannot be read: {why}")
+    }
+}
+
+/// One row being read; an unreadable cell gives a placeholder and a fault.
+pub(super) struct Cells<'a> {
+    row: &'a Row,
+    table: &'static str,
+    key: String,
+    faults: Vec<UnreadableCell>,
+}
+
+impl<'a> Cells<'a> {
+    /// Begins a row of `table`; `key` names it in faults.
+    pub fn new(row: &'a Row, table: &'static str, key: impl ToString) -> Self {
+        Self { row, table, key: key.to_string(), faults: Vec::new() }
+    }
+
+    /// Begins a row whose first column is its UUID key.
+    pub fn keyed(row: &'a Row, table: &'static str) -> Self {
+        let key = row.try_get::<_, uuid::Uuid>(0).map_or_else(|_| "?".to_owned(), |id| id.to_string());
+        Self::new(row, table, key)
+    }
+
+    /// A cell by its column's name.
+    pub fn get<T: FromSql<'a> + Default>(&mut self, column: &'static str) -> T {
+        match self.row.try_get(column) {
+            Ok(value) => value,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                self.fault(column, format!("{error}{}", cause.unwrap_or_default()));
+                T::default()
+            }
+        }
+    }
+
+    /// A cell that holds one of the stable names, or `placeholder` with a fault.
+    pub fn word<T: FromStr>(&mut self, column: &'static str, placeholder: T) -> T
+    where
+        T::Err: fmt::Display,
+    {
+        let before = self.faults.len();
+        let text: String = self.get(column);
+        match text.parse() {
+            Ok(value) => value,
+            Err(error) => {
+                if self.faults.len() == before {
+                    self.fault(column, error.to_string());
+                }
+                placeholder
+            }
+        }
+    }
+
+    /// Records that a cell was read but makes no sense.
+    pub fn fault(&mut self, column: &'static str, why: String) {
+        self.faults.push(UnreadableCell { table: self.table, row: self.key.clone(), column, why });
+    }
+
+    /// The value, if every cell could be read.
+    pub fn finish<T>(self, value: T) -> Result<T, Vec<UnreadableCell>> {
+        if self.faults.is_empty() { Ok(value) } else { Err(self.faults) }
+    }
+}

@@ -1,0 +1,221 @@
+//! Repairs and operators' words: one transaction each, under the leadership row's lock, with an audit row.
+//!
+//! The row is locked `FOR UPDATE`, so no leader writes meanwhile; it is looked at, mended and proven inside, and rolled
+//! back unless it is whole. What a leader remembers is behind the ledger afterwards, so its session is ended: it
+//! resumes, or another takes over, and reads everything back.
+
+use serde_json::Value;
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use super::change::{self, FillRow, PortfolioRow, PyramidWrite};
+use super::snapshot::{self, Depth, Snapshot};
+use super::{Ledger, LedgerError, audit};
+use crate::domain::ids::IntentId;
+use crate::domain::money::{Price, Quantity};
+use crate::domain::position::Position;
+
+/// A sale that was made by hand at the broker, booked on its position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Booking {
+    /// A deterministic id: the same sale is booked once.
+    pub intent: IntentId,
+    /// The position, before the sale.
+    pub position: Position,
+    /// Units sold.
+    pub quantity: Quantity,
+    /// Their price.
+    pub price: Price,
+}
+
+/// What a repair writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mending {
+    /// Positions as they are to be, each with its next version.
+    pub positions: Vec<Position>,
+    /// Sales by hand.
+    pub bookings: Vec<Booking>,
+    /// The aggregates, if they change.
+    pub portfolio: Option<PortfolioRow>,
+    /// Pyramids that change.
+    pub pyramids: Vec<PyramidWrite>,
+}
+
+/// Who repairs, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator<'a> {
+    /// The operator's name.
+    pub name: &'a str,
+    /// Why it is done; kept in the audit row.
+    pub reason: &'a str,
+}
+
+impl Ledger {
+    /// Mends stored state: `plan` says how, from what is read under the lock, and what to tell the audit; `prove` sees
+    /// the outcome before it is committed.
+    ///
+    /// # Errors
+    /// What `plan` or `prove` refuse, or any database error; nothing was written then.
+    pub async fn repair<E: From<LedgerError>>(
+        &self,
+        operator: Operator<'_>,
+        plan: impl FnOnce(&Snapshot) -> Result<(Mending, Value), E>,
+        prove: impl FnOnce(Snapshot) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut client = self.client().await?;
+        let tx = locked(&mut client).await?;
+        let before = snapshot::read(&tx, Depth::Open).await?;
+        let (mending, told) = plan(&before)?;
+        write(&tx, &mending, operator).await?;
+        prove(snapshot::read(&tx, Depth::Open).await?)?;
+        let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
+        audit::append(&tx, "repair", operator.name, &told).await?;
+        tx.commit().await.map_err(LedgerError::during("commit a repair"))?;
+        self.have_leader_reread().await?;
+        Ok(())
+    }
+
+    /// Ends an order in doubt by the operator's word: `abandoned`, `rejected` or `not_sent`; or names its order at the
+    /// broker (`acknowledged`), whose fills the books then tell. Gives its state before, or none for no such order.
+    ///
+    /// # Errors
+    /// [`LedgerError::Conflict`] when its outcome is known already; any database error.
+    pub async fn resolve_intent(
+        &self,
+        intent: Uuid,
+        state: &str,
+        broker_order_id: Option<&str>,
+        operator: Operator<'_>,
+    ) -> Result<bool, LedgerError> {
+        let during = LedgerError::during("resolve an order in doubt");
+        let mut client = self.client().await?;
+        let tx = locked(&mut client).await?;
+        let row = tx
+            .query_opt(
+                "SELECT state, class, signal_id FROM order_intent WHERE id = $1 FOR UPDATE",
+                &[&intent],
+            )
+            .await
+            .map_err(&during)?;
+        let Some(row) = row else { return Ok(false) };
+        let (found, class): (String, String) = (row.get(0), row.get(1));
+        if found != "in_doubt" {
+            return Err(LedgerError::Conflict {
+                what: format!("order {intent} is {found}, not in doubt: it"),
+            });
+        }
+        let reason = format!("{} by {}'s word: {}", state, operator.name, operator.reason);
+        tx.execute(
+            "UPDATE order_intent SET state = $2, reason = $3, broker_order_id = coalesce($4, broker_order_id)
+             WHERE id = $1",
+            &[&intent, &state, &reason, &broker_order_id],
+        )
+        .await
+        .map_err(&during)?;
+        let signal: Option<Uuid> = row.get(2);
+        if let (Some(signal), true) = (signal, class == "entry" && state != "acknowledged") {
+            end_entry_signal(&tx, signal, state, &reason).await?;
+        }
+        let told = serde_json::json!({
+            "intent": intent, "from": found, "to": state, "order": broker_order_id, "evidence": operator.reason,
+        });
+        audit::append(&tx, "resolve", operator.name, &told).await?;
+        tx.commit().await.map_err(&during)?;
+        self.have_leader_reread().await?;
+        Ok(true)
+    }
+
+    /// Ends the leader's session: what it remembers is older than what is stored.
+    async fn have_leader_reread(&self) -> Result<(), LedgerError> {
+        self.client()
+            .await?
+            .execute(
+                "SELECT pg_terminate_backend(a.pid) FROM leadership l
+                 JOIN pg_stat_activity a ON a.pid = l.backend_pid AND a.backend_start = l.backend_start",
+                &[],
+            )
+            .await
+            .map_err(LedgerError::during("have the leader read state back"))?;
+        Ok(())
+    }
+}
+
+async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, LedgerError> {
+    let during = LedgerError::during("lock the leadership row");
+    let tx = tokio_postgres::Client::transaction(client).await.map_err(&during)?;
+    tx.batch_execute("SET LOCAL lock_timeout = '2s'; SELECT 1 FROM leadership FOR UPDATE")
+        .await
+        .map_err(&during)?;
+    Ok(tx)
+}
+
+async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) -> Result<(), LedgerError> {
+    for booking in &mending.bookings {
+        book(tx, booking, operator).await?;
+    }
+    for position in &mending.positions {
+        change::update_position(tx, position).await?;
+    }
+    if let Some(portfolio) = &mending.portfolio {
+        change::write_portfolio(tx, portfolio).await?;
+    }
+    for pyramid in &mending.pyramids {
+        change::write_pyramid(tx, pyramid).await?;
+    }
+    Ok(())
+}
+
+/// A sale by hand is an order of the operator's, filled: fills stay the only thing that moves a position.
+async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -> Result<(), LedgerError> {
+    let p = &booking.position;
+    let reason = format!("sold by hand at the broker, booked by {}: {}", operator.name, operator.reason);
+    let tag = format!("by-hand:{}", booking.intent);
+    tx.execute(
+        "INSERT INTO order_intent (id, position_id, instrument, epoch, incarnation, class, symbol, exchange, side,
+            quantity, price_type, product, price, trigger_price, strategy_tag, state, reason, broker_order_id,
+            filled_quantity, send_window_ms, order_watermark)
+         SELECT $1, $2, $3, epoch, '00000000-0000-0000-0000-000000000000', 'operator', $4, $5, 'SELL', $6, 'MARKET', $7,
+            0, 0, $8, 'filled', $9, $8, $6, 1, 0 FROM leadership",
+        &[
+            &booking.intent.0,
+            &p.id.0,
+            &p.instrument,
+            &p.symbol,
+            &p.exchange,
+            &booking.quantity.0,
+            &p.product.as_str(),
+            &tag,
+            &reason,
+        ],
+    )
+    .await
+    .map_err(LedgerError::during("book a sale by hand"))?;
+    let fill = FillRow {
+        intent: booking.intent,
+        cumulative: booking.quantity,
+        quantity: booking.quantity,
+        price: booking.price,
+    };
+    change::write_fill(tx, &fill).await
+}
+
+/// An entry's signal ends with the last of its orders.
+async fn end_entry_signal(
+    tx: &Transaction<'_>,
+    signal: Uuid,
+    state: &str,
+    reason: &str,
+) -> Result<(), LedgerError> {
+    let reasons = serde_json::json!([{ "code": state.to_uppercase(), "sentence": reason }]);
+    tx.execute(
+        "UPDATE signal SET finished_at = now(), reasons = $3,
+            status = CASE WHEN EXISTS (SELECT 1 FROM order_intent WHERE signal_id = $1 AND filled_quantity > 0)
+                THEN 'executed' ELSE $2 END
+         WHERE id = $1 AND status = 'working' AND NOT EXISTS (SELECT 1 FROM order_intent WHERE signal_id = $1
+            AND state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt'))",
+        &[&signal, &state, &reasons],
+    )
+    .await
+    .map_err(LedgerError::during("end a signal"))?;
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! All open state in one consistent snapshot: what recovery rebuilds the engine from, and what it is checked against.
+//!
+//! One REPEATABLE READ transaction; the statements go out together, so that a snapshot costs about four round trips
+//! however much is open, and big tables are read row by row. A cell that cannot be read does not stop the reading: all
+//! of them are reported at once.
+
+mod proofs;
+mod state;
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::TryStreamExt;
+use ha::Fence;
+use rust_decimal::Decimal;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row, Transaction};
+
+use super::cells::UnreadableCell;
+use super::change::PortfolioRow;
+use super::switches::Switches;
+use super::{Ledger, LedgerError};
+use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::intent::OrderIntent;
+use crate::domain::money::{Quantity, Rupees};
+use crate::domain::position::Position;
+use crate::domain::pyramiding::PyramidingState;
+pub use proofs::{Orphan, PositionFills, Strayed};
+pub(super) use state::portfolio;
+
+/// How much of the ledger's history the proofs reach back over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What is open, and two days of orders: what a takeover has time for.
+    Open,
+    /// Every order ever: what an operator's check asks for.
+    Whole,
+}
+
+/// What an intent's fill rows add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FilledSoFar {
+    /// Units.
+    pub quantity: Quantity,
+    /// Σ price · quantity, in rupees per quoted unit times units.
+    pub value: Decimal,
+}
+
+/// Everything unfinished, as of one instant.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Positions that are not closed.
+    pub positions: Vec<Position>,
+    /// Intents that may still change; of the last day, those that were abandoned, cancelled or rejected at the broker
+    /// (they may appear or fill after all); and all intents of signals still being worked on and of closing positions.
+    pub intents: Vec<OrderIntent>,
+    /// For those of them that have fills, what the fill rows add up to.
+    pub filled: HashMap<IntentId, FilledSoFar>,
+    /// The stored aggregates; none before the first trade.
+    pub portfolio: Option<PortfolioRow>,
+    /// Realised profit and loss by every position ever, open ones included.
+    pub realised: Rupees,
+    /// The stored pyramids.
+    pub pyramids: Vec<PyramidingState>,
+    /// The operator's switches.
+    pub switches: Switches,
+    /// Broker order ids that intents of the last two days claim.
+    pub claimed_orders: Vec<String>,
+    /// Foreign orders at the broker: id and watermark.
+    pub foreign_orders: HashMap<String, i64>,
+    /// What the fills of each open position's orders add up to.
+    pub position_fills: HashMap<PositionId, PositionFills>,
+    /// Columns of open positions that are not what their entry's order and plan say.
+    pub strayed: Vec<Strayed>,
+    /// Filled orders without the position that they made.
+    pub orphans: Vec<Orphan>,
+}
+
+impl Ledger {
+    /// Reads all open state at REPEATABLE READ.
+    ///
+    /// # Errors
+    /// Any database error, or [`LedgerError::Unreadable`] with every cell that this version does not understand.
+    pub async fn snapshot(&self, depth: Depth) -> Result<Snapshot, LedgerError> {
+        let mut client = self.client().await?;
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await
+            .map_err(LedgerError::during("begin the recovery snapshot"))?;
+        let snapshot = read(&tx, depth).await?;
+        tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
+        Ok(snapshot)
+    }
+
+    /// A term's first act: every intent left journaled, by an older epoch or by a term of this one that ended early,
+    /// is in doubt. Returns their ids.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`], or any database error.
+    pub async fn doubt_unfinished(&self, fence: &Fence) -> Result<Vec<IntentId>, LedgerError> {
+        // On the pinned session, behind any journal statement of an earlier term that was given up but still runs.
+        let rows = fence
+            .session()
+            .query(
+                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 FOR SHARE)
+                 UPDATE order_intent SET state = 'in_doubt',
+                    reason = 'journaled under epoch ' || epoch || '; that term ended before the outcome was recorded'
+                 FROM l WHERE state = 'journaled' AND epoch <= $1 RETURNING id",
+                &[&fence.epoch().get()],
+            )
+            .await
+            .map_err(LedgerError::during("put unfinished intents in doubt"))?;
+        Ok(rows.iter().map(|row| IntentId(row.get(0))).collect())
+    }
+}
+
+/// Reads it all in a transaction that is open already.
+pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot, LedgerError> {
+    let faults = Faults::default();
+    // All of them to their end: the first error tells which table it was, those after it only that the transaction
+    // is broken.
+    let read = tokio::join!(
+        state::positions(tx, &faults),
+        state::intents(tx, &faults),
+        state::fills(tx, &faults),
+        state::stored_portfolio(tx, &faults),
+        state::realised(tx, &faults),
+        state::pyramids(tx, &faults),
+        state::switches(tx, &faults),
+        state::claimed(tx, &faults),
+        state::foreign(tx, &faults),
+        proofs::position_fills(tx, &faults),
+        proofs::strayed(tx, &faults),
+        proofs::unasked(tx, &faults),
+        proofs::orphans(tx, depth, &faults),
+    );
+    if let Some(cause) = faults.cause() {
+        return Err(cause);
+    }
+    let (
+        positions,
+        intents,
+        filled,
+        portfolio,
+        realised,
+        pyramids,
+        switches,
+        claimed,
+        foreign,
+        position_fills,
+        strayed,
+        unasked,
+        orphans,
+    ) = read;
+    faults.none()?;
+    Ok(Snapshot {
+        positions: positions?,
+        intents: intents?,
+        filled: filled?.into_iter().collect(),
+        portfolio: portfolio?,
+        realised: realised?,
+        pyramids: pyramids?,
+        switches: switches?,
+        claimed_orders: claimed?,
+        foreign_orders: foreign?.into_iter().collect(),
+        position_fills: position_fills?.into_iter().collect(),
+        strayed: strayed?.into_iter().chain(unasked?).collect(),
+        orphans: orphans?,
+    })
+}
+
+/// What went wrong in any of the tables, collected while they are read side by side.
+#[derive(Default)]
+struct Faults {
+    cells: Mutex<Vec<UnreadableCell>>,
+    cause: Mutex<Option<LedgerError>>,
+}
+
+impl Faults {
+    fn unreadable(&self, cells: Vec<UnreadableCell>) {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner).extend(cells);
+    }
+
+    /// Keeps the error that broke the transaction, and gives one of the same kind for those that follow from it.
+    fn broken(&self, error: LedgerError) -> LedgerError {
+        if error.is_aborted_transaction() {
+            return error;
+        }
+        let mut cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
+        LedgerError::Conflict { what: cause.get_or_insert(error).to_string() }
+    }
+
+    fn cause(&self) -> Option<LedgerError> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn none(self) -> Result<(), LedgerError> {
+        let cells = self.cells.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if cells.is_empty() { Ok(()) } else { Err(LedgerError::Unreadable(cells)) }
+    }
+}
+
+/// Streams the rows of a statement without parameters through `read`.
+async fn each<T>(
+    tx: &Transaction<'_>,
+    sql: &str,
+    operation: &'static str,
+    faults: &Faults,
+    read: impl Fn(&Row) -> Result<T, Vec<UnreadableCell>>,
+) -> Result<Vec<T>, LedgerError> {
+    let none: [&(dyn ToSql + Sync); 0] = [];
+    let failed = |error| faults.broken(LedgerError::during(operation)(error));
+    let rows = tx.query_raw(sql, none).await.map_err(failed)?;
+    let mut rows = pin!(rows);
+    let mut values = Vec::new();
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        match read(&row) {
+            Ok(value) => values.push(value),
+            Err(cells) => faults.unreadable(cells),
+        }
+    }
+    Ok(values)
+}

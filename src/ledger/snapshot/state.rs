@@ -1,0 +1,161 @@
+//! The reads that make the engine's memory.
+
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
+
+use super::{Faults, FilledSoFar, each};
+use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::intent::OrderIntent;
+use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::position::Position;
+use crate::domain::pyramiding::PyramidingState;
+use crate::ledger::LedgerError;
+use crate::ledger::cells::{Cells, UnreadableCell};
+use crate::ledger::change::PortfolioRow;
+use crate::ledger::rows::{self, INTENT_COLUMNS, POSITION_COLUMNS};
+use crate::ledger::switches::Switches;
+
+pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Position>, LedgerError> {
+    let sql =
+        format!("SELECT {POSITION_COLUMNS} FROM position WHERE status <> 'closed' ORDER BY opened_at, id");
+    each(tx, &sql, "fetch open positions", faults, rows::position).await
+}
+
+/// Intents that the engine keeps in mind: what may still change, what the books may still unsay (see
+/// `Book::forget_finished`), what a working signal's end is judged by, and what was tried to close a position.
+const KEPT: &str = "(state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+    OR (journaled_at > now() - interval '1 day'
+        AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL)))
+    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working')
+    OR position_id IN (SELECT p.id FROM position p WHERE p.status = 'closing'))";
+
+pub(super) async fn intents(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<OrderIntent>, LedgerError> {
+    let sql = format!("SELECT {INTENT_COLUMNS} FROM order_intent WHERE {KEPT} ORDER BY journaled_at, id");
+    each(tx, &sql, "fetch open order intents", faults, rows::intent).await
+}
+
+pub(super) async fn fills(
+    tx: &Transaction<'_>,
+    faults: &Faults,
+) -> Result<Vec<(IntentId, FilledSoFar)>, LedgerError> {
+    let sql = format!(
+        "SELECT f.intent_id, sum(f.quantity)::bigint AS quantity, sum(f.quantity * f.price) AS price FROM fill f
+         WHERE f.intent_id IN (SELECT id FROM order_intent WHERE {KEPT}) GROUP BY f.intent_id"
+    );
+    each(tx, &sql, "fetch fills", faults, |row| {
+        let mut cells = Cells::keyed(row, "fill");
+        let id = IntentId(cells.get("intent_id"));
+        let sum = FilledSoFar { quantity: Quantity(cells.get("quantity")), value: cells.get("price") };
+        cells.finish((id, sum))
+    })
+    .await
+}
+
+const PORTFOLIO: &str = "SELECT capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used FROM portfolio_state";
+
+fn portfolio_row(row: &Row) -> Result<PortfolioRow, Vec<UnreadableCell>> {
+    let mut cells = Cells::new(row, "portfolio_state", 1);
+    let portfolio = PortfolioRow {
+        capital: Rupees(cells.get("capital")),
+        closed_equity: Rupees(cells.get("closed_equity")),
+        equity_high: Rupees(cells.get("equity_high")),
+        risk: Rupees(cells.get("risk_amount")),
+        volatility: Rupees(cells.get("volatility_amount")),
+        margin_used: Rupees(cells.get("margin_used")),
+    };
+    cells.finish(portfolio)
+}
+
+pub(super) async fn stored_portfolio(
+    tx: &Transaction<'_>,
+    faults: &Faults,
+) -> Result<Option<PortfolioRow>, LedgerError> {
+    let rows = each(tx, PORTFOLIO, "fetch the portfolio's aggregates", faults, portfolio_row).await?;
+    Ok(rows.into_iter().next())
+}
+
+/// The stored aggregates, for people.
+pub(in crate::ledger) async fn portfolio(tx: &Transaction<'_>) -> Result<Option<PortfolioRow>, LedgerError> {
+    let faults = Faults::default();
+    let row = stored_portfolio(tx, &faults).await;
+    if let Some(cause) = faults.cause() {
+        return Err(cause);
+    }
+    faults.none()?;
+    row
+}
+
+pub(super) async fn realised(tx: &Transaction<'_>, faults: &Faults) -> Result<Rupees, LedgerError> {
+    let sql = "SELECT coalesce(sum(realised), 0) AS realised FROM position";
+    let sums = each(tx, sql, "sum realised profit and loss", faults, |row| {
+        let mut cells = Cells::new(row, "position", "(all)");
+        let sum = Rupees(cells.get("realised"));
+        cells.finish(sum)
+    })
+    .await?;
+    Ok(sums.into_iter().sum())
+}
+
+pub(super) async fn pyramids(
+    tx: &Transaction<'_>,
+    faults: &Faults,
+) -> Result<Vec<PyramidingState>, LedgerError> {
+    let sql = "SELECT instrument, base_position, last_pyramid_price, pyramid_count FROM pyramiding_state ORDER BY 1";
+    each(tx, sql, "fetch pyramiding states", faults, |row| {
+        let key: String = row.try_get(0).unwrap_or_else(|_| "?".to_owned());
+        let mut cells = Cells::new(row, "pyramiding_state", key);
+        let count: i32 = cells.get("pyramid_count");
+        let state = PyramidingState {
+            instrument: cells.get("instrument"),
+            base_position: cells.get::<Option<Uuid>>("base_position").map(PositionId),
+            last_pyramid_price: Price(cells.get("last_pyramid_price")),
+            count: u32::try_from(count).unwrap_or_else(|_| {
+                cells.fault("pyramid_count", format!("{count} is below zero"));
+                0
+            }),
+        };
+        cells.finish(state)
+    })
+    .await
+}
+
+pub(super) async fn switches(tx: &Transaction<'_>, faults: &Faults) -> Result<Switches, LedgerError> {
+    let sql = "SELECT halted, halt_all, reduce_only FROM leadership";
+    let rows = each(tx, sql, "read the switches", faults, |row| {
+        let mut cells = Cells::new(row, "leadership", 1);
+        let switches = Switches {
+            halted: cells.get("halted"),
+            halt_all: cells.get("halt_all"),
+            reduce_only: cells.get("reduce_only"),
+        };
+        cells.finish(switches)
+    })
+    .await?;
+    // Without its row nobody leads and nothing can be journaled.
+    Ok(rows.into_iter().next().unwrap_or(Switches { halted: true, halt_all: true, reduce_only: true }))
+}
+
+pub(super) async fn claimed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<String>, LedgerError> {
+    let sql = "SELECT id, broker_order_id FROM order_intent
+        WHERE broker_order_id IS NOT NULL AND journaled_at > now() - interval '2 days'";
+    each(tx, sql, "fetch claimed broker orders", faults, |row| {
+        let mut cells = Cells::keyed(row, "order_intent");
+        let order_id = cells.get("broker_order_id");
+        cells.finish(order_id)
+    })
+    .await
+}
+
+pub(super) async fn foreign(
+    tx: &Transaction<'_>,
+    faults: &Faults,
+) -> Result<Vec<(String, i64)>, LedgerError> {
+    let sql = "SELECT order_id, seq FROM broker_order_seen WHERE first_seen_at > now() - interval '2 days'";
+    each(tx, sql, "fetch foreign orders", faults, |row| {
+        let key: String = row.try_get(0).unwrap_or_else(|_| "?".to_owned());
+        let mut cells = Cells::new(row, "broker_order_seen", key);
+        let seen = (cells.get("order_id"), cells.get("seq"));
+        cells.finish(seen)
+    })
+    .await
+}

@@ -1,0 +1,230 @@
+//! Each check on state that fails it and nothing else.
+
+use rust_decimal::dec;
+use uuid::Uuid;
+
+use super::findings;
+use crate::domain::fixtures;
+use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::instrument::Catalog;
+use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::position::Position;
+use crate::domain::pyramiding::PyramidingState;
+use crate::ledger::change::PortfolioRow;
+use crate::ledger::snapshot::{Orphan, PositionFills, Snapshot, Strayed};
+use crate::ledger::switches::Switches;
+use crate::recovery::report::{Finding, Severity};
+use crate::recovery::{Recovered, RecoveryError};
+
+const CAPITAL: Rupees = Rupees(dec!(5_000_000));
+
+/// A base and a pyramid on gold, and everything that belongs to them.
+fn sound() -> Snapshot {
+    let base = fixtures::position("GOLD_MINI", 1, 3, dec!(78000), dec!(77000), 1);
+    let pyramid = fixtures::position("GOLD_MINI", 2, 1, dec!(79000), dec!(78500), 2);
+    snapshot(vec![base, pyramid])
+}
+
+fn snapshot(positions: Vec<Position>) -> Snapshot {
+    let mut snapshot = Snapshot {
+        position_fills: positions.iter().map(|p| (p.id, fills(p))).collect(),
+        pyramids: PyramidingState::derive_all(&positions),
+        realised: positions.iter().map(|p| p.realised).sum(),
+        positions,
+        intents: Vec::new(),
+        filled: Default::default(),
+        portfolio: None,
+        switches: Switches::default(),
+        claimed_orders: Vec::new(),
+        foreign_orders: Default::default(),
+        strayed: Vec::new(),
+        orphans: Vec::new(),
+    };
+    let sums = Recovered::portfolio(&snapshot, CAPITAL).aggregates();
+    snapshot.portfolio = Some(PortfolioRow {
+        capital: CAPITAL,
+        closed_equity: sums.closed_equity,
+        equity_high: sums.closed_equity,
+        risk: sums.risk,
+        volatility: sums.volatility,
+        margin_used: sums.margin_used,
+    });
+    snapshot
+}
+
+fn fills(position: &Position) -> PositionFills {
+    PositionFills {
+        entered: true,
+        bought: position.entry_quantity,
+        bought_value: position.entry_price.0 * position.entry_quantity.decimal(),
+        sold: position.entry_quantity - position.quantity,
+    }
+}
+
+fn found(snapshot: &Snapshot) -> Vec<Finding> {
+    findings(snapshot, &Recovered::portfolio(snapshot, CAPITAL), &Catalog::default())
+}
+
+fn fields(snapshot: &Snapshot) -> Vec<String> {
+    found(snapshot).into_iter().map(|f| format!("{}.{}", f.table, f.field)).collect()
+}
+
+#[test]
+fn sound_state_has_no_findings() {
+    assert_eq!(found(&sound()), Vec::new());
+    assert_eq!(found(&snapshot(Vec::new())), Vec::new());
+}
+
+// R: C4
+#[test]
+fn a_tampered_risk_is_told_in_the_words_that_operators_grep_for() {
+    let position = fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(68000), 1);
+    assert_eq!(position.risk(), Rupees(dec!(100000)));
+    let mut tampered = snapshot(vec![position]);
+    tampered.portfolio.as_mut().unwrap().risk = Rupees(dec!(999999.99));
+    let findings = found(&tampered);
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].to_string(), "Risk amount mismatch: DB=999999.99, Calculated=100000.00");
+    assert_eq!((&*findings[0].stored, &*findings[0].calculated), ("999999.99", "100000.00"));
+    assert_eq!(
+        (findings[0].table, &*findings[0].row, &*findings[0].field),
+        ("portfolio_state", "1", "risk_amount")
+    );
+    assert_eq!(findings[0].severity, Severity::Critical);
+}
+
+#[test]
+fn every_aggregate_is_compared_to_the_paisa() {
+    let tampered = |change: fn(&mut PortfolioRow)| {
+        let mut snapshot = sound();
+        change(snapshot.portfolio.as_mut().unwrap());
+        fields(&snapshot)
+    };
+    assert_eq!(tampered(|row| row.closed_equity.0 -= dec!(0.02)), ["portfolio_state.closed_equity"]);
+    assert_eq!(tampered(|row| row.volatility.0 += dec!(0.02)), ["portfolio_state.volatility_amount"]);
+    assert_eq!(tampered(|row| row.margin_used.0 += dec!(0.02)), ["portfolio_state.margin_used"]);
+    assert_eq!(tampered(|row| row.margin_used.0 += dec!(0.01)), Vec::<String>::new());
+    assert_eq!(tampered(|row| row.equity_high.0 -= dec!(1)), ["portfolio_state.equity_high"]);
+    let mut without = sound();
+    without.portfolio = None;
+    assert_eq!(fields(&without), ["portfolio_state.row"]);
+}
+
+#[test]
+fn all_mismatches_are_listed_and_not_only_the_first() {
+    let mut snapshot = sound();
+    snapshot.portfolio.as_mut().unwrap().risk = Rupees::ZERO;
+    snapshot.portfolio.as_mut().unwrap().margin_used = Rupees::ZERO;
+    snapshot.pyramids[0].count = 4;
+    snapshot.positions[0].current_stop = Price(dec!(90000));
+    let fields = fields(&snapshot);
+    // The stop is impossible, so no sum over the rows is made.
+    assert_eq!(fields, ["position.current_stop", "pyramiding_state.count"]);
+    snapshot.positions[0].current_stop = Price(dec!(77000));
+    let fields = self::fields(&snapshot);
+    assert_eq!(
+        fields,
+        ["portfolio_state.risk_amount", "portfolio_state.margin_used", "pyramiding_state.count"]
+    );
+}
+
+#[test]
+fn a_position_is_what_its_fills_made() {
+    let id = |snapshot: &Snapshot| snapshot.positions[0].id;
+    let with = |change: fn(&mut PositionFills)| {
+        let mut snapshot = sound();
+        change(snapshot.position_fills.get_mut(&id(&snapshot)).unwrap());
+        fields(&snapshot)
+    };
+    assert_eq!(with(|fills| fills.sold = Quantity(10)), ["position.quantity"]);
+    assert_eq!(with(|fills| fills.bought_value += dec!(3000)), ["position.entry_price"]);
+    let both = ["position.entry_quantity", "position.quantity", "position.entry_price"];
+    assert_eq!(with(|fills| fills.bought = Quantity(10)), both);
+}
+
+#[test]
+fn a_closed_position_opened_again_contradicts_its_fills() {
+    let mut snapshot = sound();
+    let id = snapshot.positions[1].id;
+    let sold = snapshot.positions[1].entry_quantity;
+    snapshot.position_fills.get_mut(&id).unwrap().sold = sold;
+    assert_eq!(fields(&snapshot), ["position.quantity"]);
+    assert!(found(&snapshot)[0].sentence.contains("Calculated=0"), "{:?}", found(&snapshot));
+}
+
+#[test]
+fn a_late_fill_is_a_position_without_an_entry_of_its_own() {
+    let mut snapshot = sound();
+    let id = snapshot.positions[1].id;
+    snapshot.position_fills.remove(&id);
+    assert_eq!(found(&snapshot), Vec::new());
+}
+
+#[test]
+fn what_strayed_and_what_is_orphaned_is_told() {
+    let mut snapshot = sound();
+    let position = snapshot.positions[0].id;
+    snapshot.strayed.push(Strayed {
+        position,
+        column: "symbol".to_owned(),
+        stored: "GOLDM05JAN26FUT".to_owned(),
+        planned: "GOLDM05DEC25FUT".to_owned(),
+    });
+    snapshot.orphans.push(Orphan {
+        intent: IntentId(Uuid::from_u128(7)),
+        position: PositionId(Uuid::from_u128(8)),
+        filled: Quantity(10),
+        symbol: "GOLDM05DEC25FUT".to_owned(),
+    });
+    assert_eq!(fields(&snapshot), ["position.symbol", "position.row"]);
+}
+
+#[test]
+fn impossible_rows_are_named_by_column() {
+    let with = |change: fn(&mut Position)| {
+        let mut snapshot = sound();
+        change(&mut snapshot.positions[0]);
+        let found = found(&snapshot);
+        assert!(!found.is_empty());
+        found[0].field.clone()
+    };
+    assert_eq!(with(|p| p.instrument = "NO_SUCH".to_owned()), "instrument");
+    assert_eq!(with(|p| p.label = "Short_1".to_owned()), "label");
+    assert_eq!(with(|p| p.quantity = Quantity(-10)), "quantity");
+    assert_eq!(with(|p| p.entry_price = Price(dec!(-1))), "entry_price");
+    assert_eq!(with(|p| p.current_stop = Price(dec!(1))), "current_stop");
+    assert_eq!(with(|p| p.current_stop = Price(dec!(78001))), "current_stop");
+    assert_eq!(with(|p| p.version = -1), "version");
+    assert_eq!(with(|p| p.lot_size = Quantity::ZERO), "lot_size");
+}
+
+#[test]
+fn a_part_of_a_lot_is_a_warning_and_stops_nothing() {
+    let mut position = fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(77000), 1);
+    position.quantity = Quantity(position.quantity.0 - 1);
+    position.entry_quantity = position.quantity;
+    let snapshot = snapshot(vec![position]);
+    let findings = found(&snapshot);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].severity, Severity::Warning);
+    assert!(Recovered::prove(snapshot, CAPITAL, &Catalog::default()).is_ok());
+}
+
+#[test]
+fn a_label_held_twice_is_found() {
+    let twice = vec![
+        fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(77000), 1),
+        fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(77000), 2),
+    ];
+    assert!(fields(&snapshot(twice)).contains(&"position.label".to_owned()));
+}
+
+#[test]
+fn what_cannot_be_proven_carries_every_finding_in_its_error() {
+    let mut snapshot = sound();
+    snapshot.pyramids.clear();
+    snapshot.portfolio.as_mut().unwrap().risk = Rupees::ZERO;
+    let error = Recovered::prove(snapshot, CAPITAL, &Catalog::default()).unwrap_err();
+    assert!(matches!(&error, RecoveryError::ValidationFailed(findings) if findings.len() == 2), "{error}");
+    assert_eq!((error.code(), error.findings().len()), ("VALIDATION_FAILED", 2));
+}

@@ -1,0 +1,117 @@
+//! The rows against each other.
+
+use rust_decimal::{Decimal, dec};
+use serde_json::{Value, json};
+
+use crate::domain::instrument::Catalog;
+use crate::domain::money::Quantity;
+use crate::domain::portfolio::{Aggregates, Portfolio};
+use crate::domain::position::Position;
+use crate::domain::pyramiding::{self, PyramidingState};
+use crate::ledger::snapshot::{PositionFills, Snapshot};
+use crate::recovery::report::Finding;
+
+/// How far a stored average price may lie from Σ value / Σ quantity: each fill rounds to eight decimals.
+const PRICE_TOLERANCE: Decimal = dec!(0.000001);
+
+/// V3, first half: what is held is what was decided.
+pub(super) fn plans(snapshot: &Snapshot) -> Vec<Finding> {
+    let strayed = snapshot.strayed.iter();
+    strayed.map(|s| Finding::mismatch("position", s.position, &s.column, &s.stored, &s.planned)).collect()
+}
+
+/// V3, second half: what is held is what was filled.
+pub(super) fn fills(snapshot: &Snapshot) -> Vec<Finding> {
+    let fills_of = |position: &Position| snapshot.position_fills.get(&position.id).copied();
+    snapshot
+        .positions
+        .iter()
+        .flat_map(|position| one_position(position, fills_of(position).unwrap_or_default()))
+        .collect()
+}
+
+fn one_position(position: &Position, fills: PositionFills) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut wrong = |field: &str, stored: String, calculated: String| {
+        findings.push(Finding::mismatch("position", position.id, field, stored, calculated));
+    };
+    // A late fill is a position of its own, while its order names the one that was closed before.
+    let is_late = !fills.entered;
+    if !is_late && fills.bought != position.entry_quantity {
+        wrong("entry_quantity", position.entry_quantity.to_string(), fills.bought.to_string());
+    }
+    let bought = if is_late { position.entry_quantity } else { fills.bought };
+    let held = bought - fills.sold;
+    if held != position.quantity {
+        wrong("quantity", position.quantity.to_string(), held.to_string());
+    }
+    // The average is the cost of what is held: with sales between the buys the sums do not give it.
+    if fills.bought > Quantity::ZERO && fills.sold == Quantity::ZERO {
+        let average = fills.bought_value / fills.bought.decimal();
+        if (average - position.entry_price.0).abs() > PRICE_TOLERANCE {
+            wrong("entry_price", position.entry_price.to_string(), average.round_dp(8).to_string());
+        }
+    }
+    findings
+}
+
+/// V4. The stored aggregates.
+pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Finding> {
+    let Some(stored) = snapshot.portfolio else {
+        let open = snapshot.positions.len();
+        let missing =
+            Finding::mismatch("portfolio_state", 1, "row", "none", format!("{open} open positions"))
+                .said(format!("{open} open positions, but no portfolio_state row"));
+        return if open == 0 { Vec::new() } else { vec![missing] };
+    };
+    let figures = Aggregates {
+        closed_equity: stored.closed_equity,
+        risk: stored.risk,
+        volatility: stored.volatility,
+        margin_used: stored.margin_used,
+    };
+    let calculated = portfolio.aggregates();
+    let mut findings: Vec<Finding> = calculated.mismatches(&figures).iter().map(Finding::figure).collect();
+    if stored.equity_high < stored.closed_equity {
+        let least = format!("at least the closed equity {}", stored.closed_equity);
+        findings.push(Finding::mismatch("portfolio_state", 1, "equity_high", stored.equity_high, least));
+    }
+    findings
+}
+
+/// V5. The stored pyramids, and labels held twice.
+pub(super) fn pyramids(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Finding> {
+    let faults = pyramiding::faults(&snapshot.pyramids, &snapshot.positions, catalog);
+    let json_of = |state: Option<&PyramidingState>| state.map_or(Value::Null, |state| json!(state));
+    let finding = |fault| -> Finding {
+        let path: &crate::domain::fault::Fault = fault;
+        let (place, _) = path.field.rsplit_once('.').unwrap_or((&path.field, ""));
+        let (kind, row) = place.split_once(' ').unwrap_or(("pyramiding", place));
+        if kind == "position" {
+            return Finding::mismatch("position", row, "label", "held twice", "unique among open positions")
+                .said(path.to_string());
+        }
+        let stored = json_of(snapshot.pyramids.iter().find(|state| state.instrument == row));
+        let derived = json_of(PyramidingState::derive(row, &snapshot.positions).as_ref());
+        Finding::fault("pyramiding_state", row, path, &stored, Some(&derived))
+    };
+    faults.iter().map(finding).collect()
+}
+
+/// V6. Orders whose position has gone.
+pub(super) fn orphans(snapshot: &Snapshot) -> Vec<Finding> {
+    let orphan = |orphan: &crate::ledger::snapshot::Orphan| {
+        Finding::mismatch(
+            "position",
+            orphan.position,
+            "row",
+            "none",
+            format!("order {} filled it", orphan.intent),
+        )
+        .said(format!(
+            "order_intent {} filled {} units of {}, but position {} has no row",
+            orphan.intent, orphan.filled, orphan.symbol, orphan.position
+        ))
+    };
+    snapshot.orphans.iter().map(orphan).collect()
+}

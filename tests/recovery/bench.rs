@@ -1,0 +1,122 @@
+//! How long recovery takes, against the bare read of the same rows through the same driver. `make bench-recovery`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use baton::domain::instrument::Catalog;
+use baton::domain::money::Rupees;
+use baton::recovery::CrashRecoveryManager;
+use baton::telemetry::metrics::Metrics;
+use rust_decimal::dec;
+use tokio_postgres::Client;
+
+use crate::support::database::Database;
+
+const RUNS: usize = 15;
+
+/// Instruments `I1`, `I2`, …: a label is held once per instrument, so each position has its own.
+fn catalog(count: usize) -> Catalog {
+    let gold = Catalog::default().get("GOLD_MINI").unwrap().clone();
+    Catalog::of((1..=count).map(|number| {
+        let mut instrument = gold.clone();
+        instrument.name = format!("I{number}");
+        instrument.symbol = format!("I{number}FUT");
+        instrument
+    }))
+}
+
+/// `count` open positions with their signals, orders, fills, pyramids and the aggregates that they give.
+async fn seed(sql: &Client, count: i64) {
+    let statement = format!(
+        "WITH s AS (
+            INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, status, finished_at)
+            SELECT gen_random_uuid(), 'k' || n, 'BASE_ENTRY', 'default', 'I' || n, '{{}}', '', 'b1', 'executed', now()
+            FROM generate_series(1, {count}) n RETURNING id, seq, instrument
+        ), p AS (
+            INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product, status, quantity,
+                entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,
+                highest_close, entry_signal, entry_signal_seq, entry_bar_time)
+            SELECT gen_random_uuid(), instrument, 'Long_1', 'default', instrument || 'FUT', 'MCX', 'NRML', 'open', 10, 10,
+                1000, 10, 10, 100, 5, 990, 990, 1000, id, seq, '2026-01-05T10:00:00Z'
+            FROM s RETURNING *
+        ), o AS (
+            INSERT INTO order_intent (id, signal_id, position_id, instrument, epoch, incarnation, class, symbol, exchange,
+                side, quantity, price_type, product, price, trigger_price, strategy_tag, plan, state, broker_order_id,
+                filled_quantity, send_window_ms, order_watermark)
+            SELECT gen_random_uuid(), entry_signal, id, instrument, 1, gen_random_uuid(), 'entry', symbol, exchange, 'BUY',
+                10, 'MARKET', 'NRML', 0, 0, id::text, jsonb_build_object('label', label, 'strategy', strategy, 'lot_size',
+                lot_size, 'point_value', point_value::text, 'margin_per_lot', margin_per_lot::text, 'atr', atr::text,
+                'stop', initial_stop::text, 'planned_price', '1000', 'signal_seq', entry_signal_seq, 'bar_time',
+                '2026-01-05T10:00:00Z'), 'filled', id::text, 10, 5000, 0
+            FROM p RETURNING id
+        ), y AS (
+            INSERT INTO pyramiding_state SELECT instrument, id, entry_price, 0 FROM p
+        )
+        SELECT count(*) FROM o"
+    );
+    // A position is referred to in the statement that makes it.
+    sql.batch_execute("ALTER TABLE pyramiding_state DROP CONSTRAINT pyramiding_state_base_position_fkey")
+        .await
+        .unwrap();
+    sql.batch_execute(
+        "ALTER TABLE position DROP CONSTRAINT position_entry_signal_fkey;
+         ALTER TABLE order_intent DROP CONSTRAINT order_intent_signal_id_fkey",
+    )
+    .await
+    .unwrap();
+    sql.batch_execute(&statement).await.unwrap();
+    sql.batch_execute(
+        "INSERT INTO fill SELECT id, 10, 10, 1000 FROM order_intent;
+         INSERT INTO portfolio_state (capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used)
+         SELECT 5000000, 5000000, 5000000, count(*) * 100, count(*) * 50, count(*) * 100 FROM position;
+         ANALYZE",
+    )
+    .await
+    .unwrap();
+}
+
+async fn median(mut run: impl AsyncFnMut()) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let begun = Instant::now();
+        run().await;
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    times[RUNS / 2]
+}
+
+// R: C9
+#[ignore = "slow: up to ten thousand positions; make bench-recovery"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recovery_of_many_positions() {
+    println!("positions  recovery  bare read");
+    for count in [10, 100, 1000, 10_000] {
+        let database = Database::start().await;
+        let sql = database.connect().await;
+        seed(&sql, count).await;
+        let manager = CrashRecoveryManager::new(
+            database.ledger.clone(),
+            Arc::new(catalog(usize::try_from(count).unwrap())),
+            Rupees(dec!(5000000)),
+            1,
+            Duration::from_millis(1),
+            Arc::new(Metrics::new()),
+        );
+        let recovered = manager.recover().await.expect("the seeded state is whole");
+        assert_eq!(recovered.portfolio.positions.len(), usize::try_from(count).unwrap());
+        let whole = median(async || drop(manager.recover().await.unwrap())).await;
+        let bare = median(async || {
+            sql.query("SELECT * FROM position WHERE status <> 'closed'", &[]).await.unwrap();
+            sql.query("SELECT * FROM pyramiding_state", &[]).await.unwrap();
+            sql.query("SELECT o.position_id, f.* FROM order_intent o JOIN fill f ON f.intent_id = o.id", &[])
+                .await
+                .unwrap();
+        })
+        .await;
+        println!("{count:>9}  {whole:>8.1?}  {bare:>8.1?}");
+        // Ten times the target, and this may be a debug build.
+        assert!(whole < Duration::from_secs(3), "{whole:?}");
+        database.stores.stop().await.unwrap();
+    }
+}

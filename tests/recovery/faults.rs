@@ -1,0 +1,261 @@
+//! Every table and column of open state, damaged one at a time: `baton recover --check` names it and exits 1.
+
+use serde_json::Value;
+
+use crate::seeded::{Seeded, answer};
+
+/// What is done to the database, and what the check has to name: code, table, field.
+struct Damage {
+    sql: &'static str,
+    code: &'static str,
+    place: (&'static str, &'static str),
+}
+
+const BASE: &str = "WHERE status <> 'closed' AND label = 'Long_1'";
+
+const fn invalid(sql: &'static str, table: &'static str, field: &'static str) -> Damage {
+    Damage { sql, code: "VALIDATION_FAILED", place: (table, field) }
+}
+
+const fn corrupt(sql: &'static str, table: &'static str, field: &'static str) -> Damage {
+    Damage { sql, code: "DATA_CORRUPT", place: (table, field) }
+}
+
+/// `{base}` is the open base, `{silver}` the resting order; `DROP` frees a table of its constraints first.
+const DAMAGES: &[Damage] = &[
+    // The aggregates.
+    invalid("UPDATE portfolio_state SET total_risk", "portfolio_state", "risk_amount"),
+    invalid("UPDATE portfolio_state SET capital = capital + 1", "portfolio_state", "closed_equity"),
+    invalid(
+        "UPDATE portfolio_state SET closed_equity = closed_equity - 0.02",
+        "portfolio_state",
+        "closed_equity",
+    ),
+    invalid(
+        "DROP portfolio_state; UPDATE portfolio_state SET equity_high = 1",
+        "portfolio_state",
+        "equity_high",
+    ),
+    invalid("UPDATE portfolio_state SET volatility_amount = 0", "portfolio_state", "volatility_amount"),
+    invalid("UPDATE portfolio_state SET margin_used = -5", "portfolio_state", "margin_used"),
+    invalid("DELETE FROM portfolio_state", "portfolio_state", "row"),
+    corrupt("UPDATE portfolio_state SET risk_amount = 'NaN'", "portfolio_state", "risk_amount"),
+    corrupt("UPDATE portfolio_state SET margin_used = 'NaN'", "portfolio_state", "margin_used"),
+    // Positions: rows gone and back.
+    invalid("DELETE FROM position WHERE label = 'Long_2'", "position", "row"),
+    invalid("DELETE FROM pyramiding_state; DELETE FROM position {base}", "position", "row"),
+    invalid(
+        "UPDATE position SET status = 'open', quantity = entry_quantity, closed_at = NULL WHERE status = 'closed'",
+        "position",
+        "quantity",
+    ),
+    // Positions, column by column.
+    invalid("UPDATE position SET instrument = 'NO_SUCH' {base}", "position", "instrument"),
+    invalid("DROP position; UPDATE position SET label = 'Long_9' {base}", "position", "label"),
+    invalid("UPDATE position SET strategy = 'another' {base}", "position", "strategy"),
+    invalid("UPDATE position SET symbol = 'GOLDM05JAN26FUT' {base}", "position", "symbol"),
+    invalid("UPDATE position SET exchange = 'NFO' {base}", "position", "exchange"),
+    invalid("UPDATE position SET product = 'MIS' {base}", "position", "product"),
+    corrupt("DROP position; UPDATE position SET product = 'CO' {base}", "position", "product"),
+    invalid("UPDATE position SET status = 'closing', version = version + 1 {base}", "position", "status"),
+    corrupt("DROP position; UPDATE position SET status = 'BANANA' {base}", "position", "status"),
+    invalid("UPDATE position SET quantity = quantity - 10 {base}", "position", "quantity"),
+    invalid("DROP position; UPDATE position SET quantity = -10 {base}", "position", "quantity"),
+    invalid("UPDATE position SET entry_quantity = entry_quantity + 10 {base}", "position", "entry_quantity"),
+    invalid("UPDATE position SET entry_price = entry_price + 0.01 {base}", "position", "entry_price"),
+    corrupt("UPDATE position SET entry_price = 'NaN' {base}", "position", "entry_price"),
+    invalid("UPDATE position SET lot_size = lot_size * 2 {base}", "position", "lot_size"),
+    invalid("UPDATE position SET point_value = point_value + 1 {base}", "position", "point_value"),
+    invalid("UPDATE position SET margin_per_lot = margin_per_lot + 1 {base}", "position", "margin_per_lot"),
+    invalid("UPDATE position SET atr = atr + 1 {base}", "position", "atr"),
+    invalid("UPDATE position SET initial_stop = initial_stop - 1 {base}", "position", "initial_stop"),
+    invalid("UPDATE position SET current_stop = entry_price * 2 {base}", "position", "current_stop"),
+    invalid("DROP position; UPDATE position SET current_stop = 0 {base}", "position", "current_stop"),
+    invalid("UPDATE position SET current_stop = current_stop + 1 {base}", "portfolio_state", "risk_amount"),
+    invalid("UPDATE position SET highest_close = 1, initial_stop = 0 {base}", "position", "current_stop"),
+    corrupt("UPDATE position SET highest_close = 'NaN' {base}", "position", "highest_close"),
+    invalid("UPDATE position SET realised = realised + 1 {base}", "portfolio_state", "closed_equity"),
+    corrupt("UPDATE position SET realised = 'NaN' WHERE status = 'closed'", "position", "realised"),
+    invalid(
+        "UPDATE position SET entry_signal = (SELECT id FROM signal WHERE instrument = 'COPPER' LIMIT 1) {base}",
+        "position",
+        "entry_signal",
+    ),
+    invalid(
+        "UPDATE position SET entry_signal_seq = entry_signal_seq + 99 {base}",
+        "position",
+        "entry_signal_seq",
+    ),
+    invalid(
+        "UPDATE position SET entry_bar_time = entry_bar_time + interval '1 day' {base}",
+        "position",
+        "entry_bar_time",
+    ),
+    corrupt("UPDATE position SET entry_bar_time = 'infinity' {base}", "position", "entry_bar_time"),
+    corrupt("UPDATE position SET opened_at = 'infinity' {base}", "position", "opened_at"),
+    invalid("UPDATE position SET version = -5 {base}", "position", "version"),
+    corrupt("ALTER TABLE position ALTER COLUMN version TYPE text", "position", "version"),
+    corrupt(
+        "ALTER TABLE position ALTER COLUMN symbol DROP NOT NULL; UPDATE position SET symbol = NULL {base}",
+        "position",
+        "symbol",
+    ),
+    // Pyramids.
+    invalid("UPDATE pyramiding_state SET base_position = NULL", "pyramiding_state", "base_position"),
+    invalid("UPDATE pyramiding_state SET last_pyramid_price = 1", "pyramiding_state", "last_pyramid_price"),
+    invalid("UPDATE pyramiding_state SET pyramid_count = 4", "pyramiding_state", "count"),
+    corrupt(
+        "DROP pyramiding_state; UPDATE pyramiding_state SET pyramid_count = -1",
+        "pyramiding_state",
+        "pyramid_count",
+    ),
+    invalid("DELETE FROM pyramiding_state", "pyramiding_state", "instrument"),
+    invalid("INSERT INTO pyramiding_state VALUES ('COPPER', NULL, 1, 0)", "pyramiding_state", "instrument"),
+    // The resting order.
+    invalid("DROP order_intent; UPDATE order_intent SET quantity = 0 {silver}", "order_intent", "quantity"),
+    invalid("UPDATE order_intent SET filled_quantity = 1 {silver}", "order_intent", "filled_quantity"),
+    invalid("DROP order_intent; UPDATE order_intent SET plan = NULL {silver}", "order_intent", "plan"),
+    corrupt("UPDATE order_intent SET plan = '{}' {silver}", "order_intent", "plan"),
+    invalid(
+        "DROP order_intent; UPDATE order_intent SET broker_order_id = NULL {silver}",
+        "order_intent",
+        "broker_order_id",
+    ),
+    corrupt("DROP order_intent; UPDATE order_intent SET class = 'BANANA' {silver}", "order_intent", "class"),
+    corrupt("DROP order_intent; UPDATE order_intent SET side = 'SIDEWAYS' {silver}", "order_intent", "side"),
+    corrupt(
+        "DROP order_intent; UPDATE order_intent SET price_type = 'ICEBERG' {silver}",
+        "order_intent",
+        "price_type",
+    ),
+    corrupt("DROP order_intent; UPDATE order_intent SET product = 'CO' {silver}", "order_intent", "product"),
+    corrupt("UPDATE order_intent SET price = 'NaN' {silver}", "order_intent", "price"),
+    corrupt("UPDATE order_intent SET trigger_price = 'NaN' {silver}", "order_intent", "trigger_price"),
+    corrupt("DROP order_intent; ALTER TABLE order_intent ALTER COLUMN leg TYPE text", "order_intent", "leg"),
+    corrupt(
+        "ALTER TABLE order_intent ALTER COLUMN order_watermark TYPE text",
+        "order_intent",
+        "order_watermark",
+    ),
+    // Fills.
+    invalid("DELETE FROM fill", "position", "quantity"),
+    invalid("UPDATE fill SET price = price + 1", "position", "entry_price"),
+    corrupt("UPDATE fill SET price = 'NaN'", "fill", "bought_value"),
+    invalid("UPDATE fill SET quantity = quantity - 1", "position", "quantity"),
+    // Switches and foreign orders.
+    corrupt("DROP leadership; ALTER TABLE leadership ALTER COLUMN halted TYPE text", "leadership", "halted"),
+    corrupt(
+        "INSERT INTO broker_order_seen (order_id) VALUES ('1'); ALTER TABLE broker_order_seen ALTER COLUMN seq DROP IDENTITY; ALTER TABLE broker_order_seen ALTER COLUMN seq TYPE text",
+        "broker_order_seen",
+        "seq",
+    ),
+];
+
+/// Tables without which nothing can be proven.
+const TABLES: [&str; 8] = [
+    "position",
+    "order_intent",
+    "fill",
+    "portfolio_state",
+    "pyramiding_state",
+    "broker_order_seen",
+    "leadership",
+    "signal",
+];
+
+fn spelled(sql: &str) -> String {
+    let sql = sql
+        .replace("{base}", BASE)
+        .replace("{silver}", "WHERE state = 'acknowledged'")
+        .replace("SET total_risk", "SET risk_amount = 999999.99");
+    match sql.strip_prefix("DROP ").and_then(|rest| rest.split_once("; ")) {
+        Some((table, rest)) => format!("{}; {rest}", without_constraints(table)),
+        None => sql,
+    }
+}
+
+/// As somebody with a superuser's session could.
+fn without_constraints(table: &str) -> String {
+    format!(
+        "DO $$ DECLARE c text; BEGIN
+            FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'c' LOOP
+                EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', c);
+            END LOOP;
+        END $$; ALTER TABLE {table} DISABLE TRIGGER USER"
+    )
+}
+
+fn named(report: &Value, (table, field): (&str, &str)) -> bool {
+    let findings = report["findings"].as_array().into_iter().flatten();
+    findings.into_iter().any(|finding| finding["table"] == table && finding["field"] == field)
+}
+
+// R: C3, C4, C8
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_damaged_is_named_and_the_check_fails() {
+    let seeded = Seeded::start().await;
+    let whole = seeded.copy("whole").await;
+    let output = whole.baton(&["recover", "--check", "-o", "json"]).await;
+    let report = answer(&output);
+    assert!(output.status.success(), "{report}");
+    assert_eq!(
+        (&report["ok"], &report["positions"], &report["open_intents"]),
+        (&true.into(), &2.into(), &1.into())
+    );
+    assert_eq!(report["findings"], Value::Array(Vec::new()), "{report}");
+
+    let mut missed = Vec::new();
+    for (number, damage) in DAMAGES.iter().enumerate() {
+        let copy = seeded.copy(&format!("damaged{number}")).await;
+        copy.damage(&spelled(damage.sql)).await;
+        let output = copy.baton(&["recover", "--check", "-o", "json"]).await;
+        let report = answer(&output);
+        let right = output.status.code() == Some(1)
+            && report["ok"] == false
+            && report["code"] == damage.code
+            && named(&report, damage.place);
+        if !right {
+            missed.push(format!("{} ({:?}): {report}", damage.sql, damage.place));
+        }
+    }
+    assert!(missed.is_empty(), "{} of {} damages:\n{}", missed.len(), DAMAGES.len(), missed.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_cannot_be_read_is_named_and_never_taken_for_an_empty_one() {
+    let seeded = Seeded::start().await;
+    for table in TABLES {
+        let copy = seeded.copy(&format!("without_{table}")).await;
+        copy.damage(&format!("ALTER TABLE {table} RENAME TO moved_away")).await;
+        let output = copy.baton(&["recover", "--check", "-o", "json"]).await;
+        let report = answer(&output);
+        assert_eq!(output.status.code(), Some(1), "{table}: {report}");
+        assert_eq!(report["code"], "DATA_CORRUPT", "{table}: {report}");
+        let sentence = report["findings"][0]["sentence"].as_str().unwrap();
+        assert!(sentence.contains(table), "{table}: {sentence}");
+    }
+}
+
+// R: C4
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_speaks_to_people_too() {
+    let seeded = Seeded::start().await;
+    let whole = seeded.copy("whole").await;
+    let output = whole.baton(&["recover", "--check"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.starts_with("Stored state is whole: 2 open positions"), "{text}");
+
+    let tampered = seeded.copy("tampered").await;
+    tampered.damage("UPDATE portfolio_state SET risk_amount = 999999.99").await;
+    let output = tampered.baton(&["recover", "--check"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.starts_with("Stored state is not whole (VALIDATION_FAILED): RUNBOOK.md#validation_failed"),
+        "{text}"
+    );
+    assert!(text.contains("Risk amount mismatch: DB=999999.99, Calculated="), "{text}");
+
+    let text = String::from_utf8(tampered.baton(&["recover"]).await.stderr).unwrap();
+    assert!(text.contains("--check"), "{text}");
+}

@@ -1,0 +1,13 @@
+//! Crash recovery through the built binary: whole state, tampered state, a database that is away, and what is told.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod drift;
+mod faults;
+mod repairs;
+mod scenarios;
+mod seeded;
+#[path = "../cluster/signals.rs"]
+mod signals;
+#[path = "../support/mod.rs"]
+mod support;

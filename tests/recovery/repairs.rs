@@ -1,0 +1,177 @@
+//! What is damaged is proposed, mended, proven and audited; what is in doubt ends by the operator's word.
+
+use rust_decimal::dec;
+use serde_json::{Value, json};
+
+use crate::drift::{by_hand, gauge, held};
+use crate::seeded::{Seeded, answer};
+use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::wait;
+
+const APPLY: [&str; 9] =
+    ["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha", "-o", "json"];
+
+// R: C11, B9
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_is_shown_first_then_made_proven_and_audited() {
+    let seeded = Seeded::start().await;
+    for (name, damage) in [
+        ("risk", "UPDATE portfolio_state SET risk_amount = 999999.99"),
+        (
+            "sums",
+            "DELETE FROM pyramiding_state; UPDATE portfolio_state SET margin_used = 0, closed_equity = 1",
+        ),
+        ("pyramid", "UPDATE pyramiding_state SET pyramid_count = 4, last_pyramid_price = 1"),
+        (
+            "reopened",
+            "UPDATE position SET status = 'open', quantity = entry_quantity, closed_at = NULL WHERE status = 'closed'",
+        ),
+        (
+            "quantity",
+            "UPDATE position SET quantity = quantity - 10 WHERE status = 'open' AND label = 'Long_1'",
+        ),
+    ] {
+        let copy = seeded.copy(name).await;
+        copy.damage(damage).await;
+        let shown = copy.baton(&["recover", "--repair", "-o", "json"]).await;
+        let proposal = answer(&shown);
+        assert_eq!(shown.status.code(), Some(1), "{name}: {proposal}");
+        assert!(proposal["applied"] == false && proposal["unsolved"] == json!([]), "{name}: {proposal}");
+        assert!(!proposal["proposals"].as_array().unwrap().is_empty(), "{name}: {proposal}");
+        let still = copy.baton(&["recover", "--check"]).await;
+        assert_eq!(still.status.code(), Some(1), "{name}: showing it changed something");
+
+        let made = copy.baton(&APPLY).await;
+        let text = String::from_utf8_lossy(&made.stderr).into_owned();
+        assert!(made.status.success(), "{name}: {text}");
+        assert_eq!(answer(&made)["proposals"], proposal["proposals"], "{name}");
+        let whole = copy.baton(&["recover", "--check"]).await;
+        assert!(whole.status.success(), "{name}: {}", String::from_utf8_lossy(&whole.stdout));
+        let audit = answer(&copy.baton(&["audit", "verify", "-o", "json"]).await);
+        assert_eq!(audit["ok"], true, "{audit}");
+        let row =
+            copy.row("SELECT actor, payload::jsonb ->> 'reason' FROM audit_log WHERE kind = 'repair'").await;
+        assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("asha", "drill"));
+        // Nothing is left to do, and doing it again is refused.
+        let again = copy.baton(&["recover", "--repair"]).await;
+        assert!(again.status.success(), "{name}: {}", String::from_utf8_lossy(&again.stdout));
+        assert_eq!(copy.baton(&APPLY).await.status.code(), Some(1), "{name}");
+    }
+
+    // What nothing tells how to mend is told and left alone.
+    let copy = seeded.copy("unsolved").await;
+    copy.damage("UPDATE position SET symbol = 'GOLDM05JAN26FUT' WHERE status = 'open' AND label = 'Long_1'")
+        .await;
+    let shown = copy.baton(&["recover", "--repair", "-o", "json"]).await;
+    let text = answer(&shown)["unsolved"].to_string();
+    assert!(shown.status.code() == Some(1) && text.contains("symbol mismatch"), "{text}");
+}
+
+// R: B9
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tampered_audit_log_is_found() {
+    let seeded = Seeded::start().await;
+    let rows = answer(&seeded.copy("whole").await.baton(&["audit", "verify", "-o", "json"]).await);
+    assert!(rows["ok"] == true && rows["rows"].as_i64().unwrap() > 8, "{rows}");
+    let free = "ALTER TABLE audit_log DISABLE TRIGGER USER;";
+    for (name, damage, told) in [
+        ("changed", "UPDATE audit_log SET payload = payload || ' ' WHERE seq = 3", "row 3 "),
+        ("who", "UPDATE audit_log SET actor = 'somebody' WHERE seq = 2", "row 2 "),
+        ("when", "UPDATE audit_log SET at_us = at_us + 1 WHERE seq = 5", "row 5 "),
+        ("taken", "DELETE FROM audit_log WHERE seq = 4", "rows 4 to 4 are missing"),
+        (
+            "tail",
+            "DELETE FROM audit_log WHERE seq = (SELECT max(seq) FROM audit_log)",
+            "the chain ends at row",
+        ),
+        ("all", "DELETE FROM audit_log", "the chain ends at row 0"),
+    ] {
+        let copy = seeded.copy(name).await;
+        copy.damage(&format!("{free} {damage}")).await;
+        let output = copy.baton(&["audit", "verify"]).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(1) && text.contains(told), "{name}: {text}");
+    }
+    // Without a superuser's tricks it cannot even be tried.
+    let client = crate::support::database::connect(&seeded.copy("guarded").await.url).await;
+    for sql in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log", "TRUNCATE audit_log"] {
+        client.batch_execute(sql).await.unwrap_err();
+    }
+}
+
+// R: C11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_closed_by_hand_is_booked_by_a_repair_and_the_cluster_goes_on() {
+    let cluster = crate::drift::started().await;
+    let units = held(&cluster).await;
+    by_hand(&cluster, "SELL", units).await;
+    gauge(&cluster, 1.0).await;
+    let out = cluster.post(0, &exit("out", GOLD, "ALL", 140_000)).await;
+
+    let output = cluster.baton(&APPLY).await;
+    let made = answer(&output);
+    assert!(output.status.success(), "{made} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(held(&cluster).await, 0);
+    // The EXIT that waited finds nothing to do, and says so.
+    let view = cluster.terminal(&out.id).await;
+    assert!(view["status"] == "refused" && view["reasons"].to_string().contains("NO_POSITION"), "{view}");
+    gauge(&cluster, 0.0).await;
+    let again = cluster.play(0, &base("again", GOLD, 140_000)).await;
+    assert_eq!(again["status"], "executed", "{again}");
+    let realised = cluster.count("SELECT count(*) FROM fill f JOIN order_intent o ON o.id = f.intent_id WHERE o.class = 'operator' AND f.price = 140000").await;
+    assert_eq!(realised, 1, "at the price that the trade book shows");
+    let check = cluster.baton(&["recover", "--check"]).await;
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+}
+
+// R: B3
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_in_doubt_ends_by_the_operators_word() {
+    let env = vec![("BATON_BROKER__SETTLE_MS", "600000".to_owned())];
+    let cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    cluster
+        .paper
+        .fault(json!({ "fault": { "kind": "lost_ack_before" }, "verb": "placeorder", "count": 1 }))
+        .await;
+    let lost = cluster.post(0, &base("lost", GOLD, 140_000)).await;
+    let doubtful = wait::until("the order is in doubt", PATIENCE, async || {
+        let output = cluster
+            .baton(&["orders", "list", "--in-doubt", "-o", "json", "--address", &cluster.members[0].address])
+            .await;
+        let orders: Value = answer(&output);
+        match orders["orders"][0]["id"].as_str() {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(orders),
+        }
+    })
+    .await;
+    let unexplained = cluster.baton(&["orders", "resolve", &doubtful, "--as", "abandoned"]).await;
+    assert_eq!(unexplained.status.code(), Some(2), "a word needs its evidence");
+    let word = [
+        "orders",
+        "resolve",
+        &doubtful,
+        "--as",
+        "abandoned",
+        "--evidence",
+        "not in the terminal",
+        "--operator",
+        "asha",
+    ];
+    let output = cluster.baton(&word).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let view = cluster.terminal(&lost.id).await;
+    assert!(
+        view["status"] == "abandoned" && view["reasons"].to_string().contains("not in the terminal"),
+        "{view}"
+    );
+    let twice = cluster.baton(&word).await;
+    assert_eq!(twice.status.code(), Some(1), "it is known already");
+    // The symbol is free again.
+    let next = cluster.play(0, &base("next", GOLD, 140_000)).await;
+    assert_eq!(next["status"], "executed", "{next}");
+    let audit = answer(&cluster.baton(&["audit", "verify", "-o", "json"]).await);
+    assert_eq!(audit["ok"], true, "{audit}");
+}
