@@ -5,6 +5,7 @@
 //! member.
 
 mod boot;
+pub mod feeds;
 mod observe;
 mod shutdown;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::{BootClock, Role};
+use ha::Role;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::broker::dns::Resolver;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
@@ -27,8 +29,6 @@ use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::{Engine, Pace};
-use crate::feed::poll::{Poll, PollPace};
-use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
@@ -60,7 +60,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
     let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
-    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
+    let resolver = feeds::resolver(&config, &metrics);
+    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config, &resolver))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
     let context = api::Context::new(
@@ -72,6 +73,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         is_draining,
     );
     let stopped = CancellationToken::new();
+    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
 
@@ -92,9 +94,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
-    let prices = PriceBoard::with_ages(Ages { stale: config.feed.stale, dead: config.feed.dead });
     let drain = CancellationToken::new();
-    let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
         broker,
@@ -138,7 +138,6 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     }
     readiness.abort();
     observing.abort();
-    polling.abort();
     drop(operational);
     stopped.cancel();
     // The last state is stored and open requests are answered, if that is quick.
@@ -182,10 +181,11 @@ fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-fn broker_settings(config: &Config) -> Settings {
+fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
     settings.mode = armed(config);
+    settings.resolver = resolver.clone();
     settings.order_timeout = broker.order_timeout;
     settings.user_timeout = broker.user_timeout;
     settings.read_timeout = broker.read_timeout;
@@ -229,12 +229,6 @@ fn rules(config: &Config) -> Rules {
         catalog: config.instruments.clone(),
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
-}
-
-fn poll(config: &Config, prices: &PriceBoard, broker: &Arc<dyn Broker>, metrics: &Arc<Metrics>) -> Poll {
-    let (feed, limits) = (&config.feed, &config.broker);
-    let pace = PollPace::new(feed.live_max_age, limits.read_timeout, limits.reads_per_second);
-    Poll::new(prices.clone(), Arc::clone(broker), Arc::new(BootClock), Arc::clone(metrics), pace)
 }
 
 fn pace(config: &Config) -> Pace {

@@ -9,6 +9,7 @@
 
 mod broker;
 mod cluster;
+mod dns;
 mod fault;
 mod feed;
 mod instruments;
@@ -24,6 +25,7 @@ mod trading;
 
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
+pub use dns::Dns;
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
@@ -54,6 +56,8 @@ pub struct Config {
     pub timing: Timing,
     /// The bridge to the broker.
     pub broker: Broker,
+    /// How the bridge's name is resolved.
+    pub dns: Dns,
     /// Live prices.
     pub feed: Feed,
     /// Who may send signals, and how large.
@@ -94,7 +98,8 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let redis = Redis::read(&mut reader);
     let timing = Timing::read(&mut reader);
     let broker = Broker::read(&mut reader);
-    let feed = Feed::read(&mut reader);
+    let dns = Dns::read(&mut reader);
+    let feed = Feed::read(&mut reader, &broker.url);
     let signals = Signals::read(&mut reader, http.listen);
     let trading = Trading::read(&mut reader);
     let instruments = instruments::read(&mut reader);
@@ -110,6 +115,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         redis,
         timing,
         broker,
+        dns,
         feed,
         signals,
         trading,
