@@ -4,6 +4,10 @@
 //! is null, nothing hangs.
 
 mod cluster;
+mod connection;
+mod credentials;
+mod forward;
+mod operator;
 mod probes;
 mod problem;
 mod views;
@@ -26,9 +30,12 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::feed::Feeds;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+pub use forward::Served;
+pub use operator::Operator;
 pub use problem::Problem;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
@@ -48,6 +55,9 @@ struct Inner {
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
     draining: watch::Receiver<bool>,
+    feeds: OnceLock<Feeds>,
+    /// Speaks to the leader for an operator.
+    peers: reqwest::Client,
 }
 
 impl Context {
@@ -60,14 +70,35 @@ impl Context {
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
     ) -> Self {
-        let handle = OnceLock::new();
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining }))
+        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
+        let feeds = OnceLock::new();
+        Self(Arc::new(Inner {
+            config,
+            ledger,
+            metrics,
+            operational,
+            arrivals,
+            handle,
+            draining,
+            feeds,
+            peers,
+        }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
     pub fn joined(&self, handle: Arc<Handle>) {
         // Joined once per process; a second call changes nothing.
         let _ = self.0.handle.set(handle);
+    }
+
+    /// What is known of the world outside is there to be shown from now on.
+    pub fn fed(&self, feeds: Feeds) {
+        // Once per process; a second call changes nothing.
+        let _ = self.0.feeds.set(feeds);
+    }
+
+    fn feeds(&self) -> Result<&Feeds, Problem> {
+        self.0.feeds.get().ok_or_else(|| Problem::initializing("the feed is being set up"))
     }
 
     fn handle(&self) -> Result<&Arc<Handle>, Problem> {
@@ -103,6 +134,9 @@ fn router(context: Context) -> Router {
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/monitoring/health", get(connection::health))
+        .route("/api/v1/monitoring/status", get(connection::status))
+        .route("/api/v1/monitoring/connection-health", get(connection::connection_health))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

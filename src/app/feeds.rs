@@ -11,26 +11,9 @@ use crate::broker::Broker;
 use crate::broker::dns::{DnsSettings, Resolver};
 use crate::broker::session::{Session, SessionState, SessionWatch};
 use crate::config::Config;
-use crate::feed::poll::{Poll, PollPace, Rung};
-use crate::feed::{Ages, Endpoint, Live, LiveStatus, OrderNews, PriceBoard};
+use crate::feed::poll::{Poll, PollPace};
+use crate::feed::{Ages, Endpoint, Feeds, Live, LiveStatus, OrderNews, PriceBoard};
 use crate::telemetry::metrics::Metrics;
-
-/// Everything that the feed gives; cheap to clone.
-#[derive(Clone)]
-pub struct Feeds {
-    /// Live prices.
-    pub prices: PriceBoard,
-    /// Reasons to read the books.
-    pub news: OrderNews,
-    /// How the live feed is.
-    pub live: watch::Receiver<LiveStatus>,
-    /// Where the prices come from.
-    pub rung: watch::Receiver<Rung>,
-    /// The broker session.
-    pub session: watch::Receiver<Session>,
-    /// What is known of names.
-    pub resolver: Resolver,
-}
 
 /// The resolver that every connection to the bridge shares.
 pub(super) fn resolver(config: &Config, metrics: &Metrics) -> Resolver {

@@ -5,7 +5,7 @@
 //! member.
 
 mod boot;
-pub mod feeds;
+mod feeds;
 mod observe;
 mod shutdown;
 
@@ -74,6 +74,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     );
     let stopped = CancellationToken::new();
     let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
+    context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
 
@@ -102,6 +103,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         pace: pace(&config),
         recovery: recovery.clone(),
         pulse: handle.pulse(),
+        news: feeds.news.clone(),
+        session: feeds.session.clone(),
         arrivals,
         operational: operational.clone(),
         metrics: Arc::clone(&metrics),

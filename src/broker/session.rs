@@ -19,7 +19,7 @@ use crate::domain::order::{UnknownName, named};
 use crate::telemetry::metrics::Metrics;
 
 /// Between two looks at a valid session.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(10);
 /// Between two looks at one that is expired or unknown.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Looks without any answer before a valid session is called unknown.
@@ -192,6 +192,7 @@ mod tests {
     }
 
     async fn fault(paper: &Paper, kind: Option<&str>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let (client, url) = (reqwest::Client::new(), format!("{}/_ctl/faults", paper.control_url()));
         client.delete(&url).send().await.unwrap();
         if let Some(kind) = kind {

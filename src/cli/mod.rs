@@ -4,6 +4,7 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod call;
 pub mod config;
 pub mod demo;
 pub mod migrate;

@@ -1,4 +1,4 @@
-//! The sections about the process itself: `[signals]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
+//! The sections about the process itself: `[signals]`, `[operator]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,6 +32,22 @@ impl Signals {
             reader.missing("signals.token", advice);
         }
         Self { token, secret }
+    }
+}
+
+/// The header in which a caller says who acts; kept with what is changed.
+pub const OPERATOR_HEADER: &str = "x-baton-operator";
+
+/// Who may change things through the HTTP interface.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The bearer token; without one only loopback is let in.
+    pub token: Option<SecretString>,
+}
+
+impl Operator {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { token: reader.secret("operator.token") }
     }
 }
 

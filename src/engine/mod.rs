@@ -28,7 +28,9 @@ use ha::{Fence, Pulse, Role};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::session::Session;
 use crate::broker::{BridgeMode, Broker};
+use crate::feed::OrderNews;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
@@ -75,6 +77,10 @@ pub struct Engine {
     pub recovery: CrashRecoveryManager,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
+    /// Reasons to read the books before their time.
+    pub news: OrderNews,
+    /// The broker session: an expired one stops entries.
+    pub session: watch::Receiver<Session>,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
     /// What the operator is told.

@@ -33,6 +33,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the engine beats meanwhile.
 const LEDGER_BEAT: Duration = Duration::from_millis(100);
+/// Between two readings that the order stream asks for: others may trade on the account, and the bridge's request limit is
+/// shared.
+const NEWS_GAP: Duration = Duration::from_millis(200);
 /// Outcomes that may wait for the loop at once.
 const EVENTS: usize = 1024;
 /// Signals in the lanes at once; the rest stays in the inbox.
@@ -91,6 +94,9 @@ pub struct Term<'a> {
     pub(super) in_flight: usize,
     reading: Option<JoinHandle<()>>,
     pub(super) next_reading: Moment,
+    last_reading: Moment,
+    /// The order stream said something that no reading has begun after.
+    news: bool,
     pub(super) poll: Duration,
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
@@ -113,6 +119,8 @@ impl<'a> Term<'a> {
             in_flight: 0,
             reading: None,
             next_reading: now,
+            last_reading: now,
+            news: false,
             poll: FIRST_POLL,
             next_sweep: now,
             bridge_failures: 0,
@@ -160,6 +168,11 @@ impl<'a> Term<'a> {
                     Err(error) => return self.failed(error),
                 },
                 Selected::Arrival => true,
+                Selected::News => {
+                    self.news = true;
+                    self.read_books_for_news();
+                    false
+                }
                 Selected::Time => false,
                 Selected::Fenced(why) => return End::Fenced(why),
             };
@@ -178,6 +191,7 @@ impl<'a> Term<'a> {
             why = fence.closed() => Selected::Fenced(why),
             Some(event) = self.events.recv() => Selected::Event(event),
             () = self.engine.arrivals.notified() => Selected::Arrival,
+            () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
             () = tokio::time::sleep(wait) => Selected::Time,
         }
@@ -244,6 +258,8 @@ impl<'a> Term<'a> {
             // Gone with the term.
             let _ = sender.send(Event::Books(books)).await;
         }));
+        self.last_reading = now;
+        self.news = false;
         // The answer sets the next one; this is for a reading that never answers.
         self.next_reading = now.plus(IDLE_POLL);
     }
@@ -254,10 +270,18 @@ impl<'a> Term<'a> {
         if !self.book.wants_books() {
             self.poll = FIRST_POLL;
             self.next_reading = now.plus(IDLE_POLL);
-            return;
+        } else {
+            self.poll = if moved { FIRST_POLL } else { (self.poll * 2).min(self.engine.pace.poll) };
+            self.next_reading = now.plus(self.poll);
         }
-        self.poll = if moved { FIRST_POLL } else { (self.poll * 2).min(self.engine.pace.poll) };
-        self.next_reading = now.plus(self.poll);
+        self.read_books_for_news();
+    }
+
+    /// News that no reading has begun after hasten the next one: the stream is no evidence, the books are.
+    fn read_books_for_news(&mut self) {
+        if self.news {
+            self.next_reading = self.next_reading.min(self.last_reading.plus(NEWS_GAP));
+        }
     }
 
     /// An order was acknowledged or got in doubt: the books have news.
@@ -311,6 +335,7 @@ impl<'a> Term<'a> {
 enum Selected {
     Event(Event),
     Arrival,
+    News,
     Time,
     Fenced(Arc<str>),
 }

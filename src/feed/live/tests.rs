@@ -28,9 +28,15 @@ async fn bridge(ws: &str) -> Paper {
     Paper::start(Options { ws, tick_interval, ..Options::default() }).await.unwrap()
 }
 
+fn client() -> reqwest::Client {
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 async fn control(paper: &Paper, verb: reqwest::Method, path: &str, body: Value) {
     let url = format!("{}/_ctl/{path}", paper.control_url());
-    let answer = reqwest::Client::new().request(verb, url).json(&body).send().await.unwrap();
+    let answer = client().request(verb, url).json(&body).send().await.unwrap();
     assert!(answer.status().is_success(), "{path}: {answer:?}");
 }
 
@@ -114,7 +120,7 @@ async fn an_order_update_is_a_reason_to_read_the_books() {
     let heard = async {
         while feed.metrics.feed_order_updates.get() == 0 {
             let url = format!("{}/api/v1/placeorder", paper.http_url());
-            reqwest::Client::new().post(url).json(&order).send().await.unwrap();
+            client().post(url).json(&order).send().await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -158,6 +164,25 @@ async fn a_mute_feed_is_noticed_by_the_age_of_its_ticks_and_heals_by_itself() {
     post(&paper, "price", json!({"symbol": "GOLDM05DEC25FUT", "exchange": "MCX", "ltp": 139000})).await;
     feed.price(&gold(), Price(dec!(139000))).await;
     assert_eq!(feed.metrics.feed_mute.get(), 0);
+}
+
+#[tokio::test]
+async fn a_feed_whose_session_was_renewed_is_revived_by_a_new_socket() {
+    let paper = bridge("127.0.0.1:0").await;
+    let feed = run(&paper.ws_url(), "paper", SOON * 10);
+    feed.board.want(BTreeSet::from([gold()]));
+    feed.price(&gold(), Price(dec!(140000))).await;
+    post(&paper, "faults", json!({"fault": {"kind": "session_expired"}})).await;
+    control(&paper, reqwest::Method::DELETE, "faults", json!({})).await;
+    post(&paper, "price", json!({"symbol": "GOLDM05DEC25FUT", "exchange": "MCX", "ltp": 139000})).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(feed.board.get(&gold()).unwrap().price, Price(dec!(140000)), "the old socket is cut off");
+    // Another subscription on it is refused with BROKER_ERROR, which ends it.
+    feed.board.want(BTreeSet::from([gold(), silver()]));
+    feed.until("refused", |running, _| running.reconnects("refused") == 1).await;
+    feed.kick.notify_one();
+    feed.price(&gold(), Price(dec!(139000))).await;
+    feed.price(&silver(), Price(dec!(155000))).await;
 }
 
 #[tokio::test]
