@@ -7,6 +7,7 @@ mod deliveries;
 mod doubt;
 mod failover;
 mod faults;
+mod feed;
 mod metrics;
 mod paused;
 mod replay;

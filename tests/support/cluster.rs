@@ -334,6 +334,7 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         ("BATON_REDIS__URL", stores.redis_url()),
         ("BATON_TIMING__LEASE_TTL_MS", text(&1000)),
         ("BATON_BROKER__URL", paper.http.clone()),
+        ("BATON_FEED__URL", paper.ws.clone()),
         ("BATON_BROKER__API_KEY", text(&paper::KEY)),
         ("BATON_BROKER__MODE", text(if options.shape == "live" { &"live" } else { &"paper" })),
         ("BATON_BROKER__ACCOUNT", text(&paper::ACCOUNT)),

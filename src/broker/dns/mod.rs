@@ -348,6 +348,3 @@ impl Resolve for Resolver {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

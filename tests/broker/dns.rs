@@ -1,88 +1,16 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! Name resolution against a DNS server that refuses, denies, hangs and lies.
 
-use tokio::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-use super::*;
+use baton::broker::dns::{DnsSettings, Resolver};
+use tokio::time::{Instant, timeout};
+
+use crate::names::{Double, Manner};
 
 const HOST: &str = "bridge.example";
-const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
-const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
-
-/// How a DNS server behaves.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Manner {
-    /// Answers with the address, for this many seconds.
-    Answers(IpAddr, u32),
-    /// RCODE 5.
-    Refuses,
-    /// RCODE 3.
-    Denies,
-    /// Says success and nothing more.
-    LiesEmpty,
-    /// Takes the question and is silent.
-    Hangs,
-}
-
-/// A DNS server on loopback, of changing manners.
-struct Double {
-    address: SocketAddr,
-    manner: Arc<Mutex<Manner>>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Double {
-    async fn start(manner: Manner) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let manner = Arc::new(Mutex::new(manner));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (behaves, counts) = (Arc::clone(&manner), Arc::clone(&asked));
-        tokio::spawn(async move {
-            let mut packet = [0; 512];
-            loop {
-                let (length, peer) = socket.recv_from(&mut packet).await.unwrap();
-                counts.fetch_add(1, Ordering::SeqCst);
-                let manner = *behaves.lock().unwrap();
-                if let Some(answer) = answer(&packet[..length], manner) {
-                    socket.send_to(&answer, peer).await.unwrap();
-                }
-            }
-        });
-        Self { address, manner, asked }
-    }
-
-    fn now(&self, manner: Manner) {
-        *self.manner.lock().unwrap() = manner;
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-/// Header and question are sent back; an A question gets the address.
-fn answer(question: &[u8], manner: Manner) -> Option<Vec<u8>> {
-    let name_end = 12 + question[12..].iter().position(|byte| *byte == 0)? + 1;
-    let is_a = question[name_end..name_end + 2] == [0, 1];
-    let rcode = match manner {
-        Manner::Hangs => return None,
-        Manner::Refuses => 5,
-        Manner::Denies => 3,
-        Manner::Answers(..) | Manner::LiesEmpty => 0,
-    };
-    let mut answer = question[..name_end + 4].to_vec();
-    answer[2] = 0x81;
-    answer[3] = 0x80 | rcode;
-    answer[6..12].fill(0);
-    if let (Manner::Answers(IpAddr::V4(address), ttl), true) = (manner, is_a) {
-        answer[7] = 1;
-        answer.extend([0xc0, 12, 0, 1, 0, 1]);
-        answer.extend(ttl.to_be_bytes());
-        answer.extend([0, 4]);
-        answer.extend(address.octets());
-    }
-    Some(answer)
-}
+const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 fn settings(servers: &[&Double]) -> DnsSettings {
     DnsSettings {
@@ -183,7 +111,7 @@ async fn many_callers_are_one_question_and_one_that_gives_up_takes_no_answer_alo
     let impatient = timeout(Duration::from_millis(20), resolver.resolve(HOST)).await;
     assert!(impatient.is_err());
     let callers = (0..50).map(|_| resolver.resolve(HOST));
-    for found in future::join_all(callers).await {
+    for found in futures_util::future::join_all(callers).await {
         assert_eq!(found.unwrap(), [ONE]);
     }
     assert_eq!(server.asked(), 1);
