@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Context, Problem};
 use crate::broker::session::SessionState;
+use crate::domain::calendar::CalendarSource;
 use crate::domain::position::Position;
 use crate::feed::poll::Rung;
 use crate::feed::{Feeds, Freshness, Listing, LiveState, Priced};
@@ -119,6 +120,7 @@ pub async fn connection_health(State(context): State<Context>) -> Result<Json<Va
 fn shown(feeds: &Feeds, url: Option<&str>, now: Moment, wall: DateTime<Utc>) -> Value {
     let live = feeds.live.borrow().clone();
     let session = feeds.session.borrow().clone();
+    let today = feeds.calendar.today();
     let prices = feeds.prices.all();
     let newest = prices.iter().map(|(_, priced)| now.since(priced.at)).min();
     let entry = |(listing, priced): &(Listing, Priced)| {
@@ -170,6 +172,14 @@ fn shown(feeds: &Feeds, url: Option<&str>, now: Moment, wall: DateTime<Utc>) -> 
             "cache_entries": prices.iter().map(entry).collect::<Map<_, _>>(),
         },
         "dns": { "names": names },
+        "market": {
+            "date": today.date,
+            "source": match today.source {
+                CalendarSource::Bridge => "bridge",
+                CalendarSource::Table => "table",
+            },
+            "open_exchanges": today.open_exchanges(wall),
+        },
         "broker": {
             "session": session.state.as_str(),
             "reason": session.reason,
@@ -194,12 +204,12 @@ mod tests {
     use crate::broker::dns::Resolver;
     use crate::broker::session::Session;
     use crate::domain::money::Price;
-    use crate::feed::{LiveStatus, OrderNews, PriceBoard, PriceSource};
+    use crate::feed::{Calendar, LiveStatus, OrderNews, PriceBoard, PriceSource};
 
     /// The shape that dashboards of older agents read.
     #[tokio::test]
     async fn connection_health_has_the_documented_shape() {
-        let wall: DateTime<Utc> = "2026-01-05T10:00:00Z".parse().unwrap();
+        let wall: DateTime<Utc> = "2026-01-05T09:00:00Z".parse().unwrap();
         let now = Moment::since_boot(Duration::from_secs(1000));
         let prices = PriceBoard::new();
         let gold = Listing::new("MCX", "GOLDM05DEC25FUT");
@@ -224,10 +234,11 @@ mod tests {
             live: watch::Sender::new(LiveStatus { network_errors: 3, ..LiveStatus::default() }).subscribe(),
             rung: watch::Sender::new(Rung::Rest).subscribe(),
             session: watch::Sender::new(session).subscribe(),
+            calendar: Calendar::new(wall),
             resolver,
         };
         let expected = json!({
-            "timestamp": "2026-01-05T10:00:00Z",
+            "timestamp": "2026-01-05T09:00:00Z",
             "websocket": {
                 "connected": false,
                 "subscribed_symbols": 0,
@@ -240,7 +251,7 @@ mod tests {
             },
             "price_cache": {
                 "cached_symbols": 1,
-                "last_update": "2026-01-05T09:59:28.500Z",
+                "last_update": "2026-01-05T08:59:28.500Z",
                 "source": "rest",
                 "cache_entries": {
                     "MCX:GOLDM05DEC25FUT": {
@@ -255,11 +266,16 @@ mod tests {
                 },
             },
             "dns": { "names": [] },
+            "market": {
+                "date": "2026-01-05",
+                "source": "table",
+                "open_exchanges": ["BCD", "BFO", "BSE", "CDS", "MCX", "NFO", "NSE"],
+            },
             "broker": {
                 "session": "expired",
                 "reason": "dead",
-                "since": "2026-01-05T10:00:00Z",
-                "last_proof": "2026-01-05T10:00:00Z",
+                "since": "2026-01-05T09:00:00Z",
+                "last_proof": "2026-01-05T09:00:00Z",
             },
         });
         assert_eq!(shown(&feeds, Some("ws://127.0.0.1:8765"), now, wall), expected);

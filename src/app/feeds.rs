@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use chrono::Utc;
 use ha::BootClock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use crate::broker::dns::{DnsSettings, Resolver};
 use crate::broker::session::{Session, SessionState, SessionWatch};
 use crate::config::Config;
 use crate::feed::poll::{Poll, PollPace};
-use crate::feed::{Ages, Endpoint, Feeds, Live, LiveStatus, OrderNews, PriceBoard};
+use crate::feed::{Ages, Calendar, Endpoint, Feeds, Live, LiveStatus, OrderNews, PriceBoard};
 use crate::telemetry::metrics::Metrics;
 
 /// The resolver that every connection to the bridge shares.
@@ -50,12 +51,18 @@ pub(super) fn start(
     let poll = poll.doubting(doubt);
     let rung = poll.rung();
 
+    let calendar = Calendar::new(Utc::now());
+    let (keeper, board) = (calendar.clone(), prices.clone());
+    tokio::spawn(keeper.keep(Arc::clone(broker), board, Arc::clone(metrics), stop.clone()));
+
     let live = match &feed.url {
         Some(url) => {
             let endpoint = Endpoint::new(url, config.broker.api_key.clone(), resolver.clone());
             let endpoint = endpoint.context("the live feed cannot start")?;
             let live =
                 Live::new(endpoint, prices.clone(), news.clone(), clock, Arc::clone(metrics), feed.stale);
+            let (hours, board) = (calendar.clone(), prices.clone());
+            let live = live.with_hours(Arc::new(move || hours.any_open(&board, Utc::now())));
             let status = live.status();
             tokio::spawn(renew(session.clone(), live.kick(), stop.clone()));
             tokio::spawn(live.run(stop.clone()));
@@ -66,7 +73,7 @@ pub(super) fn start(
     };
     tokio::spawn(watch.run(stop.clone()));
     tokio::spawn(poll.run(stop.clone()));
-    Ok(Feeds { prices, news, live, rung, session, resolver })
+    Ok(Feeds { prices, news, live, rung, session, calendar, resolver })
 }
 
 /// A renewed session is heard only by a socket that authenticates after it.

@@ -3,13 +3,14 @@
 //! A row that cannot be read fails the whole book: a row dropped in silence would make an order look absent.
 //! Only rows with a product or order type that this agent never sends are set aside, by name.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use super::json::{self, Object};
 use super::types::{
     BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote, Quoted,
 };
+use crate::domain::calendar::MarketSession;
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Rupees};
 use crate::domain::order::{PriceType, Product, Side};
@@ -161,6 +162,25 @@ pub(super) fn contract(data: &Value) -> Result<Contract, String> {
     Ok(Contract { lot_size, tick, freeze_qty, expiry })
 }
 
+/// Reads `data` of `/market/timings`. A row that cannot be read fails the day: half of a calendar is none.
+pub(super) fn sessions(data: &Value) -> Result<Vec<MarketSession>, String> {
+    let time = |row: &Object, name| {
+        let ms = json::required(row, name, json::quantity)?.0;
+        DateTime::from_timestamp_millis(ms)
+            .ok_or_else(|| format!("{name:?} is {ms}, no time in milliseconds"))
+    };
+    rows(data)?
+        .map(|row| {
+            let exchange = json::required(row, "exchange", json::text)?;
+            let (opens, closes) = (time(row, "start_time")?, time(row, "end_time")?);
+            if closes <= opens {
+                return Err(format!("{exchange} closes before it opens"));
+            }
+            Ok(MarketSession { exchange, opens, closes })
+        })
+        .collect()
+}
+
 fn expiry(day: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(day, "%d-%b-%y").or_else(|_| NaiveDate::parse_from_str(day, "%d-%b-%Y")).ok()
 }
@@ -287,6 +307,18 @@ mod tests {
         assert_eq!(quotes[1].quote, Err("Symbol 'B' not found".to_owned()));
         assert!(quotes[2].quote.is_err() && quotes[3].quote.is_err());
         assert!(super::quotes(&json!([{"data": {"ltp": 1}}])).is_err(), "a price of nobody knows what");
+    }
+
+    #[test]
+    fn half_of_a_calendar_is_none() {
+        let row = json!({"exchange": "MCX", "start_time": 1786332600000_i64, "end_time": 1786386600000_i64});
+        assert_eq!(sessions(&json!([row])).unwrap()[0].opens.to_rfc3339(), "2026-08-10T03:30:00+00:00");
+        assert_eq!(sessions(&json!([])).unwrap(), []);
+        let mut backwards = row.clone();
+        backwards["end_time"] = json!(0);
+        for bad in [json!([row, {"exchange": "NSE"}]), json!([backwards]), json!({})] {
+            assert!(sessions(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -26,8 +26,10 @@ mod types;
 mod warm;
 mod wire;
 
+use chrono::NaiveDate;
 use futures_util::future::BoxFuture;
 
+use crate::domain::calendar::MarketSession;
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
 
@@ -93,6 +95,9 @@ pub trait Broker: Send + Sync + 'static {
         symbol: &'a str,
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>>;
+
+    /// Reads the market sessions of a day; an exchange that has none is closed. Needs no broker session.
+    fn timings(&self, date: NaiveDate) -> BoxFuture<'_, Result<Vec<MarketSession>, BrokerError>>;
 
     /// Checks that the bridge answers and takes the API key. Says nothing about the broker session.
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>>;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::NaiveDate;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri};
@@ -24,6 +25,7 @@ use super::types::{
 use super::warm::Warm;
 use super::wire::{Target, Written};
 use super::{Broker, books, tls};
+use crate::domain::calendar::MarketSession;
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
 
@@ -256,6 +258,11 @@ impl Broker for OpenAlgo {
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>> {
         self.read("symbol", json!({ "symbol": symbol, "exchange": exchange }), books::contract).boxed()
+    }
+
+    fn timings(&self, date: NaiveDate) -> BoxFuture<'_, Result<Vec<MarketSession>, BrokerError>> {
+        let fields = json!({ "date": date.format("%Y-%m-%d").to_string() });
+        self.read("market/timings", fields, books::sessions).boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {

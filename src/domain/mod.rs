@@ -7,6 +7,7 @@
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
 pub mod age;
+pub mod calendar;
 pub mod divergence;
 pub mod exit;
 pub mod export;

@@ -9,12 +9,14 @@
 //! ```
 
 pub mod board;
+pub mod calendar;
 pub mod live;
 pub mod news;
 pub mod poll;
 
 pub use crate::domain::listing::Listing;
 pub use board::{Ages, Freshness, PriceBoard, PriceSource, Priced};
+pub use calendar::Calendar;
 pub use live::{Endpoint, Live, LiveState, LiveStatus};
 pub use news::OrderNews;
 
@@ -37,6 +39,8 @@ pub struct Feeds {
     pub rung: watch::Receiver<Rung>,
     /// The broker session.
     pub session: watch::Receiver<Session>,
+    /// When the market is open.
+    pub calendar: Calendar,
     /// What is known of names.
     pub resolver: Resolver,
 }

@@ -118,6 +118,8 @@ metrics! {
 
     /// 1 while the broker session is proven valid, else 0.
     broker_session_valid: IntGauge = "baton_broker_session_valid";
+    /// 1 while an exchange of the wanted listings is open, as far as is known, else 0.
+    market_open: IntGauge = "baton_market_open";
     /// Wanted listings, by where their latest price comes from; none has no price.
     price_source: IntGaugeVec = "baton_price_source" {"source" in PRICE_SOURCES};
     /// Age in seconds of the oldest price among the wanted listings that have one; 0 when there is none.
