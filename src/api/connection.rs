@@ -14,7 +14,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Context, Problem};
 use crate::broker::session::SessionState;
-use crate::domain::calendar::CalendarSource;
 use crate::domain::position::Position;
 use crate::feed::poll::Rung;
 use crate::feed::{Feeds, Freshness, Listing, LiveState, Priced};
@@ -120,7 +119,6 @@ pub async fn connection_health(State(context): State<Context>) -> Result<Json<Va
 fn shown(feeds: &Feeds, url: Option<&str>, now: Moment, wall: DateTime<Utc>) -> Value {
     let live = feeds.live.borrow().clone();
     let session = feeds.session.borrow().clone();
-    let today = feeds.calendar.today();
     let prices = feeds.prices.all();
     let newest = prices.iter().map(|(_, priced)| now.since(priced.at)).min();
     let entry = |(listing, priced): &(Listing, Priced)| {
@@ -172,14 +170,7 @@ fn shown(feeds: &Feeds, url: Option<&str>, now: Moment, wall: DateTime<Utc>) -> 
             "cache_entries": prices.iter().map(entry).collect::<Map<_, _>>(),
         },
         "dns": { "names": names },
-        "market": {
-            "date": today.date,
-            "source": match today.source {
-                CalendarSource::Bridge => "bridge",
-                CalendarSource::Table => "table",
-            },
-            "open_exchanges": today.open_exchanges(wall),
-        },
+        "market": { "open": feeds.hours.any_open(&feeds.prices, wall) },
         "broker": {
             "session": session.state.as_str(),
             "reason": session.reason,
@@ -204,7 +195,7 @@ mod tests {
     use crate::broker::dns::Resolver;
     use crate::broker::session::Session;
     use crate::domain::money::Price;
-    use crate::feed::{Calendar, LiveStatus, OrderNews, PriceBoard, PriceSource};
+    use crate::feed::{Hours, LiveStatus, OrderNews, PriceBoard, PriceSource};
 
     /// The shape that dashboards of older agents read.
     #[tokio::test]
@@ -234,7 +225,7 @@ mod tests {
             live: watch::Sender::new(LiveStatus { network_errors: 3, ..LiveStatus::default() }).subscribe(),
             rung: watch::Sender::new(Rung::Rest).subscribe(),
             session: watch::Sender::new(session).subscribe(),
-            calendar: Calendar::new(wall),
+            hours: Hours::default(),
             resolver,
         };
         let expected = json!({
@@ -266,11 +257,7 @@ mod tests {
                 },
             },
             "dns": { "names": [] },
-            "market": {
-                "date": "2026-01-05",
-                "source": "table",
-                "open_exchanges": ["BCD", "BFO", "BSE", "CDS", "MCX", "NFO", "NSE"],
-            },
+            "market": { "open": null },
             "broker": {
                 "session": "expired",
                 "reason": "dead",

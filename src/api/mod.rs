@@ -3,6 +3,7 @@
 //! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
 //! is null, nothing hangs.
 
+mod closing;
 mod cluster;
 mod connection;
 mod credentials;
@@ -10,6 +11,8 @@ mod forward;
 mod operator;
 mod probes;
 mod problem;
+mod stop;
+mod switches;
 mod views;
 mod webhook;
 
@@ -30,6 +33,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::command::Desk;
 use crate::feed::Feeds;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
@@ -37,6 +41,8 @@ use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
 pub use operator::Operator;
 pub use problem::Problem;
+pub use stop::{Asked, Stop};
+use switches::reason;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -56,6 +62,10 @@ struct Inner {
     handle: OnceLock<Arc<Handle>>,
     draining: watch::Receiver<bool>,
     feeds: OnceLock<Feeds>,
+    /// Where the engine takes commands from.
+    desk: Desk,
+    /// Where a stop is asked for.
+    stop: Stop,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
 }
@@ -69,6 +79,8 @@ impl Context {
         operational: watch::Receiver<Operational>,
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
+        desk: Desk,
+        stop: Stop,
     ) -> Self {
         let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
         let feeds = OnceLock::new();
@@ -81,6 +93,8 @@ impl Context {
             handle,
             draining,
             feeds,
+            desk,
+            stop,
             peers,
         }))
     }
@@ -133,6 +147,11 @@ fn router(context: Context) -> Router {
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/positions/close", post(closing::close))
+        .route("/api/v1/positions/flatten", post(closing::flatten))
+        .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
+        .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
         .route("/api/v1/monitoring/health", get(connection::health))
         .route("/api/v1/monitoring/status", get(connection::status))

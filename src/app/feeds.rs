@@ -13,7 +13,7 @@ use crate::broker::dns::{DnsSettings, Resolver};
 use crate::broker::session::{Session, SessionState, SessionWatch};
 use crate::config::Config;
 use crate::feed::poll::{Poll, PollPace};
-use crate::feed::{Ages, Calendar, Endpoint, Feeds, Live, LiveStatus, OrderNews, PriceBoard};
+use crate::feed::{Ages, Endpoint, Feeds, Hours, Live, LiveStatus, OrderNews, PriceBoard};
 use crate::telemetry::metrics::Metrics;
 
 /// The resolver that every connection to the bridge shares.
@@ -51,8 +51,8 @@ pub(super) fn start(
     let poll = poll.doubting(doubt);
     let rung = poll.rung();
 
-    let calendar = Calendar::new(Utc::now());
-    let (keeper, board) = (calendar.clone(), prices.clone());
+    let hours = Hours::default();
+    let (keeper, board) = (hours.clone(), prices.clone());
     tokio::spawn(keeper.keep(Arc::clone(broker), board, Arc::clone(metrics), stop.clone()));
 
     let live = match &feed.url {
@@ -61,8 +61,8 @@ pub(super) fn start(
             let endpoint = endpoint.context("the live feed cannot start")?;
             let live =
                 Live::new(endpoint, prices.clone(), news.clone(), clock, Arc::clone(metrics), feed.stale);
-            let (hours, board) = (calendar.clone(), prices.clone());
-            let live = live.with_hours(Arc::new(move || hours.any_open(&board, Utc::now())));
+            let (known, board) = (hours.clone(), prices.clone());
+            let live = live.with_hours(Arc::new(move || known.any_open(&board, Utc::now())));
             let status = live.status();
             tokio::spawn(renew(session.clone(), live.kick(), stop.clone()));
             tokio::spawn(live.run(stop.clone()));
@@ -73,7 +73,7 @@ pub(super) fn start(
     };
     tokio::spawn(watch.run(stop.clone()));
     tokio::spawn(poll.run(stop.clone()));
-    Ok(Feeds { prices, news, live, rung, session, calendar, resolver })
+    Ok(Feeds { prices, news, live, rung, session, hours, resolver })
 }
 
 /// A renewed session is heard only by a socket that authenticates after it.

@@ -4,16 +4,17 @@
 //! Only rows with a product or order type that this agent never sends are set aside, by name.
 
 use chrono::{DateTime, NaiveDate};
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 use super::json::{self, Object};
 use super::types::{
     BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote, Quoted,
 };
-use crate::domain::calendar::MarketSession;
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Rupees};
 use crate::domain::order::{PriceType, Product, Side};
+use crate::domain::sessions::Session;
 
 /// A row of the order book.
 enum Row {
@@ -105,6 +106,25 @@ fn position(row: &Object) -> Result<BrokerPosition, String> {
     })
 }
 
+/// Reads `data` of `/market/timings`; no rows say that everything is closed.
+pub(super) fn sessions(data: &Value) -> Result<Vec<Session>, String> {
+    rows(data)?
+        .map(|row| {
+            let moment = |name: &str| {
+                let ms = json::required(row, name, json::decimal)?;
+                let moment = ms.to_i64().and_then(DateTime::from_timestamp_millis);
+                moment.ok_or_else(|| format!("timings row: {name:?} is {ms}"))
+            };
+            let exchange = json::required(row, "exchange", json::text)?;
+            let (opens, closes) = (moment("start_time")?, moment("end_time")?);
+            if closes <= opens {
+                return Err(format!("timings row: {exchange} closes before it opens"));
+            }
+            Ok(Session { exchange, opens, closes })
+        })
+        .collect()
+}
+
 /// Reads `data` of `/quotes`.
 pub(super) fn quote(data: &Value) -> Result<Quote, String> {
     let row = data.as_object().ok_or("\"data\" is no object")?;
@@ -160,25 +180,6 @@ pub(super) fn contract(data: &Value) -> Result<Contract, String> {
         .map(|day| expiry(&day).ok_or_else(|| format!("\"expiry\" is {day:?}, not DD-MMM-YY")))
         .transpose()?;
     Ok(Contract { lot_size, tick, freeze_qty, expiry })
-}
-
-/// Reads `data` of `/market/timings`. A row that cannot be read fails the day: half of a calendar is none.
-pub(super) fn sessions(data: &Value) -> Result<Vec<MarketSession>, String> {
-    let time = |row: &Object, name| {
-        let ms = json::required(row, name, json::quantity)?.0;
-        DateTime::from_timestamp_millis(ms)
-            .ok_or_else(|| format!("{name:?} is {ms}, no time in milliseconds"))
-    };
-    rows(data)?
-        .map(|row| {
-            let exchange = json::required(row, "exchange", json::text)?;
-            let (opens, closes) = (time(row, "start_time")?, time(row, "end_time")?);
-            if closes <= opens {
-                return Err(format!("{exchange} closes before it opens"));
-            }
-            Ok(MarketSession { exchange, opens, closes })
-        })
-        .collect()
 }
 
 fn expiry(day: &str) -> Option<NaiveDate> {

@@ -29,9 +29,9 @@ mod wire;
 use chrono::NaiveDate;
 use futures_util::future::BoxFuture;
 
-use crate::domain::calendar::MarketSession;
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
+use crate::domain::sessions::Session;
 
 pub use openalgo::OpenAlgo;
 pub use settings::{Settings, SettingsError};
@@ -96,8 +96,8 @@ pub trait Broker: Send + Sync + 'static {
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>>;
 
-    /// Reads the market sessions of a day; an exchange that has none is closed. Needs no broker session.
-    fn timings(&self, date: NaiveDate) -> BoxFuture<'_, Result<Vec<MarketSession>, BrokerError>>;
+    /// Reads the sessions of a day from the bridge's calendar; an exchange without one is closed.
+    fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>>;
 
     /// Checks that the bridge answers and takes the API key. Says nothing about the broker session.
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>>;

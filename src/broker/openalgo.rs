@@ -25,9 +25,9 @@ use super::types::{
 use super::warm::Warm;
 use super::wire::{Target, Written};
 use super::{Broker, books, tls};
-use crate::domain::calendar::MarketSession;
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
+use crate::domain::sessions::Session;
 
 /// The bridge's column for `strategy`.
 const STRATEGY_LIMIT_CHARS: usize = 100;
@@ -260,9 +260,8 @@ impl Broker for OpenAlgo {
         self.read("symbol", json!({ "symbol": symbol, "exchange": exchange }), books::contract).boxed()
     }
 
-    fn timings(&self, date: NaiveDate) -> BoxFuture<'_, Result<Vec<MarketSession>, BrokerError>> {
-        let fields = json!({ "date": date.format("%Y-%m-%d").to_string() });
-        self.read("market/timings", fields, books::sessions).boxed()
+    fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>> {
+        self.read("market/timings", json!({ "date": day.to_string() }), books::sessions).boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {

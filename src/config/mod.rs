@@ -29,7 +29,9 @@ pub use dns::Dns;
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
+pub use process::{
+    ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
+};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis};
 pub use timing::Timing;

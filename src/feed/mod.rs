@@ -9,14 +9,14 @@
 //! ```
 
 pub mod board;
-pub mod calendar;
+pub mod hours;
 pub mod live;
 pub mod news;
 pub mod poll;
 
 pub use crate::domain::listing::Listing;
 pub use board::{Ages, Freshness, PriceBoard, PriceSource, Priced};
-pub use calendar::Calendar;
+pub use hours::Hours;
 pub use live::{Endpoint, Live, LiveState, LiveStatus};
 pub use news::OrderNews;
 
@@ -40,7 +40,7 @@ pub struct Feeds {
     /// The broker session.
     pub session: watch::Receiver<Session>,
     /// When the market is open.
-    pub calendar: Calendar,
+    pub hours: Hours,
     /// What is known of names.
     pub resolver: Resolver,
 }

@@ -9,6 +9,7 @@ mod series;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
+use crate::domain::limits;
 use crate::domain::order::IntentState;
 use series::{Series, Spec};
 
@@ -142,6 +143,14 @@ metrics! {
     feed_unreadable: IntCounter = "baton_feed_unreadable_frames_total";
     /// Answers to questions for a name's address, by who gave them; last_good is an old one used because nobody did.
     dns_lookups: IntCounterVec = "baton_dns_lookups_total" {"via" in ["system", "server", "last_good", "failed"]};
+    /// 1 for each of the operator's switches that is on, 0 for the others.
+    switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
+    /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
+    stops_unarmed: IntGauge = "baton_stops_unarmed";
+    /// Limits of the account that were hit and latched, by code.
+    limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
+    /// Prices that reached a position's stop or take-profit.
+    stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
 
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
