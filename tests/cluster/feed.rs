@@ -1,6 +1,7 @@
 //! What the agent knows of the world outside: feed, broker session, names.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use rust_decimal::dec;
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::names::{Double, Manner};
+use crate::support::process::Launch;
 use crate::support::wait;
 
 async fn connections(cluster: &Cluster, member: usize) -> Value {
@@ -25,6 +27,14 @@ async fn until(cluster: &Cluster, what: &str, holds: impl Fn(&Value) -> bool) {
         Ok(())
     })
     .await;
+}
+
+/// Has a member find the bridge by a name that only the test's server knows.
+fn by_name(launch: &mut Launch) {
+    for name in ["BATON_BROKER__URL", "BATON_FEED__URL"] {
+        let url = launch.env[name].replace("127.0.0.1", "bridge.baton.test");
+        launch.env.insert(name.to_owned(), url);
+    }
 }
 
 fn session(seen: &Value) -> &str {
@@ -62,7 +72,7 @@ async fn an_expired_session_is_shown_stops_entries_and_ends_by_itself() {
     let health = cluster.members[leader].json("/api/v1/monitoring/health").await.unwrap();
     assert_eq!(health["checks"]["broker_session"]["ok"], false, "{health}");
     let entry = cluster.post(0, &base("during", GOLD, 140_000)).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(cluster.paper.arrivals().await.len(), orders, "an entry left under a dead session");
 
     cluster.paper.heal().await;
@@ -88,13 +98,7 @@ async fn orders_find_their_way_by_the_configured_server_and_then_by_the_last_goo
         env: vec![("BATON_DNS__SERVERS", server), ("BATON_DNS__NEGATIVE_TTL_MS", "100".to_owned())],
         ..Options::default()
     };
-    let cluster = Cluster::wired(options, async |launch| {
-        for name in ["BATON_BROKER__URL", "BATON_FEED__URL"] {
-            let url = launch.env[name].replace("127.0.0.1", "bridge.baton.test");
-            launch.env.insert(name.to_owned(), url);
-        }
-    })
-    .await;
+    let cluster = Cluster::wired(options, async |launch| by_name(launch)).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     until(&cluster, "the name is known and the feed connected", |seen| {
         seen["websocket"]["connected"] == true && seen["dns"]["names"][0]["resolved_by"] == "server"
@@ -112,4 +116,58 @@ async fn orders_find_their_way_by_the_configured_server_and_then_by_the_last_goo
     let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
     assert!(log.contains("[DNS] no resolver gives an address of bridge.baton.test"), "{log}");
     cluster.finish().await;
+}
+
+// R: D3. The incident of the 21.77 %: no name is resolved, no tick comes, and the price falls through the stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_fires_while_names_and_feed_are_dead() {
+    let names = Double::start(Manner::Answers(IpAddr::V4(Ipv4Addr::LOCALHOST), 1)).await;
+    let options = Options {
+        members: 1,
+        env: vec![
+            ("BATON_DNS__SERVERS", names.address.to_string()),
+            ("BATON_DNS__NEGATIVE_TTL_MS", "100".to_owned()),
+        ],
+        ..Options::default()
+    };
+    let cluster = Cluster::wired(options, async |launch| by_name(launch)).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entry = cluster.play(0, &base("held", GOLD, 140_000)).await;
+    assert_eq!(entry["status"], "executed", "{entry}");
+    let source = |seen: &Value| {
+        seen["price_cache"]["cache_entries"][format!("MCX:{GOLD_SYMBOL}")]["source"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    until(&cluster, "the position's price is live", |seen| source(seen).as_deref() == Some("live")).await;
+
+    names.now(Manner::Hangs);
+    cluster.paper.fault(json!({ "fault": { "kind": "tick_silence" } })).await;
+    cluster.paper.post("ws/drop", json!({})).await;
+    until(&cluster, "nothing but REST is left", |seen| {
+        source(seen).as_deref() == Some("rest") && seen["dns"]["names"][0]["is_stale"] == true
+    })
+    .await;
+    let before = cluster.paper.arrivals().await.len();
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(109522)).await;
+    let begun = Instant::now();
+    wait::until("the exit reaches the bridge", PATIENCE, async || {
+        if cluster.paper.arrivals().await.len() > before { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    let took = begun.elapsed();
+    println!("from the fall by 21.77 % to the exit at the bridge, by REST alone: {took:.2?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    wait::until("nothing is held", PATIENCE, async || {
+        let held = cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await;
+        if held == 0 { Ok(()) } else { Err((held, cluster.logs())) }
+    })
+    .await;
+    let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
+    for line in ["[FALLBACK] no live price", "[DNS] no resolver", "[SL] GOLDM05DEC25FUT: Price 109522 <= SL"]
+    {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
 }
