@@ -11,6 +11,7 @@ mod faults;
 mod feed;
 mod limits;
 mod metrics;
+mod operators;
 mod paused;
 mod replay;
 mod signals;

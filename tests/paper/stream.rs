@@ -231,7 +231,10 @@ async fn an_expired_session_is_silent_while_everything_says_success() {
     assert!(silence.is_err(), "the old socket hears nothing");
     drop(unheard);
     let refused = socket.ask(subscribe(&[GOLD], json!(1))).await;
-    assert_eq!((&refused["code"], &refused["message"]), (&json!("BROKER_ERROR"), &json!("Broker adapter not found")));
+    assert_eq!(
+        (&refused["code"], &refused["message"]),
+        (&json!("BROKER_ERROR"), &json!("Broker adapter not found"))
+    );
     assert_eq!(socket.ask(json!({ "action": "authenticate", "api_key": KEY })).await["status"], "success");
     assert_eq!(socket.ask(subscribe(&[GOLD], json!(1))).await["status"], "success");
     assert_eq!(socket.next_of("market_data").await["data"]["ltp"], 140_005.0);
