@@ -1,20 +1,30 @@
 //! What is known of the world outside: prices, news of orders, the broker session. Wired here, watched by others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
 use ha::BootClock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
 use crate::broker::dns::{DnsSettings, Resolver};
 use crate::broker::session::{Session, SessionState, SessionWatch};
 use crate::config::Config;
-use crate::feed::poll::{Poll, PollPace};
-use crate::feed::{Ages, Endpoint, Feeds, Hours, Live, LiveStatus, OrderNews, PriceBoard};
+use crate::feed::poll::{Poll, PollPace, Rung};
+use crate::feed::{Ages, Endpoint, Feeds, Hours, Live, LiveState, LiveStatus, OrderNews, PriceBoard};
+use crate::notify::{Event, Key, Kind, Notifier};
 use crate::telemetry::metrics::Metrics;
+
+/// The code of [`Kind::OperationalError`] for prices that come from nowhere.
+const NO_PRICES: &str = "NO_PRICES";
+/// A live feed that is down for so long, while it is needed, is told.
+const DOWN_FOR_LONG: Duration = Duration::from_secs(60);
+/// How often that is looked at when nothing changes.
+const TELL_LOOK: Duration = Duration::from_secs(5);
 
 /// The resolver that every connection to the bridge shares.
 pub(super) fn resolver(config: &Config, metrics: &Metrics) -> Resolver {
@@ -52,8 +62,8 @@ pub(super) fn start(
     let rung = poll.rung();
 
     let hours = Hours::default();
-    let (keeper, board) = (hours.clone(), prices.clone());
-    tokio::spawn(keeper.keep(Arc::clone(broker), board, Arc::clone(metrics), stop.clone()));
+    let exchanges = config.instruments.iter().map(|instrument| instrument.exchange.clone()).collect();
+    tokio::spawn(hours.clone().keep(Arc::clone(broker), exchanges, Arc::clone(metrics), stop.clone()));
 
     let live = match &feed.url {
         Some(url) => {
@@ -74,6 +84,57 @@ pub(super) fn start(
     tokio::spawn(watch.run(stop.clone()));
     tokio::spawn(poll.run(stop.clone()));
     Ok(Feeds { prices, news, live, rung, session, hours, resolver })
+}
+
+/// Tells of prices that come from nowhere, at once, and of a live feed that stays away in market hours.
+pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationToken) {
+    let notifier = notifier.from("feed");
+    let (mut rung, mut live) = (feeds.rung.clone(), feeds.live.clone());
+    let (mut priceless, mut told, mut down_since) = (false, false, None);
+    loop {
+        let now = *rung.borrow_and_update();
+        if priceless != (now == Rung::Cache) {
+            priceless = now == Rung::Cache;
+            match priceless {
+                true => notifier.raise(Event::about(
+                    Kind::OperationalError,
+                    NO_PRICES,
+                    "no price comes for what is held, neither live nor over REST: its stops are judged by old prices; see \
+                     RUNBOOK.md#no_prices",
+                )),
+                false => notifier.resolve(Key::new(Kind::OperationalError, NO_PRICES)),
+            }
+        }
+        let status = live.borrow_and_update().clone();
+        let needed = !feeds.prices.wanted().borrow().is_empty();
+        let is_night = feeds.hours.any_open(&feeds.prices, Utc::now()) == Some(false);
+        let is_up = matches!(status.state, LiveState::Connected | LiveState::Disabled);
+        down_since =
+            if is_up || !needed || is_night { None } else { down_since.or_else(|| Some(Instant::now())) };
+        match down_since {
+            Some(since) if !told && since.elapsed() >= DOWN_FOR_LONG => {
+                told = true;
+                notifier.raise(Event::new(
+                    Kind::WebsocketError,
+                    format!(
+                        "the live feed is {}: {}; prices come over REST; see RUNBOOK.md#feed-down",
+                        status.state, status.reason
+                    ),
+                ));
+            }
+            None if told && is_up => {
+                told = false;
+                notifier.resolve(Key::new(Kind::WebsocketError, ""));
+            }
+            _ => {}
+        }
+        tokio::select! {
+            Ok(()) = rung.changed() => {}
+            Ok(()) = live.changed() => {}
+            () = tokio::time::sleep(TELL_LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 /// A renewed session is heard only by a socket that authenticates after it.

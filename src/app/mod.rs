@@ -149,6 +149,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
+    tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 

@@ -4,6 +4,7 @@
 //! since those tables are mended over the day. Entries are judged elsewhere, by the same data; here an unknown day is
 //! unknown, and silence is then taken for a fault.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +36,11 @@ impl Hours {
         Some(board.wanted().borrow().iter().any(|listing| today.is_open(&listing.exchange, now)))
     }
 
-    /// Keeps it up to date until `stop`.
+    /// Keeps it up to date until `stop`, and shows whether one of `exchanges` is open.
     pub async fn keep(
         self,
         broker: Arc<dyn Broker>,
-        board: PriceBoard,
+        exchanges: BTreeSet<String>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) {
@@ -50,7 +51,10 @@ impl Hours {
                 read = Some(now);
                 self.read(&*broker, now).await;
             }
-            metrics.market_open.set(i64::from(self.any_open(&board, now) == Some(true)));
+            let today = self.0.load();
+            let open =
+                today.as_ref().is_some_and(|day| exchanges.iter().any(|exchange| day.is_open(exchange, now)));
+            metrics.market_open.set(i64::from(open));
             if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
                 return;
             }
@@ -76,8 +80,6 @@ impl Hours {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::broker::{OpenAlgo, Settings};
     use crate::feed::Listing;

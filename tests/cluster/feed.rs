@@ -29,6 +29,15 @@ async fn until(cluster: &Cluster, what: &str, holds: impl Fn(&Value) -> bool) {
     .await;
 }
 
+/// Waits until the alert that prices come from nowhere is open, or over.
+async fn until_told(cluster: &Cluster, open: bool) {
+    wait::until(&format!("NO_PRICES is open: {open}"), PATIENCE, async || {
+        let seen = cluster.members[0].json("/api/v1/errors").await.unwrap_or_default();
+        if seen.to_string().contains("NO_PRICES") == open { Ok(()) } else { Err(seen) }
+    })
+    .await;
+}
+
 /// Has a member find the bridge by a name that only the test's server knows.
 fn by_name(launch: &mut Launch) {
     for name in ["BATON_BROKER__URL", "BATON_FEED__URL"] {
@@ -148,6 +157,16 @@ async fn a_stop_fires_while_names_and_feed_are_dead() {
         source(seen).as_deref() == Some("rest") && seen["dns"]["names"][0]["is_stale"] == true
     })
     .await;
+    // With REST dead too, somebody is told; the bridge's other routes still answer.
+    let rule = json!({ "fault": { "kind": "bad_gateway" }, "verb": "multiquotes" });
+    let rule = cluster.paper.post("faults", rule).await["ids"][0].clone();
+    let begun = Instant::now();
+    until_told(&cluster, true).await;
+    println!("from the last price to the alert's record: {:.2?}", begun.elapsed());
+    let url = format!("{}/_ctl/faults/{rule}", cluster.paper.control);
+    cluster.client.delete(url).send().await.unwrap().error_for_status().unwrap();
+    until_told(&cluster, false).await;
+
     let before = cluster.paper.arrivals().await.len();
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(109522)).await;
     let begun = Instant::now();
