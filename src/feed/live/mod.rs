@@ -18,6 +18,8 @@ mod session;
 mod socket;
 mod subscriptions;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +34,6 @@ use crate::telemetry::metrics::Metrics;
 use backoff::Backoff;
 use session::{End, Session};
 pub use socket::{BadEndpoint, Endpoint};
-
-use std::fmt;
-use std::str::FromStr;
 
 /// A socket that lived this long had come up well.
 const SETTLED: Duration = Duration::from_secs(10);
