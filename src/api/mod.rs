@@ -5,6 +5,7 @@
 
 mod closing;
 mod cluster;
+mod connection;
 mod credentials;
 mod drift;
 mod errors;
@@ -40,6 +41,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::config::Config;
 use crate::engine::command::Desk;
 use crate::engine::recess::Recess;
+use crate::feed::Feeds;
 use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
@@ -87,6 +89,7 @@ struct Inner {
     handle: OnceLock<Arc<Handle>>,
     reconciler: OnceLock<Arc<Reconciler>>,
     recess: OnceLock<Recess>,
+    feeds: OnceLock<Feeds>,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
 }
@@ -103,8 +106,8 @@ impl Context {
     /// A context whose cluster membership is not there yet.
     pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
-        let reconciler = OnceLock::new();
-        Self(Arc::new(Inner { wiring, handle, reconciler, recess, peers }))
+        let (reconciler, feeds) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { wiring, handle, reconciler, recess, feeds, peers }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -118,6 +121,16 @@ impl Context {
     pub fn reconciles(&self, reconciler: Arc<Reconciler>) {
         // Once per process, as above.
         let _ = self.0.reconciler.set(reconciler);
+    }
+
+    /// What is known of the world outside is there to be shown from now on.
+    pub fn fed(&self, feeds: Feeds) {
+        // Once per process; a second call changes nothing.
+        let _ = self.0.feeds.set(feeds);
+    }
+
+    fn feeds(&self) -> Result<&Feeds, Problem> {
+        self.0.feeds.get().ok_or_else(|| Problem::initializing("the feed is being set up"))
     }
 
     fn handle(&self) -> Result<&Arc<Handle>, Problem> {
@@ -159,6 +172,9 @@ fn router(context: Context) -> Router {
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/monitoring/health", get(connection::health))
+        .route("/api/v1/monitoring/status", get(connection::status))
+        .route("/api/v1/monitoring/connection-health", get(connection::connection_health))
         .route("/api/v1/cluster/history", get(leadership::history))
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
         .route("/api/v1/cluster/fence", post(leadership::fence))

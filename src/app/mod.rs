@@ -5,6 +5,7 @@
 //! member.
 
 mod boot;
+mod feeds;
 mod notices;
 mod observe;
 mod reach;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api;
+use crate::broker::dns::Resolver;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
@@ -33,8 +35,6 @@ use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
 use crate::engine::{Engine, Pace, command};
-use crate::feed::poll::{Poll, PollPace};
-use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{Operational, OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
@@ -70,7 +70,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let ledger = pool(ENGINE_POOL)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
     let requests = pool(config.postgres.pool_size)?;
-    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
+    let resolver = feeds::resolver(&config, &metrics);
+    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config, &resolver))?);
     let telling = telling::Telling::start(
         &config,
         &application,
@@ -95,6 +96,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         rounds: telling.rounds.clone(),
     });
     let stopped = CancellationToken::new();
+    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
+    context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
 
@@ -131,9 +134,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.recovery.drift_settle,
     ));
     context.reconciles(Arc::clone(&reconciler));
-    let prices = PriceBoard::with_ages(Ages { stale: config.feed.stale, dead: config.feed.dead });
     let drain = CancellationToken::new();
-    let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
         broker: Arc::clone(&broker),
@@ -142,7 +143,9 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         recovery: recovery.clone(),
         reconciler: Arc::clone(&reconciler),
         pulse: handle.pulse(),
-        prices: prices.clone(),
+        prices: feeds.prices.clone(),
+        news: feeds.news.clone(),
+        session: feeds.session.clone(),
         commands,
         arrivals,
         operational: operational.clone(),
@@ -173,6 +176,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
+    tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 
@@ -202,7 +206,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
     telling.end(start).await;
     drop(engine);
-    for task in [reaching, readiness, observing, polling, switching, comparing, rechecking] {
+    for task in [reaching, readiness, observing, switching, comparing, rechecking] {
         task.abort();
         // Aborted: what it held is let go of, the operational state above all.
         let _ = task.await;
@@ -260,11 +264,19 @@ fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-/// How the bridge is reached.
-pub(crate) fn broker_settings(config: &Config) -> Settings {
+/// The bridge, for a verb that speaks to it itself.
+///
+/// # Errors
+/// A setting cannot work.
+pub(crate) fn bridge(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Broker>> {
+    Ok(Arc::new(OpenAlgo::new(broker_settings(config, &feeds::resolver(config, metrics)))?))
+}
+
+fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
     settings.mode = armed(config);
+    settings.resolver = resolver.clone();
     settings.order_timeout = broker.order_timeout;
     settings.user_timeout = broker.user_timeout;
     settings.read_timeout = broker.read_timeout;
@@ -309,12 +321,6 @@ fn rules(config: &Config) -> Rules {
         allow_after_market: config.trading.allow_after_market,
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
-}
-
-fn poll(config: &Config, prices: &PriceBoard, broker: &Arc<dyn Broker>, metrics: &Arc<Metrics>) -> Poll {
-    let (feed, limits) = (&config.feed, &config.broker);
-    let pace = PollPace::new(feed.live_max_age, limits.read_timeout, limits.reads_per_second);
-    Poll::new(prices.clone(), Arc::clone(broker), Arc::new(BootClock), Arc::clone(metrics), pace)
 }
 
 fn pace(config: &Config) -> Pace {

@@ -115,11 +115,12 @@ pub(super) fn sessions(data: &Value) -> Result<Vec<Session>, String> {
                 let moment = ms.to_i64().and_then(DateTime::from_timestamp_millis);
                 moment.ok_or_else(|| format!("timings row: {name:?} is {ms}"))
             };
-            Ok(Session {
-                exchange: json::required(row, "exchange", json::text)?,
-                opens: moment("start_time")?,
-                closes: moment("end_time")?,
-            })
+            let exchange = json::required(row, "exchange", json::text)?;
+            let (opens, closes) = (moment("start_time")?, moment("end_time")?);
+            if closes <= opens {
+                return Err(format!("timings row: {exchange} closes before it opens"));
+            }
+            Ok(Session { exchange, opens, closes })
         })
         .collect()
 }
@@ -307,6 +308,18 @@ mod tests {
         assert_eq!(quotes[1].quote, Err("Symbol 'B' not found".to_owned()));
         assert!(quotes[2].quote.is_err() && quotes[3].quote.is_err());
         assert!(super::quotes(&json!([{"data": {"ltp": 1}}])).is_err(), "a price of nobody knows what");
+    }
+
+    #[test]
+    fn half_of_a_calendar_is_none() {
+        let row = json!({"exchange": "MCX", "start_time": 1786332600000_i64, "end_time": 1786386600000_i64});
+        assert_eq!(sessions(&json!([row])).unwrap()[0].opens.to_rfc3339(), "2026-08-10T03:30:00+00:00");
+        assert_eq!(sessions(&json!([])).unwrap(), []);
+        let mut backwards = row.clone();
+        backwards["end_time"] = json!(0);
+        for bad in [json!([row, {"exchange": "NSE"}]), json!([backwards]), json!({})] {
+            assert!(sessions(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

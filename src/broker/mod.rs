@@ -13,11 +13,13 @@
 
 mod books;
 mod budget;
+pub mod dns;
 mod json;
 pub mod matching;
 mod openalgo;
 pub mod outcome;
 mod reads;
+pub mod session;
 mod settings;
 mod tls;
 mod types;
@@ -33,6 +35,7 @@ use crate::domain::sessions::Session;
 
 pub use openalgo::OpenAlgo;
 pub use settings::{Settings, SettingsError};
+pub(crate) use tls::client_config as tls_config;
 pub use types::{
     Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds,
     MaySend, NotSentCause, OrderStatus, Quote, Quoted, Submission, Ticket, WrongMode,

@@ -91,6 +91,7 @@ impl OpenAlgo {
         let reads = Reads::new(&settings, format!("{}://{authority}{prefix}", url.scheme()), config.clone())?;
         let target = Target {
             host: name,
+            resolver: settings.resolver.clone(),
             port,
             authority: HeaderValue::try_from(authority).map_err(|error| bad(&error.to_string()))?,
             tls: https.then(|| (Arc::new(config), server)),

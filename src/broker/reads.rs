@@ -33,6 +33,7 @@ impl Reads {
             .tls_backend_preconfigured(tls)
             // A proxy from the environment must not come between agent and bridge.
             .no_proxy()
+            .dns_resolver(settings.resolver.clone())
             .redirect(reqwest::redirect::Policy::none())
             .timeout(settings.read_timeout)
             .build()

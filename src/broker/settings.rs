@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::dns::Resolver;
 use super::types::BridgeMode;
 
 /// Where the bridge is and how to talk to it.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub orders_per_second: Option<NonZeroU32>,
     /// How many of those a second entries may never use.
     pub exit_reserve_per_second: u32,
+    /// Finds the bridge's address.
+    pub resolver: Resolver,
 }
 
 impl Settings {
@@ -56,6 +59,7 @@ impl Settings {
             idle_limit: Duration::from_secs(1),
             orders_per_second: NonZeroU32::new(3),
             exit_reserve_per_second: 1,
+            resolver: Resolver::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// Builds the configuration. `https` says whether trust anchors are needed; without it none are loaded.
 /// `ca_file` names further ones.
-pub(super) fn client_config(https: bool, ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(https: bool, ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     let roots = if https { roots(ca_file)? } else { RootCertStore::empty() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

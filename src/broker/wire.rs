@@ -28,9 +28,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::dns::Resolver;
 use super::outcome::{Answer, Fault};
 
 /// An order answer is a few hundred bytes; more is no answer.
@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Finds the host's address.
+    pub resolver: Resolver,
     /// The `host` header.
     pub authority: HeaderValue,
     /// Set for https.
@@ -91,7 +93,7 @@ impl Wire {
     }
 
     async fn connect(target: &Target) -> io::Result<Self> {
-        let tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        let tcp = target.resolver.connect(&target.host, target.port).await?;
         let socket = SockRef::from(&tcp);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(target.user_timeout))?;

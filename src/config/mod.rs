@@ -9,6 +9,7 @@
 
 mod broker;
 mod cluster;
+mod dns;
 mod fault;
 mod feed;
 mod fingerprint;
@@ -28,6 +29,7 @@ mod trading;
 
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Flapping, Http};
+pub use dns::Dns;
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use health::Health;
@@ -62,6 +64,8 @@ pub struct Config {
     pub timing: Timing,
     /// The bridge to the broker.
     pub broker: Broker,
+    /// How the bridge's name is resolved.
+    pub dns: Dns,
     /// Live prices.
     pub feed: Feed,
     /// Who may send signals, and how large.
@@ -119,7 +123,8 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let redis = Redis::read(reader);
     let timing = Timing::read(reader);
     let broker = Broker::read(reader);
-    let feed = Feed::read(reader);
+    let dns = Dns::read(reader);
+    let feed = Feed::read(reader, &broker.url);
     let signals = Signals::read(reader, http.listen);
     let operator = Operator::read(reader);
     let trading = Trading::read(reader);
@@ -136,6 +141,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         redis,
         timing,
         broker,
+        dns,
         feed,
         signals,
         operator,

@@ -124,7 +124,8 @@ impl LocalCluster {
     async fn launch(&self, name: &str) -> Result<Member, Error> {
         let paper = self.paper.as_ref().ok_or_else(|| Error::NotRunning("the paper bridge".to_owned()))?;
         let (database, redis) = (self.stores.database_url(), self.stores.redis_url());
-        let env = environment::of_member(name, &self.settings, &database, &redis, &paper.said("http"));
+        let (bridge, proxy) = (paper.said("http"), paper.said("ws"));
+        let env = environment::of_member(name, &self.settings, &database, &redis, &bridge, &proxy);
         Member::start(name, &env, self.dir.path()).await
     }
 

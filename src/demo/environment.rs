@@ -18,6 +18,7 @@ pub(super) fn of_member(
     database: &str,
     redis: &str,
     bridge: &str,
+    proxy: &str,
 ) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = [
         ("BATON_CLUSTER__NAME", CLUSTER),
@@ -26,6 +27,7 @@ pub(super) fn of_member(
         ("BATON_POSTGRES__URL", database),
         ("BATON_REDIS__URL", redis),
         ("BATON_BROKER__URL", bridge),
+        ("BATON_FEED__URL", proxy),
         ("BATON_BROKER__API_KEY", API_KEY),
         ("BATON_BROKER__MODE", "paper"),
         // The bridge closes idle connections after 1.5 s, so 2 s is as short as the in-doubt rule allows.

@@ -37,8 +37,9 @@ use ha::{Fence, Pulse, Role};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::session::Session;
 use crate::broker::{BridgeMode, Broker};
-use crate::feed::PriceBoard;
+use crate::feed::{OrderNews, PriceBoard};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
@@ -94,6 +95,10 @@ pub struct Engine {
     pub reconciler: Arc<Reconciler>,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
+    /// Reasons to read the books before their time.
+    pub news: OrderNews,
+    /// The broker session: an expired one stops entries.
+    pub session: watch::Receiver<Session>,
     /// Live prices: stops are watched by them.
     pub prices: PriceBoard,
     /// What operators ask for.

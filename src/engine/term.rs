@@ -40,6 +40,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the engine beats meanwhile.
 const LEDGER_BEAT: Duration = Duration::from_millis(100);
+/// Between two readings that the order stream asks for: others may trade on the account, and the bridge's request limit is
+/// shared.
+const NEWS_GAP: Duration = Duration::from_millis(200);
 /// Outcomes that may wait for the loop at once.
 const EVENTS: usize = 1024;
 /// Signals in the lanes at once; the rest stays in the inbox.
@@ -112,6 +115,9 @@ pub struct Term<'a> {
     pub(super) in_flight: usize,
     reading: Option<JoinHandle<()>>,
     pub(super) next_reading: Moment,
+    last_reading: Moment,
+    /// The order stream said something that no reading has begun after.
+    news: bool,
     pub(super) poll: Duration,
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
@@ -144,6 +150,8 @@ impl<'a> Term<'a> {
             in_flight: 0,
             reading: None,
             next_reading: now,
+            last_reading: now,
+            news: false,
             poll: FIRST_POLL,
             next_sweep: now,
             bridge_failures: 0,
@@ -202,6 +210,11 @@ impl<'a> Term<'a> {
                     Err(error) => return self.failed(error),
                 },
                 Selected::Arrival => Woken::Arrival,
+                Selected::News => {
+                    self.news = true;
+                    self.read_books_for_news();
+                    Woken::Time
+                }
                 Selected::Prices => Woken::Prices,
                 Selected::Command(close) => match self.close_for_operator(close).await {
                     Ok(()) => Woken::Time,
@@ -226,6 +239,7 @@ impl<'a> Term<'a> {
             Some(event) = self.events.recv() => Selected::Event(event),
             Some(close) = commands.recv() => Selected::Command(close),
             () = self.engine.arrivals.notified() => Selected::Arrival,
+            () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
             () = self.engine.prices.changed() => Selected::Prices,
             () = tokio::time::sleep(wait) => Selected::Time,
@@ -296,6 +310,8 @@ impl<'a> Term<'a> {
             // Gone with the term.
             let _ = sender.send(Event::Books(books)).await;
         }));
+        self.last_reading = now;
+        self.news = false;
         // The answer sets the next one; this is for a reading that never answers.
         self.next_reading = now.plus(IDLE_POLL);
     }
@@ -306,10 +322,18 @@ impl<'a> Term<'a> {
         if !self.book.wants_books() {
             self.poll = FIRST_POLL;
             self.next_reading = now.plus(IDLE_POLL);
-            return;
+        } else {
+            self.poll = if moved { FIRST_POLL } else { (self.poll * 2).min(self.engine.pace.poll) };
+            self.next_reading = now.plus(self.poll);
         }
-        self.poll = if moved { FIRST_POLL } else { (self.poll * 2).min(self.engine.pace.poll) };
-        self.next_reading = now.plus(self.poll);
+        self.read_books_for_news();
+    }
+
+    /// News that no reading has begun after hasten the next one: the stream is no evidence, the books are.
+    fn read_books_for_news(&mut self) {
+        if self.news {
+            self.next_reading = self.next_reading.min(self.last_reading.plus(NEWS_GAP));
+        }
     }
 
     /// An order was acknowledged or got in doubt: the books have news.
@@ -377,6 +401,7 @@ enum Selected {
     Event(Event),
     Command(Close),
     Arrival,
+    News,
     Prices,
     Time,
     Fenced(Arc<str>),

@@ -2,22 +2,30 @@
 //!
 //! It runs whatever the live feed does and knows nothing of it: it looks at the age of the prices on the board. Many
 //! are asked for in one call, and no more calls are made than the reads budget gives; with more listings than fit, those
-//! not asked for the longest come first, so that one the bridge has no price of cannot crowd out the others. A call that hangs is given up, not waited for: the next
+//! not asked for the longest come first, so that one the bridge has no price of cannot crowd out the others. A listing
+//! whose live price got old is asked for until it was live for some rounds on end: a feed that comes and goes must not
+//! make the prices jump between two sources. A call that hangs is given up, not waited for: the next
 //! round asks again. With nothing wanted it is quiet.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use ha::Clock;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{Listing, PriceBoard, PriceSource};
 use crate::broker::{Broker, BrokerError};
+use crate::domain::order::{UnknownName, named};
 use crate::telemetry::metrics::Metrics;
 
+/// Rounds on end that a fallen listing must be live before it is trusted to be.
+const STEADY_ROUNDS: u32 = 3;
 /// Symbols that one call asks for.
 const SYMBOLS_A_CALL: usize = 100;
 
@@ -49,15 +57,23 @@ pub struct Poll {
     /// The round in which each wanted listing was asked for last.
     turns: HashMap<Listing, u64>,
     rounds: u64,
+    /// Listings that fell from the live rung, with the rounds that they were live since.
+    fallen: HashMap<Listing, u32>,
+    rung: watch::Sender<Rung>,
+    doubt: Option<Arc<Notify>>,
 }
 
 /// How the prices of the wanted listings were reached last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Rung {
+pub enum Rung {
+    /// All are live, or none is wanted.
     Live,
+    /// Some are not live and come over REST.
     Rest,
+    /// Some come from nowhere: the last known ones are used until they are dead.
     Cache,
 }
+named!(Rung { Live = "live", Rest = "rest", Cache = "cache" });
 
 /// What one round came to.
 #[derive(Default)]
@@ -66,6 +82,8 @@ struct Round {
     answered: usize,
     /// The first failure, for the log.
     failure: Option<String>,
+    /// The bridge blamed the broker session.
+    session: bool,
 }
 
 impl PollPace {
@@ -91,7 +109,30 @@ impl Poll {
         metrics: Arc<Metrics>,
         pace: PollPace,
     ) -> Self {
-        Self { board, broker, clock, metrics, pace, turns: HashMap::new(), rounds: 0 }
+        Self {
+            board,
+            broker,
+            clock,
+            metrics,
+            pace,
+            turns: HashMap::new(),
+            rounds: 0,
+            fallen: HashMap::new(),
+            rung: watch::Sender::new(Rung::Live),
+            doubt: None,
+        }
+    }
+
+    /// With somebody to tell when the bridge blames the broker session.
+    #[must_use]
+    pub fn doubting(mut self, doubt: Arc<Notify>) -> Self {
+        self.doubt = Some(doubt);
+        self
+    }
+
+    /// The rung that the prices stand on, and its changes.
+    pub fn rung(&self) -> watch::Receiver<Rung> {
+        self.rung.subscribe()
     }
 
     /// Polls until `stop`.
@@ -104,7 +145,6 @@ impl Poll {
 
     async fn poll(mut self) {
         let mut wanted = self.board.wanted();
-        let mut rung = Rung::Live;
         let mut ticks = tokio::time::interval(self.pace.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -115,7 +155,8 @@ impl Poll {
             }
             if wanted.borrow_and_update().is_empty() {
                 self.publish();
-                rung = Rung::Live;
+                self.fallen.clear();
+                self.rung.send_replace(Rung::Live);
                 if wanted.changed().await.is_err() {
                     return;
                 }
@@ -123,7 +164,10 @@ impl Poll {
                 continue;
             }
             let round = self.round().await;
-            rung = self.tell(rung, &round);
+            if let Some(doubt) = self.doubt.as_ref().filter(|_| round.session) {
+                doubt.notify_one();
+            }
+            self.tell(&round);
             self.publish();
         }
     }
@@ -137,6 +181,7 @@ impl Poll {
             round.asked += part.asked;
             round.answered += part.answered;
             round.failure = round.failure.or(part.failure);
+            round.session |= part.session;
         }
         let counted = |outcome, count: usize| {
             self.metrics.feed_rest_quotes.with_label_values(&[outcome]).inc_by(count as u64);
@@ -149,7 +194,7 @@ impl Poll {
     /// What is old and was not asked for the longest, as much as one round may ask for.
     fn next_turn(&mut self) -> Vec<Listing> {
         self.rounds += 1;
-        let mut old = self.board.older_than(self.pace.live_max_age, self.clock.now());
+        let mut old = self.not_live();
         let mut turns = std::mem::take(&mut self.turns);
         old.sort_by_cached_key(|listing| (turns.get(listing).copied().unwrap_or(0), listing.clone()));
         let wanted = self.board.wanted().borrow().clone();
@@ -158,6 +203,23 @@ impl Poll {
         turns.extend(old.iter().map(|listing| (listing.clone(), self.rounds)));
         self.turns = turns;
         old
+    }
+
+    /// What is old, and what was until a moment ago.
+    fn not_live(&mut self) -> Vec<Listing> {
+        let old = self.board.older_than(self.pace.live_max_age, self.clock.now());
+        let mut fallen = std::mem::take(&mut self.fallen);
+        fallen.retain(|listing, steady| {
+            let live = self.board.get(listing).map(|priced| priced.source) == Some(PriceSource::Live);
+            *steady = if live { *steady + 1 } else { 0 };
+            *steady < STEADY_ROUNDS && self.board.wanted().borrow().contains(listing)
+        });
+        for listing in old {
+            fallen.insert(listing, 0);
+        }
+        let not_live = fallen.keys().cloned().collect();
+        self.fallen = fallen;
+        not_live
     }
 
     async fn ask(&self, listings: &[Listing]) -> Round {
@@ -190,13 +252,17 @@ impl Poll {
                     round.failure.get_or_insert_with(|| "some listings are not in the answer".to_owned());
                 }
             }
-            Err(error) => round.failure = Some(error.to_string()),
+            Err(error) => {
+                round.session = matches!(error, BrokerError::SessionExpired { .. });
+                round.failure = Some(error.to_string());
+            }
         }
         round
     }
 
     /// One line for each change of rung.
-    fn tell(&self, before: Rung, round: &Round) -> Rung {
+    fn tell(&self, round: &Round) {
+        let before = *self.rung.borrow();
         let now = match round {
             Round { asked: 0, .. } => Rung::Live,
             Round { failure: None, .. } => Rung::Rest,
@@ -204,6 +270,7 @@ impl Poll {
         };
         let missing = round.asked - round.answered;
         if now != before {
+            self.rung.send_replace(now);
             match now {
                 Rung::Live => tracing::info!("[FALLBACK] over: prices are live again"),
                 Rung::Rest => tracing::warn!(
@@ -219,7 +286,6 @@ impl Poll {
         } else if now == Rung::Cache {
             tracing::debug!(missing, failure = round.failure.as_deref(), "[FALLBACK] REST quotes fail still");
         }
-        now
     }
 
     fn publish(&self) {

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::core::{Exchange, Order, Trade};
-use super::faults::{Active, Rule};
+use super::faults::{Active, Faults, Rule};
 use super::hub::{Frame, Hub};
 use super::options::{FillModel, RateLimits, SymbolKey};
 use super::witness::Arrival;
@@ -253,12 +253,12 @@ async fn add_faults(State(hub): Shared, text: String) -> Result<Json<Value>, Pro
 }
 
 async fn clear_faults(State(hub): Shared) -> Json<Value> {
-    hub.apply(|state, _| state.faults.clear());
+    hub.change_faults(Faults::clear);
     done()
 }
 
 async fn remove_fault(State(hub): Shared, Path(id): Path<u64>) -> Result<Json<Value>, Problem> {
-    let removed = hub.apply(|state, _| state.faults.remove(id));
+    let removed = hub.change_faults(|faults| faults.remove(id));
     if removed { Ok(done()) } else { Err(Problem(StatusCode::NOT_FOUND, format!("no fault rule {id}"))) }
 }
 

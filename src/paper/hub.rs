@@ -1,6 +1,7 @@
 //! What the adapters share: the lock over core, faults, limiter and witness, the clock, and the event channel.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub(super) struct Hub {
     state: Mutex<State>,
     started: Instant,
     pub(super) frames: broadcast::Sender<Frame>,
+    /// Logins at the broker so far: a socket that authenticated before the last one is cut off from its adapter.
+    pub(super) logins: AtomicU64,
     /// The time of the next due event may have changed.
     pub(super) rescheduled: Notify,
     pub(super) cancel: CancellationToken,
@@ -91,6 +94,7 @@ impl Hub {
             state: Mutex::new(state),
             started: Instant::now(),
             frames: broadcast::Sender::new(STREAM_BUFFER),
+            logins: AtomicU64::new(0),
             rescheduled: Notify::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -114,6 +118,18 @@ impl Hub {
         let result = self.step(change);
         self.rescheduled.notify_one();
         result
+    }
+
+    /// Changes the faults; taking a dead session away is a login, which replaces the broker's adapter.
+    pub(super) fn change_faults<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
+        self.apply(|state, _| {
+            let was_dead = state.session_is_dead();
+            let result = change(&mut state.faults);
+            if was_dead && !state.session_is_dead() {
+                self.logins.fetch_add(1, Ordering::Relaxed);
+            }
+            result
+        })
     }
 
     fn step<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {

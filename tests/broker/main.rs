@@ -1,8 +1,11 @@
 //! The bridge client against a raw TCP double (transport faults) and against the paper bridge (behaviour).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dns;
 mod double;
 mod faults;
+#[path = "../support/names.rs"]
+mod names;
 mod paper;
 mod reads;
 mod support;

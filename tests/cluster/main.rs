@@ -9,6 +9,7 @@ mod doubt;
 mod failed_over;
 mod failover;
 mod faults;
+mod feed;
 mod limits;
 mod metrics;
 mod operators;

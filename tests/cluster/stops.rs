@@ -66,7 +66,8 @@ async fn metric(cluster: &Cluster, series: &str, wanted: f64) {
 // R: D3, the incident of the 21.77 %: no live feed at all, and the stop fires all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_fires_with_the_feed_cut() {
-    let cluster = Cluster::start().await;
+    let env = vec![("BATON_FEED__ENABLED", "false".to_owned())];
+    let cluster = Cluster::with(Options { env, ..Options::default() }).await;
     enter(&cluster).await;
     metric(&cluster, "baton_stops_unarmed", 0.0).await;
     price(&cluster, STOP + dec!(1)).await;

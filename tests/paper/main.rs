@@ -7,6 +7,7 @@ mod control;
 mod errors;
 mod faults;
 mod fills;
+mod public_client;
 mod shapes;
 mod stream;
 mod support;

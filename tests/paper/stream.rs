@@ -222,11 +222,21 @@ async fn an_expired_session_is_silent_while_everything_says_success() {
     assert_eq!(socket.ask(json!({ "action": "subscribe_orders" })).await["status"], "success");
     // Were the session alive, a set price would be a tick at once.
     bridge.set_price(GOLD, json!(140_005)).await;
-    let mut unheard = std::pin::pin!(socket.next_of("market_data"));
-    let silence = tokio::time::timeout(Duration::from_millis(200), &mut unheard).await;
-    assert!(silence.is_err(), "ticks every 20 ms should have stopped");
+    let silence = Duration::from_millis(200);
+    let unheard = tokio::time::timeout(silence, socket.next_of("market_data")).await;
+    assert!(unheard.is_err(), "ticks every 20 ms should have stopped");
+    // A login replaces the adapter: this socket is cut off from it until it authenticates and subscribes anew.
     bridge.control("DELETE", "faults", None).await;
-    assert_eq!(unheard.await["data"]["ltp"], 140_005.0);
+    let unheard = tokio::time::timeout(silence, socket.next_of("market_data")).await;
+    assert!(unheard.is_err(), "the old socket hears nothing");
+    let refused = socket.ask(subscribe(&[GOLD], json!(1))).await;
+    assert_eq!(
+        (&refused["code"], &refused["message"]),
+        (&json!("BROKER_ERROR"), &json!("Broker adapter not found"))
+    );
+    assert_eq!(socket.ask(json!({ "action": "authenticate", "api_key": KEY })).await["status"], "success");
+    assert_eq!(socket.ask(subscribe(&[GOLD], json!(1))).await["status"], "success");
+    assert_eq!(socket.next_of("market_data").await["data"]["ltp"], 140_005.0);
 }
 
 #[tokio::test]

@@ -353,6 +353,7 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         // Tests kill leaders by the dozen.
         ("BATON_CLUSTER__FLAP_LIMIT", text(&0)),
         ("BATON_BROKER__URL", paper.http.clone()),
+        ("BATON_FEED__URL", paper.ws.clone()),
         ("BATON_BROKER__API_KEY", text(&paper::KEY)),
         ("BATON_BROKER__MODE", text(if options.shape == "live" { &"live" } else { &"paper" })),
         ("BATON_BROKER__ACCOUNT", text(&paper::ACCOUNT)),

@@ -8,6 +8,7 @@ pub mod checker;
 pub mod cluster;
 pub mod database;
 pub mod member;
+pub mod names;
 pub mod paper;
 pub mod process;
 pub mod proxy;

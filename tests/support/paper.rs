@@ -21,6 +21,7 @@ pub const ACCOUNT: &str = "PAPER1";
 pub struct Paper {
     home: Home,
     pub http: String,
+    pub ws: String,
     pub control: String,
     /// Every order request, written by the bridge before it looks at it.
     pub log: PathBuf,
@@ -98,7 +99,7 @@ impl Paper {
         let (process, announced) = launch.announced().await;
         let url = |name: &str| announced[name].as_str().expect("the bridge says where it listens").to_owned();
         let home = Home::Child(process);
-        let paper = Self { home, http: url("http"), control: url("control"), log, client };
+        let paper = Self { home, http: url("http"), ws: url("ws"), control: url("control"), log, client };
         let no_spread = json!({ "latency_ms": 0, "slices": 1, "slice_delay_ms": 50, "spread_ticks": 0 });
         paper.post("fills", json!({ "model": no_spread })).await;
         paper
@@ -127,8 +128,8 @@ impl Paper {
         })
         .await
         .expect("the bridge starts");
-        let (http, control) = (here.http_url(), here.control_url());
-        Self { home: Home::Here(here), http, control, log, client }
+        let (http, ws, control) = (here.http_url(), here.ws_url(), here.control_url());
+        Self { home: Home::Here(here), http, ws, control, log, client }
     }
 
     pub async fn get(&self, path: &str) -> Value {

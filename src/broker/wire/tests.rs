@@ -10,6 +10,7 @@ async fn open(user_timeout: Duration) -> (TcpListener, Wire) {
     let target = Target {
         host: "127.0.0.1".to_owned(),
         port: listener.local_addr().unwrap().port(),
+        resolver: Resolver::default(),
         authority: HeaderValue::from_static("bridge"),
         tls: None,
         user_timeout,

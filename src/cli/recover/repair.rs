@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::{Args, ledger, same_schema};
 use crate::app;
-use crate::broker::{Broker, OpenAlgo};
 use crate::cli::output::{Colour, Output};
 use crate::config::Config;
 use crate::domain::money::Price;
@@ -105,8 +104,8 @@ async fn ask_broker(
     snapshot: &Snapshot,
     args: &Args,
 ) -> anyhow::Result<Books> {
-    let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(app::broker_settings(config))?);
     let metrics = Arc::new(Metrics::new());
+    let broker = app::bridge(config, &metrics)?;
     let settle = config.recovery.drift_settle;
     let reconciler = Reconciler::new(ledger.clone(), Arc::clone(&broker), metrics, settle);
     let compared = async {

@@ -105,3 +105,26 @@ async fn listings_without_a_price_do_not_crowd_out_the_others() {
         assert_eq!(first.answered + second.answered, 1, "{gold} was not asked for");
     }
 }
+
+#[tokio::test]
+async fn a_feed_that_comes_and_goes_does_not_end_the_fallback() {
+    let board = PriceBoard::new();
+    let (mut poll, _) = poll("http://127.0.0.1:1".to_owned(), &board);
+    poll.pace.live_max_age = Duration::from_secs(60);
+    let gold = Listing::new(GOLD.0, GOLD.1);
+    board.want(BTreeSet::from([gold.clone()]));
+    assert_eq!(poll.next_turn(), std::slice::from_ref(&gold));
+    let tick = || board.record(&gold, Price(dec!(1)), PriceSource::Live, ha::BootClock.now());
+    for _ in 0..STEADY_ROUNDS - 1 {
+        tick();
+        assert_eq!(poll.next_turn(), std::slice::from_ref(&gold), "live, but not steadily yet");
+    }
+    // A quote came in between: the feed was late once more.
+    board.record(&gold, Price(dec!(1)), PriceSource::Rest, ha::BootClock.now());
+    assert_eq!(poll.next_turn(), std::slice::from_ref(&gold));
+    tick();
+    for _ in 0..STEADY_ROUNDS - 1 {
+        assert_eq!(poll.next_turn(), std::slice::from_ref(&gold));
+    }
+    assert!(poll.next_turn().is_empty(), "live for some rounds on end");
+}

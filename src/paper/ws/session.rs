@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -104,19 +105,23 @@ pub(super) async fn run(hub: Arc<Hub>, stream: TcpStream) -> Result<(), Error> {
 struct Session {
     hub: Arc<Hub>,
     authenticated: bool,
+    /// The login that it authenticated under.
+    login: u64,
     wants_orders: bool,
     symbols: BTreeMap<SymbolKey, BTreeSet<Mode>>,
 }
 
 impl Session {
     fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, authenticated: false, wants_orders: false, symbols: BTreeMap::new() }
+        Self { hub, authenticated: false, login: 0, wants_orders: false, symbols: BTreeMap::new() }
     }
 
     /// What a frame from the market or the order stream becomes on this socket.
     fn hears(&self, frame: &Frame) -> Vec<Message> {
         let broker = &self.hub.options.broker;
         match frame {
+            // The adapter behind it is gone; nothing says so.
+            Frame::Tick(_) if self.is_cut_off() => Vec::new(),
             Frame::Tick(tick) => {
                 let modes = self.symbols.get(&tick.listing.spec.key);
                 let modes = modes.into_iter().flatten();
@@ -188,11 +193,23 @@ impl Session {
         if self.hub.lock().session_revoked() {
             return messages::error("BROKER_ERROR", "No broker configuration found for user");
         }
+        if self.is_cut_off() {
+            self.symbols.clear();
+        }
         self.authenticated = true;
+        self.login = self.hub.logins.load(Ordering::Relaxed);
         messages::authenticated(&self.hub.options)
     }
 
+    /// The broker's session was renewed since it authenticated.
+    fn is_cut_off(&self) -> bool {
+        self.login != self.hub.logins.load(Ordering::Relaxed)
+    }
+
     fn subscribe(&mut self, request: &Value) -> Value {
+        if self.is_cut_off() {
+            return messages::error("BROKER_ERROR", "Broker adapter not found");
+        }
         let Some(mode) = Mode::read(request.get("mode")) else {
             return messages::error("INVALID_MODE", "Invalid mode: use 1, 2, 3, LTP, Quote or Depth");
         };

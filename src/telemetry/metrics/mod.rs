@@ -129,6 +129,10 @@ metrics! {
     /// Orders whose outcome at the broker is not known.
     orders_in_doubt: IntGauge = "baton_orders_in_doubt";
 
+    /// 1 while the broker session is proven valid, else 0.
+    broker_session_valid: IntGauge = "baton_broker_session_valid";
+    /// 1 while the exchange of a configured instrument is open, as far as is known, else 0.
+    market_open: IntGauge = "baton_market_open";
     /// Wanted listings, by where their latest price comes from; none has no price.
     price_source: IntGaugeVec = "baton_price_source" {"source" in PRICE_SOURCES};
     /// Age in seconds of the oldest price among the wanted listings that have one; 0 when there is none.
@@ -136,6 +140,21 @@ metrics! {
     /// Quotes asked for over REST because the live price was old, by what came of them.
     feed_rest_quotes: IntCounterVec = "baton_feed_rest_quotes_total" {"outcome" in ["ok", "failed"]};
 
+    /// 1 while the live feed has an authenticated socket, else 0.
+    feed_connected: IntGauge = "baton_feed_connected";
+    /// 1 while the live feed is connected but no tick comes, else 0.
+    feed_mute: IntGauge = "baton_feed_mute";
+    /// Sockets of the live feed that ended, by why.
+    feed_reconnects: IntCounterVec = "baton_feed_reconnects_total"
+        {"reason" in ["closed", "broken", "refused", "mute", "kicked"]};
+    /// Ticks of the live feed.
+    feed_ticks: IntCounter = "baton_feed_ticks_total";
+    /// Order updates of the live feed; each makes the leader read the books.
+    feed_order_updates: IntCounter = "baton_feed_order_updates_total";
+    /// Frames of the live feed that could not be read.
+    feed_unreadable: IntCounter = "baton_feed_unreadable_frames_total";
+    /// Answers to questions for a name's address, by who gave them; last_good is an old one used because nobody did.
+    dns_lookups: IntCounterVec = "baton_dns_lookups_total" {"via" in ["system", "server", "last_good", "failed"]};
     /// 1 for each of the operator's switches that is on, 0 for the others.
     switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
     /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.

@@ -1,0 +1,154 @@
+//! What is known of the world outside: prices, news of orders, the broker session. Wired here, watched by others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use ha::BootClock;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::broker::dns::{DnsSettings, Resolver};
+use crate::broker::session::{Session, SessionState, SessionWatch};
+use crate::config::Config;
+use crate::feed::poll::{Poll, PollPace, Rung};
+use crate::feed::{Ages, Endpoint, Feeds, Hours, Live, LiveState, LiveStatus, OrderNews, PriceBoard};
+use crate::notify::{Event, Key, Kind, Notifier};
+use crate::telemetry::metrics::Metrics;
+
+/// The code of [`Kind::OperationalError`] for prices that come from nowhere.
+const NO_PRICES: &str = "NO_PRICES";
+/// A live feed that is down for so long, while it is needed, is told.
+const DOWN_FOR_LONG: Duration = Duration::from_secs(60);
+/// How often that is looked at when nothing changes.
+const TELL_LOOK: Duration = Duration::from_secs(5);
+
+/// The resolver that every connection to the bridge shares.
+pub(super) fn resolver(config: &Config, metrics: &Metrics) -> Resolver {
+    let settings = DnsSettings {
+        servers: config.dns.servers.clone(),
+        timeout: config.dns.timeout,
+        negative_ttl: config.dns.negative_ttl,
+        ..DnsSettings::default()
+    };
+    Resolver::new(settings, Some(metrics.dns_lookups.clone()))
+}
+
+/// Starts it all; it ends with `stop`.
+///
+/// # Errors
+/// `feed.url` cannot be one.
+pub(super) fn start(
+    config: &Config,
+    broker: &Arc<dyn Broker>,
+    resolver: Resolver,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Feeds> {
+    let feed = &config.feed;
+    let prices = PriceBoard::with_ages(Ages { stale: feed.stale, dead: feed.dead });
+    let news = OrderNews::default();
+    let clock = Arc::new(BootClock);
+
+    let watch = SessionWatch::new(Arc::clone(broker), Arc::clone(metrics));
+    let (session, doubt) = (watch.session(), watch.doubt());
+
+    let pace = PollPace::new(feed.live_max_age, config.broker.read_timeout, config.broker.reads_per_second);
+    let poll = Poll::new(prices.clone(), Arc::clone(broker), clock.clone(), Arc::clone(metrics), pace);
+    let poll = poll.doubting(doubt);
+    let rung = poll.rung();
+
+    let hours = Hours::default();
+    let exchanges = config.instruments.iter().map(|instrument| instrument.exchange.clone()).collect();
+    tokio::spawn(hours.clone().keep(Arc::clone(broker), exchanges, Arc::clone(metrics), stop.clone()));
+
+    let live = match &feed.url {
+        Some(url) => {
+            let endpoint = Endpoint::new(url, config.broker.api_key.clone(), resolver.clone());
+            let endpoint = endpoint.context("the live feed cannot start")?;
+            let live =
+                Live::new(endpoint, prices.clone(), news.clone(), clock, Arc::clone(metrics), feed.stale);
+            let (known, board) = (hours.clone(), prices.clone());
+            let live = live.with_hours(Arc::new(move || known.any_open(&board, Utc::now())));
+            let status = live.status();
+            tokio::spawn(renew(session.clone(), live.kick(), stop.clone()));
+            tokio::spawn(live.run(stop.clone()));
+            status
+        }
+        // Its sender is gone, the value stays.
+        None => watch::Sender::new(LiveStatus::default()).subscribe(),
+    };
+    tokio::spawn(watch.run(stop.clone()));
+    tokio::spawn(poll.run(stop.clone()));
+    Ok(Feeds { prices, news, live, rung, session, hours, resolver })
+}
+
+/// Tells of prices that come from nowhere, at once, and of a live feed that stays away in market hours.
+pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationToken) {
+    let notifier = notifier.from("feed");
+    let (mut rung, mut live) = (feeds.rung.clone(), feeds.live.clone());
+    let (mut priceless, mut told, mut down_since) = (false, false, None);
+    loop {
+        let now = *rung.borrow_and_update();
+        if priceless != (now == Rung::Cache) {
+            priceless = now == Rung::Cache;
+            match priceless {
+                true => notifier.raise(Event::about(
+                    Kind::OperationalError,
+                    NO_PRICES,
+                    "no price comes for what is held, neither live nor over REST: its stops are judged by old prices; see \
+                     RUNBOOK.md#no_prices",
+                )),
+                false => notifier.resolve(Key::new(Kind::OperationalError, NO_PRICES)),
+            }
+        }
+        let status = live.borrow_and_update().clone();
+        let needed = !feeds.prices.wanted().borrow().is_empty();
+        let is_night = feeds.hours.any_open(&feeds.prices, Utc::now()) == Some(false);
+        let is_up = matches!(status.state, LiveState::Connected | LiveState::Disabled);
+        down_since =
+            if is_up || !needed || is_night { None } else { down_since.or_else(|| Some(Instant::now())) };
+        match down_since {
+            Some(since) if !told && since.elapsed() >= DOWN_FOR_LONG => {
+                told = true;
+                notifier.raise(Event::new(
+                    Kind::WebsocketError,
+                    format!(
+                        "the live feed is {}: {}; prices come over REST; see RUNBOOK.md#feed-down",
+                        status.state, status.reason
+                    ),
+                ));
+            }
+            None if told && is_up => {
+                told = false;
+                notifier.resolve(Key::new(Kind::WebsocketError, ""));
+            }
+            _ => {}
+        }
+        tokio::select! {
+            Ok(()) = rung.changed() => {}
+            Ok(()) = live.changed() => {}
+            () = tokio::time::sleep(TELL_LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// A renewed session is heard only by a socket that authenticates after it.
+async fn renew(
+    mut session: watch::Receiver<Session>,
+    kick: Arc<tokio::sync::Notify>,
+    stop: CancellationToken,
+) {
+    let mut before = session.borrow_and_update().state;
+    while let Some(Ok(())) = stop.run_until_cancelled(session.changed()).await {
+        let now = session.borrow_and_update().state;
+        if before == SessionState::Expired && now == SessionState::Valid {
+            kick.notify_one();
+        }
+        before = now;
+    }
+}

@@ -1,0 +1,344 @@
+//! One socket, from its authentication to its end: subscribes, hears, pings, and judges itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use ha::Moment;
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+use super::frames::{self, Incoming, Outgoing, Unwanted};
+use super::socket::Socket;
+use super::subscriptions::{Hearing, Subscriptions};
+use super::{Live, LiveState};
+use crate::domain::listing::Listing;
+use crate::feed::PriceSource;
+
+/// The longest wait for the answer to the authentication: the bridge may have to reach its broker for it.
+const AUTHENTICATION: Duration = Duration::from_secs(15);
+/// How often the session looks at itself.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often it pings.
+const PING: Duration = Duration::from_secs(10);
+/// With no frame at all for this long, pongs included, the socket is dead whatever the kernel says.
+const DEAF: Duration = Duration::from_secs(30);
+/// A peer that takes nothing for this long is gone.
+const SEND: Duration = Duration::from_secs(10);
+/// Listings in one subscription.
+const BATCH: usize = 100;
+/// Frames read in one go before timers have their turn.
+const BURST: usize = 256;
+/// The mode of a subscription: the last price is all that stops need.
+const MODE: (&str, u8) = ("LTP", 1);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("the proxy closed the socket{0}")]
+    Closed(String),
+    #[error("the socket broke: {0}")]
+    Broken(#[source] Box<SocketError>),
+    #[error("the proxy took nothing for {} s", SEND.as_secs())]
+    Stuck,
+    #[error("nothing heard for {} s, not even a pong", DEAF.as_secs())]
+    Deaf,
+    #[error("no answer to the authentication within {} s", AUTHENTICATION.as_secs())]
+    NoAnswer,
+    #[error("refused: {code}: {message}")]
+    Refused { code: String, message: String },
+    #[error("mute: no tick of {silent} of {of} listings for {patience_ms} ms")]
+    Mute { silent: usize, of: usize, patience_ms: u128 },
+    #[error("asked to connect anew")]
+    Kicked,
+}
+
+impl End {
+    /// The stable name, as the metric labels it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "closed",
+            Self::Broken(_) | Self::Stuck | Self::Deaf | Self::NoAnswer => "broken",
+            Self::Refused { .. } => "refused",
+            Self::Mute { .. } => "mute",
+            Self::Kicked => "kicked",
+        }
+    }
+}
+
+/// One authenticated socket at work.
+pub(super) struct Session<'a> {
+    live: &'a Live,
+    socket: Socket,
+    generation: u64,
+    requests: u64,
+    subscriptions: Subscriptions,
+    wanted: watch::Receiver<Arc<BTreeSet<Listing>>>,
+    /// How long silence is borne.
+    patience: Duration,
+    heard: Moment,
+    pinged: Moment,
+    /// A tick came on this socket.
+    pub ticked: bool,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(live: &'a Live, socket: Socket, generation: u64, patience: Duration) -> Self {
+        let now = live.clock.now();
+        Self {
+            live,
+            socket,
+            generation,
+            requests: 0,
+            subscriptions: Subscriptions::default(),
+            wanted: live.board.wanted(),
+            patience,
+            heard: now,
+            pinged: now,
+            ticked: false,
+        }
+    }
+
+    /// Serves until the socket is of no use any more.
+    pub async fn serve(&mut self) -> End {
+        match self.work().await {
+            Ok(never) => match never {},
+            Err(end) => {
+                // Politely, if that is quick: the proxy then frees its side at once.
+                let _ = timeout(Duration::from_millis(200), self.socket.close(None)).await;
+                end
+            }
+        }
+    }
+
+    async fn work(&mut self) -> Result<std::convert::Infallible, End> {
+        self.say(&Outgoing::Authenticate { api_key: self.live.endpoint.api_key.expose_secret() }).await?;
+        timeout(AUTHENTICATION, self.authenticated()).await.map_err(|_| End::NoAnswer)??;
+        let request_id = self.request_id();
+        self.say(&Outgoing::SubscribeOrders { request_id }).await?;
+        // The stream replays nothing: what happened while nobody listened is in the books.
+        self.live.news.note();
+        self.renew_subscriptions().await?;
+        self.live.connected(self.generation, self.subscriptions.len());
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = self.socket.next() => self.take(message)?,
+                // The board, which holds the sender, is held by us.
+                Ok(()) = self.wanted.changed() => self.renew_subscriptions().await?,
+                _ = looks.tick() => self.look().await?,
+                () = self.live.kick.notified() => return Err(End::Kicked),
+            }
+        }
+    }
+
+    async fn authenticated(&mut self) -> Result<(), End> {
+        loop {
+            let message = self.socket.next().await;
+            let Some(text) = text(&message)? else { continue };
+            match frames::read(text) {
+                Ok(Incoming::Authenticated) => return Ok(()),
+                Ok(Incoming::Refused { code, message }) => {
+                    return Err(End::Refused { code: code.into_owned(), message: message.into_owned() });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a frame and those that wait behind it.
+    fn take(&mut self, first: Option<Result<Message, SocketError>>) -> Result<(), End> {
+        let now = self.live.clock.now();
+        self.heard = now;
+        let mut message = first;
+        for _ in 0..BURST {
+            if let Some(text) = text(&message)? {
+                self.hear(text, now)?;
+            }
+            match self.socket.next().now_or_never() {
+                Some(next) => message = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, text: &str, now: Moment) -> Result<(), End> {
+        let metrics = &self.live.metrics;
+        match frames::read(text) {
+            Ok(Incoming::Tick { exchange, symbol, price }) => {
+                metrics.feed_ticks.inc();
+                if let Some(listing) = self.subscriptions.heard(&exchange, &symbol, price, now) {
+                    self.live.board.record(listing, price, PriceSource::Live, now);
+                    if !self.ticked {
+                        self.ticked = true;
+                        self.live.ticked(self.generation);
+                    }
+                }
+            }
+            Ok(Incoming::Order { order_id, status }) => {
+                metrics.feed_order_updates.inc();
+                tracing::debug!(%order_id, %status, "the order stream has news");
+                self.live.news.note();
+            }
+            Ok(Incoming::Subscribed(rows)) => {
+                for row in rows {
+                    if let Some(why) = self.subscriptions.answered(&row, now) {
+                        tracing::warn!(listing = %row.listing, "LIVE FEED refuses {}: {why}", row.listing);
+                    }
+                }
+            }
+            Ok(Incoming::Refused { code, message }) if is_the_sockets_end(&code) => {
+                return Err(End::Refused { code: code.into_owned(), message: message.into_owned() });
+            }
+            Ok(Incoming::Refused { code, message }) => {
+                tracing::warn!(%code, %message, "LIVE FEED refuses a request");
+            }
+            Ok(Incoming::Authenticated | Incoming::Other) => {}
+            Err(error) => {
+                metrics.feed_unreadable.inc();
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a frame of the feed cannot be read"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Unsubscribes what is wanted no more, subscribes what is due; only the difference is said.
+    async fn renew_subscriptions(&mut self) -> Result<(), End> {
+        let now = self.live.clock.now();
+        let wanted = self.wanted.borrow_and_update().clone();
+        let gone = self.subscriptions.want(&wanted, now);
+        for batch in gone.chunks(BATCH) {
+            let symbols = batch.iter().map(|listing| Unwanted { listing, mode: MODE.1 }).collect();
+            let request_id = self.request_id();
+            self.say(&Outgoing::Unsubscribe { symbols, request_id }).await?;
+        }
+        let due = self.subscriptions.due(now);
+        for symbols in due.chunks(BATCH) {
+            let request_id = self.request_id();
+            self.say(&Outgoing::Subscribe { symbols, mode: MODE.0, request_id }).await?;
+        }
+        self.live.subscribed(self.subscriptions.len());
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), End> {
+        let now = self.live.clock.now();
+        if now.since(self.heard) > DEAF {
+            return Err(End::Deaf);
+        }
+        if now.since(self.pinged) >= PING {
+            self.pinged = now;
+            let id = self.request_id();
+            let timestamp = chrono::Utc::now().timestamp_millis();
+            self.say(&Outgoing::Ping { timestamp, id }).await?;
+            self.send(Message::Ping(Vec::new().into())).await?;
+        }
+        self.renew_subscriptions().await?;
+        if (self.live.hours)() == Some(false) {
+            return Ok(());
+        }
+        let quoted = |listing: &Listing| {
+            let priced = self.live.board.get(listing)?;
+            (priced.source == PriceSource::Rest).then_some(priced.price)
+        };
+        match self.subscriptions.hearing(self.patience, now, quoted) {
+            Hearing::Well => Ok(()),
+            Hearing::Mute { silent, of } => {
+                Err(End::Mute { silent, of, patience_ms: self.patience.as_millis() })
+            }
+        }
+    }
+
+    fn request_id(&mut self) -> String {
+        self.requests += 1;
+        format!("g{}-{}", self.generation, self.requests)
+    }
+
+    async fn say(&mut self, outgoing: &Outgoing<'_>) -> Result<(), End> {
+        self.send(Message::text(outgoing.text())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match timeout(SEND, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(broken(error)),
+            Err(_) => Err(End::Stuck),
+        }
+    }
+}
+
+/// The text of a message, if it has one; its end, if it is the last.
+fn text(message: &Option<Result<Message, SocketError>>) -> Result<Option<&str>, End> {
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(Some(text.as_str())),
+        Some(Ok(Message::Close(close))) => {
+            let why = close.as_ref().map(|close| format!(": {} {}", u16::from(close.code), close.reason));
+            Err(End::Closed(why.unwrap_or_default()))
+        }
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(End::Closed(format!(": {error}"))),
+        None => Err(End::Closed(String::new())),
+    }
+}
+
+fn broken(error: SocketError) -> End {
+    End::Broken(Box::new(error))
+}
+
+/// Refusals after which nothing comes on this socket: its authentication or its broker is gone.
+fn is_the_sockets_end(code: &str) -> bool {
+    matches!(
+        code,
+        "AUTHENTICATION_ERROR"
+            | "NOT_AUTHENTICATED"
+            | "BROKER_ERROR"
+            | "BROKER_INIT_ERROR"
+            | "BROKER_CONNECTION_ERROR"
+            | "SERVER_ERROR"
+    )
+}
+
+impl Live {
+    fn connected(&self, generation: u64, subscribed: usize) {
+        self.update(|status| {
+            status.subscribed_symbols = subscribed;
+            status.generation = generation;
+            status.authenticated = true;
+            status.reconnect_attempts = 0;
+            // A mute feed is not cured before it ticks.
+            if status.state != LiveState::Mute {
+                status.state = LiveState::Connected;
+                status.reason = "connected".to_owned();
+            }
+        });
+        tracing::info!(generation, subscribed, "LIVE FEED connected");
+    }
+
+    fn subscribed(&self, subscribed: usize) {
+        self.update(|status| {
+            status.subscribed_symbols = subscribed;
+            // With nothing to be heard nothing is mute.
+            if subscribed == 0 && status.state == LiveState::Mute && status.authenticated {
+                status.state = LiveState::Connected;
+            }
+        });
+    }
+
+    fn ticked(&self, generation: u64) {
+        self.update(|status| {
+            if status.state == LiveState::Mute {
+                tracing::info!(generation, "LIVE FEED is heard again");
+            }
+            status.state = LiveState::Connected;
+            status.reason = "ticks come".to_owned();
+        });
+    }
+}

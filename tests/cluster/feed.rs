@@ -1,0 +1,192 @@
+//! What the agent knows of the world outside: feed, broker session, names.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use rust_decimal::dec;
+use serde_json::{Value, json};
+
+use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::names::{Double, Manner};
+use crate::support::process::Launch;
+use crate::support::wait;
+
+async fn connections(cluster: &Cluster, member: usize) -> Value {
+    cluster.members[member].json("/api/v1/monitoring/connection-health").await.unwrap_or_default()
+}
+
+async fn until(cluster: &Cluster, what: &str, holds: impl Fn(&Value) -> bool) {
+    wait::until(what, PATIENCE, async || {
+        for member in 0..cluster.members.len() {
+            let seen = connections(cluster, member).await;
+            if !holds(&seen) {
+                return Err(seen);
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Waits until the alert that prices come from nowhere is open, or over.
+async fn until_told(cluster: &Cluster, open: bool) {
+    wait::until(&format!("NO_PRICES is open: {open}"), PATIENCE, async || {
+        let seen = cluster.members[0].json("/api/v1/errors").await.unwrap_or_default();
+        if seen.to_string().contains("NO_PRICES") == open { Ok(()) } else { Err(seen) }
+    })
+    .await;
+}
+
+/// Has a member find the bridge by a name that only the test's server knows.
+fn by_name(launch: &mut Launch) {
+    for name in ["BATON_BROKER__URL", "BATON_FEED__URL"] {
+        let url = launch.env[name].replace("127.0.0.1", "bridge.baton.test");
+        launch.env.insert(name.to_owned(), url);
+    }
+}
+
+fn session(seen: &Value) -> &str {
+    seen["broker"]["session"].as_str().unwrap_or_default()
+}
+
+// R: B5, D5
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_session_is_shown_stops_entries_and_ends_by_itself() {
+    let options = Options { members: 2, ..Options::default() };
+    let cluster = Cluster::with(options).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    until(&cluster, "all are connected and logged in", |seen| {
+        seen["websocket"]["connected"] == true && session(seen) == "valid"
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let health = cluster.members[leader].json("/api/v1/monitoring/health").await.unwrap();
+    assert_eq!(health["status"], "healthy", "{health}");
+    let status = cluster.members[leader].json("/api/v1/monitoring/status").await.unwrap();
+    assert_eq!(
+        (&status["open_trades"], &status["trades"], &status["leading"]),
+        (&json!(0), &json!([]), &json!(true))
+    );
+    let first = cluster.play(0, &base("before", GOLD, 140_000)).await;
+    assert_eq!(first["status"], "executed", "{first}");
+    let status = cluster.members[leader].json("/api/v1/monitoring/status").await.unwrap();
+    assert_eq!((&status["open_trades"], &status["trades"][0]["symbol"]), (&json!(1), &json!(GOLD_SYMBOL)));
+    let closed = cluster.play(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    assert_eq!(closed["status"], "executed", "{closed}");
+
+    let orders = cluster.paper.arrivals().await.len();
+    cluster.paper.fault(json!({ "fault": { "kind": "session_expired" } })).await;
+    until(&cluster, "the dead session is noticed", |seen| session(seen) == "expired").await;
+    let health = cluster.members[leader].json("/api/v1/monitoring/health").await.unwrap();
+    assert_eq!(health["checks"]["broker_session"]["ok"], false, "{health}");
+    let entry = cluster.post(0, &base("during", GOLD, 140_000)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.paper.arrivals().await.len(), orders, "an entry left under a dead session");
+
+    cluster.paper.heal().await;
+    until(&cluster, "the session is back", |seen| session(seen) == "valid").await;
+    let view = cluster.terminal(&entry.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    // The feed authenticated anew, by itself: the old socket would hear nothing for ever.
+    until(&cluster, "a new socket", |seen| {
+        seen["websocket"]["connected"] == true && seen["websocket"]["generation"].as_u64() > Some(1)
+    })
+    .await;
+    cluster.finish().await;
+}
+
+// R: D1. The system knows nothing of the name; then nobody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_find_their_way_by_the_configured_server_and_then_by_the_last_good_address() {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let names = Double::start(Manner::Answers(loopback, 1)).await;
+    let server = names.address.to_string();
+    let options = Options {
+        members: 1,
+        env: vec![("BATON_DNS__SERVERS", server), ("BATON_DNS__NEGATIVE_TTL_MS", "100".to_owned())],
+        ..Options::default()
+    };
+    let cluster = Cluster::wired(options, async |launch| by_name(launch)).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    until(&cluster, "the name is known and the feed connected", |seen| {
+        seen["websocket"]["connected"] == true && seen["dns"]["names"][0]["resolved_by"] == "server"
+    })
+    .await;
+    let entry = cluster.play(0, &base("in", GOLD, 140_000)).await;
+    assert_eq!(entry["status"], "executed", "{entry}");
+
+    names.now(Manner::Hangs);
+    until(&cluster, "the outage is noticed", |seen| seen["dns"]["names"][0]["is_stale"] == true).await;
+    let out = cluster.play(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    assert_eq!(out["status"], "executed", "{out}");
+    let used = cluster.members[0].metric("baton_dns_lookups_total{via=\"last_good\"}").await;
+    assert!(used > Some(0.0), "{used:?}");
+    let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
+    assert!(log.contains("[DNS] no resolver gives an address of bridge.baton.test"), "{log}");
+    cluster.finish().await;
+}
+
+// R: D3. The incident of the 21.77 %: no name is resolved, no tick comes, and the price falls through the stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_fires_while_names_and_feed_are_dead() {
+    let names = Double::start(Manner::Answers(IpAddr::V4(Ipv4Addr::LOCALHOST), 1)).await;
+    let options = Options {
+        members: 1,
+        env: vec![
+            ("BATON_DNS__SERVERS", names.address.to_string()),
+            ("BATON_DNS__NEGATIVE_TTL_MS", "100".to_owned()),
+        ],
+        ..Options::default()
+    };
+    let cluster = Cluster::wired(options, async |launch| by_name(launch)).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entry = cluster.play(0, &base("held", GOLD, 140_000)).await;
+    assert_eq!(entry["status"], "executed", "{entry}");
+    let source = |seen: &Value| {
+        seen["price_cache"]["cache_entries"][format!("MCX:{GOLD_SYMBOL}")]["source"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    until(&cluster, "the position's price is live", |seen| source(seen).as_deref() == Some("live")).await;
+
+    names.now(Manner::Hangs);
+    cluster.paper.fault(json!({ "fault": { "kind": "tick_silence" } })).await;
+    cluster.paper.post("ws/drop", json!({})).await;
+    until(&cluster, "nothing but REST is left", |seen| {
+        source(seen).as_deref() == Some("rest") && seen["dns"]["names"][0]["is_stale"] == true
+    })
+    .await;
+    // With REST dead too, somebody is told; the bridge's other routes still answer.
+    let rule = json!({ "fault": { "kind": "bad_gateway" }, "verb": "multiquotes" });
+    let rule = cluster.paper.post("faults", rule).await["ids"][0].clone();
+    let begun = Instant::now();
+    until_told(&cluster, true).await;
+    println!("from the last price to the alert's record: {:.2?}", begun.elapsed());
+    let url = format!("{}/_ctl/faults/{rule}", cluster.paper.control);
+    cluster.client.delete(url).send().await.unwrap().error_for_status().unwrap();
+    until_told(&cluster, false).await;
+
+    let before = cluster.paper.arrivals().await.len();
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(109522)).await;
+    let begun = Instant::now();
+    wait::until("the exit reaches the bridge", PATIENCE, async || {
+        if cluster.paper.arrivals().await.len() > before { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    let took = begun.elapsed();
+    println!("from the fall by 21.77 % to the exit at the bridge, by REST alone: {took:.2?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    wait::until("nothing is held", PATIENCE, async || {
+        let held = cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await;
+        if held == 0 { Ok(()) } else { Err((held, cluster.logs())) }
+    })
+    .await;
+    let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
+    for line in ["[FALLBACK] no live price", "[DNS] no resolver", "[SL] GOLDM05DEC25FUT: Price 109522 <= SL"]
+    {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
+}
