@@ -238,3 +238,61 @@ pub(super) fn stopped(member: &str, signal: &str, led: bool) -> Event {
     let what = if led { "it led; its positions and their stops stay in place" } else { "it did not lead" };
     Event::new(Kind::Stopped, format!("{member} stopped on {signal}: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::operational::OperationalState;
+    use crate::telemetry::metrics::Metrics;
+
+    /// Waits until an event of this kind was raised, and gives its message.
+    async fn raised(notifier: &Notifier, kind: Kind) -> String {
+        let asked = async {
+            loop {
+                if let Some(message) = notifier.message_of(kind) {
+                    return message;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is raised")
+    }
+
+    // R: N5: said again and again while it waits; not by a follower that sees its leader
+    #[tokio::test]
+    async fn whoever_waits_for_long_says_so_again_and_a_follower_does_not() {
+        let (state, _changes) = OperationalState::new(Arc::new(Metrics::new()));
+        let (following, follows) = watch::channel(false);
+        let notifier = Notifier::new();
+        let every = Some(Duration::from_millis(30));
+        let telling = tell_state(state.watch(), follows, Rounds::idle(), notifier.clone(), every);
+        let task = tokio::spawn(telling);
+        state.waiting("the bridge is not usable: connection refused");
+        let first = raised(&notifier, Kind::StillWaiting).await;
+        assert!(first.starts_with("still waiting after 0 s: the bridge is not usable"), "{first}");
+        raised(&notifier, Kind::StillWaiting).await;
+        following.send_replace(true);
+        // Two turns of the loop: what it had raised before is taken away with the second.
+        state.following("follower: b2 leads under epoch 2");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        notifier.message_of(Kind::StillWaiting);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert_eq!(notifier.message_of(Kind::StillWaiting), None);
+        task.abort();
+    }
+
+    // R: N6: entered: told; left: over; ended by the process: not over
+    #[tokio::test]
+    async fn an_error_is_told_with_its_code_and_its_end_too() {
+        let (state, _changes) = OperationalState::new(Arc::new(Metrics::new()));
+        let (_following, follows) = watch::channel(false);
+        let notifier = Notifier::new();
+        let task = tokio::spawn(tell_state(state.watch(), follows, Rounds::idle(), notifier.clone(), None));
+        state.error("DATA_CORRUPT", "row 7 cannot be read");
+        let message = raised(&notifier, Kind::OperationalError).await;
+        assert_eq!(message, "row 7 cannot be read; see RUNBOOK.md#data_corrupt");
+        state.shutdown("SIGTERM");
+        task.await.unwrap();
+        assert!(!notifier.withdrew(Kind::OperationalError), "nothing is mended by ending");
+    }
+}

@@ -112,6 +112,21 @@ impl Notifier {
     }
 }
 
+#[cfg(test)]
+impl Notifier {
+    /// Takes the last message raised under a kind.
+    pub(crate) fn message_of(&self, kind: Kind) -> Option<String> {
+        let taken = self.shared.lock().take();
+        taken.into_iter().find(|(key, tally)| key.kind == kind && tally.count > 0).map(|(_, t)| t.message)
+    }
+
+    /// Says whether an end was noted under a kind.
+    pub(crate) fn withdrew(&self, kind: Kind) -> bool {
+        let taken = self.shared.lock().take();
+        taken.iter().any(|(key, tally)| key.kind == kind && !tally.withdrawn.is_empty())
+    }
+}
+
 impl Default for Notifier {
     fn default() -> Self {
         Self::new()

@@ -24,7 +24,10 @@ async fn eight_migrators_at_once_all_succeed() {
             assert_eq!(migrated.version, known_version());
             applied += migrated.applied.len();
         }
-        assert_eq!(applied, usize::try_from(known_version()).unwrap(), "each migration was applied once");
+        // Counted, not derived from the newest: numbers may have gaps.
+        let sql = "SELECT count(*) FROM refinery_schema_history";
+        let stored: i64 = connect(&url).await.query_one(sql, &[]).await.unwrap().get(0);
+        assert_eq!(applied, usize::try_from(stored).unwrap(), "each migration was applied once");
     }
 }
 
