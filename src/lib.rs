@@ -21,4 +21,5 @@ pub mod notify;
 pub mod paper;
 pub mod recovery;
 pub mod replay;
+pub mod runbook;
 pub mod telemetry;

@@ -3,14 +3,19 @@
 //! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
 //! is null, nothing hangs.
 
+mod closing;
 mod cluster;
 mod credentials;
 mod errors;
 mod forward;
+mod leadership;
 mod monitoring;
 mod operator;
 mod probes;
 mod problem;
+mod runbook;
+mod stop;
+mod switches;
 mod views;
 mod webhook;
 
@@ -31,6 +36,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::command::Desk;
+use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
@@ -38,6 +45,8 @@ use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
 pub use operator::Operator;
 pub use problem::Problem;
+pub use stop::{Asked, Stop};
+use switches::reason;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -55,7 +64,12 @@ struct Inner {
     operational: watch::Receiver<Operational>,
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
+    recess: OnceLock<Recess>,
     draining: watch::Receiver<bool>,
+    /// Where the engine takes commands from.
+    desk: Desk,
+    /// Where a stop is asked for.
+    stop: Stop,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
     rounds: Rounds,
@@ -70,9 +84,11 @@ impl Context {
         operational: watch::Receiver<Operational>,
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
+        desk: Desk,
+        stop: Stop,
         rounds: Rounds,
     ) -> Self {
-        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
+        let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         Self(Arc::new(Inner {
             config,
             ledger,
@@ -80,15 +96,19 @@ impl Context {
             operational,
             arrivals,
             handle,
+            recess,
             draining,
+            desk,
+            stop,
             peers,
             rounds,
         }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
-    pub fn joined(&self, handle: Arc<Handle>) {
-        // Joined once per process; a second call changes nothing.
+    pub fn joined(&self, handle: Arc<Handle>, recess: Recess) {
+        // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
+        let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
     }
 
@@ -124,7 +144,16 @@ fn router(context: Context) -> Router {
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/positions/close", post(closing::close))
+        .route("/api/v1/positions/flatten", post(closing::flatten))
+        .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
+        .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/cluster/history", get(leadership::history))
+        .route("/api/v1/cluster/handover", post(leadership::hand_over))
+        .route("/api/v1/cluster/fence", post(leadership::fence))
+        .route("/api/v1/cluster/unfence", post(leadership::unfence))
         .route("/api/v1/errors", get(errors::list))
         .route("/api/v1/errors/summary", get(errors::summary))
         .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))
@@ -138,6 +167,8 @@ fn router(context: Context) -> Router {
         .route("/startupz", get(probes::startupz))
         .route("/leader", get(cluster::leader))
         .route("/metrics", get(probes::metrics))
+        .route("/runbook", get(runbook::whole))
+        .route("/runbook/{section}", get(runbook::section))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(context.clone(), measure))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))

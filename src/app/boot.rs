@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use ha::{BootClock, Handle, Member, PgTls, Role, Status, Timing};
-use secrecy::ExposeSecret;
+use ha::{BootClock, Handle, Member, Role, Status, Timing};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -126,9 +124,9 @@ fn membership(config: &Config, address: &str) -> anyhow::Result<ha::Config> {
         address: address.to_owned(),
         priority: config.cluster.priority,
         timing,
-        postgres: config.postgres.url.expose_secret().parse().context("postgres.url")?,
-        tls: PgTls::None,
-        redis_url: config.redis.url.expose_secret().to_owned(),
+        postgres: config.postgres.session.clone(),
+        tls: config.postgres.tls.clone(),
+        redis: config.redis.access(),
         on_hang: ha::OnHang::Abort,
     })
 }

@@ -3,7 +3,8 @@
 //! A row that cannot be read fails the whole book: a row dropped in silence would make an order look absent.
 //! Only rows with a product or order type that this agent never sends are set aside, by name.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 use super::json::{self, Object};
@@ -13,6 +14,7 @@ use super::types::{
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Rupees};
 use crate::domain::order::{PriceType, Product, Side};
+use crate::domain::sessions::Session;
 
 /// A row of the order book.
 enum Row {
@@ -102,6 +104,24 @@ fn position(row: &Object) -> Result<BrokerPosition, String> {
         last_price: last_price.map(Price),
         pnl: json::optional(row, "pnl", json::decimal)?.map(Rupees),
     })
+}
+
+/// Reads `data` of `/market/timings`; no rows say that everything is closed.
+pub(super) fn sessions(data: &Value) -> Result<Vec<Session>, String> {
+    rows(data)?
+        .map(|row| {
+            let moment = |name: &str| {
+                let ms = json::required(row, name, json::decimal)?;
+                let moment = ms.to_i64().and_then(DateTime::from_timestamp_millis);
+                moment.ok_or_else(|| format!("timings row: {name:?} is {ms}"))
+            };
+            Ok(Session {
+                exchange: json::required(row, "exchange", json::text)?,
+                opens: moment("start_time")?,
+                closes: moment("end_time")?,
+            })
+        })
+        .collect()
 }
 
 /// Reads `data` of `/quotes`.

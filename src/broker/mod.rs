@@ -24,10 +24,12 @@ mod types;
 mod warm;
 mod wire;
 
+use chrono::NaiveDate;
 use futures_util::future::BoxFuture;
 
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
+use crate::domain::sessions::Session;
 
 pub use openalgo::OpenAlgo;
 pub use settings::{Settings, SettingsError};
@@ -90,6 +92,9 @@ pub trait Broker: Send + Sync + 'static {
         symbol: &'a str,
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>>;
+
+    /// Reads the sessions of a day from the bridge's calendar; an exchange without one is closed.
+    fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>>;
 
     /// Checks that the bridge answers and takes the API key. Says nothing about the broker session.
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>>;

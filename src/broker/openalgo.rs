@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::NaiveDate;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri};
@@ -26,6 +27,7 @@ use super::wire::{Target, Written};
 use super::{Broker, books, tls};
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
+use crate::domain::sessions::Session;
 
 /// The bridge's column for `strategy`.
 const STRATEGY_LIMIT_CHARS: usize = 100;
@@ -255,6 +257,10 @@ impl Broker for OpenAlgo {
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>> {
         self.read("symbol", json!({ "symbol": symbol, "exchange": exchange }), books::contract).boxed()
+    }
+
+    fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>> {
+        self.read("market/timings", json!({ "date": day.to_string() }), books::sessions).boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {

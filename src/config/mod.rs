@@ -11,6 +11,7 @@ mod broker;
 mod cluster;
 mod fault;
 mod feed;
+mod fingerprint;
 mod health;
 mod instruments;
 mod layers;
@@ -22,6 +23,7 @@ mod reader;
 mod show;
 mod stores;
 mod timing;
+mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
@@ -31,9 +33,9 @@ pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Notify, Smtp, Throttle};
-pub use process::{Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
+pub use process::{ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
 pub use show::{Entry, HIDDEN};
-pub use stores::{Postgres, Redis};
+pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
 pub use trading::Trading;
 
@@ -159,8 +161,21 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
         let cluster = Cluster::read(reader, &inputs.hostname, http.listen);
         (http, cluster)
     })?;
-    // A wildcard is listened on by this machine, so loopback reaches it without any name service.
-    let listen = match http.listen {
+    let listen = reached_from_here(http.listen);
+    Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+/// Finds where the instance on this machine listens, whatever else is missing or broken.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[http]`.
+pub fn local_address(inputs: &Inputs) -> Result<String, Error> {
+    Ok(format!("http://{}", reached_from_here(part(inputs, Http::read)?.listen)))
+}
+
+/// A wildcard is listened on by this machine, so loopback reaches it without any name service.
+fn reached_from_here(listen: SocketAddr) -> SocketAddr {
+    match listen {
         SocketAddr::V4(address) if address.ip().is_unspecified() => {
             (Ipv4Addr::LOCALHOST, address.port()).into()
         }
@@ -168,8 +183,7 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
             (Ipv6Addr::LOCALHOST, address.port()).into()
         }
         listen => listen,
-    };
-    Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+    }
 }
 
 /// Reads the operator's token, whatever else is missing or broken: for verbs that ask a running instance for a change.

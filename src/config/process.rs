@@ -100,10 +100,46 @@ impl Recovery {
 pub struct Shutdown {
     /// What all its steps may take together.
     pub budget: Duration,
+    /// What happens to positions when nobody takes over.
+    pub exit_policy: ExitPolicy,
+    /// What reading back and cancelling resting entries may take.
+    pub cancel: Duration,
+    /// What closing positions may take.
+    pub close: Duration,
+    /// What storing the last state may take.
+    pub save: Duration,
+    /// What ending open requests may take.
+    pub disconnect: Duration,
+}
+
+/// What the last instance does with positions when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitPolicy {
+    /// Cancel entries, close positions.
+    Flatten,
+    /// Cancel entries, leave positions and their stops.
+    Hold,
+}
+
+impl ExitPolicy {
+    /// The stable name: `flatten` or `hold`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flatten => "flatten",
+            Self::Hold => "hold",
+        }
+    }
 }
 
 impl Shutdown {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { budget: reader.millis("shutdown.budget_ms", 9000, 1000..=300_000) }
+        let budget = reader.millis("shutdown.budget_ms", 9000, 1000..=300_000);
+        let policies = [("flatten", ExitPolicy::Flatten), ("hold", ExitPolicy::Hold)];
+        let exit_policy = reader.choice("shutdown.exit_policy", ExitPolicy::Flatten, &policies);
+        let cancel = reader.millis("shutdown.cancel_ms", 2000, 100..=60_000);
+        let close = reader.millis("shutdown.close_ms", 3000, 100..=60_000);
+        let save = reader.millis("shutdown.save_ms", 1000, 100..=60_000);
+        let disconnect = reader.millis("shutdown.disconnect_ms", 1000, 100..=60_000);
+        Self { budget, exit_policy, cancel, close, save, disconnect }
     }
 }

@@ -35,6 +35,18 @@ impl Term<'_> {
                 }
                 Ok(())
             }
+            Event::Confirmed { listing, quote } => {
+                self.confirmed(&listing, quote);
+                Ok(())
+            }
+            Event::Calendar(read) => {
+                self.calendar_read(read);
+                Ok(())
+            }
+            Event::Cancelled => {
+                self.read_books_soon();
+                Ok(())
+            }
             Event::Books(Ok(reading)) => self.books(reading).await,
             Event::Books(Err(error)) => {
                 self.books_failed(&error);
@@ -130,6 +142,7 @@ impl Term<'_> {
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
+        self.prove_failover(reading.begun, &findings).await?;
         // What cannot be booked will not be bookable in 20 ms either.
         self.plan_next_reading(moved);
         Ok(())

@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use chrono::Utc;
 use ha::InstanceInfo;
-use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -72,7 +71,7 @@ pub struct Settings {
     /// How long one attempt may take.
     pub timeout: Duration,
     /// Redis, for who is first while the database is away.
-    pub redis_url: SecretString,
+    pub redis: ha::Redis,
 }
 
 /// The live members, as far as this instance knows; none before it has joined.
@@ -153,7 +152,7 @@ impl Settings {
             aggregation: config.notify.aggregation,
             expiry: config.notify.expiry,
             timeout: config.notify.timeout,
-            redis_url: config.redis.url.clone(),
+            redis: config.redis.access(),
         }
     }
 

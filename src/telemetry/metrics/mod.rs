@@ -6,9 +6,11 @@
 
 mod series;
 
+use chrono::Utc;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
+use crate::domain::limits;
 use crate::domain::order::IntentState;
 use crate::health::checks::Check;
 use crate::notify::event::Kind;
@@ -75,6 +77,10 @@ const AGE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 metrics! {
     /// Always 1; the label tells the version that runs.
     build_info: IntGaugeVec = "baton_build_info" {"version" in [env!("CARGO_PKG_VERSION")]};
+    /// Always 1; the label is equal for members that run with the same settings (secrets apart).
+    config_info: IntGaugeVec = "baton_config_info" {"fingerprint" in []};
+    /// The wall clock of this instance at the scrape, in seconds since 1970: how wrong it is shows against Prometheus's.
+    clock_timestamp: Gauge = "baton_clock_timestamp_seconds";
 
     /// 1 while this instance holds the baton, else 0.
     leader: IntGauge = "baton_leader";
@@ -125,6 +131,15 @@ metrics! {
     /// Quotes asked for over REST because the live price was old, by what came of them.
     feed_rest_quotes: IntCounterVec = "baton_feed_rest_quotes_total" {"outcome" in ["ok", "failed"]};
 
+    /// 1 for each of the operator's switches that is on, 0 for the others.
+    switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
+    /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
+    stops_unarmed: IntGauge = "baton_stops_unarmed";
+    /// Limits of the account that were hit and latched, by code.
+    limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
+    /// Prices that reached a position's stop or take-profit.
+    stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
+
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
@@ -159,6 +174,7 @@ impl Metrics {
     /// # Errors
     /// The encoder refused a family; not expected of declared series.
     pub fn encode(&self) -> Result<String, EncodeError> {
+        self.clock_timestamp.set(Utc::now().timestamp_millis() as f64 / 1000.0);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
