@@ -94,7 +94,8 @@ fn still_waiting(now: &Operational, since: Duration) -> Event {
     Event::new(Kind::StillWaiting, format!("still waiting after {since}: {}", now.reason))
 }
 
-/// Tells of takeovers, handovers, and Redis's absence; asks for a round of checks when a store goes or comes back.
+/// Tells of takeovers and handovers; asks for a round of checks when a store goes or comes back. Of the stores the checks
+/// tell: what the protocol sees changes with each request, and a blip is not worth a message.
 pub(super) async fn tell_cluster(
     handle: Arc<Handle>,
     following: watch::Sender<bool>,
@@ -106,7 +107,6 @@ pub(super) async fn tell_cluster(
     let me = handle.instance().member.to_string();
     let mut stats = handle.stats();
     let mut told = std::collections::BTreeMap::new();
-    let mut degraded = None;
     loop {
         let now = stats.borrow_and_update().clone();
         let follows = matches!(&*role.borrow_and_update(), Role::Follower { leader: Some(_) });
@@ -122,17 +122,6 @@ pub(super) async fn tell_cluster(
                 if let Some(event) = takeover(&me, *reason, now.epoch.get(), gap) {
                     notifier.raise(event);
                 }
-            }
-        }
-        if degraded != Some(now.ha_degraded) {
-            degraded = Some(now.ha_degraded);
-            match now.ha_degraded {
-                true => notifier.raise(Event::new(
-                    Kind::RedisDegraded,
-                    "Redis does not answer: leadership goes on through PostgreSQL alone; check that Redis runs and \
-                     that redis.url is right; see RUNBOOK.md#redis-away",
-                )),
-                false => notifier.resolve(Key::new(Kind::RedisDegraded, "")),
             }
         }
         tokio::select! {
