@@ -52,6 +52,7 @@ pub use config::{Config, InvalidConfig, InvalidTiming, OnHang, PgTls, Redis, Sen
 pub use fence::{Fence, Fenced};
 pub use handle::{Handle, JoinError};
 pub use ids::{Epoch, Incarnation, Instance, InvalidMember, Member};
+pub use line::Line;
 pub use pulse::{Beat, Pulse};
 pub use role::{Leader, Role, Status, Stop};
 pub use session::{Backend, Database};

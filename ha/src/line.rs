@@ -10,8 +10,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
-    TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, RedisError, TlsCertificates, TlsMode,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::config::Redis;
 
 /// A way to Redis.
-pub(crate) struct Line {
+pub struct Line {
     source: Source,
     /// How long a request may take.
     patience: Duration,
@@ -61,11 +61,10 @@ pub(crate) struct Lent {
 
 impl Line {
     /// Reads the addresses; connects at the first request.
-    pub(crate) fn new(
-        redis: &Redis,
-        patience: Duration,
-        connect_patience: Duration,
-    ) -> Result<Self, RedisError> {
+    ///
+    /// # Errors
+    /// An address or a certificate that cannot be used.
+    pub fn new(redis: &Redis, patience: Duration, connect_patience: Duration) -> Result<Self, RedisError> {
         let ca = redis.ca.clone().map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
         let servers = redis.url.as_str().into_connection_info()?;
         let source = match &redis.sentinel {
@@ -79,6 +78,25 @@ impl Line {
             }
         };
         Ok(Self { source, patience, connect_patience, slot: Mutex::new(Slot::Idle) })
+    }
+
+    /// Asks one thing, within the time to connect and the request's own.
+    ///
+    /// # Errors
+    /// What Redis or the way to it said; the next request connects anew.
+    pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        let asked = async {
+            let mut lent = self.connection().await?;
+            let answer = command.query_async(&mut lent.connection).await;
+            if answer.is_err() {
+                self.forget(lent.serial).await;
+            }
+            answer
+        };
+        match tokio::time::timeout(self.connect_patience + self.patience, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err((ErrorKind::Io, "no answer in time").into()),
+        }
     }
 
     /// The open connection, or a new one. A caller that gives up does not end the attempt.

@@ -94,7 +94,8 @@ fn still_waiting(now: &Operational, since: Duration) -> Event {
     Event::new(Kind::StillWaiting, format!("still waiting after {since}: {}", now.reason))
 }
 
-/// Tells of takeovers, handovers, and Redis's absence; asks for a round of checks when a store goes or comes back.
+/// Tells of takeovers and handovers; asks for a round of checks when a store goes or comes back. Of the stores the checks
+/// tell: what the protocol sees changes with each request, and a blip is not worth a message.
 pub(super) async fn tell_cluster(
     handle: Arc<Handle>,
     following: watch::Sender<bool>,
@@ -106,7 +107,6 @@ pub(super) async fn tell_cluster(
     let me = handle.instance().member.to_string();
     let mut stats = handle.stats();
     let mut told = std::collections::BTreeMap::new();
-    let mut degraded = None;
     loop {
         let now = stats.borrow_and_update().clone();
         let follows = matches!(&*role.borrow_and_update(), Role::Follower { leader: Some(_) });
@@ -122,17 +122,6 @@ pub(super) async fn tell_cluster(
                 if let Some(event) = takeover(&me, *reason, now.epoch.get(), gap) {
                     notifier.raise(event);
                 }
-            }
-        }
-        if degraded != Some(now.ha_degraded) {
-            degraded = Some(now.ha_degraded);
-            match now.ha_degraded {
-                true => notifier.raise(Event::new(
-                    Kind::RedisDegraded,
-                    "Redis does not answer: leadership goes on through PostgreSQL alone; check that Redis runs and \
-                     that redis.url is right; see RUNBOOK.md#redis-away",
-                )),
-                false => notifier.resolve(Key::new(Kind::RedisDegraded, "")),
             }
         }
         tokio::select! {
@@ -237,4 +226,62 @@ pub(super) fn started(member: &str, mode: &str) -> Event {
 pub(super) fn stopped(member: &str, signal: &str, led: bool) -> Event {
     let what = if led { "it led; its positions and their stops stay in place" } else { "it did not lead" };
     Event::new(Kind::Stopped, format!("{member} stopped on {signal}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::operational::OperationalState;
+    use crate::telemetry::metrics::Metrics;
+
+    /// Waits until an event of this kind was raised, and gives its message.
+    async fn raised(notifier: &Notifier, kind: Kind) -> String {
+        let asked = async {
+            loop {
+                if let Some(message) = notifier.message_of(kind) {
+                    return message;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is raised")
+    }
+
+    // R: N5: said again and again while it waits; not by a follower that sees its leader
+    #[tokio::test]
+    async fn whoever_waits_for_long_says_so_again_and_a_follower_does_not() {
+        let (state, _changes) = OperationalState::new(Arc::new(Metrics::new()));
+        let (following, follows) = watch::channel(false);
+        let notifier = Notifier::new();
+        let every = Some(Duration::from_millis(30));
+        let telling = tell_state(state.watch(), follows, Rounds::idle(), notifier.clone(), every);
+        let task = tokio::spawn(telling);
+        state.waiting("the bridge is not usable: connection refused");
+        let first = raised(&notifier, Kind::StillWaiting).await;
+        assert!(first.starts_with("still waiting after 0 s: the bridge is not usable"), "{first}");
+        raised(&notifier, Kind::StillWaiting).await;
+        following.send_replace(true);
+        // Two turns of the loop: what it had raised before is taken away with the second.
+        state.following("follower: b2 leads under epoch 2");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        notifier.message_of(Kind::StillWaiting);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert_eq!(notifier.message_of(Kind::StillWaiting), None);
+        task.abort();
+    }
+
+    // R: N6: entered: told; left: over; ended by the process: not over
+    #[tokio::test]
+    async fn an_error_is_told_with_its_code_and_its_end_too() {
+        let (state, _changes) = OperationalState::new(Arc::new(Metrics::new()));
+        let (_following, follows) = watch::channel(false);
+        let notifier = Notifier::new();
+        let task = tokio::spawn(tell_state(state.watch(), follows, Rounds::idle(), notifier.clone(), None));
+        state.error("DATA_CORRUPT", "row 7 cannot be read");
+        let message = raised(&notifier, Kind::OperationalError).await;
+        assert_eq!(message, "row 7 cannot be read; see RUNBOOK.md#data_corrupt");
+        state.shutdown("SIGTERM");
+        task.await.unwrap();
+        assert!(!notifier.withdrew(Kind::OperationalError), "nothing is mended by ending");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha::Handle;
+use ha::{Handle, Line};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ impl Telling {
             Arc::clone(&metrics),
             stopped.clone(),
         ));
-        let rounds = rounds::start(checks(config, broker, ledger.clone()), config.health.clone(), metrics);
+        let rounds = rounds::start(checks(config, broker, ledger.clone())?, config.health.clone(), metrics);
         let (following, follows) = watch::channel(false);
         let health = &config.health;
         let every = health.waiting_mode_send_hourly_status.then_some(health.waiting_mode_status_interval);
@@ -118,16 +118,16 @@ impl Telling {
     }
 }
 
-fn checks(config: &Config, broker: Arc<dyn Broker>, ledger: Ledger) -> Checks {
+fn checks(config: &Config, broker: Arc<dyn Broker>, ledger: Ledger) -> anyhow::Result<Checks> {
     let health = &config.health;
-    Checks {
+    Ok(Checks {
         ledger,
-        redis_url: config.redis.url.clone(),
+        redis: Line::new(&config.redis.access(), health.check_timeout, health.check_timeout)?,
         broker,
         armed: armed(config),
         timeout: health.check_timeout,
         max_clock_skew: health.max_clock_skew,
         disk_path: health.disk_path.clone(),
         min_disk_free_mb: health.min_disk_free_mb,
-    }
+    })
 }

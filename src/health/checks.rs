@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::{ExposeSecret, SecretString};
+use ha::Line;
 use serde::Serialize;
 
 use super::classify::{self, Class};
@@ -84,7 +84,7 @@ pub struct Checks {
     /// The ledger, on connections of its own.
     pub ledger: Ledger,
     /// Redis.
-    pub redis_url: SecretString,
+    pub redis: Line,
     /// The bridge.
     pub broker: Arc<dyn Broker>,
     /// The mode it must be in.
@@ -149,9 +149,10 @@ impl Checks {
     }
 
     async fn redis(&self) -> Timed {
-        let (answer, took) = self.within(ping_redis(self.redis_url.expose_secret(), self.timeout)).await;
+        let ping = redis::cmd("PING");
+        let (answer, took) = self.within(self.redis.ask::<String>(&ping)).await;
         let verdict = match answer {
-            Some(Ok(())) => Verdict::Pass("answers".to_owned()),
+            Some(Ok(_)) => Verdict::Pass("answers".to_owned()),
             Some(Err(error)) => {
                 let detail = format!("{error}; check that Redis runs and redis.url is right");
                 Verdict::Fail(classify::of_redis(&error), detail)
@@ -262,15 +263,6 @@ fn judge_skew(skew: TimeDelta, took: Duration, most: Duration) -> Verdict {
         return Verdict::Fail(Class::Operator, detail);
     }
     Verdict::Pass(format!("within {} ms of the database's", ms.unsigned_abs().max(1)))
-}
-
-async fn ping_redis(url: &str, timeout: Duration) -> Result<(), redis::RedisError> {
-    let config = redis::AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(Some(timeout));
-    let client = redis::Client::open(url)?;
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    redis::cmd("PING").query_async(&mut connection).await
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

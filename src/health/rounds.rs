@@ -69,6 +69,13 @@ pub struct Rounds {
 }
 
 impl Rounds {
+    /// Rounds that never come.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        let (_, reports) = watch::channel(None);
+        Self { reports, wanted: Arc::default() }
+    }
+
     /// The last round, and every one to come.
     pub fn watch(&self) -> watch::Receiver<Option<Report>> {
         self.reports.clone()

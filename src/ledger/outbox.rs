@@ -287,7 +287,8 @@ impl Ledger {
         Ok(changed.map_err(&during)? > 0)
     }
 
-    /// Ends what nobody could deliver in time; gives each one's channel and kinds. Forgets what is older than a week.
+    /// Ends what nobody could deliver in time; gives each one's channel and kinds. Forgets messages after a week and
+    /// errors that are over after ninety days.
     ///
     /// # Errors
     /// Any database error.
@@ -303,13 +304,12 @@ impl Ledger {
             )
             .await
             .map_err(&during)?;
-        client
-            .execute(
-                "DELETE FROM notification_outbox WHERE state <> 'queued' AND finished_at < now() - interval '7 days'",
-                &[],
-            )
-            .await
-            .map_err(&during)?;
+        for forget in [
+            "DELETE FROM notification_outbox WHERE state <> 'queued' AND finished_at < now() - interval '7 days'",
+            "DELETE FROM error_notifications_log WHERE resolved AND last_occurrence < now() - interval '90 days'",
+        ] {
+            client.execute(forget, &[]).await.map_err(&during)?;
+        }
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 

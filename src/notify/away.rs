@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use redis::AsyncConnectionConfig;
-use secrecy::ExposeSecret;
+use ha::Line;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -40,6 +39,8 @@ pub(super) struct Away {
     settings: Arc<Settings>,
     channels: Arc<[Channel]>,
     metrics: Arc<Metrics>,
+    /// None only for addresses that the configuration would have refused.
+    redis: Option<Line>,
     /// What the database last said of each key.
     known: HashMap<Key, Instant>,
     /// What was told since it is away.
@@ -48,7 +49,8 @@ pub(super) struct Away {
 
 impl Away {
     pub fn new(settings: Arc<Settings>, channels: Arc<[Channel]>, metrics: Arc<Metrics>) -> Self {
-        Self { settings, channels, metrics, known: HashMap::new(), told: HashMap::new() }
+        let redis = Line::new(&settings.redis, REDIS_PATIENCE, REDIS_PATIENCE).ok();
+        Self { settings, channels, metrics, redis, known: HashMap::new(), told: HashMap::new() }
     }
 
     /// What has to be merged with a key's occurrences.
@@ -76,10 +78,9 @@ impl Away {
         if due.is_empty() {
             return;
         }
-        let mut redis = self.redis().await;
         for (key, tally) in due {
-            let first = match &mut redis {
-                Some(connection) => claim(connection, &self.settings, key).await,
+            let first = match &self.redis {
+                Some(redis) => claim(redis, &self.settings, key).await,
                 None => true,
             };
             self.told.insert(key.clone(), Told { at: Instant::now(), here: first });
@@ -122,28 +123,15 @@ impl Away {
             recovered: false,
         }
     }
-
-    async fn redis(&self) -> Option<redis::aio::MultiplexedConnection> {
-        let client = redis::Client::open(self.settings.redis_url.expose_secret()).ok()?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(REDIS_PATIENCE))
-            .set_response_timeout(Some(REDIS_PATIENCE));
-        client.get_multiplexed_async_connection_with_config(&config).await.ok()
-    }
 }
 
 /// True when this instance is the first within the window, or when Redis cannot say.
-async fn claim(redis: &mut redis::aio::MultiplexedConnection, settings: &Settings, key: &Key) -> bool {
+async fn claim(redis: &Line, settings: &Settings, key: &Key) -> bool {
     let name = format!("baton:{}:notified:{}:{}", settings.cluster, key.kind, key.scope);
     let window = u64::try_from(settings.window(key.kind).as_millis()).unwrap_or(u64::MAX);
-    let answer: Result<Option<String>, _> = redis::cmd("SET")
-        .arg(name)
-        .arg(&settings.member)
-        .arg("NX")
-        .arg("PX")
-        .arg(window.max(1))
-        .query_async(redis)
-        .await;
+    let mut set = redis::cmd("SET");
+    set.arg(name).arg(&settings.member).arg("NX").arg("PX").arg(window.max(1));
+    let answer: Result<Option<String>, _> = redis.ask(&set).await;
     answer.is_err() || answer.is_ok_and(|set| set.is_some())
 }
 

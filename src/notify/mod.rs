@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use chrono::Utc;
 use ha::InstanceInfo;
-use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -72,7 +71,7 @@ pub struct Settings {
     /// How long one attempt may take.
     pub timeout: Duration,
     /// Redis, for who is first while the database is away.
-    pub redis_url: SecretString,
+    pub redis: ha::Redis,
 }
 
 /// The live members, as far as this instance knows; none before it has joined.
@@ -112,6 +111,21 @@ impl Notifier {
     }
 }
 
+#[cfg(test)]
+impl Notifier {
+    /// Takes the last message raised under a kind.
+    pub(crate) fn message_of(&self, kind: Kind) -> Option<String> {
+        let taken = self.shared.lock().take();
+        taken.into_iter().find(|(key, tally)| key.kind == kind && tally.count > 0).map(|(_, t)| t.message)
+    }
+
+    /// Says whether an end was noted under a kind.
+    pub(crate) fn withdrew(&self, kind: Kind) -> bool {
+        let taken = self.shared.lock().take();
+        taken.iter().any(|(key, tally)| key.kind == kind && !tally.withdrawn.is_empty())
+    }
+}
+
 impl Default for Notifier {
     fn default() -> Self {
         Self::new()
@@ -138,7 +152,7 @@ impl Settings {
             aggregation: config.notify.aggregation,
             expiry: config.notify.expiry,
             timeout: config.notify.timeout,
-            redis_url: config.redis.url.clone(),
+            redis: config.redis.access(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Notifications against real stores, the built binary, and doubles of what they are sent to.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod channels;
 mod cluster;
 mod double;
 mod outbox;

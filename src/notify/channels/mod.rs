@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 pub use email::{Email, EmailError};
 pub use telegram::Telegram;
+pub use webhook::sign;
 
 use super::event::Severity;
 use crate::config;
