@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use local::{Binaries, Options as StoresOptions, Postgres, Stores};
-use rust_decimal::dec;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::signals::{base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE, independent};
 use crate::support::{database, wait};
+
+/// What is entered before the failover.
+const HELD: &str = "HELD";
 
 /// A primary and its replica; a URL names both, and the members find the one that is the primary.
 struct Pair {
@@ -46,7 +48,7 @@ impl Pair {
     }
 
     async fn cluster(&self) -> Cluster {
-        let instruments = vec!["ALPHA".to_owned()];
+        let instruments = vec![HELD.to_owned(), "ALPHA".to_owned()];
         let options = Options { env: independent(), instruments, ..Options::default() };
         let mut cluster = Cluster::wired(options, async |launch| {
             launch.env.insert("BATON_POSTGRES__URL".to_owned(), self.url.clone());
@@ -103,8 +105,7 @@ async fn refusal(cluster: &Cluster, id: &str) -> serde_json::Value {
 async fn a_failover_that_lost_no_order_ends_in_trading_by_itself() {
     let pair = Pair::start().await;
     let mut cluster = pair.cluster().await;
-    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
-    let entered = cluster.play(0, &base("held", GOLD, 140_000)).await;
+    let entered = cluster.play(0, &base("held", HELD, 1000)).await;
     assert_eq!(entered["status"], "executed", "{entered}");
     pair.cut(&cluster).await;
 
@@ -137,9 +138,9 @@ async fn a_failover_that_lost_no_order_ends_in_trading_by_itself() {
     })
     .await;
     println!("and without reduce-only after {:?}", begun.elapsed());
-    let out = cluster.play(1, &exit("out", GOLD, "ALL", 140_000)).await;
+    let out = cluster.play(1, &exit("out", HELD, "ALL", 1000)).await;
     assert_eq!(out["status"], "executed", "{out}");
-    let again = cluster.play(0, &base("again", GOLD, 140_000)).await;
+    let again = cluster.play(0, &base("again", HELD, 1000)).await;
     assert_eq!(again["status"], "executed", "{again}");
     let check = cluster.check().await;
     assert_eq!((check.orders, check.open_positions), (3, 1));
@@ -150,9 +151,8 @@ async fn a_failover_that_lost_no_order_ends_in_trading_by_itself() {
 async fn an_order_whose_intent_was_lost_is_reported_and_keeps_reduce_only() {
     let pair = Pair::start().await;
     let mut cluster = pair.cluster().await;
-    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     pair.cut(&cluster).await;
-    let entered = cluster.play(0, &base("lost", GOLD, 140_000)).await;
+    let entered = cluster.play(0, &base("lost", HELD, 1000)).await;
     assert_eq!(entered["status"], "executed", "{entered}");
     let order = entered["orders"][0]["broker_order_id"].as_str().unwrap().to_owned();
     let before = cluster.epoch().await;
@@ -178,6 +178,6 @@ async fn an_order_whose_intent_was_lost_is_reported_and_keeps_reduce_only() {
     // The operator has looked at the order and says so.
     let word = "UPDATE leadership SET reduce_only = false";
     cluster.sql.batch_execute(word).await.unwrap();
-    let view = cluster.play(0, &base("allowed", GOLD, 140_000)).await;
+    let view = cluster.play(0, &base("allowed", HELD, 1000)).await;
     assert_eq!(view["status"], "executed", "{view}");
 }
