@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::config::{Config, Timing};
+use crate::election::Patience;
 use crate::ids::{Epoch, Instance};
 use crate::session::sentence;
 
@@ -41,17 +42,6 @@ pub(crate) enum LeaseState {
     Candidate,
     /// Was named by a handover; nobody else may stand until it expires.
     Reserved,
-}
-
-/// Which lease of somebody else at the row's epoch a candidate respects.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Patience {
-    /// Other candidates' and reservations.
-    RespectAll,
-    /// Other candidates' only: the pin has been free for longer than a reservation lasts.
-    PastReservation,
-    /// None: somebody else's has stood in the way longer than any may last, on the candidate's own clock.
-    Exhausted,
 }
 
 /// The outcome of an attempt to win the lease.
