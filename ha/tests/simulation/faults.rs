@@ -8,7 +8,7 @@ use crate::dice::Dice;
 use crate::postgres;
 use crate::process::{self, Process, nanos, terminate_gracefully};
 use crate::redis::{Lease, State};
-use crate::world::{MILLI, World};
+use crate::world::{MILLI, Trap, World};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -26,13 +26,23 @@ pub enum Fault {
     RestartPostgres(u64),
     SilencePostgres(u64),
     StallCommits(u64),
-    FailOver { lag: u64, down: u64 },
+    FailOver {
+        lag: u64,
+        down: u64,
+    },
     StopRedis(u64),
     SilenceRedis(u64),
     FlushAll,
     DeleteLease,
     ExpireLease,
     ForgeLease,
+    /// What remains in Redis of an epoch whose commit PostgreSQL lost.
+    HigherEpochInRedis,
+    /// The next process that takes the pin is paused there, or its host is lost: between pin and epoch.
+    StopNextCandidate {
+        lost: bool,
+        span: u64,
+    },
     Terminate,
     TerminateAny,
     SecondProcess,
@@ -54,7 +64,7 @@ pub fn any(dice: &mut Dice, ttl: u64) -> Fault {
         1 => Direction::In,
         _ => Direction::Both,
     };
-    match dice.pick(32) {
+    match dice.pick(35) {
         0..=3 => Fault::PauseLeader(long),
         4 => Fault::PauseAny(long),
         5 | 6 => Fault::CrashLeader,
@@ -77,6 +87,9 @@ pub fn any(dice: &mut Dice, ttl: u64) -> Fault {
         27 | 28 => Fault::Terminate,
         29 => Fault::TerminateAny,
         30 => Fault::SecondProcess,
+        31 => Fault::HigherEpochInRedis,
+        32 => Fault::StopNextCandidate { lost: false, span: long },
+        33 => Fault::StopNextCandidate { lost: true, span: 0 },
         _ => Fault::PauseLeader(short),
     }
 }
@@ -123,11 +136,7 @@ pub fn happen(world: &Rc<World>, fault: Fault, timing: Timing) {
         Fault::CrashLeader => some_process(world).iter().for_each(Process::crash),
         Fault::CrashAny => any_process(world).iter().for_each(Process::crash),
         Fault::LoseHostOfLeader => {
-            if let Some(process) = some_process(world) {
-                process.postgres_link.lost.set(true);
-                process.redis_link.lost.set(true);
-                process.crash();
-            }
+            some_process(world).iter().for_each(lose_host);
         }
         Fault::HangLeader(span) => {
             if let Some(process) = some_process(world) {
@@ -189,6 +198,12 @@ pub fn happen(world: &Rc<World>, fault: Fault, timing: Timing) {
             let lease = Lease { instance: "somebody/else".to_owned(), epoch, state };
             world.redis.borrow_mut().put_lease(lease, now + nanos(timing.ttl));
         }
+        Fault::HigherEpochInRedis => {
+            let above = world.draw(1, 5);
+            let mut redis = world.redis.borrow_mut();
+            redis.epoch = world.postgres.borrow().epoch().get() + i64::try_from(above).unwrap();
+        }
+        Fault::StopNextCandidate { lost, span } => world.trap.set(Some(Trap { lost, span })),
         Fault::Terminate => terminate(world, some_process(world)),
         Fault::TerminateAny => terminate(world, any_process(world)),
         Fault::SecondProcess => {
@@ -197,6 +212,22 @@ pub fn happen(world: &Rc<World>, fault: Fault, timing: Timing) {
             }
         }
     }
+}
+
+fn lose_host(process: &Rc<Process>) {
+    process.postgres_link.lost.set(true);
+    process.redis_link.lost.set(true);
+    process.crash();
+}
+
+/// A candidate has taken the pin: springs the trap, if one is set.
+pub fn pin_taken(world: &Rc<World>, process: usize) {
+    let Some(Trap { lost, span }) = world.trap.take() else { return };
+    world.after(0, move |world| {
+        let candidate = world.processes.borrow()[process].clone();
+        world.tell(|| format!("--- p{process} is stopped between pin and epoch"));
+        if lost { lose_host(&candidate) } else { pause(world, Some(candidate), span) }
+    });
 }
 
 fn pause(world: &World, process: Option<Rc<Process>>, span: u64) {
@@ -217,6 +248,7 @@ fn terminate(world: &World, process: Option<Rc<Process>>) {
 /// Ends every disturbance.
 pub fn heal(world: &World) {
     world.tell(|| "--- healed".to_owned());
+    world.trap.set(None);
     {
         let mut postgres = world.postgres.borrow_mut();
         postgres.gate = crate::redis::Gate::default();

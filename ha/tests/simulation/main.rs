@@ -46,7 +46,7 @@ fn a_hundred_thousand_schedules_keep_every_promise() {
 fn a_seed_is_the_whole_schedule() {
     for seed in 0..32 {
         let (a, b) = (run(seed, Theme::of(seed), None, true), run(seed, Theme::of(seed), None, true));
-        assert!(a.trace.len() > 20, "seed {seed}");
+        assert!(a.trace.len() > 5, "seed {seed}");
         assert_eq!(a.trace, b.trace, "seed {seed}");
     }
 }

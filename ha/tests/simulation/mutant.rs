@@ -2,7 +2,8 @@
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
-    /// The journal statement checks the epoch without locking the row.
+    /// The journal statement checks the epoch without locking the row, on a session of a pool. (On the pinned
+    /// session the pin alone keeps the next leader out until the statement has ended.)
     NoRowLock,
     /// Sends are not checked against the deadline.
     NoDeadline,
@@ -20,6 +21,4 @@ pub enum Mutant {
     EvictsOnlyTheRowsSession,
     /// A follower calls a leader stale after a third of T.
     ImpatientFollower,
-    /// The session that holds the pin is ended whatever its heartbeat did meanwhile.
-    EvictsWithoutLooking,
 }

@@ -17,6 +17,7 @@ use ha::{Backend, Database, Epoch, InstanceInfo, Status};
 use uuid::Uuid;
 
 use crate::checker::Entry;
+use crate::faults::pin_taken;
 use crate::mutant::Mutant;
 use crate::redis::Gate;
 use crate::session::ClientEnd;
@@ -381,6 +382,7 @@ fn execute(
             if free {
                 postgres.pin = Some(id);
                 world.tell(|| format!("postgres: session {id} of p{process} takes the pin"));
+                pin_taken(world, process);
             }
             Said::Yes(free)
         }
@@ -415,13 +417,12 @@ fn execute(
             Said::Done
         }
         Ask::Evict { pin, epoch, counter } => {
-            let looks = !world.is(Mutant::EvictsWithoutLooking);
             let rows_own =
                 !world.is(Mutant::EvictsOnlyTheRowsSession) || postgres.table.holder_session == Some(*pin);
             let holds = postgres.pin.filter(|holder| {
                 backend(*holder) == *pin
                     && postgres.table.epoch == *epoch
-                    && (!looks || postgres.table.counter == *counter)
+                    && postgres.table.counter == *counter
                     && rows_own
             });
             if let Some(holder) = holds {
@@ -723,7 +724,7 @@ fn committed(world: &Rc<World>, id: SessionId, ask: &Ask) -> Said {
         }
         Ask::Journal { epoch, process } => {
             let entry = Entry { process: *process, epoch: *epoch, in_force: table.epoch };
-            let pinned = postgres.pin == Some(id);
+            let pinned = postgres.pin == Some(id) || world.is(Mutant::NoRowLock);
             world.checker.borrow_mut().journaled(world, &entry, pinned);
             Said::Rows(1)
         }

@@ -74,14 +74,12 @@ pub fn run(seed: u64, theme: Theme, mutant: Option<Mutant>, traced: bool) -> Rep
     supervise(&world, timing);
     let mut dice = Dice::new(seed.rotate_left(17) ^ 0xfau64);
     let healed_after = play(&world, theme, timing, &mut dice);
-    let report = Report {
-        theme,
-        violation: world.checker.borrow_mut().violation.take(),
-        tally: world.checker.borrow().tally.clone(),
-        trace: world.take_trace(),
-        steps: world.steps.get(),
-        healed_after,
+    let (violation, tally) = {
+        let mut checker = world.checker.borrow_mut();
+        (checker.violation.take(), std::mem::take(&mut checker.tally))
     };
+    let (trace, steps) = (world.take_trace(), world.steps.get());
+    let report = Report { theme, violation, tally, trace, steps, healed_after };
     world.tear_down();
     report
 }

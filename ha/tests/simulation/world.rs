@@ -48,6 +48,13 @@ pub struct Weather {
     pub late_one_in: u64,
 }
 
+/// What happens to the next process that takes the pin.
+#[derive(Clone, Copy)]
+pub struct Trap {
+    pub lost: bool,
+    pub span: u64,
+}
+
 pub struct World {
     now: Cell<u64>,
     serial: Cell<u64>,
@@ -57,6 +64,7 @@ pub struct World {
     pub steps: Cell<u64>,
     pub dice: RefCell<Dice>,
     pub weather: Cell<Weather>,
+    pub trap: Cell<Option<Trap>>,
     pub postgres: RefCell<Postgres>,
     pub redis: RefCell<Redis>,
     pub processes: RefCell<Vec<Rc<Process>>>,
@@ -76,6 +84,7 @@ impl World {
             steps: Cell::new(0),
             dice: RefCell::new(Dice::new(seed)),
             weather: Cell::default(),
+            trap: Cell::new(None),
             postgres: RefCell::default(),
             redis: RefCell::default(),
             processes: RefCell::default(),
