@@ -358,3 +358,7 @@ impl LeaseState {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

@@ -24,6 +24,9 @@
 //! PostgreSQL 14 or later; sessions go to the primary directly, not through a transaction pooler.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as ha;
+
 mod agent;
 pub mod clock;
 pub mod config;

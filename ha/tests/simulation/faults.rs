@@ -19,6 +19,8 @@ pub enum Fault {
     LoseHostOfLeader,
     HangLeader(u64),
     CutPostgres(Direction, u64),
+    /// First the answers are held, then everything.
+    CutAnswersThenAll(u64, u64),
     CutRedis(Direction, u64),
     SlowLeader(u64, u64),
     EndPin,
@@ -64,7 +66,7 @@ pub fn any(dice: &mut Dice, ttl: u64) -> Fault {
         1 => Direction::In,
         _ => Direction::Both,
     };
-    match dice.pick(35) {
+    match dice.pick(37) {
         0..=3 => Fault::PauseLeader(long),
         4 => Fault::PauseAny(long),
         5 | 6 => Fault::CrashLeader,
@@ -90,6 +92,7 @@ pub fn any(dice: &mut Dice, ttl: u64) -> Fault {
         31 => Fault::HigherEpochInRedis,
         32 => Fault::StopNextCandidate { lost: false, span: long },
         33 => Fault::StopNextCandidate { lost: true, span: 0 },
+        34 | 35 => Fault::CutAnswersThenAll(short * 3 / 2, long),
         _ => Fault::PauseLeader(short),
     }
 }
@@ -152,6 +155,15 @@ pub fn happen(world: &Rc<World>, fault: Fault, timing: Timing) {
                 if direction != Direction::Out {
                     process.postgres_link.in_cut_until.set(now + span);
                 }
+            }
+        }
+        Fault::CutAnswersThenAll(first, then) => {
+            if let Some(process) = some_process(world) {
+                process.postgres_link.in_cut_until.set(now + first);
+                world.after(first + world.draw(MILLI, 100 * MILLI), move |world| {
+                    process.postgres_link.out_cut_until.set(world.now() + then);
+                    process.postgres_link.in_cut_until.set(world.now() + then);
+                });
             }
         }
         Fault::CutRedis(direction, span) => {

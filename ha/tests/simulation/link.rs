@@ -19,22 +19,27 @@ pub struct Link {
 
 impl Link {
     /// When a message sent now arrives at the store.
-    pub fn outward(&self, world: &World) -> Option<u64> {
-        self.arrival(world, self.out_cut_until.get())
+    pub fn outward(&self, world: &World, last_late: &Cell<u64>) -> Option<u64> {
+        self.arrival(world, self.out_cut_until.get(), last_late)
     }
 
     /// When a message sent now arrives at the process.
-    pub fn inward(&self, world: &World) -> Option<u64> {
-        self.arrival(world, self.in_cut_until.get())
+    pub fn inward(&self, world: &World, last_late: &Cell<u64>) -> Option<u64> {
+        self.arrival(world, self.in_cut_until.get(), last_late)
     }
 
-    fn arrival(&self, world: &World, cut_until: u64) -> Option<u64> {
+    fn arrival(&self, world: &World, cut_until: u64, last_late: &Cell<u64>) -> Option<u64> {
         if self.lost.get() {
             return None;
         }
         let weather = world.weather.get();
         let mut dice = world.dice.borrow_mut();
-        let late = weather.late_one_in > 0 && dice.one_in(weather.late_one_in);
+        // On one connection once in a T: two late messages in a row and a pause are more than T forgives.
+        let late =
+            weather.late_one_in > 0 && dice.one_in(weather.late_one_in) && world.now() > last_late.get();
+        if late {
+            last_late.set(world.now() + weather.late_again_after);
+        }
         let late = if late { dice.within(200 * MILLI, 1200 * MILLI) } else { 0 };
         let (extra, slow_until) = self.slow.get();
         let extra = if world.now() < slow_until { dice.within(extra / 4, extra + 1) } else { 0 };

@@ -15,6 +15,8 @@ pub enum Mutant {
     UngatedHeartbeat,
     /// The journal runs on a session of a pool.
     JournalOnPool,
+    /// The same, with the row lock: S9 is lost, S3 is not.
+    LockedJournalOnPool,
     /// The epoch comes from Redis alone.
     EpochFromRedis,
     /// A stale candidate ends the session that the row names, and no other.

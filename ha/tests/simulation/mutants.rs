@@ -20,6 +20,19 @@ fn without_the_row_lock_an_old_epoch_is_authorised() {
     caught(Mutant::NoRowLock, Theme::Anything, &["S3"]);
 }
 
+// R: S3: the lock on the row is a guard of its own, not only a second one behind the pin.
+#[test]
+fn the_row_lock_alone_keeps_old_epochs_out() {
+    let mut refused = 0;
+    for seed in 1..2_000 {
+        let report = run(seed, Theme::Anything, Some(Mutant::LockedJournalOnPool), false);
+        assert_eq!(report.violation, None, "seed {seed}");
+        refused += report.tally.refused_entries;
+    }
+    assert!(refused > 0, "no statement ever met another epoch");
+    println!("{refused} statements met another epoch and authorised nothing");
+}
+
 #[test]
 fn without_a_deadline_a_stale_leader_sends() {
     caught(Mutant::NoDeadline, Theme::Anything, &["S4"]);

@@ -724,7 +724,9 @@ fn committed(world: &Rc<World>, id: SessionId, ask: &Ask) -> Said {
         }
         Ask::Journal { epoch, process } => {
             let entry = Entry { process: *process, epoch: *epoch, in_force: table.epoch };
-            let pinned = postgres.pin == Some(id) || world.is(Mutant::NoRowLock);
+            let pinned = world.is(Mutant::NoRowLock)
+                || world.is(Mutant::LockedJournalOnPool)
+                || postgres.pin.is_some_and(|pin| postgres.sessions[pin].process == *process);
             world.checker.borrow_mut().journaled(world, &entry, pinned);
             Said::Rows(1)
         }

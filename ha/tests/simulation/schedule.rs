@@ -153,7 +153,7 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
             stayed(world, before, "S8");
         }
         Theme::Jitter => {
-            world.weather.set(Weather { late_one_in: 100 });
+            world.weather.set(Weather { late_one_in: 100, late_again_after: ttl });
             for _ in 0..2 {
                 if !pass(world, world.now() + dice.within(2 * ttl / 3, 2 * ttl)) {
                     return None;
@@ -161,7 +161,9 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
                 faults::happen(world, Fault::PauseAny(1000 * MILLI), timing);
             }
             pass(world, world.now() + ttl);
-            stayed(world, before, "L3");
+            // A term that is suspended for a moment and resumed under its epoch is no transition.
+            let suspensions = moves(world).1;
+            stayed(world, (before.0, suspensions, before.2), "L3");
         }
         Theme::Hang | Theme::Crash => {
             if !pass(world, world.now() + dice.within(0, nanos(timing.renew))) {
@@ -231,7 +233,7 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
 }
 
 /// How many T may pass after the last disturbance until somebody leads again.
-const RECOVERY: u64 = 6;
+const RECOVERY: u64 = 3;
 
 fn anything(world: &Rc<World>, timing: Timing, dice: &mut Dice) -> Option<Duration> {
     let ttl = nanos(timing.ttl);

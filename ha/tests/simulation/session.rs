@@ -20,6 +20,7 @@ pub struct ClientEnd {
     /// The connection's end is known here.
     ended: Cell<bool>,
     waiting: RefCell<Vec<Weak<Slot<Answer>>>>,
+    last_late: Cell<u64>,
     last_out: Cell<u64>,
     last_in: Cell<u64>,
 }
@@ -36,6 +37,7 @@ impl ClientEnd {
             opened: OnceCell::new(),
             ended: Cell::new(false),
             waiting: RefCell::default(),
+            last_late: Cell::new(0),
             last_out: Cell::new(0),
             last_in: Cell::new(0),
         });
@@ -99,7 +101,7 @@ impl ClientEnd {
 
     /// Lets something happen at the server once a message has travelled there, in order.
     fn send(&self, world: &Rc<World>, work: impl FnOnce(&Rc<World>) + 'static) {
-        let Some(at) = self.process.postgres_link.outward(world) else { return };
+        let Some(at) = self.process.postgres_link.outward(world, &self.last_late) else { return };
         let at = at.max(self.last_out.get() + 1);
         self.last_out.set(at);
         world.at(at, work);
@@ -107,7 +109,7 @@ impl ClientEnd {
 
     /// The server answers the request for a session.
     pub fn opened(self: &Rc<Self>, world: &Rc<World>, outcome: Result<Opened, Fault>) {
-        let Some(at) = self.process.postgres_link.inward(world) else { return };
+        let Some(at) = self.process.postgres_link.inward(world, &self.last_late) else { return };
         self.last_in.set(at);
         let weak = Rc::downgrade(self);
         world.at(at, move |world| {
@@ -129,7 +131,7 @@ impl ClientEnd {
 
     /// The server answers a statement.
     pub fn answered(self: &Rc<Self>, world: &Rc<World>, slot: Rc<Slot<Answer>>, answer: Answer) {
-        let Some(at) = self.process.postgres_link.inward(world) else { return };
+        let Some(at) = self.process.postgres_link.inward(world, &self.last_late) else { return };
         let at = at.max(self.last_in.get() + 1);
         self.last_in.set(at);
         world.at(at, move |world| slot.fill(world, answer));
@@ -137,7 +139,7 @@ impl ClientEnd {
 
     /// The server ended the session and says so.
     pub fn server_ended(self: &Rc<Self>, world: &Rc<World>) {
-        let Some(at) = self.process.postgres_link.inward(world) else { return };
+        let Some(at) = self.process.postgres_link.inward(world, &self.last_late) else { return };
         let at = at.max(self.last_in.get() + 1);
         let weak = Rc::downgrade(self);
         world.at(at, move |_| {

@@ -46,6 +46,8 @@ struct Task {
 pub struct Weather {
     /// One message in so many is late by 200 to 1200 ms; never, if zero.
     pub late_one_in: u64,
+    /// And the next one on the same connection not before this span has passed.
+    pub late_again_after: u64,
 }
 
 /// What happens to the next process that takes the pin.

@@ -39,7 +39,8 @@ pub async fn recover(me: Rc<Process>) {
 pub async fn trade(me: Rc<Process>, gate: Rc<Gate>, session: Rc<ClientEnd>) {
     let world = me.world();
     let mut after_the_end = 0;
-    let pooled = if world.is(Mutant::JournalOnPool) || world.is(Mutant::NoRowLock) {
+    let on_a_pool = [Mutant::JournalOnPool, Mutant::LockedJournalOnPool, Mutant::NoRowLock];
+    let pooled = if on_a_pool.iter().any(|mutant| world.is(*mutant)) {
         ClientEnd::open(&me, Duration::from_secs(1)).await.ok()
     } else {
         None

@@ -439,7 +439,7 @@ impl Process {
         let slot = Slot::mine(&world);
         let reply = slot.clone();
         let me = self.index;
-        if let Some(at) = self.redis_link.outward(&world) {
+        if let Some(at) = self.redis_link.outward(&world, &Cell::new(0)) {
             world.at(at, move |world| ask_redis(world, me, ask, reply));
         }
         self.within(patience, slot.wait()).await.flatten()
@@ -461,7 +461,7 @@ fn ask_redis(world: &Rc<World>, process: usize, ask: redis::Ask, slot: Rc<Slot<O
     }
     let said = (gate.refuses_until <= now).then(|| world.redis.borrow_mut().answer(now, &ask));
     let target = world.processes.borrow()[process].clone();
-    if let Some(at) = target.redis_link.inward(world) {
+    if let Some(at) = target.redis_link.inward(world, &Cell::new(0)) {
         world.at(at, move |world| slot.fill(world, said));
     }
 }
