@@ -14,18 +14,20 @@ use ha::{BootClock, Config, Handle, Member, OnHang, PgTls, Role, Status, Timing}
 async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
     match args.as_slice() {
-        [_, postgres, redis] => three_processes(postgres, redis),
+        [_, postgres, redis] => three_processes(postgres, redis).await,
         [_, postgres, redis, name] => member(postgres, redis, name).await,
         _ => Err("usage: elect POSTGRES_URL REDIS_URL".into()),
     }
 }
 
-fn three_processes(postgres: &str, redis: &str) -> Result<(), Box<dyn Error>> {
+async fn three_processes(postgres: &str, redis: &str) -> Result<(), Box<dyn Error>> {
+    let (client, connection) = tokio_postgres::connect(postgres, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    client.batch_execute(ha::SCHEMA).await.ok(); // it may be there already
     let me = std::env::current_exe()?;
     let start = |name: &str| Command::new(&me).args([postgres, redis, name]).spawn();
     let members: Vec<Child> = ["b1", "b2", "b3"].into_iter().map(start).collect::<Result<_, _>>()?;
-    members.into_iter().try_for_each(|mut member| member.wait().map(drop))?;
-    Ok(())
+    Ok(members.into_iter().try_for_each(|mut member| member.wait().map(drop))?)
 }
 
 async fn member(postgres: &str, redis: &str, name: &str) -> Result<(), Box<dyn Error>> {
