@@ -6,7 +6,7 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build demo test test-slow chaos fmt clean
+.PHONY: help setup setup-dev build demo test test-slow chaos bench-ha fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,10 @@ test-slow: setup-dev ## Run the tests that take minutes: those marked #[ignore =
 chaos: setup-dev ## Disturb a cluster at random: SEED=... FAULTS=1000 MEMBERS=3
 	$(if $(SEED),BATON_SEED=$(SEED)) BATON_CHAOS_FAULTS=$(or $(FAULTS),1000) BATON_CHAOS_MEMBERS=$(or $(MEMBERS),3) \
 		cargo test --locked --test chaos nothing_is_doubled -- --ignored --nocapture
+
+bench-ha: setup-dev ## Measure failovers, handovers and outages with real processes: KILLS=200 HANGS=30 SEED=...
+	$(if $(SEED),BATON_SEED=$(SEED)) $(if $(KILLS),BATON_BENCH_KILLS=$(KILLS)) $(if $(HANGS),BATON_BENCH_HANGS=$(HANGS)) \
+		cargo bench --locked $(if $(PROFILE),--profile $(PROFILE)) --bench leadership
 
 fmt: ## Format the sources
 	cargo fmt --all
