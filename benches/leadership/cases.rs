@@ -41,16 +41,7 @@ impl Bench {
             launch.env.remove("BATON_FAIL_POINT_FILE");
             launch.env.insert("RUST_LOG".to_owned(), "info".to_owned());
             if proxied {
-                let url: reqwest::Url = launch.env["BATON_POSTGRES__URL"].parse().expect("a URL");
-                let server = (url.host_str().expect("a host"), url.port().expect("a port"));
-                let server =
-                    tokio::net::lookup_host(server).await.expect("loopback").next().expect("an address");
-                let proxy = Proxy::start(server).await;
-                let mut through = url.clone();
-                through.set_ip_host(proxy.address.ip()).expect("an address is a host");
-                through.set_port(Some(proxy.address.port())).expect("it has a port");
-                launch.env.insert("BATON_POSTGRES__URL".to_owned(), through.to_string());
-                proxies.push(proxy);
+                proxies.push(Proxy::before(launch, "BATON_POSTGRES__URL").await);
             }
         })
         .await;

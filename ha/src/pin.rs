@@ -337,7 +337,7 @@ begun AS (
 noted AS (
     INSERT INTO switch_history (switch, value, who, why)
     SELECT 'reduce_only', true, $2,
-           'PostgreSQL failed over (other system or timeline): until every order of the day matches an intent'
+           'PostgreSQL failed over (other system or timeline): what was committed last may be missing'
       FROM new WHERE $9)
 SELECT pg_notify('baton_ha', 'epoch ' || $1::text) FROM new";
 

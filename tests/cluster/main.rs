@@ -3,6 +3,7 @@
 //! Each test ends with the checker: the ledger against the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clock;
 mod deliveries;
 mod doubt;
 mod failover;
@@ -14,4 +15,5 @@ mod signals;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
+mod warm;
 mod witness;

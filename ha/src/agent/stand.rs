@@ -151,7 +151,7 @@ impl Agent {
             (None, _) => String::new(),
         };
         let reduced = if promotion.failed_over {
-            "; PostgreSQL failed over, so reduce-only is set until every order of the day matches an intent"
+            "; PostgreSQL failed over, so reduce-only is set: what was committed last may be missing"
         } else {
             ""
         };
