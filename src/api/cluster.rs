@@ -72,7 +72,7 @@ pub async fn leader(State(context): State<Context>) -> Response {
     (status, Json(body)).into_response()
 }
 
-fn known_leader(context: &Context, role: &Role) -> Option<Leader> {
+pub(super) fn known_leader(context: &Context, role: &Role) -> Option<Leader> {
     match role {
         Role::Leader(fence) => Some(Leader {
             instance: fence.instance().clone(),

@@ -3,9 +3,15 @@
 //! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
 //! is null, nothing hangs.
 
+mod closing;
 mod cluster;
+mod credentials;
+mod forward;
+mod operator;
 mod probes;
 mod problem;
+mod stop;
+mod switches;
 mod views;
 mod webhook;
 
@@ -26,10 +32,15 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::command::Desk;
 use crate::health::operational::Operational;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+pub use forward::Served;
+pub use operator::Operator;
 pub use problem::Problem;
+pub use stop::{Asked, Stop};
+use switches::reason;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -48,6 +59,12 @@ struct Inner {
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
     draining: watch::Receiver<bool>,
+    /// Where the engine takes commands from.
+    desk: Desk,
+    /// Where a stop is asked for.
+    stop: Stop,
+    /// Speaks to the leader for an operator.
+    peers: reqwest::Client,
 }
 
 impl Context {
@@ -59,9 +76,22 @@ impl Context {
         operational: watch::Receiver<Operational>,
         arrivals: Arc<Notify>,
         draining: watch::Receiver<bool>,
+        desk: Desk,
+        stop: Stop,
     ) -> Self {
-        let handle = OnceLock::new();
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining }))
+        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
+        Self(Arc::new(Inner {
+            config,
+            ledger,
+            metrics,
+            operational,
+            arrivals,
+            handle,
+            draining,
+            desk,
+            stop,
+            peers,
+        }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -102,6 +132,11 @@ fn router(context: Context) -> Router {
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/positions/close", post(closing::close))
+        .route("/api/v1/positions/flatten", post(closing::flatten))
+        .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
+        .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))

@@ -7,16 +7,17 @@
 mod boot;
 mod observe;
 mod shutdown;
+mod switches;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::Role;
+use ha::{BootClock, Role};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
@@ -26,7 +27,9 @@ use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
-use crate::engine::{Engine, Pace};
+use crate::engine::{Engine, Pace, command};
+use crate::feed::poll::{Poll, PollPace};
+use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
@@ -61,6 +64,9 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
+    let (desk, commands) = command::desk();
+    let (stop_asked, mut asked) = mpsc::channel(1);
+    let switch_ledger = requests.clone();
     let context = api::Context::new(
         Arc::clone(&config),
         requests,
@@ -68,6 +74,8 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         operational.watch(),
         Arc::clone(&arrivals),
         is_draining,
+        desk,
+        stop_asked,
     );
     let stopped = CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
@@ -77,6 +85,11 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         handle = boot::join(&config, &address, &ledger, &operational) => Arc::new(handle?),
         signal = stop.heard() => {
             tracing::info!("[SHUTDOWN] {signal} before the start was done");
+            return Ok(());
+        }
+        // The API holds the other end for as long as it serves.
+        Some(asked) = asked.recv() => {
+            tracing::info!("[SHUTDOWN] asked by {} before the start was done", asked.why);
             return Ok(());
         }
     };
@@ -90,6 +103,9 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
+    let prices = PriceBoard::with_ages(Ages { stale: config.feed.stale, dead: config.feed.dead });
+    let drain = CancellationToken::new();
+    let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
         broker,
@@ -97,56 +113,54 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         pace: pace(&config),
         recovery: recovery.clone(),
         pulse: handle.pulse(),
+        prices: prices.clone(),
+        commands,
         arrivals,
         operational: operational.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let drain = CancellationToken::new();
     let trading = {
-        let (role, drain) = (handle.role(), drain.clone());
+        let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
+    let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
     let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 
     let mut role = handle.role();
     let ended = tokio::select! {
-        signal = stop.heard() => Ended::Asked(signal),
+        signal = stop.heard() => Ended::Asked(signal.to_owned(), None),
+        Some(asked) = asked.recv() => Ended::Asked(format!("POST /api/shutdown by {}", asked.why), asked.exit_policy),
         why = stopped_role(&mut role) => Ended::Refused(why),
     };
     match ended {
         Ended::Refused(why) => anyhow::bail!("{why}"),
-        Ended::Asked(signal) => {
+        Ended::Asked(signal, exit_policy) => {
             // A receiver is always there: the API's.
             let _ = draining.send(true);
-            shutdown::shutdown(
-                signal,
-                &handle,
-                trading,
-                &drain,
-                &operational,
-                config.shutdown.budget,
-                &mut stop,
-            )
-            .await;
+            let mut plan = config.shutdown;
+            plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
+            let leaving =
+                shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
+            shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
         }
     }
-    readiness.abort();
-    observing.abort();
+    drop(engine);
+    for task in [readiness, observing, polling, switching] {
+        task.abort();
+        // Aborted: what it held is let go of, the operational state above all.
+        let _ = task.await;
+    }
     drop(operational);
     stopped.cancel();
-    // The last state is stored and open requests are answered, if that is quick.
-    let _ = tokio::time::timeout(Duration::from_millis(500), async {
-        let _ = server.await;
-        stores.abort();
-    })
-    .await;
+    shutdown::within("save", config.shutdown.save, "the last state is stored", stores).await;
+    shutdown::within("disconnect", config.shutdown.disconnect, "open requests are answered", server).await;
     Ok(())
 }
 
 enum Ended {
-    Asked(&'static str),
+    Asked(String, Option<config::ExitPolicy>),
     Refused(String),
 }
 
@@ -222,8 +236,15 @@ fn rules(config: &Config) -> Rules {
     Rules {
         policy: config.trading.policy.clone(),
         catalog: config.instruments.clone(),
+        allow_after_market: config.trading.allow_after_market,
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
+}
+
+fn poll(config: &Config, prices: &PriceBoard, broker: &Arc<dyn Broker>, metrics: &Arc<Metrics>) -> Poll {
+    let (feed, limits) = (&config.feed, &config.broker);
+    let pace = PollPace::new(feed.live_max_age, limits.read_timeout, limits.reads_per_second);
+    Poll::new(prices.clone(), Arc::clone(broker), Arc::new(BootClock), Arc::clone(metrics), pace)
 }
 
 fn pace(config: &Config) -> Pace {

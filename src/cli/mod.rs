@@ -4,6 +4,8 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod call;
+pub mod close;
 pub mod config;
 pub mod demo;
 pub mod migrate;
@@ -13,6 +15,7 @@ pub mod replay;
 pub mod run;
 pub mod signal;
 pub mod status;
+pub mod switch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,21 +48,37 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Close the positions of a symbol or an instrument.
+    Close(close::Close),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Close every position.
+    Flatten(close::Flatten),
+    /// Stop entries and the exits of signals.
+    Halt(switch::Halt),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
+    /// Pause automatic failover.
+    Pause(switch::On),
+    /// Stop entries, or let them through again.
+    ReduceOnly(switch::ReduceOnly),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
     Replay(replay::Args),
+    /// Resume automatic failover.
+    Resume(switch::Off),
     /// Run one instance: take signals, follow or lead, trade while leading.
     Run(run::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
+    /// Show the switches: what is halted, by whom, until when.
+    Switches(switch::Show),
+    /// End every halt.
+    Unhalt(switch::Off),
 }
 
 /// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
@@ -81,13 +100,21 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Close(close) => close.run(&inputs, output).await,
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
+            Verb::Halt(halt) => halt.run(&inputs, output).await,
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Pause(on) => on.pause(&inputs, output).await,
+            Verb::ReduceOnly(args) => args.run(&inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
+            Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
+            Verb::Switches(show) => show.run(&inputs, output).await,
+            Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
         }
     })
 }

@@ -10,6 +10,7 @@
 mod broker;
 mod cluster;
 mod fault;
+mod feed;
 mod instruments;
 mod layers;
 mod nearest;
@@ -24,14 +25,19 @@ mod trading;
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
+pub use feed::Feed;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{Log, LogFormat, Notify, Recovery, Shutdown, Signals};
+pub use process::{
+    ExitPolicy, Log, LogFormat, Notify, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
+};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis};
 pub use timing::Timing;
 pub use trading::Trading;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use secrecy::SecretString;
 
 use crate::domain::instrument::Catalog;
 use layers::Layers;
@@ -52,8 +58,12 @@ pub struct Config {
     pub timing: Timing,
     /// The bridge to the broker.
     pub broker: Broker,
+    /// Live prices.
+    pub feed: Feed,
     /// Who may send signals, and how large.
     pub signals: Signals,
+    /// Who may change things.
+    pub operator: Operator,
     /// Capital and trading policy.
     pub trading: Trading,
     /// What may be traded.
@@ -90,7 +100,9 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let redis = Redis::read(&mut reader);
     let timing = Timing::read(&mut reader);
     let broker = Broker::read(&mut reader);
+    let feed = Feed::read(&mut reader);
     let signals = Signals::read(&mut reader, http.listen);
+    let operator = Operator::read(&mut reader);
     let trading = Trading::read(&mut reader);
     let instruments = instruments::read(&mut reader);
     let notify = Notify::read(&mut reader);
@@ -105,7 +117,9 @@ pub fn load(inputs: &Inputs) -> Result<Config, Error> {
         redis,
         timing,
         broker,
+        feed,
         signals,
+        operator,
         trading,
         instruments,
         notify,
@@ -138,6 +152,14 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
         listen => listen,
     };
     Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+/// Reads the operator's token, whatever else is missing or broken: for verbs that ask a running instance for a change.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[operator]`.
+pub fn operator_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
+    part(inputs, |reader| Operator::read(reader).token)
 }
 
 /// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.

@@ -1,4 +1,4 @@
-//! The sections about the process itself: `[signals]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
+//! The sections about the process itself: `[signals]`, `[operator]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,6 +32,22 @@ impl Signals {
             reader.missing("signals.token", advice);
         }
         Self { token, secret }
+    }
+}
+
+/// The header in which a caller says who acts; kept with what is changed.
+pub const OPERATOR_HEADER: &str = "x-baton-operator";
+
+/// Who may change things through the HTTP interface.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The bearer token; without one only loopback is let in.
+    pub token: Option<SecretString>,
+}
+
+impl Operator {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { token: reader.secret("operator.token") }
     }
 }
 
@@ -126,10 +142,46 @@ impl Recovery {
 pub struct Shutdown {
     /// What all its steps may take together.
     pub budget: Duration,
+    /// What happens to positions when nobody takes over.
+    pub exit_policy: ExitPolicy,
+    /// What reading back and cancelling resting entries may take.
+    pub cancel: Duration,
+    /// What closing positions may take.
+    pub close: Duration,
+    /// What storing the last state may take.
+    pub save: Duration,
+    /// What ending open requests may take.
+    pub disconnect: Duration,
+}
+
+/// What the last instance does with positions when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitPolicy {
+    /// Cancel entries, close positions.
+    Flatten,
+    /// Cancel entries, leave positions and their stops.
+    Hold,
+}
+
+impl ExitPolicy {
+    /// The stable name: `flatten` or `hold`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flatten => "flatten",
+            Self::Hold => "hold",
+        }
+    }
 }
 
 impl Shutdown {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { budget: reader.millis("shutdown.budget_ms", 9000, 1000..=300_000) }
+        let budget = reader.millis("shutdown.budget_ms", 9000, 1000..=300_000);
+        let policies = [("flatten", ExitPolicy::Flatten), ("hold", ExitPolicy::Hold)];
+        let exit_policy = reader.choice("shutdown.exit_policy", ExitPolicy::Flatten, &policies);
+        let cancel = reader.millis("shutdown.cancel_ms", 2000, 100..=60_000);
+        let close = reader.millis("shutdown.close_ms", 3000, 100..=60_000);
+        let save = reader.millis("shutdown.save_ms", 1000, 100..=60_000);
+        let disconnect = reader.millis("shutdown.disconnect_ms", 1000, 100..=60_000);
+        Self { budget, exit_policy, cancel, close, save, disconnect }
     }
 }

@@ -35,6 +35,18 @@ impl Term<'_> {
                 }
                 Ok(())
             }
+            Event::Confirmed { listing, quote } => {
+                self.confirmed(&listing, quote);
+                Ok(())
+            }
+            Event::Calendar(read) => {
+                self.calendar_read(read);
+                Ok(())
+            }
+            Event::Cancelled => {
+                self.read_books_soon();
+                Ok(())
+            }
             Event::Books(Ok(reading)) => self.books(reading).await,
             Event::Books(Err(error)) => {
                 self.books_failed(&error);

@@ -6,21 +6,27 @@
 
 mod apply;
 pub mod book;
+pub mod command;
+mod day;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
 pub mod lanes;
+mod monitor;
 mod orders;
 mod signals;
+pub mod stops;
 mod submit;
 mod takeover;
 mod tell;
 pub mod term;
 mod trades;
+pub mod winddown;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +35,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{BridgeMode, Broker};
+use crate::feed::PriceBoard;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
+use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
 use term::Term;
@@ -75,6 +83,10 @@ pub struct Engine {
     pub recovery: CrashRecoveryManager,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
+    /// Live prices: stops are watched by them.
+    pub prices: PriceBoard,
+    /// What operators ask for.
+    pub commands: Commands,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
     /// What the operator is told.
@@ -109,6 +121,8 @@ impl Engine {
             Some(mut term) => {
                 let end = term.serve(drain).await;
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
+                self.prices.want(BTreeSet::new());
+                self.metrics.stops_unarmed.set(0);
             }
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
         }

@@ -1,7 +1,8 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
 use super::book::Book;
-use crate::domain::position::PositionStatus;
+use super::stops::{Hit, Unarmed};
+use crate::domain::position::{Position, PositionStatus};
 use crate::ledger::Change;
 use crate::ledger::inbox::SignalStatus;
 use crate::telemetry::metrics::Metrics;
@@ -34,4 +35,28 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics) {
         metrics.signals.with_label_values(&[working.kind.as_str(), outcome]).inc();
         tracing::info!(signal = %update.id, "signal {} {}", working.kind, update.status);
     }
+}
+
+/// A position's price reached its stop or its take-profit; counted and told the first time.
+pub(super) fn hit(position: &Position, hit: &Hit, first: bool, metrics: &Metrics) {
+    if first {
+        metrics.stop_hits.with_label_values(&[hit.trigger.cause().as_str()]).inc();
+        tracing::warn!(
+            position = %position.id, instrument = position.instrument, label = position.label, source = %hit.source,
+            "[{}] {}: {}", hit.trigger.tag(), position.symbol, hit.trigger.sentence(hit.price)
+        );
+    }
+}
+
+/// Nobody watches a position's stop.
+pub(super) fn unarmed(position: &Position, why: Unarmed) {
+    tracing::warn!(
+        position = %position.id, instrument = position.instrument, label = position.label,
+        "[SL] {}: the stop at {} is not watched: {}", position.symbol, position.current_stop, why.as_str()
+    );
+}
+
+/// A position's stop is watched again.
+pub(super) fn armed(position: &Position) {
+    tracing::info!(position = %position.id, "[SL] {}: the stop at {} is watched again", position.symbol, position.current_stop);
 }

@@ -5,8 +5,11 @@
 //! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
 //! the inbox, their own operational state and nothing else.
 
+pub mod cancels;
 pub mod change;
+pub mod day;
 pub mod error;
+pub mod exits;
 pub mod guard;
 pub mod inbox;
 pub mod journal;
@@ -16,6 +19,7 @@ pub mod operational;
 mod rows;
 pub mod snapshot;
 pub mod switches;
+pub mod switching;
 pub mod views;
 
 use std::time::Duration;

@@ -4,16 +4,21 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
+mod closing;
 mod deliveries;
 mod doubt;
 mod failover;
 mod faults;
+mod limits;
 mod metrics;
 mod paused;
 mod replay;
 mod signals;
+mod stopping;
+mod stops;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
+mod switches;
 mod warm;
 mod witness;

@@ -9,6 +9,7 @@ mod series;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
+use crate::domain::limits;
 use crate::domain::order::IntentState;
 use series::{Series, Spec};
 
@@ -57,6 +58,9 @@ pub const SIGNAL_OUTCOMES: [&str; 7] =
     ["accepted", "repeated", "refused", "acted", "dropped_stale", "rejected", "failed"];
 /// Steps of an order's way, as `order_latency` labels them.
 pub const ORDER_STAGES: [&str; 5] = ["decide", "journal", "send", "fill", "total"];
+
+/// Where prices come from, as `price_source` labels them.
+pub const PRICE_SOURCES: [&str; 4] = ["live", "rest", "cache", "none"];
 
 /// Failover from tens of milliseconds (a crash) to several T (a partition).
 const FAILOVER_SECONDS: [f64; 14] =
@@ -112,6 +116,22 @@ metrics! {
     order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;
     /// Orders whose outcome at the broker is not known.
     orders_in_doubt: IntGauge = "baton_orders_in_doubt";
+
+    /// Wanted listings, by where their latest price comes from; none has no price.
+    price_source: IntGaugeVec = "baton_price_source" {"source" in PRICE_SOURCES};
+    /// Age in seconds of the oldest price among the wanted listings that have one; 0 when there is none.
+    feed_tick_age: Gauge = "baton_feed_tick_age_seconds";
+    /// Quotes asked for over REST because the live price was old, by what came of them.
+    feed_rest_quotes: IntCounterVec = "baton_feed_rest_quotes_total" {"outcome" in ["ok", "failed"]};
+
+    /// 1 for each of the operator's switches that is on, 0 for the others.
+    switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
+    /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
+    stops_unarmed: IntGauge = "baton_stops_unarmed";
+    /// Limits of the account that were hit and latched, by code.
+    limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
+    /// Prices that reached a position's stop or take-profit.
+    stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
 
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
