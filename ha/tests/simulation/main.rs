@@ -6,8 +6,8 @@
 //! `office`, `roll`, `gate`); what is written here again is the way between them and the stores. The tests
 //! against real stores show that this way is the agent's.
 //!
-//! `BATON_SEED=N cargo nextest run -p ha --test simulation --no-capture` replays the schedule of one seed, and
-//! that alone, with a trace. `BATON_SCHEDULES=N` sets how many seeds are run, `BATON_SEED_FROM=N` the first.
+//! `BATON_SEED=N cargo nextest run -p ha --test simulation a_hundred --no-capture` replays the schedule of one seed
+//! with a trace, a line an event. `BATON_SCHEDULES=N` sets how many seeds are run, `BATON_SEED_FROM=N` the first.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

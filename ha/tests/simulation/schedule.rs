@@ -131,7 +131,7 @@ fn pass_until_somebody_leads(world: &Rc<World>, bound: u64, promise: &str) -> Op
 
 fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Option<Duration> {
     let ttl = nanos(timing.ttl);
-    let first = pass_until_somebody_leads(world, 4 * ttl, "L2")?;
+    pass_until_somebody_leads(world, 4 * ttl, "L2")?;
     if theme == Theme::Anything {
         return anything(world, timing, dice);
     }
@@ -228,7 +228,6 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
         }
         Theme::Anything => unreachable!("it has its own way"),
     }
-    let _ = first;
     None
 }
 

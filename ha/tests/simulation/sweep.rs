@@ -69,7 +69,9 @@ pub fn replay(seed: u64) {
         println!("{line}");
     }
     if let Some(what) = report.violation {
-        panic!("{what}\nBATON_SEED={seed} cargo nextest run -p ha --test simulation --no-capture replays it");
+        panic!(
+            "{what}\nBATON_SEED={seed} cargo nextest run -p ha --test simulation a_hundred --no-capture replays it"
+        );
     }
 }
 

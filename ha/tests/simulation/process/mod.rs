@@ -7,23 +7,22 @@ mod agent;
 mod engine;
 mod identity;
 mod lead;
+mod life;
 mod observer;
 mod stand;
 mod suspended;
+mod time;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use ha::election::{Look, Standing, Watcher};
 use ha::gate::Gate;
 use ha::roll::rivals;
-use ha::{Beat, Clock, Incarnation, Instance, InstanceInfo, ManualClock, Member, Moment, Status, Timing};
+use ha::{Incarnation, Instance, InstanceInfo, ManualClock, Member, Moment, Status, Timing};
 
 use crate::link::Link;
 use crate::mutant::Mutant;
@@ -201,173 +200,6 @@ pub fn start(world: &Rc<World>, member: usize, timing: Timing) -> Rc<Process> {
     ];
     *process.main_tasks.borrow_mut() = tasks;
     process
-}
-
-// === impl Process: time ===
-
-impl Process {
-    pub fn world(&self) -> Rc<World> {
-        self.world.borrow().upgrade().expect("the world outlives its processes")
-    }
-
-    /// What this host's clock shows at a true moment: they start apart and drift apart.
-    fn shown(&self, at: u64) -> u64 {
-        let drift = i128::from(at) * i128::from(self.drift_ppm) / 1_000_000;
-        u64::try_from(i128::from(self.offset + at) + drift).unwrap_or(0)
-    }
-
-    /// Sets the clock to the present. Called whenever one of the process's tasks gets its turn.
-    pub fn tick(&self) {
-        let target = self.shown(self.world().now());
-        let now = self.clock.now().elapsed_since_boot();
-        let behind = Duration::from_nanos(target).saturating_sub(now);
-        self.clock.advance(behind);
-    }
-
-    pub fn now(&self) -> Moment {
-        self.clock.now()
-    }
-
-    /// The true moment a span of this host's time ahead.
-    fn ahead(&self, span: Duration) -> u64 {
-        let nanos = i128::try_from(span.as_nanos()).unwrap().min(1 << 60);
-        let truly = nanos - nanos * i128::from(self.drift_ppm) / 1_000_000;
-        self.world().now() + u64::try_from(truly.max(0)).unwrap()
-    }
-
-    pub async fn sleep(&self, span: Duration) {
-        let until = self.ahead(span);
-        self.until_or(until, || false).await;
-    }
-
-    /// Waits for something that a nudge announces, until a true moment at the latest; true if it came.
-    pub async fn until_or(&self, until: u64, mut come: impl FnMut() -> bool) -> bool {
-        let world = self.world();
-        world.wake_me_at(until);
-        poll_fn(move |_| {
-            if come() {
-                Poll::Ready(true)
-            } else if world.now() >= until {
-                Poll::Ready(false)
-            } else {
-                Poll::Pending
-            }
-        })
-        .await
-    }
-
-    /// Like Tokio's timeout: the work is polled first, and dropped when the time is over.
-    pub async fn within<T>(&self, patience: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let world = self.world();
-        let until = self.ahead(patience);
-        world.wake_me_at(until);
-        let mut work = pin!(work);
-        poll_fn(move |cx| match work.as_mut().poll(cx) {
-            Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending if world.now() >= until => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    }
-
-    /// The true moment that this host will call so.
-    pub fn true_moment(&self, at: Moment) -> u64 {
-        self.ahead(at.until(self.now()))
-    }
-}
-
-// === impl Process: what happens to it ===
-
-impl Process {
-    /// Something its tasks may wait for has happened.
-    pub fn nudge(&self) {
-        if !self.alive.get() {
-            return;
-        }
-        let Some(world) = self.world.borrow().upgrade() else { return };
-        for task in self.main_tasks.borrow().iter() {
-            world.wake(*task);
-        }
-    }
-
-    pub fn hear_bell(&self) {
-        self.bell.set(true);
-        if let Some(task) = self.main_tasks.borrow().first() {
-            self.world().wake(*task);
-        }
-    }
-
-    /// SIGSTOP, or a host that is suspended.
-    pub fn pause(&self) {
-        self.settle_pulse();
-        self.beats_from.set(None);
-        self.paused.set(true);
-    }
-
-    /// SIGCONT: what was due gets its turn in any order, the engine among it.
-    pub fn go_on(&self) {
-        if !self.paused.replace(false) {
-            return;
-        }
-        let world = self.world();
-        if !self.hangs.get() {
-            self.beats_from.set(Some(world.now() + world.draw(0, 20 * MILLI)));
-        }
-        let mut due: Vec<TaskId> = self.deferred.borrow_mut().drain(..).collect();
-        due.sort_unstable();
-        due.dedup();
-        world.dice.borrow_mut().shuffle(&mut due);
-        for task in due {
-            world.wake(task);
-        }
-    }
-
-    /// The engine's loop stops turning; the timers live.
-    pub fn hang(&self) {
-        self.settle_pulse();
-        self.beats_from.set(None);
-        self.hangs.set(true);
-    }
-
-    pub fn unhang(&self) {
-        if self.hangs.replace(false) && !self.paused.get() {
-            self.beats_from.set(Some(self.world().now()));
-        }
-    }
-
-    /// kill -9: its sockets close, and it is gone.
-    pub fn crash(self: &Rc<Self>) {
-        if !self.alive.replace(false) {
-            return;
-        }
-        let world = self.world();
-        world.tell(|| format!("p{} is gone", self.index));
-        world.abort_all(self);
-        self.observer.take();
-        self.warm.take();
-        *self.role.borrow_mut() = Role::Stopped;
-    }
-
-    fn beats_by(&self, at: u64) -> (u64, Moment) {
-        let (count, last) = self.pulse_base.get();
-        match self.beats_from.get() {
-            Some(from) if at >= from => {
-                let turns = (at - from) / TURN;
-                (count + turns + 1, Moment::since_boot(Duration::from_nanos(self.shown(from + turns * TURN))))
-            }
-            _ => (count, last),
-        }
-    }
-
-    fn settle_pulse(&self) {
-        self.pulse_base.set(self.beats_by(self.world().now()));
-    }
-
-    /// What the protocol reads off the pulse.
-    pub fn pulse(&self) -> Beat {
-        let (count, last) = self.beats_by(self.world().now());
-        Beat { count, last }
-    }
 }
 
 // === impl Process: what its tasks tell each other ===
