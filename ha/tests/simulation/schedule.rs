@@ -169,7 +169,7 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
             if !pass(world, world.now() + dice.within(0, nanos(timing.renew))) {
                 return None;
             }
-            let Some(old) = faults::leader(world) else { return None };
+            let old = faults::leader(world)?;
             let promotions = promotions(world);
             // T for the silence, T/6 and a few looks for the rest.
             let (fault, bound, promise) = if theme == Theme::Hang {
@@ -211,7 +211,7 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
         Theme::Rolling => {
             for _ in 0..2 {
                 let epoch = world.postgres.borrow().epoch();
-                let Some(old) = faults::leader(world) else { return None };
+                let old = faults::leader(world)?;
                 faults::happen(world, Fault::Terminate, timing);
                 pass(world, world.now() + ttl);
                 let tally = world.checker.borrow().tally.promotions.clone();

@@ -11,11 +11,13 @@ use crate::world::{Slot, World};
 
 /// The server's end, once it is known.
 type Opened = (SessionId, Backend, Database);
+/// What the one who connects waits for.
+type Connected = Result<(), Fault>;
 
 pub struct ClientEnd {
     world: Weak<World>,
     process: Rc<Process>,
-    opening: RefCell<Option<Rc<Slot<Result<(), Fault>>>>>,
+    opening: RefCell<Option<Rc<Slot<Connected>>>>,
     opened: OnceCell<Opened>,
     /// The connection's end is known here.
     ended: Cell<bool>,

@@ -10,7 +10,7 @@ use ha::{Moment, Reason, Status};
 
 use super::lead::{Released, Seat};
 use super::suspended::Exiled;
-use super::{Command, Membership, Outcome, Process, Role, Sight, lead, stand, suspended};
+use super::{Command, Membership, Outcome, Process, Sight, lead, stand, suspended};
 use crate::mutant::Mutant;
 use crate::postgres::{Ask, Said};
 
@@ -44,7 +44,6 @@ pub async fn run(me: Rc<Process>) {
             Next::Succeed(released) => lead::await_successor(&me, *released).await,
             Next::Suspend(exile) => suspended::come_back(&me, *exile).await,
             Next::Stop => {
-                me.set_role(Role::Stopped);
                 let observer = me.observer.borrow().clone();
                 if let Some(session) = observer {
                     let strike = session.ask(Ask::Strike { process: me.index });
@@ -100,7 +99,6 @@ pub async fn hear(me: &Process, wake: Option<u64>, over: impl Fn() -> bool) -> H
 
 async fn follow(me: &Rc<Process>) -> Next {
     me.set_pace(me.timing.watch);
-    me.set_role(Role::Follower);
     let mut look_at: Option<Moment> = None;
     loop {
         if me.roll.borrow().membership == Membership::Refused {
@@ -234,5 +232,4 @@ pub fn demote(me: &Process, why: &str) {
             wish.status = Status::Recovering;
         }
     });
-    me.set_role(Role::Follower);
 }

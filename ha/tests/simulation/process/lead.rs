@@ -12,7 +12,7 @@ use ha::{Beat, Instance, Moment, Timing};
 
 use super::agent::{Heard, Next, answer, demote, hear, obey, set_status, unbind};
 use super::suspended::{Claim, Exiled};
-use super::{Command, Membership, Outcome, Process, Role, Sight, engine, named, nanos, why};
+use super::{Command, Membership, Outcome, Process, Sight, engine, named, nanos, why};
 use crate::mutant::Mutant;
 use crate::postgres::{Ask, Fault, Said};
 use crate::redis;
@@ -110,7 +110,6 @@ pub async fn lead(me: &Rc<Process>, mut seat: Box<Seat>) -> Next {
     unbind(me);
     me.tell(|| format!("leads under epoch {}", seat.gate.epoch()));
     seat.gate.extend(deadline_of(me, seat.tenure.deadline()));
-    me.set_role(Role::Leader);
     me.world().spawn(me, engine::trade(me.clone(), seat.gate.clone(), seat.session.clone()));
     loop {
         if let Some(step) = go_on_handing_over(me, &mut seat).await {
@@ -246,7 +245,6 @@ pub fn suspend(me: &Process, seat: Seat, why: &str) -> Next {
     seat.session.close();
     me.tell(|| format!("is suspended under epoch {}: {why}", seat.gate.epoch()));
     me.world().checker.borrow_mut().tally.suspensions += 1;
-    me.set_role(Role::Suspended);
     let wait = Exile::after(&seat.tenure, now, &me.timing);
     Next::Suspend(Box::new(Exiled { claim: claim(me, &seat), wait, handover: seat.handover }))
 }
@@ -304,7 +302,6 @@ async fn release(me: &Rc<Process>, mut seat: Seat) -> Next {
     seat.gate.close("hands over");
     me.world().abort(seat.keeper.task);
     let claim = claim(me, &seat);
-    me.set_role(Role::Suspended);
     let (from, next) = (named(&me.me), named(&to));
     let ttl = nanos(Timing::RESERVATION);
     me.redis(redis::Ask::Reserve { me: from, to: next, epoch: claim.epoch.get(), ttl }).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ha::{Beat, Moment};
 
-use super::{Process, Role, TURN};
+use super::{Process, TURN};
 use crate::world::{MILLI, TaskId};
 
 impl Process {
@@ -75,7 +75,6 @@ impl Process {
         world.abort_all(self);
         self.observer.take();
         self.warm.take();
-        *self.role.borrow_mut() = Role::Stopped;
     }
 
     fn beats_by(&self, at: u64) -> (u64, Moment) {

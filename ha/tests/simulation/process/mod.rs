@@ -78,16 +78,6 @@ pub enum Outcome {
     Lost,
 }
 
-/// What everybody sees of its role.
-#[derive(Clone)]
-pub enum Role {
-    Follower,
-    Candidate,
-    Leader,
-    Suspended,
-    Stopped,
-}
-
 pub struct Process {
     world: RefCell<Weak<World>>,
     pub index: usize,
@@ -121,7 +111,6 @@ pub struct Process {
     pub warm: RefCell<Option<Rc<ClientEnd>>>,
     pub commands: RefCell<VecDeque<Command>>,
     pub outcome: Cell<Option<Outcome>>,
-    pub role: RefCell<Role>,
     pub watcher: RefCell<Watcher>,
     pub bound: Cell<Option<Moment>>,
     pub drain_waits: Cell<bool>,
@@ -181,7 +170,6 @@ pub fn start(world: &Rc<World>, member: usize, timing: Timing) -> Rc<Process> {
         warm: RefCell::default(),
         commands: RefCell::default(),
         outcome: Cell::new(None),
-        role: RefCell::new(Role::Follower),
         watcher: RefCell::new(Watcher::new(me, 1, watched, seed)),
         bound: Cell::new(None),
         drain_waits: Cell::new(false),
@@ -235,11 +223,6 @@ impl Process {
     pub fn command(&self, command: Command) {
         self.commands.borrow_mut().push_back(command);
         self.wake_agent();
-    }
-
-    pub fn set_role(&self, role: Role) {
-        let old = std::mem::replace(&mut *self.role.borrow_mut(), role);
-        drop(old);
     }
 
     pub fn look(&self) -> Option<Rc<Look>> {

@@ -10,7 +10,7 @@ use ha::{Epoch, Timing};
 
 use super::agent::Next;
 use super::lead::{Keeper, Seat};
-use super::{Process, Role, named, nanos};
+use super::{Process, named, nanos};
 use crate::mutant::Mutant;
 use crate::postgres::{Ask, Change, Said};
 use crate::redis::{self, Said as RedisSaid};
@@ -63,7 +63,6 @@ pub enum Failure {
 }
 
 pub async fn stand(me: &Rc<Process>, ballot: Ballot) -> Next {
-    me.set_role(Role::Candidate);
     me.tell(|| format!("stands to end epoch {} ({})", ballot.epoch, ballot.reason));
     match candidacy(me, &ballot).await {
         Ok(seat) => Next::Lead(Box::new(seat)),
