@@ -41,7 +41,7 @@ async fn member(postgres: &str, redis: &str, name: &str) -> Result<(), Box<dyn E
         timing: Timing::for_ttl(Duration::from_secs(3)),
         postgres: postgres.parse()?,
         tls: PgTls::None,
-        redis_url: redis.to_owned(),
+        redis: ha::Redis::at(redis),
         on_hang: OnHang::Abort,
     };
     let handle = Handle::join(config, Arc::new(BootClock)).await?;

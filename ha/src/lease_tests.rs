@@ -27,7 +27,7 @@ fn config(redis_url: String) -> Config {
         timing: Timing::for_ttl(Duration::from_secs(3)),
         postgres: tokio_postgres::Config::new(),
         tls: PgTls::None,
-        redis_url,
+        redis: crate::config::Redis::at(redis_url),
         on_hang: OnHang::StepDown,
     }
 }
@@ -69,7 +69,7 @@ async fn the_model_of_redis_answers_as_the_scripts_do() {
     let stores = Stores::temporary().await.unwrap();
     let real = RedisLease::new(&config(stores.redis_url())).unwrap();
     let mut connection =
-        Client::open(stores.redis_url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        redis::Client::open(stores.redis_url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let ttl = u64::try_from(TTL.as_nanos()).unwrap();
     let mut dice = dice::Dice::new(7);
     for round in 0..300 {

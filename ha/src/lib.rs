@@ -36,7 +36,7 @@
 //!     timing: Timing::for_ttl(Duration::from_secs(3)),
 //!     postgres: "postgres://localhost/scheduler".parse()?,
 //!     tls: PgTls::None,
-//!     redis_url: "redis://localhost".to_owned(),
+//!     redis: ha::Redis::at("redis://localhost"),
 //!     on_hang: OnHang::Abort,
 //! };
 //! let handle = Handle::join(config, Arc::new(BootClock)).await?;
@@ -92,9 +92,11 @@ pub mod handover;
 mod identity;
 pub mod ids;
 mod lease;
+mod line;
 pub mod locks;
 mod observer;
 pub mod office;
+pub mod operator;
 mod pin;
 mod pulse;
 mod role;
@@ -106,10 +108,13 @@ mod warm;
 
 /// The tables that leadership needs, for an empty database. An application that migrates its schema takes this as
 /// one of its migrations.
-pub const SCHEMA: &str = include_str!("../../migrations/V1__leadership.sql");
+pub const SCHEMA: &str = concat!(
+    include_str!("../../migrations/V1__leadership.sql"),
+    include_str!("../../migrations/V8__leadership_operators.sql"),
+);
 
 pub use clock::{BootClock, Clock, ManualClock, Moment};
-pub use config::{Config, InvalidConfig, InvalidTiming, OnHang, PgTls, Timing};
+pub use config::{Config, InvalidConfig, InvalidTiming, OnHang, PgTls, Redis, Sentinel, Timing};
 pub use fence::{Fence, Fenced};
 pub use handle::{Handle, JoinError};
 pub use ids::{Epoch, Incarnation, Instance, InvalidMember, Member};

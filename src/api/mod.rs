@@ -6,10 +6,14 @@
 mod closing;
 mod cluster;
 mod credentials;
+mod errors;
 mod forward;
+mod leadership;
+mod monitoring;
 mod operator;
 mod probes;
 mod problem;
+mod runbook;
 mod stop;
 mod switches;
 mod views;
@@ -33,7 +37,9 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
 use crate::engine::command::Desk;
+use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
+use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
@@ -58,6 +64,7 @@ struct Inner {
     operational: watch::Receiver<Operational>,
     arrivals: Arc<Notify>,
     handle: OnceLock<Arc<Handle>>,
+    recess: OnceLock<Recess>,
     draining: watch::Receiver<bool>,
     /// Where the engine takes commands from.
     desk: Desk,
@@ -65,6 +72,7 @@ struct Inner {
     stop: Stop,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
+    rounds: Rounds,
 }
 
 impl Context {
@@ -78,8 +86,9 @@ impl Context {
         draining: watch::Receiver<bool>,
         desk: Desk,
         stop: Stop,
+        rounds: Rounds,
     ) -> Self {
-        let (handle, peers) = (OnceLock::new(), reqwest::Client::new());
+        let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         Self(Arc::new(Inner {
             config,
             ledger,
@@ -87,16 +96,19 @@ impl Context {
             operational,
             arrivals,
             handle,
+            recess,
             draining,
             desk,
             stop,
             peers,
+            rounds,
         }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
-    pub fn joined(&self, handle: Arc<Handle>) {
-        // Joined once per process; a second call changes nothing.
+    pub fn joined(&self, handle: Arc<Handle>, recess: Recess) {
+        // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
+        let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
     }
 
@@ -138,12 +150,25 @@ fn router(context: Context) -> Router {
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/cluster/history", get(leadership::history))
+        .route("/api/v1/cluster/handover", post(leadership::hand_over))
+        .route("/api/v1/cluster/fence", post(leadership::fence))
+        .route("/api/v1/cluster/unfence", post(leadership::unfence))
+        .route("/api/v1/errors", get(errors::list))
+        .route("/api/v1/errors/summary", get(errors::summary))
+        .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))
+        .route("/api/v1/errors/{id}/resolve", post(errors::resolve))
+        .route("/api/v1/monitoring/checks", get(monitoring::checks))
+        .route("/api/v1/monitoring/check", post(monitoring::check))
+        .route("/api/v1/restart-storm/acknowledge", post(monitoring::acknowledge_storm))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/startupz", get(probes::startupz))
         .route("/leader", get(cluster::leader))
         .route("/metrics", get(probes::metrics))
+        .route("/runbook", get(runbook::whole))
+        .route("/runbook/{section}", get(runbook::section))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(context.clone(), measure))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))

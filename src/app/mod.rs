@@ -5,20 +5,22 @@
 //! member.
 
 mod boot;
+mod notices;
 mod observe;
 mod shutdown;
 mod switches;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ha::{BootClock, Role};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::api;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
@@ -27,6 +29,7 @@ use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
+use crate::engine::recess::Recess;
 use crate::engine::{Engine, Pace, command};
 use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Ages, PriceBoard};
@@ -55,13 +58,22 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let address = config.address(listener.local_addr().context("the listener has no address")?);
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new());
+    metrics.config_info.with_label_values(&[&config.fingerprint()]).set(1);
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
-    let url = config.postgres.url.expose_secret();
-    let ledger = Ledger::new(url, ENGINE_POOL, &application)?;
+    let pool =
+        |size| Ledger::open(config.postgres.session.clone(), config.postgres.tls.clone(), size, &application);
+    let ledger = pool(ENGINE_POOL)?;
     // Connections of its own: a flood of requests must not keep the engine from recording what became of an order.
-    let requests = Ledger::new(url, config.postgres.pool_size, &application)?;
+    let requests = pool(config.postgres.pool_size)?;
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config))?);
+    let telling = telling::Telling::start(
+        &config,
+        &application,
+        Arc::clone(&broker),
+        operational.watch(),
+        Arc::clone(&metrics),
+    )?;
     let arrivals = Arc::new(Notify::new());
     let (draining, is_draining) = watch::channel(false);
     let (desk, commands) = command::desk();
@@ -76,24 +88,29 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         is_draining,
         desk,
         stop_asked,
+        telling.rounds.clone(),
     );
     let stopped = CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
 
+    let start = Uuid::now_v7();
     let handle = tokio::select! {
-        handle = boot::join(&config, &address, &ledger, &operational) => Arc::new(handle?),
+        handle = boot::join(&config, &address, &ledger, &operational, start) => Arc::new(handle?),
         signal = stop.heard() => {
             tracing::info!("[SHUTDOWN] {signal} before the start was done");
+            telling.end(start).await;
             return Ok(());
         }
         // The API holds the other end for as long as it serves.
         Some(asked) = asked.recv() => {
             tracing::info!("[SHUTDOWN] asked by {} before the start was done", asked.why);
+            telling.end(start).await;
             return Ok(());
         }
     };
-    context.joined(Arc::clone(&handle));
+    let recess = Recess::default();
+    context.joined(Arc::clone(&handle), recess.clone());
     let stores = tokio::spawn(store_changes(ledger.clone(), handle.instance().clone(), changes));
     let recovery = CrashRecoveryManager::new(
         ledger.clone(),
@@ -117,14 +134,18 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         commands,
         arrivals,
         operational: operational.clone(),
+        notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
+        recess,
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
     let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
-    let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
+    let observing =
+        tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
+    telling.joined(&config, &handle);
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
 
@@ -135,17 +156,23 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         why = stopped_role(&mut role) => Ended::Refused(why),
     };
     match ended {
-        Ended::Refused(why) => anyhow::bail!("{why}"),
+        Ended::Refused(why) => {
+            telling.end(start).await;
+            anyhow::bail!("{why}");
+        }
         Ended::Asked(signal, exit_policy) => {
             // A receiver is always there: the API's.
             let _ = draining.send(true);
             let mut plan = config.shutdown;
             plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
+            let led = matches!(*handle.role().borrow(), Role::Leader(_));
+            telling.stopping(&config, &signal, led);
             let leaving =
                 shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
             shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
         }
     }
+    telling.end(start).await;
     drop(engine);
     for task in [readiness, observing, polling, switching] {
         task.abort();

@@ -1,11 +1,10 @@
-//! The sections about the process itself: `[signals]`, `[operator]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
+//! The sections about the process itself: `[signals]`, `[operator]`, `[log]`, `[recovery]` and `[shutdown]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::cluster::is_http_url;
 use super::reader::Reader;
 
 /// Who may send signals.
@@ -48,47 +47,6 @@ pub struct Operator {
 impl Operator {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self { token: reader.secret("operator.token") }
-    }
-}
-
-/// Where notifications go beside the log.
-#[derive(Clone, Debug)]
-pub struct Notify {
-    /// The Telegram bot's token.
-    pub telegram_bot_token: Option<SecretString>,
-    /// The chat that the bot writes to.
-    pub telegram_chat_id: Option<String>,
-    /// The Bot API's base URL.
-    pub telegram_url: String,
-}
-
-impl Notify {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        let telegram_bot_token = reader.secret("notify.telegram_bot_token");
-        let allowed = "a chat's number, e.g. -1001234567890, or its @name";
-        let telegram_chat_id = reader.text("notify.telegram_chat_id", None, allowed, |text| {
-            text.parse::<i64>().is_ok() || text.strip_prefix('@').is_some_and(|name| !name.is_empty())
-        });
-        let default_url = "https://api.telegram.org";
-        let telegram_url =
-            reader.text("notify.telegram_url", Some(default_url), "an http:// or https:// URL", is_http_url);
-        let keys = ["notify.telegram_bot_token", "notify.telegram_bot_token_file", "notify.telegram_chat_id"];
-        if reader.sound(&keys) {
-            match (&telegram_bot_token, &telegram_chat_id) {
-                (Some(_), None) => {
-                    let advice =
-                        "a bot token is set, so name the chat: TELEGRAM_CHAT_ID or notify.telegram_chat_id";
-                    reader.missing("notify.telegram_chat_id", advice);
-                }
-                (None, Some(_)) => {
-                    let advice = "a chat is set, so give the bot's token: TELEGRAM_BOT_TOKEN or TELEGRAM_BOT_TOKEN_FILE";
-                    reader.missing("notify.telegram_bot_token", advice);
-                }
-                _ => {}
-            }
-        }
-        let telegram_url = telegram_url.unwrap_or_default().trim_end_matches('/').to_owned();
-        Self { telegram_bot_token, telegram_chat_id, telegram_url }
     }
 }
 

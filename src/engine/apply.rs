@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
 use super::lanes::Phase;
-use super::tell::tell;
+use super::tell::{self, tell};
 use super::term::{Event, Term, wall_clock};
 use crate::broker::{BrokerError, NotSentCause, Submission};
 use crate::domain::ids::IntentId;
@@ -135,12 +135,14 @@ impl Term<'_> {
         }
         if !findings.foreign.is_empty() {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
+            tell::foreign(&findings.foreign, &self.engine.notifier);
             let watermark = self
                 .patiently(self.engine.ledger.remember_foreign_orders(self.fence(), &findings.foreign))
                 .await?;
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
+        self.prove_failover(reading.begun, &findings).await?;
         // What cannot be booked will not be bookable in 20 ms either.
         self.plan_next_reading(moved);
         Ok(())
@@ -166,7 +168,7 @@ impl Term<'_> {
         }
         self.patiently(self.engine.ledger.commit(self.fence(), &change)).await?;
         let metrics = &self.engine.metrics;
-        tell(&self.book, &change, metrics);
+        tell(&self.book, &change, metrics, &self.engine.notifier);
         let now = self.fence().now();
         self.book.install(&change, now);
         metrics.orders_in_doubt.set(i64::try_from(self.book.in_doubt().count()).unwrap_or(i64::MAX));

@@ -11,9 +11,11 @@ mod day;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
+mod failover;
 pub mod lanes;
 mod monitor;
 mod orders;
+pub mod recess;
 mod signals;
 pub mod stops;
 mod submit;
@@ -38,11 +40,13 @@ use crate::broker::{BridgeMode, Broker};
 use crate::feed::PriceBoard;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
+use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
+use recess::Recess;
 use term::Term;
 
 /// How often a follower's engine shows that it is alive.
@@ -91,8 +95,12 @@ pub struct Engine {
     pub arrivals: Arc<Notify>,
     /// What the operator is told.
     pub operational: OperationalState,
+    /// What is notified.
+    pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Rests while an operator has leadership handed over.
+    pub recess: Recess,
 }
 
 impl Engine {
@@ -101,8 +109,13 @@ impl Engine {
         while !drain.is_cancelled() {
             self.pulse.beat();
             let now = role.borrow_and_update().clone();
+            let rests = self.recess.observe();
             match now {
-                Role::Leader(fence) => self.lead(fence, &drain).await,
+                Role::Leader(_) if rests => self.operational.waiting("leadership is being handed over"),
+                Role::Leader(fence) => {
+                    let stop = drain.child_token();
+                    self.recess.ends(&stop, self.lead(fence, &stop)).await;
+                }
                 other => self.follow(&other),
             }
             // After a term too: the role may learn a moment later that its fence is closed, and a term that ended by a
@@ -110,6 +123,7 @@ impl Engine {
             tokio::select! {
                 Ok(()) = role.changed() => {}
                 () = drain.cancelled() => {}
+                () = self.recess.changed(rests) => {}
                 () = tokio::time::sleep(IDLE_BEAT) => {}
             }
         }

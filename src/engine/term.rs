@@ -15,6 +15,7 @@ use super::Engine;
 use super::book::Book;
 use super::command::Close;
 use super::evidence::{Reading, Suspects};
+use super::failover::Proof;
 use super::lanes::Lanes;
 use super::stops::StopMonitor;
 use crate::broker::{BrokerError, Submission};
@@ -116,6 +117,7 @@ pub struct Term<'a> {
     pub(super) next_look: Moment,
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
+    pub(super) proof: Proof,
 }
 
 impl<'a> Term<'a> {
@@ -143,6 +145,7 @@ impl<'a> Term<'a> {
             next_look: now,
             next_day_look: now,
             next_calendar: now,
+            proof: Proof::new(now),
         }
     }
 

@@ -11,6 +11,7 @@ mod failover;
 mod faults;
 mod limits;
 mod metrics;
+mod operators;
 mod paused;
 mod replay;
 mod signals;

@@ -307,7 +307,15 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
 
 /// Every intent was journaled by the instance that held its epoch, after it had got it; epochs have no gaps upwards.
 async fn epochs(sql: &Client, intents: &[Intent], faults: &mut Vec<String>) -> usize {
-    let rows = sql.query("SELECT epoch, incarnation, started_at FROM leadership_history", &[]).await.unwrap();
+    let rows = sql
+        .query(
+            // An epoch that nobody held authorised nothing.
+            "SELECT epoch, coalesce(incarnation, '00000000-0000-0000-0000-000000000000'), started_at
+             FROM leadership_history",
+            &[],
+        )
+        .await
+        .unwrap();
     let history: HashMap<i64, (Uuid, DateTime<Utc>)> =
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     for intent in intents {

@@ -349,6 +349,8 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         ("BATON_TRADING__CAPITAL", text(&100_000_000)),
         ("BATON_TRADING__ALLOW_AFTER_MARKET", text(&true)),
         ("BATON_RECOVERY__BACKOFF_MS", text(&50)),
+        // Tests kill more often than a storm would.
+        ("BATON_HEALTH__MAX_RESTARTS", text(&1_000_000)),
         ("BATON_FAIL_POINT_FILE", fail_point(folder).display().to_string()),
         ("RUST_LOG", std::env::var("BATON_TEST_LOG").unwrap_or_else(|_| "info".to_owned())),
     ] {

@@ -6,11 +6,14 @@
 
 mod series;
 
+use chrono::Utc;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
 use crate::domain::limits;
 use crate::domain::order::IntentState;
+use crate::health::checks::Check;
+use crate::notify::event::Kind;
 use series::{Series, Spec};
 
 /// Why a scrape could not be answered.
@@ -74,6 +77,10 @@ const AGE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 metrics! {
     /// Always 1; the label tells the version that runs.
     build_info: IntGaugeVec = "baton_build_info" {"version" in [env!("CARGO_PKG_VERSION")]};
+    /// Always 1; the label is equal for members that run with the same settings (secrets apart).
+    config_info: IntGaugeVec = "baton_config_info" {"fingerprint" in []};
+    /// The wall clock of this instance at the scrape, in seconds since 1970: how wrong it is shows against Prometheus's.
+    clock_timestamp: Gauge = "baton_clock_timestamp_seconds";
 
     /// 1 while this instance holds the baton, else 0.
     leader: IntGauge = "baton_leader";
@@ -138,6 +145,21 @@ metrics! {
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
 
+    /// 1 while a health check passes, 0 while it fails or cannot be asked.
+    health_check_up: IntGaugeVec = "baton_health_check_up" {"check" in health_checks()};
+    /// Seconds that health checks took.
+    health_check_duration: HistogramVec = "baton_health_check_duration_seconds"
+        {"check" in health_checks()} buckets CALL_SECONDS;
+
+    /// Notifications by kind: sent (delivered to a channel), throttled (occurrences that made no message of their own),
+    /// aggregated (went into a message with others), failed (refused or expired).
+    notifications: IntCounterVec = "baton_notifications_total"
+        {"type" in notification_kinds(), "result" in ["sent", "throttled", "aggregated", "failed"]};
+    /// Notifications of the cluster that are decided and not delivered yet.
+    outbox_depth: IntGauge = "baton_notification_outbox_depth";
+    /// Errors of the cluster that are not over, by kind.
+    unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
+
     /// HTTP requests, by route pattern and status code.
     http_requests: IntCounterVec = "baton_http_requests_total"
         {"route" in ["/webhook"], "code" in ["200", "202", "400", "401", "413", "415", "422", "429", "503"]};
@@ -152,6 +174,7 @@ impl Metrics {
     /// # Errors
     /// The encoder refused a family; not expected of declared series.
     pub fn encode(&self) -> Result<String, EncodeError> {
+        self.clock_timestamp.set(Utc::now().timestamp_millis() as f64 / 1000.0);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -182,6 +205,14 @@ impl std::fmt::Debug for Metrics {
 
 fn intent_states() -> Vec<&'static str> {
     IntentState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+fn health_checks() -> Vec<&'static str> {
+    Check::ALL.iter().map(|check| check.as_str()).collect()
+}
+
+fn notification_kinds() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
 #[cfg(test)]

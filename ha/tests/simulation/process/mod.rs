@@ -244,7 +244,13 @@ impl Process {
         let status = if wanted == Status::Active { roll.status } else { Some(wanted) };
         let inside = roll.membership == Membership::Inside;
         let (rival, newer_rival) = rivals(&roll.peers, &self.me, holder, self.build);
-        Standing { status, last_commit: roll.last_commit.filter(|_| inside), rival, newer_rival }
+        Standing {
+            status,
+            last_commit: roll.last_commit.filter(|_| inside),
+            rival,
+            newer_rival,
+            fenced: false,
+        }
     }
 
     /// Asks Redis; none if it does not answer in time.
@@ -293,6 +299,8 @@ pub fn entry(process: &Process) -> InstanceInfo {
         status,
         alive: false,
         held_down,
+        fenced: false,
+        reach: None,
     }
 }
 
