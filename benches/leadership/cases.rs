@@ -139,9 +139,11 @@ pub async fn handover(
 
 /// The last `handed over to …, in 12 ms` of a log.
 fn gap(log: &str) -> Duration {
-    let line = log.lines().rev().find(|line| line.contains("handed over to")).expect("the handover is told");
-    let ms = line.split(", in ").last().and_then(|rest| rest.split(' ').next());
-    Duration::from_millis(ms.and_then(|ms| ms.parse().ok()).expect("it tells the gap"))
+    let told = |line: &str| {
+        let (_, rest) = line.split_once("handed over to ")?.1.split_once(", in ")?;
+        rest.split_once(" ms")?.0.parse().ok()
+    };
+    Duration::from_millis(log.lines().rev().find_map(told).expect("the handover is told with its gap"))
 }
 
 /// SIGSTOP of the leader, until the row names another.

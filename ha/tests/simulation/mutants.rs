@@ -26,7 +26,12 @@ fn the_row_lock_alone_keeps_old_epochs_out() {
     let mut refused = 0;
     for seed in 1..2_000 {
         let report = run(seed, Theme::Anything, Some(Mutant::LockedJournalOnPool), false);
-        assert_eq!(report.violation, None, "seed {seed}");
+        // A session of a pool may be slow to come back after an outage; what it must not do is authorise.
+        assert!(
+            report.violation.as_ref().is_none_or(|what| what.starts_with("L2")),
+            "seed {seed}: {:?}",
+            report.violation
+        );
         refused += report.tally.refused_entries;
     }
     assert!(refused > 0, "no statement ever met another epoch");
