@@ -77,6 +77,7 @@
 //! crashes, cuts and lost data in virtual time. The other tests use real stores, real processes and real signals.
 #![forbid(unsafe_code)]
 
+// The simulation's model of Redis, which a unit test holds against the scripts, names the crate from outside.
 #[cfg(test)]
 extern crate self as ha;
 
