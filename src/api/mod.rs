@@ -20,6 +20,7 @@ mod views;
 mod webhook;
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,56 +54,53 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// No body is larger than this, whatever the signal policy says.
 const BODY_BYTES: usize = 1024 * 1024;
 
+/// What the routes are given at the start of the process.
+pub struct Wiring {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Connections for requests.
+    pub ledger: Ledger,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What this instance is doing.
+    pub operational: watch::Receiver<Operational>,
+    /// Wakes the leader for a new signal.
+    pub arrivals: Arc<Notify>,
+    /// A stop has begun.
+    pub draining: watch::Receiver<bool>,
+    /// Where the engine takes commands from.
+    pub desk: Desk,
+    /// Where a stop is asked for.
+    pub stop: Stop,
+    /// What the instance depends on, as last looked at.
+    pub rounds: Rounds,
+}
+
 /// What the routes work with.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
 struct Inner {
-    config: Arc<Config>,
-    ledger: Ledger,
-    metrics: Arc<Metrics>,
-    operational: watch::Receiver<Operational>,
-    arrivals: Arc<Notify>,
+    wiring: Wiring,
     handle: OnceLock<Arc<Handle>>,
     recess: OnceLock<Recess>,
-    draining: watch::Receiver<bool>,
-    /// Where the engine takes commands from.
-    desk: Desk,
-    /// Where a stop is asked for.
-    stop: Stop,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
-    rounds: Rounds,
+}
+
+impl Deref for Inner {
+    type Target = Wiring;
+
+    fn deref(&self) -> &Wiring {
+        &self.wiring
+    }
 }
 
 impl Context {
     /// A context whose cluster membership is not there yet.
-    pub fn new(
-        config: Arc<Config>,
-        ledger: Ledger,
-        metrics: Arc<Metrics>,
-        operational: watch::Receiver<Operational>,
-        arrivals: Arc<Notify>,
-        draining: watch::Receiver<bool>,
-        desk: Desk,
-        stop: Stop,
-        rounds: Rounds,
-    ) -> Self {
+    pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
-        Self(Arc::new(Inner {
-            config,
-            ledger,
-            metrics,
-            operational,
-            arrivals,
-            handle,
-            recess,
-            draining,
-            desk,
-            stop,
-            peers,
-            rounds,
-        }))
+        Self(Arc::new(Inner { wiring, handle, recess, peers }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.

@@ -79,17 +79,17 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let (desk, commands) = command::desk();
     let (stop_asked, mut asked) = mpsc::channel(1);
     let switch_ledger = requests.clone();
-    let context = api::Context::new(
-        Arc::clone(&config),
-        requests,
-        Arc::clone(&metrics),
-        operational.watch(),
-        Arc::clone(&arrivals),
-        is_draining,
+    let context = api::Context::new(api::Wiring {
+        config: Arc::clone(&config),
+        ledger: requests,
+        metrics: Arc::clone(&metrics),
+        operational: operational.watch(),
+        arrivals: Arc::clone(&arrivals),
+        draining: is_draining,
         desk,
-        stop_asked,
-        telling.rounds.clone(),
-    );
+        stop: stop_asked,
+        rounds: telling.rounds.clone(),
+    });
     let stopped = CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;

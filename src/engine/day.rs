@@ -86,7 +86,7 @@ impl Term<'_> {
             if prices.ages().judge(now.since(priced.at)) == Freshness::Dead {
                 return None;
             }
-            equity = equity + position.unrealised(priced.price);
+            equity += position.unrealised(priced.price);
         }
         Some(equity)
     }
