@@ -11,7 +11,6 @@ use crate::fault::{Server, Who};
 use crate::support::checker::Check;
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
-use crate::support::process::Launch;
 use crate::support::proxy::Proxy;
 use crate::support::seed::Seed;
 use crate::support::wait::spread;
