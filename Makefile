@@ -51,9 +51,8 @@ dist: ## Build the static program that the image holds, into dist
 	install -m 644 /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
 
 sbom: ## Write dist/baton.cdx.json: every crate that is linked in (CycloneDX)
-	command -v cargo-cyclonedx >/dev/null || cargo install --quiet --locked --root $(TOOLS) cargo-cyclonedx
-	cargo cyclonedx --quiet --format json --override-filename baton.cdx --manifest-path Cargo.toml
-	mkdir -p dist && mv baton.cdx.json dist/ && rm -f ha/baton.cdx.json local/baton.cdx.json
+	@mkdir -p dist
+	ops/sbom >dist/baton.cdx.json
 
 generate: setup-ops ## Write what follows from the sources of alerts and dashboards
 	@$(TOOLS)/ops-python/bin/python ops/generate

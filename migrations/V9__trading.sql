@@ -17,6 +17,18 @@ ALTER TABLE leadership
     ADD COLUMN reduce_only_until timestamptz,
     ADD COLUMN paused_until      timestamptz;
 
+-- A failover's reduce-only ends by proof or by an operator's word, never by an end that was set before it.
+CREATE FUNCTION leadership_failover_has_no_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.system_identifier IS NOT NULL
+       AND (NEW.system_identifier, NEW.timeline) IS DISTINCT FROM (OLD.system_identifier, OLD.timeline) THEN
+        NEW.reduce_only_until := NULL;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER leadership_failover BEFORE UPDATE OF system_identifier, timeline ON leadership
+    FOR EACH ROW EXECUTE FUNCTION leadership_failover_has_no_end();
+
 -- === cancels ===
 
 CREATE TABLE order_cancel (

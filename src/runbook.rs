@@ -45,8 +45,11 @@ pub fn sections() -> impl Iterator<Item = Section> {
 }
 
 /// The section of an alert, a code or a situation, by any way of writing it: `NoLeader`, `no-leader`, `DATA_CORRUPT`.
+///
+/// Exactly that name comes first: there is a situation `no-leader` and a code `NO_LEADER`.
 pub fn section(name: &str) -> Option<Section> {
-    sections().find(|section| section.answers_to(name))
+    let exact = sections().find(|section| section.name == name || section.name == name.to_lowercase());
+    exact.or_else(|| sections().find(|section| section.answers_to(name)))
 }
 
 #[cfg(test)]
@@ -59,7 +62,9 @@ mod tests {
             ("NoLeader", "no-leader"),
             ("noleader", "no-leader"),
             ("no-leader", "no-leader"),
+            ("NO_LEADER", "no_leader"),
             ("DATA_CORRUPT", "data_corrupt"),
+            ("data-corrupt", "data_corrupt"),
             ("ValidationFailed", "validation_failed"),
         ] {
             assert_eq!(section(name).map(|section| section.name), Some(anchor), "{name}");

@@ -7,6 +7,7 @@
 mod boot;
 mod notices;
 mod observe;
+mod reach;
 mod shutdown;
 mod switches;
 mod telling;
@@ -35,6 +36,7 @@ use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Ages, PriceBoard};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
+use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 
@@ -125,7 +127,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     let polling = tokio::spawn(poll(&config, &prices, &broker, &metrics).run(stopped.clone()));
     let engine = Engine {
         ledger: ledger.clone(),
-        broker,
+        broker: Arc::clone(&broker),
         rules: Arc::new(rules(&config)),
         pace: pace(&config),
         recovery: recovery.clone(),
@@ -136,12 +138,19 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
         operational: operational.clone(),
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
-        recess,
+        recess: recess.clone(),
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
+    let reaching = tokio::spawn(reach::watch(
+        Arc::clone(&handle),
+        broker,
+        recess,
+        Arc::new(BootClock),
+        config.timing.lease_ttl,
+    ));
     let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
@@ -174,7 +183,7 @@ pub async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
     }
     telling.end(start).await;
     drop(engine);
-    for task in [readiness, observing, polling, switching] {
+    for task in [reaching, readiness, observing, polling, switching] {
         task.abort();
         // Aborted: what it held is let go of, the operational state above all.
         let _ = task.await;
@@ -287,5 +296,6 @@ fn pace(config: &Config) -> Pace {
         entry_queue: entry_queue(&config.timing),
         entries_in_flight: entries_in_flight(config),
         armed: armed(config),
+        flapping: config.cluster.flapping.map(|limit| FlapLimit { most: limit.most, within: limit.within }),
     }
 }

@@ -1,6 +1,7 @@
 //! `[cluster]` and `[http]`: who this member is and where it listens.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -18,6 +19,17 @@ pub struct Cluster {
     pub priority: u8,
     /// The advertised base URL, if set; see [`super::Config::address`].
     pub address: Option<String>,
+    /// When leadership that keeps moving against anybody's will sets reduce-only; none = never.
+    pub flapping: Option<Flapping>,
+}
+
+/// How many involuntary takeovers within which time are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flapping {
+    /// So many are still taken as they come.
+    pub most: u32,
+    /// Within this time.
+    pub within: Duration,
 }
 
 /// The HTTP interface.
@@ -64,7 +76,11 @@ impl Cluster {
         let text = reader.text("cluster.address", Some(&derived), "an http:// or https:// URL", is_http_url);
         let address = text.filter(|_| reader.is_set("cluster.address"));
         let address = address.map(|url| url.trim_end_matches('/').to_owned());
-        Self { name, member, priority, address }
+        let most =
+            reader.whole("cluster.flap_limit", 3, 0..=1_000_000, "involuntary takeovers (0 = no guard)");
+        let within = Duration::from_secs(reader.whole("cluster.flap_window_s", 300, 1..=86_400, "s"));
+        let flapping = (most > 0).then(|| Flapping { most: u32::try_from(most).unwrap_or(u32::MAX), within });
+        Self { name, member, priority, address, flapping }
     }
 }
 

@@ -27,7 +27,7 @@ mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
-pub use cluster::{Cluster, Http};
+pub use cluster::{Cluster, Flapping, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use health::Health;

@@ -33,6 +33,9 @@ pub(super) struct Intent {
     pub(super) state: String,
     pub(super) epoch: i64,
     pub(super) incarnation: Uuid,
+    pub(super) class: String,
+    pub(super) cause: Option<String>,
+    pub(super) instrument: String,
 }
 
 impl Intent {
@@ -65,13 +68,17 @@ impl Audit {
     /// Every intent, oldest first.
     pub(super) async fn intents(&self) -> Result<Vec<Intent>, Error> {
         let statement =
-            "SELECT strategy_tag, state, epoch, incarnation FROM order_intent ORDER BY journaled_at";
+            "SELECT strategy_tag, state, epoch, incarnation, class, cause, instrument FROM order_intent
+             ORDER BY journaled_at";
         let rows = self.client.query(statement, &[]).await?;
         let intent = |row: &tokio_postgres::Row| Intent {
             tag: row.get(0),
             state: row.get(1),
             epoch: row.get(2),
             incarnation: row.get(3),
+            class: row.get(4),
+            cause: row.get(5),
+            instrument: row.get(6),
         };
         Ok(rows.iter().map(intent).collect())
     }

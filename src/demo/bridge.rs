@@ -72,6 +72,25 @@ impl Bridge {
         Err(Error::Bridge(format!("the price of {} was refused: {status} {said}", instrument.symbol)))
     }
 
+    /// Sends no ticks from now on, of anything; sockets stay open.
+    pub(super) async fn cut_feed(&self) -> Result<(), Error> {
+        let rule = json!({ "fault": { "kind": "tick_silence" } });
+        let failed = |error: reqwest::Error| Error::Bridge(error.to_string());
+        let url = format!("{}/_ctl/faults", self.url);
+        let answer = self.http.post(url).json(&rule).timeout(ANSWER).send().await.map_err(failed)?;
+        answer.error_for_status().map_err(failed)?;
+        Ok(())
+    }
+
+    /// Takes every fault back.
+    pub(super) async fn heal(&self) -> Result<(), Error> {
+        let failed = |error: reqwest::Error| Error::Bridge(error.to_string());
+        let url = format!("{}/_ctl/faults", self.url);
+        let answer = self.http.delete(url).timeout(ANSWER).send().await.map_err(failed)?;
+        answer.error_for_status().map_err(failed)?;
+        Ok(())
+    }
+
     /// Every order request that arrived, carried out or not.
     pub(super) async fn arrivals(&self) -> Result<Vec<Arrival>, Error> {
         let Arrivals { arrivals } = self.get("arrivals").await?;

@@ -88,6 +88,15 @@ impl Member {
         self.child.pid()
     }
 
+    /// True once a SIGSTOP holds each of its threads: on a busy machine some run on for a moment after the signal.
+    pub(super) fn is_stopped(&self) -> bool {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return false };
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// Whether its process runs; a paused one does.
     pub fn is_running(&self) -> bool {
         self.child.exit().is_none()

@@ -14,14 +14,14 @@ use crate::domain::sessions::{Calendar, day_start, trading_day};
 use crate::feed::Freshness;
 use crate::ledger::LedgerError;
 
-/// How often the day is looked at when nothing happens.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the day is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 /// Between two tries to read a calendar.
 const CALENDAR_RETRY: Duration = Duration::from_secs(15);
 
 impl Term<'_> {
     /// Turns the day, opens it, and latches the limits that are hit.
-    pub(super) async fn keep_day(&mut self, moved: bool) -> Result<(), LedgerError> {
+    pub(super) async fn keep_day(&mut self) -> Result<(), LedgerError> {
         let now = self.fence().now();
         let date = trading_day(wall_clock());
         let turned = self.book.day.as_ref().is_none_or(|day| day.date != date);
@@ -29,7 +29,7 @@ impl Term<'_> {
             let day = self.patiently(self.engine.ledger.day(date, day_start(date))).await?;
             tracing::info!(%date, orders = day.orders, latched = day.latched.len(), "the account's day");
             self.book.day = Some(day);
-        } else if !moved && now < self.next_day_look {
+        } else if now < self.next_day_look {
             return Ok(());
         }
         self.next_day_look = now.plus(LOOK);

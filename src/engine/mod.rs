@@ -40,6 +40,7 @@ use crate::broker::{BridgeMode, Broker};
 use crate::feed::PriceBoard;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
+use crate::ledger::flapping::FlapLimit;
 use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
@@ -70,6 +71,8 @@ pub struct Pace {
     pub entries_in_flight: usize,
     /// The mode the bridge must be in.
     pub armed: BridgeMode,
+    /// When leadership that keeps moving sets reduce-only; none = never.
+    pub flapping: Option<FlapLimit>,
 }
 
 /// Everything a leader works with; one per process.

@@ -13,16 +13,27 @@ use crate::feed::PriceSource;
 
 /// The longest time between two looks, whatever the feed does.
 const LOOK: Duration = Duration::from_millis(250);
+/// The shortest: in a flood of ticks the loop has other things to do, too.
+const PACE: Duration = Duration::from_millis(20);
 
 impl Term<'_> {
     /// Looks at the stops when a price has changed, and when it is time. A hit is due as an exit from then on.
     pub(super) fn watch_stops(&mut self, moved: bool) {
         let now = self.fence().now();
-        if !moved && now < self.next_look {
-            return;
+        if now < self.next_look {
+            if moved {
+                self.next_look = self.next_look.min(self.last_look.plus(PACE));
+            }
+            if now < self.next_look {
+                return;
+            }
         }
+        self.last_look = now;
         self.next_look = now.plus(LOOK);
-        self.want_prices();
+        if now >= self.next_want {
+            self.next_want = now.plus(LOOK);
+            self.want_prices();
+        }
         let engine = self.engine;
         let policy = &engine.rules.policy.stops;
         let look = self.stops.look(policy, &self.book, |of| engine.prices.get(of), engine.prices.ages(), now);

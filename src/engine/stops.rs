@@ -5,7 +5,7 @@
 //! that is a jump away from the one before is a gap or a bad tick, and nobody can tell which from the tick alone: it
 //! is confirmed first. A second quote is asked for at once; one that agrees sells, and so does one that does not come
 //! within [`CONFIRM`]: a filter may delay an exit by that much, never prevent it. A quote that disagrees holds the sale
-//! back until the next price says the same again. (See docs/adr/0011.)
+//! back until the next price says the same again. (See docs/adr/0016.)
 //!
 //! A position whose price is dead, or that has no stop, is *unarmed*: counted, and told once.
 

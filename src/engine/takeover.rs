@@ -104,6 +104,17 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered
         tracing::warn!(count = doubted.len(), "[RECOVERY] order intents of an older epoch are in doubt");
         tell::doubted(&doubted, &engine.notifier);
     }
+    engine.ledger.hold_failover(fence).await.map_err(failed)?;
+    if let Some(limit) = engine.pace.flapping
+        && let Some(times) = engine.ledger.guard_flapping(fence, limit).await.map_err(failed)?
+    {
+        tracing::error!(
+            times,
+            "[HA] leadership was lost against its holder's will {times} times within {} s: reduce-only is set until an \
+             operator has looked",
+            limit.within.as_secs()
+        );
+    }
     match engine.recovery.recover().await {
         Ok(recovered) => {
             if recovered.first_time {

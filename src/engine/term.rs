@@ -115,6 +115,8 @@ pub struct Term<'a> {
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
+    pub(super) last_look: Moment,
+    pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
     pub(super) proof: Proof,
@@ -143,6 +145,8 @@ impl<'a> Term<'a> {
             stops: StopMonitor::default(),
             last_hits: HashSet::new(),
             next_look: now,
+            last_look: now,
+            next_want: now,
             next_day_look: now,
             next_calendar: now,
             proof: Proof::new(now),
@@ -236,7 +240,7 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
-        self.keep_day(woken == Woken::Prices).await?;
+        self.keep_day().await?;
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;

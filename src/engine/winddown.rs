@@ -65,11 +65,9 @@ impl Engine {
                 )];
             }
             Err(_) => {
-                let outcome = format!(
-                    "the ledger or the broker did not answer ({}): nothing was cancelled or closed, positions stay as \
-                     they are and nobody watches their stops",
-                    self.operational.watch().borrow().reason
-                );
+                let outcome = "the ledger or the broker did not answer, or is not usable: nothing was cancelled or closed, \
+                    positions stay as they are and nobody watches their stops"
+                    .to_owned();
                 return vec![Step::ended("cancel", begun, Err(outcome))];
             }
         };

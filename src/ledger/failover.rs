@@ -21,7 +21,27 @@ SELECT min(h.at) FROM h, leadership l
    AND NOT coalesce((SELECT value FROM other), false)
    AND (SELECT failover FROM h ORDER BY id DESC LIMIT 1)";
 
+/// A time limit that an operator gave an earlier reduce-only must not end the one of a failover unproven.
+const HOLD: &str = "
+UPDATE leadership SET reduce_only_until = NULL
+ WHERE id = 1 AND epoch = $1 AND reduce_only AND reduce_only_until IS NOT NULL
+   AND (SELECT value AND why LIKE 'PostgreSQL failed over%' FROM switch_history
+         WHERE switch = 'reduce_only' ORDER BY id DESC LIMIT 1)";
+
 impl Ledger {
+    /// Takes the time limit off a reduce-only that a failover has confirmed since it was set.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn hold_failover(&self, fence: &Fence) -> Result<(), LedgerError> {
+        let client = self.client().await?;
+        client
+            .execute(HOLD, &[&fence.epoch().get()])
+            .await
+            .map_err(LedgerError::during("hold reduce-only"))?;
+        Ok(())
+    }
+
     /// Says since when trading is reduce-only because PostgreSQL failed over; none if it is not.
     ///
     /// # Errors
@@ -63,7 +83,9 @@ async fn lift(tx: &Transaction<'_>, fence: &Fence) -> Result<bool, LedgerError> 
     if tx.query_one(strange, &[&since]).await.map_err(during())?.get(0) {
         return Ok(false);
     }
-    tx.execute("UPDATE leadership SET reduce_only = false WHERE id = 1", &[]).await.map_err(during())?;
+    tx.execute("UPDATE leadership SET reduce_only = false, reduce_only_until = NULL WHERE id = 1", &[])
+        .await
+        .map_err(during())?;
     tx.execute(
         "INSERT INTO switch_history (switch, value, who, why)
          VALUES ('reduce_only', false, $1, 'every order of the day at the broker matches an intent')",

@@ -13,6 +13,7 @@ pub mod error;
 pub mod errors;
 pub mod exits;
 mod failover;
+pub mod flapping;
 pub mod guard;
 pub mod inbox;
 pub mod journal;

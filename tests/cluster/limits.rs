@@ -53,13 +53,13 @@ async fn restart(cluster: &mut Cluster) {
 async fn a_days_orders_are_limited_and_a_restart_does_not_lift_it() {
     let mut cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "2")]).await;
     executed(&cluster, base("one", GOLD, 140_000)).await;
-    executed(&cluster, base("two", "COPPER", 900)).await;
+    executed(&cluster, base("two", "COPPER", 905)).await;
     refused(&cluster, base("three", "SILVER_MINI", 155_000), "MAX_ORDERS_PER_DAY").await;
     // Exits are never limited.
     executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
     restart(&mut cluster).await;
     refused(&cluster, base("four", GOLD, 140_000), "MAX_ORDERS_PER_DAY").await;
-    executed(&cluster, exit("out-too", "COPPER", "ALL", 900)).await;
+    executed(&cluster, exit("out-too", "COPPER", "ALL", 905)).await;
     cluster.finish().await;
 }
 

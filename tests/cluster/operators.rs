@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
-use crate::support::cluster::{Cluster, PATIENCE};
+use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::proxy::{Link, Proxy};
 use crate::support::wait;
 
 /// What a verb answered.
@@ -250,4 +251,79 @@ async fn the_leaders_probe_says_yes_only_when_it_trades() {
         }
     })
     .await;
+}
+
+// R: rule 18
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_alone_is_cut_from_the_bridge_hands_over() {
+    let mut proxies = Vec::new();
+    let cluster = Cluster::wired(Options::default(), async |launch| {
+        let bridge = launch.env["BATON_BROKER__URL"].trim_start_matches("http://").parse().unwrap();
+        let proxy = Proxy::start(bridge).await;
+        launch.env.insert("BATON_BROKER__URL".to_owned(), format!("http://{}", proxy.address));
+        proxies.push(proxy);
+    })
+    .await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let leader = cluster.leader().await;
+    wait::until("the others say that they reach the bridge", PATIENCE, async || {
+        let shown = cluster.members[leader].json("/api/v1/cluster").await.unwrap_or_default();
+        let listed = shown["instances"].as_array().cloned().unwrap_or_default();
+        let reach = listed.iter().filter(|instance| instance["reaches_broker"] == true).count();
+        if reach == 3 { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    let begun = Instant::now();
+    proxies[leader].set(Link::Refuse);
+    let new = cluster.leader_within(PATIENCE, |index| index != leader).await;
+    println!("cut from the bridge to another that trades: {:?}", begun.elapsed());
+    let view = cluster.play(new, &base("in", GOLD, 140_000)).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let history = cluster.members[new].json("/api/v1/cluster/history").await.unwrap();
+    assert_eq!(history["epochs"][0]["reason"], "handover", "{history}");
+    assert_eq!(history["epochs"][1]["commands"][0]["who"], "baton", "{history}");
+
+    // A bridge that nobody reaches moves nothing.
+    let epoch = cluster.epoch().await;
+    for proxy in &proxies {
+        proxy.set(Link::Refuse);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(cluster.epoch().await, epoch, "unknown and out of everybody's reach mean stay");
+    for proxy in &proxies {
+        proxy.set(Link::Open);
+    }
+    let check = cluster.finish().await;
+    assert_eq!(check.orders, 1);
+}
+
+// R: rule 21
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_that_keeps_being_lost_sets_reduce_only() {
+    let env = vec![("BATON_CLUSTER__FLAP_LIMIT", "3".to_owned())];
+    let mut cluster = Cluster::with(Options { env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entered = cluster.play(0, &base("held", GOLD, 140_000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+    let reduce_only = async |cluster: &Cluster| -> bool {
+        cluster.sql.query_one("SELECT reduce_only FROM leadership", &[]).await.unwrap().get(0)
+    };
+    for times in 1..=4 {
+        let (old, ..) = cluster.kill_leader().await;
+        assert_eq!(reduce_only(&cluster).await, times > 3, "after {times} kills");
+        cluster.members[old].restart().await;
+        cluster.all_ready().await;
+    }
+    let refused = cluster.play(0, &pyramid("more", GOLD, "Long_2", 140_000)).await;
+    assert_eq!(refused["status"], "refused", "{refused}");
+    let out = cluster.play(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    assert_eq!(out["status"], "executed", "exits act: {out}");
+
+    // What the operator has looked at counts no more.
+    let word = "WITH u AS (UPDATE leadership SET reduce_only = false)
+        INSERT INTO switch_history (switch, value, who, why) VALUES ('reduce_only', false, 'asha', 'looked')";
+    cluster.sql.batch_execute(word).await.unwrap();
+    cluster.kill_leader().await;
+    assert!(!reduce_only(&cluster).await);
+    cluster.finish().await;
 }

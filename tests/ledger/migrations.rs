@@ -24,7 +24,9 @@ async fn eight_migrators_at_once_all_succeed() {
             assert_eq!(migrated.version, known_version());
             applied += migrated.applied.len();
         }
-        assert_eq!(applied, usize::try_from(known_version()).unwrap(), "each migration was applied once");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let written = std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(applied, written, "each migration was applied once");
     }
 }
 

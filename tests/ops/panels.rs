@@ -50,6 +50,8 @@ async fn no_panel_is_empty_after_a_life_with_a_failover() {
     let mut cluster = Cluster::start().await;
     let prometheus = Prometheus::start(&prometheus, &cluster, None).await;
     live(&mut cluster).await;
+    let (_, scrape) = cluster.members[0].get("/metrics").await.expect("a member answers");
+    watch::lint(&scrape).await;
 
     let awaited = awaited();
     let all = queries();

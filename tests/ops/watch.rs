@@ -2,9 +2,11 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::cluster::{Cluster, PATIENCE};
 use crate::support::process::{Launch, Process, bare_env};
@@ -33,6 +35,17 @@ fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(fetched.join("bin")).chain(std::env::split_paths(&path));
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// Has promtool judge names, types and help texts of a scrape.
+pub async fn lint(scrape: &str) {
+    let promtool = find("promtool").expect("promtool comes with Prometheus");
+    let mut command = tokio::process::Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(scrape.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// The repository.

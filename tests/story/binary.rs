@@ -115,6 +115,7 @@ fn the_demo_keeps_every_promise() {
         "wake",
         "handover",
         "restart_stopped",
+        "stop",
         "exit",
         "compare",
     ];

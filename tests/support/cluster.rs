@@ -333,6 +333,8 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         ("BATON_POSTGRES__URL", stores.database_url()),
         ("BATON_REDIS__URL", stores.redis_url()),
         ("BATON_TIMING__LEASE_TTL_MS", text(&1000)),
+        // Tests kill leaders by the dozen.
+        ("BATON_CLUSTER__FLAP_LIMIT", text(&0)),
         ("BATON_BROKER__URL", paper.http.clone()),
         ("BATON_BROKER__API_KEY", text(&paper::KEY)),
         ("BATON_BROKER__MODE", text(if options.shape == "live" { &"live" } else { &"paper" })),

@@ -9,18 +9,15 @@ use crate::demo::error::Error;
 use crate::demo::scene::{PATIENCE, Scene, exit_payload, filled_sentence};
 use crate::demo::step::Step;
 
-use super::{GOLD, SILVER};
+use super::GOLD;
 
-/// Where the two are sold.
-const SALES: [(&str, &str, Decimal); 2] = [
-    (GOLD.instrument, "demo-gold-exit", dec!(143_000)),
-    (SILVER.instrument, "demo-silver-exit", dec!(155_900)),
-];
+/// Where gold is sold; silver's stop has sold it.
+const SALES: [(&str, &str, Decimal); 1] = [(GOLD.instrument, "demo-gold-exit", dec!(143_000))];
 
 /// Closes everything.
 pub(in crate::demo) async fn exit(scene: &Scene) -> Result<Step, Error> {
     let begun = Instant::now();
-    let mut step = Step::new("exit", "An EXIT for each instrument closes every position");
+    let mut step = Step::new("exit", "An EXIT closes every position that is left");
     for (instrument, id, price) in SALES {
         scene.set_price(instrument, price).await?;
         let (_, follower) = scene.follower()?;

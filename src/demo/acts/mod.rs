@@ -4,12 +4,14 @@ mod failover;
 mod finish;
 mod opening;
 mod pause;
+mod stop;
 mod trading;
 
 pub(super) use failover::{kill_leader, restart, terminate_leader};
 pub(super) use finish::{compare, exit};
 pub(super) use opening::{instances, paper, stores};
 pub(super) use pause::{pause_leader, wake};
+pub(super) use stop::stop_hit;
 pub(super) use trading::{entry, market_up, pyramid, repeat};
 
 use std::time::Duration;
@@ -23,6 +25,8 @@ const CRASH_WITHIN: Duration = Duration::from_millis(2500);
 const HANG_WITHIN: Duration = Duration::from_secs(6);
 /// A hand-over.
 const HANDOVER_WITHIN: Duration = Duration::from_millis(1000);
+/// A price at the stop, with no feed, until the position is closed.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
 /// How long a restarted instance may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 

@@ -33,6 +33,9 @@ pub(in crate::demo) async fn pause_leader(scene: &mut Scene) -> Result<(Paused, 
     let paused = Paused { name, incarnation: view.incarnation().to_owned(), arrivals };
     let begun = Instant::now();
     scene.cluster.signal(&paused.name, Signal::STOP)?;
+    while !scene.cluster.member(&paused.name)?.is_stopped() && begun.elapsed() < HANG_WITHIN {
+        sleep(LOOK).await;
+    }
     let (taker, accepted) = {
         let (taker, follower) = scene.follower()?;
         (taker.to_owned(), scene.post(follower, &SILVER.payload("demo-silver-base")).await?.1)
