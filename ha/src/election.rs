@@ -12,7 +12,6 @@ use uuid::Uuid;
 use crate::clock::Moment;
 use crate::config::Timing;
 use crate::ids::{Epoch, Instance};
-use crate::lease::Patience;
 use crate::role::Status;
 use crate::session::Backend;
 use crate::stats::Reason;
@@ -111,7 +110,18 @@ pub struct Ballot {
     /// Without Redis nobody may stand before this moment.
     pub without_lease_from: Option<Moment>,
     /// Which leases of others to respect.
-    pub(crate) patience: Patience,
+    pub patience: Patience,
+}
+
+/// Which lease of somebody else at the row's epoch a candidate respects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// Other candidates' and reservations.
+    RespectAll,
+    /// Other candidates' only: the pin has been free for longer than a reservation lasts.
+    PastReservation,
+    /// None: somebody else's has stood in the way longer than any may last, on the candidate's own clock.
+    Exhausted,
 }
 
 /// The follower's side of an election.
@@ -151,6 +161,15 @@ struct HoldDown {
 
 /// Five looks at least must agree that nothing changed.
 const LEAST_LOOKS: u32 = 5;
+
+// === impl Ballot ===
+
+impl Ballot {
+    /// Whether the candidate goes on at `now` though Redis does not answer.
+    pub fn may_do_without_lease(&self, now: Moment) -> bool {
+        self.without_lease_from.is_none_or(|from| now >= from)
+    }
+}
 
 // === impl Watcher ===
 

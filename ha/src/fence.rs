@@ -7,12 +7,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use crate::clock::{Clock, Moment};
+use crate::gate::Gate;
 use crate::ids::{Epoch, Instance};
 use crate::session::Session;
 
@@ -21,12 +20,10 @@ use crate::session::Session;
 pub struct Fence(Arc<Inner>);
 
 struct Inner {
-    epoch: Epoch,
+    gate: Gate,
     instance: Instance,
     session: Arc<Session>,
     clock: Arc<dyn Clock>,
-    deadline: AtomicU64,
-    closed: watch::Sender<Option<Arc<str>>>,
 }
 
 /// Why a fence does not let anything through.
@@ -62,19 +59,12 @@ impl Fence {
         clock: Arc<dyn Clock>,
         deadline: Moment,
     ) -> Self {
-        Self(Arc::new(Inner {
-            epoch,
-            instance,
-            session,
-            clock,
-            deadline: AtomicU64::new(deadline.as_nanos()),
-            closed: watch::Sender::new(None),
-        }))
+        Self(Arc::new(Inner { gate: Gate::new(epoch, deadline), instance, session, clock }))
     }
 
     /// The epoch every write that authorises a send must name.
     pub fn epoch(&self) -> Epoch {
-        self.0.epoch
+        self.0.gate.epoch()
     }
 
     /// The instance that leads under this fence.
@@ -84,7 +74,7 @@ impl Fence {
 
     /// The moment after which nothing may be sent; each confirmed heartbeat moves it.
     pub fn deadline(&self) -> Moment {
-        Moment::from_nanos(self.0.deadline.load(Ordering::Acquire))
+        self.0.gate.deadline()
     }
 
     /// The present, on the clock the deadline is on.
@@ -94,15 +84,7 @@ impl Fence {
 
     /// Lets a send through and returns the deadline it must be written before, or says why not.
     pub fn check(&self) -> Result<Moment, Fenced> {
-        if let Some(why) = self.0.closed.borrow().clone() {
-            return Err(Fenced::Closed { epoch: self.0.epoch, why });
-        }
-        let (now, deadline) = (self.now(), self.deadline());
-        if now >= deadline {
-            let late_ms = now.since(deadline).as_millis();
-            return Err(Fenced::Late { epoch: self.0.epoch, late_ms });
-        }
-        Ok(deadline)
+        self.0.gate.check(self.now())
     }
 
     /// The pinned session: the dedicated connection that holds the session pin. Statements that authorise a
@@ -121,31 +103,17 @@ impl Fence {
 
     /// Waits until the fence is closed.
     pub async fn closed(&self) -> Arc<str> {
-        let mut closed = self.0.closed.subscribe();
-        loop {
-            if let Some(why) = closed.borrow_and_update().clone() {
-                return why;
-            }
-            if closed.changed().await.is_err() {
-                return Arc::from("the fence was dropped");
-            }
-        }
+        self.0.gate.closed().await
     }
 
     /// Closes the fence for good; the first reason stands.
     pub(crate) fn close(&self, why: &str) {
-        self.0.closed.send_if_modified(|closed| {
-            let first = closed.is_none();
-            if first {
-                *closed = Some(Arc::from(why));
-            }
-            first
-        });
+        self.0.gate.close(why);
     }
 
     /// Moves the deadline forward. Only a heartbeat that was confirmed before the old deadline may.
     pub(crate) fn extend(&self, deadline: Moment) {
-        self.0.deadline.fetch_max(deadline.as_nanos(), Ordering::AcqRel);
+        self.0.gate.extend(deadline);
     }
 
     pub(crate) fn pin(&self) -> &Arc<Session> {
@@ -156,10 +124,10 @@ impl Fence {
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fence")
-            .field("epoch", &self.0.epoch)
+            .field("epoch", &self.epoch())
             .field("instance", &self.0.instance)
             .field("deadline", &self.deadline())
-            .field("closed", &*self.0.closed.borrow())
+            .field("closed", &self.0.gate.why_closed())
             .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@
 //! is done when it reads a higher epoch; if none comes before the reservation lapses, it resumes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -71,6 +72,13 @@ impl Offering {
     }
 }
 
+/// How long an answer binds the successor, from before it is stored: it is stored, read within the offer's time,
+/// the lease reserved, the pin released; from then on the reservation runs.
+pub fn binding(timing: &Timing) -> Duration {
+    let release = timing.redis_timeout() + timing.lock_timeout();
+    timing.lock_timeout() + timing.acknowledgement() + release + Timing::RESERVATION
+}
+
 /// Reads the outcome of a release off a look at the row.
 pub fn succession(mine: Epoch, released: Moment, row: Option<&Row>, now: Moment) -> Succession {
     match row {
@@ -109,8 +117,6 @@ pub fn choose(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::election::Offer;
 

@@ -16,6 +16,7 @@ use redis::{RedisError, Script};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Timing};
+use crate::election::Patience;
 use crate::ids::{Epoch, Instance};
 use crate::line::Line;
 use crate::session::sentence;
@@ -41,17 +42,6 @@ pub(crate) enum LeaseState {
     Candidate,
     /// Was named by a handover; nobody else may stand until it expires.
     Reserved,
-}
-
-/// Which lease of somebody else at the row's epoch a candidate respects.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Patience {
-    /// Other candidates' and reservations.
-    RespectAll,
-    /// Other candidates' only: the pin has been free for longer than a reservation lasts.
-    PastReservation,
-    /// None: somebody else's has stood in the way longer than any may last, on the candidate's own clock.
-    Exhausted,
 }
 
 /// The outcome of an attempt to win the lease.
@@ -356,3 +346,7 @@ impl LeaseState {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

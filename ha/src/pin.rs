@@ -11,6 +11,7 @@ use crate::election::Ballot;
 use crate::ids::{Epoch, Instance};
 use crate::locks;
 use crate::observer::{END_BACKEND, explain, instance};
+use crate::office::{Office, Promotion, Refusal};
 use crate::session::{Backend, Database, OpenError, Purpose, Session};
 use crate::stats::Reason;
 
@@ -39,19 +40,21 @@ pub(crate) enum PinError {
     OtherDatabase,
 }
 
-/// What a promotion gives.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Promotion {
-    pub(crate) epoch: Epoch,
-    /// The database is another system or timeline than the last epoch's: `reduce_only` was set.
-    pub(crate) failed_over: bool,
-}
-
 impl PinError {
     /// A row lock was waited for in vain.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Statement { source, .. }
             if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
+    /// What the row's refusal means for an instance of `cluster` that has, or wants to end, epoch `mine`.
+    fn refused(mine: Epoch, cluster: &str, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Overtaken(why) => Self::Overtaken(why),
+            Refusal::Outbid(highest) => Self::Outbid { mine, highest },
+            Refusal::Exhausted(at) => Self::Exhausted(at),
+            Refusal::OtherCluster(theirs) => Self::OtherCluster { ours: cluster.to_owned(), theirs },
+        }
     }
 
     /// The session can be used on: the statement failed, not the connection.
@@ -145,26 +148,11 @@ pub(crate) async fn promote(
         let client = &session.client;
         client.batch_execute("BEGIN").await.map_err(statement)?;
         let row = session.query_one(LOCK_ROW, &[&THE_ROW]).await.map_err(statement)?;
-        let found = Epoch::new(row.try_get(0).map_err(statement)?);
-        let cluster: Option<String> = row.try_get(1).map_err(statement)?;
-        let paused: bool = row.try_get(2).map_err(statement)?;
-        let system: Option<i64> = row.try_get(3).map_err(statement)?;
-        let timeline: Option<String> = row.try_get(4).map_err(statement)?;
-        if found != ballot.epoch {
-            let why = format!("epoch {found} is in force, not {}", ballot.epoch);
-            return Err(PinError::Overtaken(why));
-        }
-        if let Some(theirs) = cluster.filter(|theirs| *theirs != config.cluster) {
-            return Err(PinError::OtherCluster { ours: config.cluster.clone(), theirs });
-        }
-        if paused && ballot.reason != Reason::Handover {
-            return Err(PinError::Overtaken("automatic failover was paused".to_owned()));
-        }
-        let base = found.max(floor);
-        let epoch = base.next().ok_or(PinError::Exhausted(base))?;
+        let office = read_office(&row).map_err(statement)?;
         let here = &session.database;
-        let failed_over = system.is_some_and(|system| system != here.system_identifier)
-            || timeline.is_some_and(|timeline| timeline != here.timeline);
+        let promotion = office
+            .promotion(ballot, floor, &config.cluster, here)
+            .map_err(|refusal| PinError::refused(ballot.epoch, &config.cluster, refusal))?;
         let (member, incarnation) = (me.member.as_str(), me.incarnation.as_uuid());
         let previous = ballot.previous.as_ref();
         let previous_member = previous.map(|p| p.member.as_str());
@@ -174,7 +162,7 @@ pub(crate) async fn promote(
             .query(
                 PROMOTE,
                 &[
-                    &epoch.get(),
+                    &promotion.epoch.get(),
                     &member,
                     &incarnation,
                     &session.backend.pid,
@@ -182,12 +170,12 @@ pub(crate) async fn promote(
                     &here.system_identifier,
                     &here.timeline,
                     &config.cluster,
-                    &failed_over,
+                    &promotion.failed_over,
                     &ballot.reason.name(),
                     &previous_member,
                     &previous_incarnation,
                     &gap_ms,
-                    &found.get(),
+                    &office.epoch.get(),
                 ],
             )
             .await
@@ -196,7 +184,7 @@ pub(crate) async fn promote(
             return Err(PinError::Overtaken("the row was not there to be changed".to_owned()));
         }
         client.batch_execute("COMMIT").await.map_err(statement)?;
-        Ok(Promotion { epoch, failed_over })
+        Ok(promotion)
     };
     match tokio::time::timeout(patience, work).await {
         Ok(outcome) => outcome,
@@ -277,14 +265,10 @@ pub(crate) async fn resume(session: &Session, claim: &Claim, patience: Duration)
         take(session, Duration::from_millis(100).min(patience)).await?;
         client.batch_execute("BEGIN").await.map_err(statement)?;
         let row = session.query_one(LOCK_ROW, &[&THE_ROW]).await.map_err(statement)?;
-        let found = Epoch::new(row.try_get(0).map_err(statement)?);
-        let holder = instance(row.try_get(5).map_err(statement)?, row.try_get(6).map_err(statement)?);
-        if found != claim.epoch {
-            return Err(PinError::Outbid { mine: claim.epoch, highest: found });
-        }
-        if holder.as_ref() != Some(&claim.me) {
-            return Err(PinError::Overtaken("the row names another holder".to_owned()));
-        }
+        let office = read_office(&row).map_err(statement)?;
+        office
+            .resumption(&claim.me, claim.epoch)
+            .map_err(|refusal| PinError::refused(claim.epoch, "", refusal))?;
         session
             .query(RESUME, &[&claim.epoch.get(), &session.backend.pid, &session.backend.start])
             .await
@@ -295,6 +279,18 @@ pub(crate) async fn resume(session: &Session, claim: &Claim, patience: Duration)
         Ok(outcome) => outcome,
         Err(_) => Err(PinError::TimedOut { what, patience }),
     }
+}
+
+/// Reads what [`LOCK_ROW`] gives.
+fn read_office(row: &tokio_postgres::Row) -> Result<Office, tokio_postgres::Error> {
+    Ok(Office {
+        epoch: Epoch::new(row.try_get(0)?),
+        cluster: row.try_get(1)?,
+        paused: row.try_get(2)?,
+        system_identifier: row.try_get(3)?,
+        timeline: row.try_get(4)?,
+        holder: instance(row.try_get(5)?, row.try_get(6)?),
+    })
 }
 
 async fn bounded<T>(
@@ -341,7 +337,7 @@ begun AS (
 noted AS (
     INSERT INTO switch_history (switch, value, who, why)
     SELECT 'reduce_only', true, $2,
-           'PostgreSQL failed over (other system or timeline): until every order of the day matches an intent'
+           'PostgreSQL failed over (other system or timeline): what was committed last may be missing'
       FROM new WHERE $9)
 SELECT pg_notify('baton_ha', 'epoch ' || $1::text) FROM new";
 

@@ -42,6 +42,11 @@ pub enum Duty {
     Hung,
 }
 
+/// Whether the lease is renewed: only while the engine beats, as for the heartbeat. `began` is when the term did.
+pub fn renews(timing: &Timing, began: Moment, pulse: Beat, now: Moment) -> bool {
+    now.since(pulse.last.max(began)) <= timing.pulse_window()
+}
+
 // === impl Tenure ===
 
 impl Tenure {

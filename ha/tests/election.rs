@@ -87,6 +87,7 @@ async fn the_newest_build_becomes_leader() {
     assert!(other.fence().is_none());
 }
 
+// R: S12
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_live_process_of_a_member_is_refused() {
     let world = World::new().await;
@@ -123,6 +124,7 @@ async fn a_crashed_leader_is_replaced_and_comes_back_as_a_follower() {
     assert_eq!(row.get::<_, &str>(3), "crash");
 }
 
+// R: S7
 #[tokio::test(flavor = "multi_thread")]
 async fn the_row_refuses_a_lower_epoch_a_second_row_and_deletion() {
     let world = World::new().await;

@@ -162,6 +162,7 @@ async fn an_answer_binds_drain_waits_for_the_promotion() {
     .await;
 }
 
+// R: L5
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_engine_is_replaced_though_its_timers_live() {
     let world = World::new().await;

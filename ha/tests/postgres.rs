@@ -13,6 +13,7 @@ use support::{T, World, eventually, some_leader, stays_put, wait};
 const PIN_HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
      AND ((classid::bigint << 32) | objid::bigint) = $1";
 
+// R: S9
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_loses_its_pin_journals_nothing_more_under_that_fence() {
     let world = World::new().await;
@@ -61,6 +62,7 @@ async fn a_restart_shorter_than_t_leaves_one_leader_which_is_the_old_one() {
     assert_eq!(b1.handle.stats().borrow().suspensions, 1);
 }
 
+// R: S9, L2
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_pin_with_postgresql_up_leaves_one_leader_within_a_moment() {
     let world = World::new().await;
@@ -227,6 +229,7 @@ async fn losing_the_other_sessions_moves_nothing() {
     }
 }
 
+// R: S7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_over_postgresql_is_no_place_to_resume_and_sets_reduce_only() {
     let world = World::new().await;

@@ -20,6 +20,7 @@ async fn leader(processes: &[Process]) -> usize {
     eventually("a process leads", async || processes.iter().position(|p| p.leads().is_some())).await
 }
 
+// R: L1
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_is_taken_over_within_a_fraction_of_a_second() {
     let world = World::new().await;
@@ -56,6 +57,7 @@ async fn kill_9_is_taken_over_within_a_fraction_of_a_second() {
     assert!(median < Duration::from_secs(1), "median {median:?}");
 }
 
+// R: S3, S4, L1
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_leader_is_replaced_and_does_nothing_when_it_wakes() {
     let world = World::new().await;
@@ -103,6 +105,7 @@ async fn a_stopped_leader_without_rivals_resumes_under_a_new_fence() {
     only.says_after(&format!("role leader {epoch}"), woken).await;
 }
 
+// R: S12
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_after_kill_9_gets_in_at_once_and_a_second_process_does_not() {
     let world = World::new().await;

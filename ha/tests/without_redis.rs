@@ -12,6 +12,7 @@ use support::{T, World, eventually, stays_put, wait};
 const LEADER: &str = "baton:test:leader";
 const EPOCH: &str = "baton:test:epoch";
 
+// R: S8
 #[tokio::test(flavor = "multi_thread")]
 async fn tampering_with_the_keys_moves_nothing_and_the_leader_writes_them_again() {
     let world = World::new().await;
@@ -69,6 +70,7 @@ async fn tampering_with_the_keys_moves_nothing_and_the_leader_writes_them_again(
     stays_put(&b1, &[&b2], T * 2).await;
 }
 
+// R: S8
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_moves_nothing_and_is_shown() {
     let world = World::new().await;
@@ -95,6 +97,7 @@ async fn an_outage_moves_nothing_and_is_shown() {
     assert_eq!(b1.handle.stats().borrow().transitions.values().sum::<u64>(), 1);
 }
 
+// R: S8
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_redis_moves_nothing() {
     let world = World::new().await;
@@ -135,6 +138,7 @@ async fn without_redis_the_first_start_waits_two_ttls() {
     assert_eq!(world.epoch().await.get(), 1);
 }
 
+// R: S7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_higher_epoch_in_redis_fences_the_leader_and_the_next_one_goes_beyond() {
     let world = World::new().await;

@@ -11,7 +11,6 @@ use crate::fault::{Server, Who};
 use crate::support::checker::Check;
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
-use crate::support::process::Launch;
 use crate::support::proxy::Proxy;
 use crate::support::seed::Seed;
 use crate::support::wait::spread;
@@ -56,7 +55,7 @@ impl World {
                 ("BATON_REDIS__URL", Server::Redis),
                 ("BATON_BROKER__URL", Server::Bridge),
             ] {
-                links.insert((number, server), through_proxy(launch, key).await);
+                links.insert((number, server), Proxy::before(launch, key).await);
             }
             number += 1;
         })
@@ -168,15 +167,4 @@ impl Display for Calm {
             self.leader_after
         )
     }
-}
-
-/// Puts a proxy between a member and the server that this variable of its environment names.
-async fn through_proxy(launch: &mut Launch, key: &str) -> Proxy {
-    let url = reqwest::Url::parse(&launch.env[key]).unwrap();
-    let direct = format!("127.0.0.1:{}", url.port().unwrap());
-    let proxy = Proxy::start(direct.parse().unwrap()).await;
-    let through = launch.env[key].replace(&direct, &proxy.address.to_string());
-    assert_ne!(through, launch.env[key], "{key} leads through the proxy");
-    launch.env.insert(key.to_owned(), through);
-    proxy
 }

@@ -3,6 +3,7 @@
 //! Each test ends with the checker: the ledger against the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clock;
 mod closing;
 mod deliveries;
 mod doubt;
@@ -23,4 +24,5 @@ mod story;
 #[path = "../support/mod.rs"]
 mod support;
 mod switches;
+mod warm;
 mod witness;

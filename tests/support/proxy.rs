@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::process::Launch;
+
 /// Which way bytes go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
@@ -61,6 +63,17 @@ impl Proxy {
         let (link, watched) = watch::channel(Link::Open);
         let accepting = tokio::spawn(accept(listener, server, watched));
         Self { address, link, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    /// Puts one between a member that is to be started and the server that this variable of its environment names.
+    pub async fn before(launch: &mut Launch, key: &str) -> Self {
+        let url = reqwest::Url::parse(&launch.env[key]).unwrap();
+        let direct = format!("127.0.0.1:{}", url.port().unwrap());
+        let proxy = Self::start(direct.parse().unwrap()).await;
+        let through = launch.env[key].replace(&direct, &proxy.address.to_string());
+        assert_ne!(through, launch.env[key], "{key} leads through the proxy");
+        launch.env.insert(key.to_owned(), through);
+        proxy
     }
 
     /// Disturbs the link, or heals it.

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{Agent, Heard, Next, earliest};
 use crate::clock::Moment;
-use crate::config::Timing;
 use crate::election::{Decision, Row};
+use crate::handover::binding;
 use crate::observer::Sight;
 use crate::role::{Leader, Role, Stop};
 
@@ -81,12 +81,7 @@ impl Agent {
     /// it was promoted or the reservation must have lapsed.
     async fn acknowledge(&mut self, offer: Uuid) {
         let patience = self.config.timing.lock_timeout();
-        // The answer is stored, read within the offer's time, the lease reserved, the pin released; from then on
-        // the reservation runs.
-        let timing = &self.config.timing;
-        let release = timing.redis_timeout() + timing.lock_timeout();
-        let until =
-            self.clock.now().plus(patience + timing.acknowledgement() + release + Timing::RESERVATION);
+        let until = self.clock.now().plus(binding(&self.config.timing));
         match self.observer.acknowledge(offer, self.me.incarnation, patience).await {
             Ok(true) => {
                 self.bound = Some(until);

@@ -9,6 +9,7 @@ use crate::fence::Fence;
 use crate::lease::{RedisLease, Renewal};
 use crate::pulse::Pulse;
 use crate::session::AbortOnDrop;
+use crate::tenure::renews;
 
 /// Renews while it lives. Dropping it ends the leadership, however many clones of the fence are about: the
 /// fence is closed and so is the pinned session.
@@ -44,7 +45,7 @@ pub(super) fn start(
     let task = tokio::spawn(async move {
         let mut waiting_for: Option<String> = None;
         loop {
-            let engine_lives = clock.now().since(pulse.read().last.max(began)) <= timing.pulse_window();
+            let engine_lives = renews(&timing, began, pulse.read(), clock.now());
             // Past the deadline nothing is renewed or taken back.
             if engine_lives && fence.check().is_ok() {
                 match lease.hold(fence.instance(), fence.epoch(), timing.ttl).await {

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::keeper::Keeper;
 use super::{Agent, Command, Next};
 use crate::config::OnHang;
+use crate::exile;
 use crate::fence::Fence;
 use crate::handover::{Answer, Offering, choose};
 use crate::ids::{Instance, Member};
@@ -175,8 +176,8 @@ impl Agent {
             stats.suspensions += 1;
         });
         self.role.send_replace(Role::Suspended { epoch: claim.epoch, since: now, why: Arc::from(why) });
-        let not_before = if seat.tenure.proved() { now } else { now.plus(self.config.timing.ttl) };
-        Next::Suspend(Box::new(Exile::new(claim, now, not_before, seat.tenure.engine(), seat.handover)))
+        let wait = exile::Exile::after(&seat.tenure, now, &self.config.timing);
+        Next::Suspend(Box::new(Exile::new(claim, wait, seat.handover)))
     }
 
     /// What this leader can prove later to go on under its epoch.

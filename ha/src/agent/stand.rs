@@ -11,7 +11,8 @@ use crate::fence::Fence;
 use crate::ids::Epoch;
 use crate::lease::{Attempt, Renewal};
 use crate::observer::ObserverError;
-use crate::pin::{self, PinError, Promotion};
+use crate::office::Promotion;
+use crate::pin::{self, PinError};
 use crate::role::Role;
 use crate::session::Session;
 use crate::tenure::{Silence, Tenure};
@@ -61,7 +62,7 @@ impl Agent {
             Ok(Attempt::Refused { by }) => return Err(Defeat::Lease(by)),
             Err(error) => {
                 let now = self.clock.now();
-                if ballot.without_lease_from.is_some_and(|from| now < from) {
+                if !ballot.may_do_without_lease(now) {
                     return Err(Defeat::TooEarly(error.to_string()));
                 }
                 false
@@ -150,7 +151,7 @@ impl Agent {
             (None, _) => String::new(),
         };
         let reduced = if promotion.failed_over {
-            "; PostgreSQL failed over, so reduce-only is set until every order of the day matches an intent"
+            "; PostgreSQL failed over, so reduce-only is set: what was committed last may be missing"
         } else {
             ""
         };

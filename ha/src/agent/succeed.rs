@@ -5,6 +5,7 @@ use super::suspended::Exile;
 use super::{Agent, Heard, Next};
 use crate::clock::Moment;
 use crate::config::Timing;
+use crate::exile;
 use crate::handover::{Succession, succession};
 use crate::ids::Instance;
 use crate::observer::Sight;
@@ -44,7 +45,8 @@ impl Agent {
                 }
                 Succession::Lapsed => {
                     handover.asked.insert(to);
-                    return Next::Suspend(Box::new(Exile::new(claim, now, now, engine, Some(handover))));
+                    let wait = exile::Exile::after_release(engine, now);
+                    return Next::Suspend(Box::new(Exile::new(claim, wait, Some(handover))));
                 }
                 Succession::Open => {}
             }

@@ -7,36 +7,25 @@ use std::time::Duration;
 
 use super::lead::{Handover, hang_sentence};
 use super::{Agent, Heard, Next};
-use crate::clock::Moment;
+use crate::exile::{self, Turn};
 use crate::identity::Membership;
 use crate::observer::Sight;
 use crate::pin::{self, Claim, PinError};
 use crate::role::Stop;
 use crate::session::Session;
 use crate::stats::HandoverOutcome;
-use crate::tenure::{Silence, Tenure};
+use crate::tenure::Tenure;
 
 /// A leader without its pin.
 pub(super) struct Exile {
     claim: Claim,
-    since: Moment,
-    /// Not resumed before this moment.
-    not_before: Moment,
-    engine: Silence,
-    /// Since when another session holds the pin.
-    taken_since: Option<Moment>,
+    wait: exile::Exile,
     handover: Option<Handover>,
 }
 
 impl Exile {
-    pub(super) fn new(
-        claim: Claim,
-        since: Moment,
-        not_before: Moment,
-        engine: Silence,
-        handover: Option<Handover>,
-    ) -> Self {
-        Self { claim, since, not_before, engine, taken_since: None, handover }
+    pub(super) fn new(claim: Claim, wait: exile::Exile, handover: Option<Handover>) -> Self {
+        Self { claim, wait, handover }
     }
 }
 
@@ -52,19 +41,15 @@ impl Agent {
                 return self.give_up(*exile, &why);
             }
             let now = self.clock.now();
-            exile.engine.listen(now, self.pulse.read(), &self.config.timing);
-            if exile.engine.is_hung(&self.config.timing) {
-                let why = hang_sentence(exile.engine);
+            let inside = self.roll.borrow().membership == Membership::Inside;
+            let turn = exile.wait.turn(now, self.pulse.read(), inside, &self.config.timing);
+            if turn == Turn::Hung {
+                let why = hang_sentence(exile.wait.engine());
                 answer(*exile, HandoverOutcome::Lost { why: why.clone() });
                 self.stop_hanging(&why);
                 return Next::Follow;
             }
-            // Only the member's one live process resumes, and only with an engine that lives: one that hangs
-            // would resume for ever, each time it was found stale.
-            if now >= exile.not_before
-                && exile.engine.is_recent(now, &self.config.timing)
-                && self.roll.borrow().membership == Membership::Inside
-            {
+            if turn == Turn::Try {
                 match self.try_to_resume(&exile).await {
                     Ok((session, tenure)) => return self.resumed(*exile, session, tenure),
                     Err(
@@ -74,14 +59,12 @@ impl Agent {
                         | PinError::OtherCluster { .. }),
                     ) => return self.give_up(*exile, &error.to_string()),
                     Err(PinError::Taken) => {
-                        let now = self.clock.now();
-                        let since = *exile.taken_since.get_or_insert(now);
-                        if now.since(since) >= self.config.timing.ttl {
+                        if exile.wait.found_taken(self.clock.now(), &self.config.timing) {
                             return self.give_up(*exile, "another session has held the pin for T");
                         }
                     }
                     Err(error) => {
-                        exile.taken_since = None;
+                        exile.wait.failed();
                         tracing::debug!(member = %self.me.member, "[HA] not resumed yet: {error}");
                     }
                 }
@@ -115,12 +98,12 @@ impl Agent {
         if now >= deadline {
             return Err(PinError::TimedOut { what: "resume in time", patience: timing.validity() });
         }
-        Ok((session, Tenure::new(timing, now, deadline, exile.engine)))
+        Ok((session, Tenure::new(timing, now, deadline, exile.wait.engine())))
     }
 
     fn resumed(&self, exile: Exile, session: Session, tenure: Tenure) -> Next {
-        let Exile { claim, since, handover, .. } = exile;
-        let away = self.clock.now().since(since);
+        let Exile { claim, wait, handover } = exile;
+        let away = self.clock.now().since(wait.since());
         self.say(&format!("resumed epoch {} after {} ms", claim.epoch, away.as_millis()));
         let mut seat = self.seat(Arc::new(session), claim.epoch, tenure);
         seat.handover = handover;
@@ -139,7 +122,7 @@ impl Agent {
         // A successor that came late still is one.
         let late = self.observer.look().and_then(|look| {
             let to = look.row.holder.clone()?;
-            let gap = self.clock.now().since(exile.since);
+            let gap = self.clock.now().since(exile.wait.since());
             let epoch = look.row.epoch;
             (epoch > exile.claim.epoch).then_some(HandoverOutcome::HandedOver { to, epoch, gap })
         });
@@ -151,7 +134,7 @@ impl Agent {
 
     /// A handover does not wait for ever for PostgreSQL.
     fn answer_late(&self, exile: &mut Exile) {
-        if self.clock.now().since(exile.since) < self.config.timing.ttl {
+        if self.clock.now().since(exile.wait.since()) < self.config.timing.ttl {
             return;
         }
         if let Some(handover) = exile.handover.take() {

@@ -37,12 +37,7 @@ impl World {
     pub async fn new() -> Self {
         let world = Self::without_schema().await;
         let sql = world.sql().await;
-        for migration in [
-            include_str!("../../../migrations/V1__leadership.sql"),
-            include_str!("../../../migrations/V8__leadership_operators.sql"),
-        ] {
-            sql.batch_execute(migration).await.unwrap();
-        }
+        sql.batch_execute(ha::SCHEMA).await.unwrap();
         sql.batch_execute(
             "CREATE TABLE journal (id bigserial PRIMARY KEY, epoch bigint NOT NULL, member text NOT NULL)",
         )

@@ -1,6 +1,6 @@
 //! Members as processes of their own: the `member` example.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl World {
 
     /// Starts a member as a process and waits for nothing.
     pub fn spawn(&self, name: &str) -> Process {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(example("member"));
         command
             .args([name, &self.stores.database_url(), &self.stores.redis_url()])
             .arg(super::T.as_millis().to_string())
@@ -106,11 +106,11 @@ impl Process {
     }
 }
 
-/// The example's path. `cargo test --test …` builds no examples, and a stale one would test old code: it is
+/// An example's path. `cargo test --test …` builds no examples, and a stale one would test old code: they are
 /// brought up to date here, once.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
+pub fn example(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
         let mut cargo = std::process::Command::new(env!("CARGO"));
         // What cargo tells this test of its own package; a build script that watches it would build ring anew.
         let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
@@ -118,15 +118,16 @@ fn binary() -> &'static Path {
             cargo.env_remove(name);
         }
         let build = cargo
-            .args(["build", "--quiet", "--offline", "--example", "member"])
+            .args(["build", "--quiet", "--offline", "--examples"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .expect("cargo runs");
-        assert!(build.success(), "the example `member` does not build");
+        assert!(build.success(), "the examples do not build");
         let mut path = std::env::current_exe().unwrap();
         path.pop();
         path.pop();
-        path.push("examples/member");
+        path.push("examples");
         path
-    })
+    });
+    folder.join(name)
 }
