@@ -1,0 +1,148 @@
+//! One representative for states that no participant and no property can tell apart.
+
+use crate::config::{Config, Fault};
+use crate::mutant::Mutant;
+use crate::state::{Epoch, INSTANCES, Journal, Life, Owner, Role, SESSIONS, Session, Sid, State, Status, Watch};
+
+/// Makes a state its own representative.
+pub(crate) fn canonical(c: &Config, s: &mut State) {
+    forget(c, s);
+    number_sessions(s);
+    rank_epochs(s);
+}
+
+/// What nothing will ever look at again.
+fn forget(c: &Config, s: &mut State) {
+    let failovers = c.budget[Fault::Failover as usize] > 0;
+    for instance in &mut s.at {
+        let leads = !matches!(instance.role, Role::Down | Role::Gone | Role::Follow);
+        if !matches!(instance.role, Role::Lead | Role::Stand(_) | Role::Reclaiming) {
+            instance.deadline = 0;
+        }
+        if leads {
+            instance.watch = Watch::Nothing;
+            instance.patience = 0;
+            instance.held_down = 0;
+        } else {
+            instance.epoch = 0;
+        }
+        if !failovers {
+            // Without a lost tail the row itself is the highest epoch about.
+            instance.seen = 0;
+        }
+    }
+    for intent in &mut s.db.intents {
+        if !matches!(intent.status, Status::Journaled | Status::InDoubt) {
+            intent.settle = 0;
+        }
+    }
+    if !c.lacks(Mutant::EvictsOnlyTheNamed) {
+        s.db.named = None;
+    }
+    if !failovers {
+        s.redis.key = 0;
+        // Anybody may replace it, and whom it would put out is put out by the row.
+        if s.redis.lease.is_some_and(|lease| lease.epoch < s.db.epoch) && !c.lacks(Mutant::RedisAlone) {
+            s.redis.lease = None;
+        }
+    }
+    if s.left[Fault::Failover as usize] == 0 {
+        s.standby = s.db;
+    }
+}
+
+/// Sessions that nobody knows and that hold nothing are gone; the others are numbered by who knows them.
+fn number_sessions(s: &mut State) {
+    let mut order = [None; SESSIONS];
+    let mut count = 0;
+    each_session(s, |sid| {
+        if !order[..count].contains(&Some(*sid)) {
+            order[count] = Some(*sid);
+            count += 1;
+        }
+    });
+    for sid in 0..SESSIONS {
+        let session = s.pg.sessions[sid];
+        let here = u8::try_from(sid).ok();
+        if matches!(session.life, Life::Live | Life::Dying)
+            && matches!(session.journal, Journal::Begun(_) | Journal::Locked(_))
+            && !order[..count].contains(&here)
+        {
+            order[count] = here;
+            count += 1;
+        }
+    }
+    let free = Session { life: Life::Free, owner: Owner::Nobody, journal: Journal::Idle };
+    let mut sessions = [free; SESSIONS];
+    for (session, old) in sessions.iter_mut().zip(&order[..count]) {
+        *session = old.map_or(free, |old| s.pg.sessions[usize::from(old)]);
+        if session.life == Life::Dead {
+            session.owner = Owner::Nobody;
+        }
+    }
+    s.pg.sessions = sessions;
+    each_session(s, |sid| {
+        let place = order.iter().position(|old| *old == Some(*sid));
+        *sid = place.and_then(|place| u8::try_from(place).ok()).unwrap_or(*sid);
+    });
+}
+
+/// Whoever knows a session, in a fixed order.
+fn each_session(s: &mut State, mut with: impl FnMut(&mut Sid)) {
+    for known in [&mut s.pg.pin, &mut s.pg.updating, &mut s.db.named] {
+        known.iter_mut().for_each(&mut with);
+    }
+    for instance in &mut s.at {
+        instance.pin.iter_mut().for_each(&mut with);
+        instance.journal.iter_mut().for_each(&mut with);
+        if let Role::Stand(ballot) = &mut instance.role {
+            ballot.evict.iter_mut().for_each(&mut with);
+        }
+    }
+}
+
+/// Only the order of epochs matters: the lowest about becomes 1, the next 2, and so on; 0 stays.
+fn rank_epochs(s: &mut State) {
+    let mut known: [Epoch; 32] = [0; 32];
+    let mut count = 0;
+    each_epoch(s, |epoch| {
+        if *epoch > 0 && !known[..count].contains(epoch) {
+            known[count] = *epoch;
+            count += 1;
+        }
+    });
+    let known = &mut known[..count];
+    known.sort_unstable();
+    if known.iter().enumerate().all(|(rank, epoch)| usize::from(*epoch) == rank + 1) {
+        return;
+    }
+    let known: &[Epoch] = known;
+    each_epoch(s, |epoch| {
+        if let Ok(rank) = known.binary_search(epoch) {
+            *epoch = u8::try_from(rank + 1).unwrap_or(u8::MAX);
+        }
+    });
+}
+
+fn each_epoch(s: &mut State, mut with: impl FnMut(&mut Epoch)) {
+    with(&mut s.db.epoch);
+    with(&mut s.standby.epoch);
+    with(&mut s.redis.key);
+    with(&mut s.ghost.top);
+    if let Some(lease) = &mut s.redis.lease {
+        with(&mut lease.epoch);
+    }
+    for i in 0..INSTANCES {
+        let instance = &mut s.at[i];
+        with(&mut instance.epoch);
+        with(&mut instance.seen);
+        if let Role::Stand(ballot) = &mut instance.role {
+            with(&mut ballot.epoch);
+        }
+    }
+    for session in &mut s.pg.sessions {
+        if let Journal::Begun(order) | Journal::Locked(order) | Journal::Ended(order, _) = &mut session.journal {
+            with(&mut order.epoch);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The configurations, each about some of the faults.
+
+use crate::config::{Class, Config, Fault, Slot, Timing};
+
+const ENTRY: &[Slot] = &[Slot::first(Class::Entry)];
+const TWO_ENTRIES: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Entry)];
+const ROUND_TRIP: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Exit)];
+const EXIT_TWICE: &[Slot] = &[Slot::first(Class::Exit), Slot::again(Class::Exit, 0)];
+const CLOSE: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Operator)];
+const EXIT: &[Slot] = &[Slot::first(Class::Exit)];
+
+fn trading(name: &'static str, slots: &'static [Slot]) -> Config {
+    Config { slots, redis: false, silence: true, ..Config::new(name, 2) }
+}
+
+/// First start, and crashes in every step of an election (rules 2 to 5, 23).
+pub fn elections() -> Config {
+    Config { led: false, ..Config::new("elections", 2) }.with(Fault::Crash, 2)
+}
+
+/// Three instances, one crash.
+pub fn three() -> Config {
+    Config { redis: false, ..Config::new("three instances", 3) }.with(Fault::Crash, 1)
+}
+
+/// Redis loses keys and goes away at any time (rules 4, 15).
+pub fn redis() -> Config {
+    Config { redis_faults: true, ..Config::new("redis", 2) }.with(Fault::Crash, 1)
+}
+
+/// Sessions end, PostgreSQL goes away, a candidate dies between pin and commit (rules 6, 16).
+pub fn suspension() -> Config {
+    Config { redis: false, ..Config::new("suspension", 2) }
+        .with(Fault::Outage, 1)
+        .with(Fault::EndSession, 1)
+        .with(Fault::Crash, 1)
+}
+
+/// Handovers, with stops of everybody (rules 19, 20).
+pub fn handover() -> Config {
+    Config::new("handover", 2).with(Fault::Terminate, 2)
+}
+
+/// Handovers whose parties die.
+pub fn handover_disturbed() -> Config {
+    Config::new("handover, disturbed", 2).with(Fault::Terminate, 1).with(Fault::Crash, 1)
+}
+
+/// An entry: pauses, lost answers (rules 8, 9, 10, 12).
+pub fn entry() -> Config {
+    trading("entry", ENTRY)
+}
+
+/// An entry and a crash.
+pub fn entry_crash() -> Config {
+    trading("entry, crash", ENTRY).with(Fault::Crash, 1)
+}
+
+/// An entry, and a bridge that hides it for a while.
+pub fn entry_hidden() -> Config {
+    Config { timing: Timing { hides: 1, ..Timing::SMALL }, ..trading("entry, hidden", ENTRY) }
+}
+
+/// An entry while PostgreSQL goes away.
+pub fn entry_outage() -> Config {
+    trading("entry, outage", ENTRY).with(Fault::Outage, 1)
+}
+
+/// An entry while its term fails under it.
+pub fn entry_hang() -> Config {
+    trading("entry, ledger hangs", ENTRY).with(Fault::HangLedger, 1)
+}
+
+/// An entry while leadership is handed over.
+pub fn entry_handover() -> Config {
+    trading("entry, handover", ENTRY).with(Fault::Terminate, 1)
+}
+
+/// Two signals on one instrument.
+pub fn two_entries() -> Config {
+    trading("two entries", TWO_ENTRIES)
+}
+
+/// An entry and the exit of what it fills.
+pub fn round_trip() -> Config {
+    trading("entry and exit", ROUND_TRIP)
+}
+
+/// Exits with partial fills, ends and repetition (rule 11).
+pub fn exits() -> Config {
+    Config { held: 2, broker_ends: true, ..trading("exits", EXIT_TWICE) }
+}
+
+/// Switches while orders are journaled.
+pub fn switches() -> Config {
+    Config { held: 1, silence: false, ..trading("switches", ROUND_TRIP) }.with(Fault::Halt, 1).with(Fault::ReduceOnly, 1)
+}
+
+/// Damaged state and the custodian (rule 14).
+pub fn custodian() -> Config {
+    Config { held: 1, silence: false, ..trading("custodian", CLOSE) }.with(Fault::Corrupt, 1)
+}
+
+/// The broker is cut from instances (rule 18).
+pub fn cut_off() -> Config {
+    trading("cut off", ENTRY).with(Fault::CutLink, 2)
+}
+
+/// A failover of PostgreSQL that loses the tail (rules 2, 17).
+pub fn failover() -> Config {
+    Config { silence: false, ..trading("failover", ENTRY) }.with(Fault::Failover, 1)
+}
+
+/// The same without orders and with Redis, which remembers the epoch.
+pub fn failover_epoch() -> Config {
+    Config::new("failover, epoch", 2).with(Fault::Failover, 1)
+}
+
+/// The same with an exit: what rule 17 does not cover.
+pub fn failover_exit() -> Config {
+    Config { held: 1, silence: false, ..trading("failover, exit", EXIT) }.with(Fault::Failover, 1)
+}
+
+/// Leadership that moves too often (rule 21).
+pub fn flapping() -> Config {
+    Config { flap_limit: Some(1), silence: false, ..trading("flapping", ENTRY) }.with(Fault::Crash, 1)
+}
