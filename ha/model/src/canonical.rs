@@ -2,13 +2,63 @@
 
 use crate::config::{Config, Fault};
 use crate::mutant::Mutant;
-use crate::state::{Epoch, INSTANCES, Journal, Life, Owner, Role, SESSIONS, Session, Sid, State, Status, Watch};
+use crate::state::{Epoch, Going, INSTANCES, Id, Journal, Life, Owner, Role, SESSIONS, Sender, Session, Sid, State, Status, Step, Taken, Watch};
 
 /// Makes a state its own representative.
 pub(crate) fn canonical(c: &Config, s: &mut State) {
     forget(c, s);
     number_sessions(s);
     rank_epochs(s);
+    if c.symmetric {
+        let orders: &[[Id; INSTANCES]] = match c.instances {
+            2 => &[[1, 0, 2]],
+            3 => &[[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]],
+            _ => &[],
+        };
+        let first = *s;
+        for places in orders {
+            let mut other = rearranged(&first, places);
+            number_sessions(&mut other);
+            if other < *s {
+                *s = other;
+            }
+        }
+    }
+}
+
+/// The same state with instances in other places: instance `i` comes to `places[i]`.
+fn rearranged(s: &State, places: &[Id; INSTANCES]) -> State {
+    let mut next = *s;
+    for (old, new) in places.iter().enumerate() {
+        let mut instance = s.at[old];
+        if let Going::Draining(asked) | Going::Offered(asked, _) = &mut instance.going {
+            let bits = places.iter().enumerate().filter(|(i, _)| *asked & (1 << i) != 0);
+            *asked = bits.fold(0, |all, (_, place)| all | (1 << place));
+        }
+        next.at[usize::from(*new)] = instance;
+    }
+    let of = |id: &mut Id| *id = places[usize::from(*id)];
+    let owner = |owner: &mut Owner| {
+        if let Owner::Of(id) = owner {
+            *id = places[usize::from(*id)];
+        }
+    };
+    for db in [&mut next.db, &mut next.standby] {
+        owner(&mut db.holder);
+        db.offer.iter_mut().for_each(|offer| owner(&mut offer.to));
+    }
+    next.redis.lease.iter_mut().for_each(|lease| owner(&mut lease.by));
+    owner(&mut next.ghost.office);
+    for session in &mut next.pg.sessions {
+        owner(&mut session.owner);
+    }
+    for wire in &mut next.wire {
+        match &mut wire.sender {
+            Sender::Idle => {}
+            Sender::Ready { by, .. } | Sender::Checked { by, .. } | Sender::Sent { by } | Sender::Got { by, .. } => of(by),
+        }
+    }
+    next
 }
 
 /// What nothing will ever look at again.
@@ -26,9 +76,41 @@ fn forget(c: &Config, s: &mut State) {
         } else {
             instance.epoch = 0;
         }
+        if let Role::Stand(ballot) = &mut instance.role {
+            if !matches!(ballot.step, Step::Lease | Step::Evict) {
+                ballot.evict = None;
+                ballot.intact = true;
+            }
+            ballot.past_reservation &= ballot.step == Step::Lease && c.redis;
+            ballot.named &= c.flap_limit.is_some();
+            if matches!(ballot.step, Step::Commit | Step::Announce) {
+                ballot.epoch = 0;
+            }
+        }
+        if let Watch::Free(age) = &mut instance.watch
+            && !c.redis
+            && c.budget[Fault::Terminate as usize] == 0
+        {
+            *age = 0;
+        }
         if !failovers {
             // Without a lost tail the row itself is the highest epoch about.
             instance.seen = 0;
+        }
+    }
+    for sid in 0..SESSIONS {
+        let awaited = s.at.iter().any(|i| i.journal.is_some_and(|known| usize::from(known) == sid));
+        let journal = &mut s.pg.sessions[sid].journal;
+        match journal {
+            Journal::Begun(_) | Journal::Idle => {}
+            Journal::Locked(order) => order.fits = true,
+            Journal::Ended(..) if !awaited => *journal = Journal::Idle,
+            Journal::Ended(order, taken) => {
+                (order.fits, order.allowed) = (true, Taken::Yes);
+                if *taken != Taken::Yes {
+                    (order.quantity, order.send_by) = (0, 0);
+                }
+            }
         }
     }
     for intent in &mut s.db.intents {
@@ -45,6 +127,9 @@ fn forget(c: &Config, s: &mut State) {
         if s.redis.lease.is_some_and(|lease| lease.epoch < s.db.epoch) && !c.lacks(Mutant::RedisAlone) {
             s.redis.lease = None;
         }
+    }
+    if !failovers {
+        (s.ghost.top, s.ghost.office) = (0, Owner::Nobody);
     }
     if s.left[Fault::Failover as usize] == 0 {
         s.standby = s.db;
@@ -76,9 +161,6 @@ fn number_sessions(s: &mut State) {
     let mut sessions = [free; SESSIONS];
     for (session, old) in sessions.iter_mut().zip(&order[..count]) {
         *session = old.map_or(free, |old| s.pg.sessions[usize::from(old)]);
-        if session.life == Life::Dead {
-            session.owner = Owner::Nobody;
-        }
     }
     s.pg.sessions = sessions;
     each_session(s, |sid| {

@@ -10,6 +10,8 @@ pub struct Timing {
     pub ttl: Ticks,
     /// T − margin: what a heartbeat buys.
     pub validity: Ticks,
+    /// How long one that lost leadership lets others go first.
+    pub hold_down: Ticks,
     /// How long a handover's reservation holds others off.
     pub reservation: Ticks,
     /// How long an offer waits for its answer.
@@ -33,6 +35,7 @@ impl Timing {
     pub const SMALL: Self = Self {
         ttl: 2,
         validity: 1,
+        hold_down: 0,
         reservation: 1,
         answer: 1,
         candidate: 1,
@@ -117,6 +120,17 @@ pub enum Fault {
 /// How many kinds of counted faults there are.
 pub const FAULTS: usize = 10;
 
+/// Rules that the protocol does not have and that would close what the model found open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// An instance that was told to stop leaves only while somebody holds the pin; else it stands, and acts by the
+    /// exit policy as the last leader.
+    LastOneStands,
+    /// A new epoch is announced in Redis only if no other instance has announced the same: an equal one found there
+    /// puts the candidate out as a higher one does.
+    AnnouncesStrictly,
+}
+
 /// One exploration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -152,6 +166,10 @@ pub struct Config {
     pub timing: Timing,
     /// The guard that is missing.
     pub mutant: Option<Mutant>,
+    /// Properties that are known not to hold here.
+    pub excepted: &'static [&'static str],
+    /// A rule that the protocol does not have, and that closes a gap which the model found.
+    pub remedy: Option<Remedy>,
 }
 
 impl Config {
@@ -160,7 +178,7 @@ impl Config {
         Self {
             name,
             instances,
-            symmetric: false,
+            symmetric: true,
             slots: &[],
             held: 0,
             quantity: 1,
@@ -174,6 +192,8 @@ impl Config {
             flap_limit: None,
             timing: Timing::SMALL,
             mutant: None,
+            excepted: &[],
+            remedy: None,
         }
     }
 
@@ -187,8 +207,22 @@ impl Config {
     /// Takes one guard away.
     #[must_use]
     pub fn without(mut self, mutant: Mutant) -> Self {
+        // A trace is read with instances in their places.
+        self.symmetric = false;
         self.mutant = Some(mutant);
         self
+    }
+
+    /// Adds a rule.
+    #[must_use]
+    pub fn repaired(mut self, remedy: Remedy) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+
+    /// Whether this rule is added.
+    pub fn has(&self, remedy: Remedy) -> bool {
+        self.remedy == Some(remedy)
     }
 
     /// Whether this guard is missing.

@@ -16,6 +16,8 @@ use crate::step::take;
 pub struct Cluster {
     pub(crate) config: Config,
     steps: Vec<Action>,
+    /// What comes after every order has its end is left to the configurations without orders.
+    stops_at_the_end: bool,
 }
 
 /// The way to a state in which a property does not hold: the shortest there is.
@@ -31,7 +33,8 @@ impl Cluster {
     /// Prepares an exploration.
     pub fn new(config: Config) -> Self {
         let steps = all(&config);
-        Self { config, steps }
+        let stops_at_the_end = !config.slots.is_empty();
+        Self { config, steps, stops_at_the_end }
     }
 
     /// The steps that a state allows, each with the state it leads to.
@@ -93,6 +96,9 @@ impl Model for Cluster {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if self.stops_at_the_end && property::is_finished(&self.config, state) {
+            return;
+        }
         actions.extend(self.steps.iter().copied().filter(|step| is_worth_trying(state, *step)));
     }
 
@@ -101,6 +107,6 @@ impl Model for Cluster {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        property::all()
+        property::all().into_iter().filter(|property| !self.config.excepted.contains(&property.name)).collect()
     }
 }

@@ -13,7 +13,7 @@ mod state;
 mod step;
 
 pub use action::Action;
-pub use config::{Class, Config, FAULTS, Fault, Slot, Timing};
+pub use config::{Class, Config, FAULTS, Fault, Remedy, Slot, Timing};
 pub use explore::{Cluster, Trace};
 pub use liveness::Stuck;
 pub use mutant::Mutant;

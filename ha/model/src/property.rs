@@ -2,9 +2,9 @@
 
 use stateright::Property;
 
-use crate::config::Fault;
+use crate::config::{Config, Fault};
 use crate::explore::Cluster;
-use crate::state::{Ghost, Journal, Role, Sender, State, Status, Term};
+use crate::state::{Ghost, Role, Sender, State, Status, Term};
 
 /// Properties that a single step breaks; the step notes it, and the state keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,13 +105,26 @@ fn pairs(s: &State) -> impl Iterator<Item = (Status, u8)> {
 /// A leader in force trades while an intent without an outcome has neither a sender nor a statement on its way.
 fn forgotten(s: &State) -> bool {
     let trades = s.at.iter().any(|i| {
-        i.role == Role::Lead && i.epoch == s.db.epoch && i.term == Term::Serving && i.journal.is_none()
+        i.role == Role::Lead
+            && i.epoch == s.db.epoch
+            && (i.pin.is_some() && i.pin == s.pg.pin)
+            && i.term == Term::Serving
+            && i.journal.is_none()
     });
     trades
         && s.db.intents.iter().zip(&s.wire).any(|(intent, wire)| {
             intent.status == Status::Journaled && wire.sender == Sender::Idle
         })
-        && s.pg.sessions.iter().all(|session| !matches!(session.journal, Journal::Ended(..)))
+}
+
+/// Every order has its end, in the ledger and on the way to the broker.
+pub(crate) fn is_finished(c: &Config, s: &State) -> bool {
+    s.db.intents.iter().zip(&s.wire).take(c.slots.len()).all(|(intent, wire)| {
+        !intent.status.is_out()
+            && intent.status != Status::Absent
+            && wire.sender == Sender::Idle
+            && wire.bytes == [None; 2]
+    })
 }
 
 /// Somebody leads in fact: in force, within its deadline, trading, and reaching the broker.

@@ -149,7 +149,7 @@ pub struct Postgres {
 /// A session, as the server sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Session {
-    /// Where it is in its life.
+    /// Where it is in its life; an ended one is forgotten at once by all that knew it.
     pub life: Life,
     /// The process it was opened by, while that lives.
     pub owner: Owner,
@@ -166,8 +166,6 @@ pub enum Life {
     Live,
     /// Was told to end, has not yet.
     Dying,
-    /// Ended, and its client has not forgotten it.
-    Dead,
 }
 
 /// A journal statement: the points at which others can come between.
@@ -255,7 +253,7 @@ pub struct Instance {
     pub epoch: Epoch,
     /// The highest epoch it has seen.
     pub seen: Epoch,
-    /// The pinned session, as far as it knows.
+    /// The pinned session; none once that has ended, whether it knows or not.
     pub pin: Option<Sid>,
     /// The timeline that session is on.
     pub timeline: u8,
@@ -447,8 +445,10 @@ pub enum Sender {
 /// What nobody in the cluster knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ghost {
-    /// The highest epoch ever committed.
+    /// The highest epoch under which anybody acted.
     pub top: Epoch,
+    /// Who did.
+    pub office: Owner,
     /// Intents that were ever committed, a bit each.
     pub committed: u8,
     /// Properties that a step broke, a bit each.
@@ -488,7 +488,7 @@ impl State {
             net: held,
             left: config.budget,
             left_in_all: config.at_most,
-            ghost: Ghost { top: 0, committed: 0, broken: 0, policy: false, unsettled: 0 },
+            ghost: Ghost { top: 0, office: Owner::Nobody, committed: 0, broken: 0, policy: false, unsettled: 0 },
         };
         for instance in &mut state.at[..config.instances] {
             *instance = Instance::new(true);
@@ -506,6 +506,7 @@ impl State {
                 state.redis.key = 1;
             }
             state.ghost.top = 1;
+            state.ghost.office = Owner::Of(0);
             let leader = &mut state.at[0];
             leader.role = Role::Lead;
             leader.epoch = 1;

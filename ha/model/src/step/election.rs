@@ -2,7 +2,7 @@
 
 use super::postgres::{may_update, moved, open};
 use super::tenure::hold;
-use crate::config::Config;
+use crate::config::{Config, Remedy};
 use crate::mutant::Mutant;
 use crate::property::Broken;
 use crate::state::{
@@ -24,7 +24,8 @@ pub(super) fn look(s: &mut State, i: Id) -> Option<()> {
 /// It has evidence: a handover that names it, a pin that is free, a leader that has not moved for T.
 pub(super) fn stand(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = *s.of(i);
-    if me.role != Role::Follow || !s.pg.up || (me.leaving && me.bound == 0) {
+    let able = !me.leaving || me.bound > 0 || (c.has(Remedy::LastOneStands) && s.pg.pin.is_none());
+    if me.role != Role::Follow || !s.pg.up || !able {
         return None;
     }
     let mut ballot = Ballot {
@@ -117,7 +118,7 @@ pub(super) fn win_lease(c: &Config, s: &mut State, i: Id) -> Option<()> {
         let me = s.of_mut(i);
         me.seen = me.seen.max(key);
     }
-    let next = if ballot.evict.is_some() { Step::Evict } else { Step::Pin };
+    let next = if ballot.evict.is_some() || !ballot.intact { Step::Evict } else { Step::Pin };
     go_on(s, i, ballot, next)
 }
 
@@ -182,10 +183,6 @@ pub(super) fn commit_epoch(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let ballot = ballot(s, i, Step::Commit)?;
     let Some(sid) = s.serves(s.of(i).pin) else { return defeat(s, i) };
     let epoch = s.db.epoch.max(s.of(i).seen) + 1;
-    if epoch <= s.ghost.top {
-        Broken::EpochFell.note(&mut s.ghost);
-    }
-    s.ghost.top = s.ghost.top.max(epoch);
     let failed_over = s.db.timeline != s.pg.timeline;
     if failed_over {
         s.ghost.unsettled = c.timing.inherited();
@@ -213,7 +210,10 @@ pub(super) fn commit_epoch(c: &Config, s: &mut State, i: Id) -> Option<()> {
 /// The epoch in Redis is raised; then it leads, unless that took too long.
 pub(super) fn announce(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let ballot = ballot(s, i, Step::Announce)?;
-    if ballot.leased && s.redis.up && !hold(c, s, i) {
+    let mine = s.of(i).epoch;
+    let rivalled = s.redis.key == mine && s.redis.lease.is_none_or(|lease| lease.by != Owner::Of(i));
+    let outbid = rivalled && c.has(Remedy::AnnouncesStrictly);
+    if ballot.leased && s.redis.up && (outbid || !hold(c, s, i)) {
         let key = s.redis.key;
         let me = s.of_mut(i);
         me.seen = me.seen.max(key);

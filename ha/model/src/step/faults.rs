@@ -36,6 +36,7 @@ pub(super) fn crash(s: &mut State, i: Id) -> Option<()> {
     if let Some(lease) = &mut s.redis.lease {
         ended(&mut lease.by);
     }
+    ended(&mut s.ghost.office);
     for session in &mut s.pg.sessions {
         ended(&mut session.owner);
     }

@@ -2,7 +2,7 @@
 
 use super::postgres::{may_update, moved};
 use super::tenure::{close_fence, fenced};
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, Remedy};
 use crate::mutant::Mutant;
 use crate::state::{Going, Id, Instance, Kind, Lease, Offer, Owner, Role, Sender, State, Watch};
 
@@ -164,9 +164,10 @@ pub(super) fn leave_alone(c: &Config, s: &mut State, i: Id) -> Option<()> {
 }
 
 /// One that does not lead goes, unless an acknowledgement binds it.
-pub(super) fn leave(s: &mut State, i: Id) -> Option<()> {
+pub(super) fn leave(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = s.of(i);
-    if me.role != Role::Follow || !me.leaving || me.bound > 0 {
+    let vacant = !s.pg.up || s.pg.pin.is_none();
+    if me.role != Role::Follow || !me.leaving || me.bound > 0 || (vacant && c.has(Remedy::LastOneStands)) {
         return None;
     }
     gone(s, i)

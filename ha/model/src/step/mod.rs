@@ -69,7 +69,7 @@ pub(crate) fn take(config: &Config, state: &State, action: Action) -> Option<Sta
         ReservationLapses(i) => handover::reservation_lapses(c, s, i),
         Succeeded(i) => handover::succeeded(s, i),
         LeaveAlone(i) => handover::leave_alone(c, s, i),
-        Leave(i) => handover::leave(s, i),
+        Leave(i) => handover::leave(c, s, i),
 
         Doubt(i) => term::doubt(c, s, i),
         Revalidate(i) => term::revalidate(c, s, i),

@@ -9,7 +9,7 @@ pub(super) fn moved(s: &mut State) {
     for instance in &mut s.at {
         instance.watch = Watch::Nothing;
         if let Role::Stand(ballot) = &mut instance.role {
-            ballot.intact = false;
+            ballot.intact &= ballot.evict.is_none();
         }
     }
 }
@@ -26,18 +26,26 @@ pub(super) fn open(s: &mut State, by: Id) -> Option<Sid> {
 
 /// The server ends a session: its statement is undone, its locks are free.
 pub(super) fn end(s: &mut State, sid: Sid) {
+    if s.pg.pin == Some(sid) {
+        s.pg.pin = None;
+        moved(s);
+    }
     let session = s.session_mut(sid);
-    session.life = Life::Dead;
+    session.life = Life::Free;
     session.journal = Journal::Idle;
+    let forget = |known: &mut Option<Sid>| *known = known.filter(|known| *known != sid);
+    for instance in &mut s.at {
+        forget(&mut instance.pin);
+        forget(&mut instance.journal);
+        if let Role::Stand(ballot) = &mut instance.role {
+            forget(&mut ballot.evict);
+        }
+    }
     if s.pg.updating == Some(sid) {
         s.pg.updating = None;
     }
     if s.db.named == Some(sid) {
         s.db.named = None;
-    }
-    if s.pg.pin == Some(sid) {
-        s.pg.pin = None;
-        moved(s);
     }
 }
 

@@ -30,7 +30,7 @@ fn demote(c: &Config, s: &mut State, i: Id, seen: Epoch) -> Option<()> {
     let Instance { leaving, bound, link, patience, .. } = *s.of(i);
     let seen = s.of(i).seen.max(seen);
     *s.of_mut(i) =
-        Instance { seen, leaving, bound, link, patience, held_down: c.timing.ttl, ..Instance::new(true) };
+        Instance { seen, leaving, bound, link, patience, held_down: c.timing.hold_down, ..Instance::new(true) };
     Some(())
 }
 

@@ -2,11 +2,11 @@
 
 use super::postgres::{may_share, open};
 use super::tenure::fenced;
-use crate::config::{Class, Config};
+use crate::config::{Class, Config, Fault};
 use crate::mutant::Mutant;
 use crate::property::Broken;
 use crate::state::{
-    Durable, Going, Id, Intent, Journal, Order, Reading, Role, Sender, Sid, State, Status, Taken, Term,
+    Durable, Going, Id, Intent, Journal, Order, Owner, Reading, Role, Sender, Sid, State, Status, Taken, Term,
 };
 
 /// On the pinned session, behind any journal statement that is still under way there: what has no outcome is in
@@ -25,6 +25,9 @@ pub(super) fn doubt(c: &Config, s: &mut State, i: Id) -> Option<()> {
     if s.db.epoch != me.epoch && !c.lacks(Mutant::RedisAlone) {
         return fenced(c, s, i);
     }
+    if c.budget[Fault::Failover as usize] > 0 {
+        take_office(s, i);
+    }
     for intent in s.db.intents.iter_mut().filter(|intent| intent.status.is_out()) {
         if intent.status == Status::Journaled {
             intent.status = Status::InDoubt;
@@ -37,6 +40,16 @@ pub(super) fn doubt(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let damaged = s.db.corrupt && !c.lacks(Mutant::TradesOnCorrupt);
     s.of_mut(i).term = if damaged { Term::Custodian } else { Term::Reconciling };
     Some(())
+}
+
+/// From here on it acts under its epoch: nobody else ever did, nor under a higher one.
+fn take_office(s: &mut State, i: Id) {
+    let epoch = s.of(i).epoch;
+    if epoch < s.ghost.top || (epoch == s.ghost.top && s.ghost.office != Owner::Of(i)) {
+        Broken::EpochFell.note(&mut s.ghost);
+    }
+    s.ghost.top = s.ghost.top.max(epoch);
+    s.ghost.office = Owner::Of(i);
 }
 
 /// A follower, or the leader itself, finds stored state damaged, or repaired.
