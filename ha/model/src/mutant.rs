@@ -25,8 +25,6 @@ pub enum Mutant {
     NoIdleClose,
     /// The old leader of a handover leaves once it has released (rule 19).
     LeavesBeforeSuccessor,
-    /// An acknowledged offer does not bind its successor (rule 19).
-    AcknowledgesLightly,
     /// Bytes leave while the journal statement is under way (rule 9).
     SendsFirst,
     /// An order without an answer is taken for not sent (rule 9).

@@ -26,6 +26,8 @@ pub enum Broken {
     Corrupt = 64,
     /// Rule 21: an entry was journaled by a cluster that flaps.
     Flapping = 128,
+    /// Rule 19: one that handed over left before a higher epoch was in force.
+    LeftUnsucceeded = 256,
 }
 
 impl Broken {
@@ -63,6 +65,8 @@ pub const NEVER_FLIPS: &str = "S15 the position never flips";
 pub const ABANDONED_IS_ABSENT: &str = "S16 abandoned means never at the broker";
 /// Rule 14.
 pub const DAMAGE_STOPS_TRADING: &str = "R14 damaged state is not traded into";
+/// Rule 19.
+pub const SUCCEEDED_BEFORE_GONE: &str = "R19 who hands over leaves after a higher epoch is in force";
 /// Rule 20.
 pub const SOMEBODY_ACTS: &str = "R20 the last one out acts by the exit policy";
 /// Rule 21.
@@ -88,6 +92,7 @@ pub(crate) fn all() -> Vec<Property<Cluster>> {
             !pairs(s).any(|(status, orders)| status == Status::Abandoned && orders > 0)
         }),
         Property::always(DAMAGE_STOPS_TRADING, |_, s| Broken::Corrupt.absent(s)),
+        Property::always(SUCCEEDED_BEFORE_GONE, |_, s| Broken::LeftUnsucceeded.absent(s)),
         Property::always(SOMEBODY_ACTS, |cluster: &Cluster, s: &State| {
             let crash = Fault::Crash as usize;
             let undisturbed = s.left[crash] == cluster.config.budget[crash];

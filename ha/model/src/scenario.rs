@@ -1,12 +1,14 @@
 //! The configurations, each about some of the faults.
 
 use crate::config::{Class, Config, Fault, Slot, Timing};
+use crate::property::EPOCH_RISES;
 
 const ENTRY: &[Slot] = &[Slot::first(Class::Entry)];
 const TWO_ENTRIES: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Entry)];
 const ROUND_TRIP: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Exit)];
 const EXIT_TWICE: &[Slot] = &[Slot::first(Class::Exit), Slot::again(Class::Exit, 0)];
 const CLOSE: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Operator)];
+const TWO_EXITS: &[Slot] = &[Slot::first(Class::Exit), Slot::first(Class::Exit)];
 const EXIT: &[Slot] = &[Slot::first(Class::Exit)];
 
 fn trading(name: &'static str, slots: &'static [Slot]) -> Config {
@@ -86,42 +88,76 @@ pub fn round_trip() -> Config {
     trading("entry and exit", ROUND_TRIP)
 }
 
+/// Two signals that close the same position: exits never sell more than is held (rule 11).
+pub fn two_exits() -> Config {
+    Config { held: 1, ..trading("two exits", TWO_EXITS) }
+}
+
 /// Exits with partial fills, ends and repetition (rule 11).
 pub fn exits() -> Config {
     Config { held: 2, broker_ends: true, ..trading("exits", EXIT_TWICE) }
 }
 
-/// Switches while orders are journaled.
+/// Switches while an entry is journaled.
 pub fn switches() -> Config {
-    Config { held: 1, silence: false, ..trading("switches", ROUND_TRIP) }.with(Fault::Halt, 1).with(Fault::ReduceOnly, 1)
+    Config { silence: false, ..trading("switches", ENTRY) }.with(Fault::Halt, 1).with(Fault::ReduceOnly, 1)
 }
 
-/// Damaged state and the custodian (rule 14).
+/// A halt while an exit is journaled.
+pub fn halted_exit() -> Config {
+    Config { held: 1, silence: false, ..trading("halted exit", EXIT) }.with(Fault::Halt, 1)
+}
+
+/// Damaged state: an entry is not journaled (rule 14).
+pub fn corrupt() -> Config {
+    Config { silence: false, ..trading("corrupt", ENTRY) }.with(Fault::Corrupt, 1)
+}
+
+/// Damaged state: the custodian closes on the operator's word, by the broker's books (rule 14).
 pub fn custodian() -> Config {
     Config { held: 1, silence: false, ..trading("custodian", CLOSE) }.with(Fault::Corrupt, 1)
 }
 
-/// The broker is cut from instances (rule 18).
+/// The broker is cut from an instance (rule 18).
 pub fn cut_off() -> Config {
-    trading("cut off", ENTRY).with(Fault::CutLink, 2)
+    trading("cut off", ENTRY).with(Fault::CutLink, 1)
 }
 
-/// A failover of PostgreSQL that loses the tail (rules 2, 17).
+/// The same without orders, for the question who leads.
+pub fn cut_off_only() -> Config {
+    Config { redis: false, ..Config::new("cut off, no orders", 2) }.with(Fault::CutLink, 1).with(Fault::Crash, 1)
+}
+
+/// A failover of PostgreSQL that loses the tail, without Redis: reduce-only keeps an entry from being sent again
+/// (rule 17). That an epoch can be given out twice then is a finding of its own.
 pub fn failover() -> Config {
-    Config { silence: false, ..trading("failover", ENTRY) }.with(Fault::Failover, 1)
+    let excepted = &[EPOCH_RISES];
+    Config { silence: false, excepted, ..trading("failover", ENTRY) }.with(Fault::Failover, 1)
 }
 
-/// The same without orders and with Redis, which remembers the epoch.
+/// A failover without orders, with Redis, which remembers the epoch.
 pub fn failover_epoch() -> Config {
     Config::new("failover, epoch", 2).with(Fault::Failover, 1)
 }
 
-/// The same with an exit: what rule 17 does not cover.
+/// A failover while an exit is out.
 pub fn failover_exit() -> Config {
-    Config { held: 1, silence: false, ..trading("failover, exit", EXIT) }.with(Fault::Failover, 1)
+    let excepted = &[EPOCH_RISES];
+    Config { held: 1, silence: false, excepted, ..trading("failover, exit", EXIT) }.with(Fault::Failover, 1)
 }
 
 /// Leadership that moves too often (rule 21).
 pub fn flapping() -> Config {
-    Config { flap_limit: Some(1), silence: false, ..trading("flapping", ENTRY) }.with(Fault::Crash, 1)
+    Config { flap_limit: Some(1), silence: false, ..trading("flapping", ENTRY) }
+}
+
+/// Instances that lost leadership let others go first (rule 21).
+pub fn hold_down() -> Config {
+    let timing = Timing { hold_down: 2, ..Timing::SMALL };
+    Config { redis: false, timing, ..Config::new("hold-down", 2) }.with(Fault::Crash, 1).with(Fault::EndSession, 1)
+}
+
+/// A Redis that is all there is, for the mutant that trusts it alone.
+pub fn redis_entry() -> Config {
+    Config { redis: true, redis_faults: true, ..trading("redis, entry", ENTRY) }
 }

@@ -455,6 +455,8 @@ pub struct Ghost {
     pub broken: u16,
     /// Somebody left as the last one and acted by the exit policy.
     pub policy: bool,
+    /// Somebody in office has found the stored state damaged.
+    pub damage_seen: bool,
     /// How long after a failover a lost intent's order may still appear.
     pub unsettled: Ticks,
 }
@@ -488,7 +490,7 @@ impl State {
             net: held,
             left: config.budget,
             left_in_all: config.at_most,
-            ghost: Ghost { top: 0, office: Owner::Nobody, committed: 0, broken: 0, policy: false, unsettled: 0 },
+            ghost: Ghost { top: 0, office: Owner::Nobody, committed: 0, broken: 0, policy: false, damage_seen: false, unsettled: 0 },
         };
         for instance in &mut state.at[..config.instances] {
             *instance = Instance::new(true);

@@ -194,7 +194,12 @@ pub(super) fn corrupt(s: &mut State) -> Option<()> {
 
 /// And repaired.
 pub(super) fn repair(s: &mut State) -> Option<()> {
-    s.db.corrupt.then(|| s.db.corrupt = false)
+    if !s.db.corrupt {
+        return None;
+    }
+    s.db.corrupt = false;
+    s.ghost.damage_seen = false;
+    Some(())
 }
 
 /// The network between an instance and the broker is cut, and stays cut.

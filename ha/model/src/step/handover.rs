@@ -4,6 +4,7 @@ use super::postgres::{may_update, moved};
 use super::tenure::{close_fence, fenced};
 use crate::config::{Config, Fault, Remedy};
 use crate::mutant::Mutant;
+use crate::property::Broken;
 use crate::state::{Going, Id, Instance, Kind, Lease, Offer, Owner, Role, Sender, State, Watch};
 
 /// SIGTERM. A leader journals nothing more.
@@ -75,9 +76,7 @@ pub(super) fn acknowledge(c: &Config, s: &mut State, i: Id) -> Option<()> {
         return None;
     }
     s.db.offer = Some(Offer { to: Owner::Of(i), acknowledged: true });
-    if !c.lacks(Mutant::AcknowledgesLightly) {
-        s.of_mut(i).bound = c.timing.answer + c.timing.reservation + 1;
-    }
+    s.of_mut(i).bound = c.timing.answer + c.timing.reservation + 1;
     Some(())
 }
 
@@ -109,6 +108,9 @@ pub(super) fn release(c: &Config, s: &mut State, i: Id) -> Option<()> {
         moved(s);
     }
     if me.leaving && c.lacks(Mutant::LeavesBeforeSuccessor) {
+        if s.db.epoch <= me.epoch {
+            Broken::LeftUnsucceeded.note(&mut s.ghost);
+        }
         return gone(s, i);
     }
     s.of_mut(i).role = Role::Released(0);
@@ -130,6 +132,9 @@ pub(super) fn succeeded(s: &mut State, i: Id) -> Option<()> {
         return None;
     }
     if me.leaving {
+        if s.db.epoch <= me.epoch {
+            Broken::LeftUnsucceeded.note(&mut s.ghost);
+        }
         return gone(s, i);
     }
     let seen = s.db.epoch;

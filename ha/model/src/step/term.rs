@@ -37,6 +37,7 @@ pub(super) fn doubt(c: &Config, s: &mut State, i: Id) -> Option<()> {
     if let Journal::Ended(..) = s.session(sid).journal {
         s.session_mut(sid).journal = Journal::Idle;
     }
+    s.ghost.damage_seen |= s.db.corrupt;
     let damaged = s.db.corrupt && !c.lacks(Mutant::TradesOnCorrupt);
     s.of_mut(i).term = if damaged { Term::Custodian } else { Term::Reconciling };
     Some(())
@@ -64,6 +65,7 @@ pub(super) fn revalidate(c: &Config, s: &mut State, i: Id) -> Option<()> {
         _ => return None,
     };
     s.of_mut(i).term = next;
+    s.ghost.damage_seen = s.db.corrupt;
     Some(())
 }
 
@@ -213,8 +215,7 @@ fn witness(c: &Config, s: &mut State, sid: Sid, order: &Order) {
     if flapping && class == Class::Entry {
         Broken::Flapping.note(&mut s.ghost);
     }
-    let begun = s.at.iter().any(|i| i.pin == Some(sid) && i.term == Term::Custodian);
-    if begun && class != Class::Operator {
+    if s.ghost.damage_seen && class != Class::Operator {
         Broken::Corrupt.note(&mut s.ghost);
     }
 }
