@@ -175,8 +175,18 @@ pub(crate) fn is_worth_trying(s: &State, action: Action) -> bool {
         WinLease(i) | Evict(i) | TakePin(i) | LockRow(i) | CommitEpoch(i) | Announce(i) => {
             matches!(s.of(i).role, Role::Stand(_))
         }
-        Beat(i) | Renew(i) | Suspend(i) | YieldLink(i) | Offer(i, _) | OfferLapses(i) | Release(i) | LeaveAlone(i)
-        | Doubt(i) | Revalidate(i) | Begin(i, _) | TermFails(i) => s.of(i).role == Role::Lead,
+        Beat(i)
+        | Renew(i)
+        | Suspend(i)
+        | YieldLink(i)
+        | Offer(i, _)
+        | OfferLapses(i)
+        | Release(i)
+        | LeaveAlone(i)
+        | Doubt(i)
+        | Revalidate(i)
+        | Begin(i, _)
+        | TermFails(i) => s.of(i).role == Role::Lead,
         Learn(i) => s.of(i).journal.is_some(),
         ReadBooks(i) => s.of(i).role == Role::Lead && s.of(i).reading.is_none(),
         ApplyBooks(i) => s.of(i).reading.is_some(),
@@ -201,19 +211,64 @@ pub(crate) fn is_worth_trying(s: &State, action: Action) -> bool {
 pub(crate) fn all(config: &Config) -> Vec<Action> {
     use Action::*;
     let mut all = vec![
-        Tick, PostgresGoes, PostgresReturns, Replicate, Failover, LiftReduceOnly, LoseLease, Flush, RedisGoes,
-        RedisReturns, Halt, Unhalt, ReduceOnly, Corrupt, Repair,
+        Tick,
+        PostgresGoes,
+        PostgresReturns,
+        Replicate,
+        Failover,
+        LiftReduceOnly,
+        LoseLease,
+        Flush,
+        RedisGoes,
+        RedisReturns,
+        Halt,
+        Unhalt,
+        ReduceOnly,
+        Corrupt,
+        Repair,
     ];
     let instances = u8::try_from(config.instances).unwrap_or(u8::MAX);
     let slots = u8::try_from(config.slots.len()).unwrap_or(u8::MAX);
     for i in 0..instances {
-        all.extend([
-            Crash, Restart, CutLink, TermFails, Look, Stand, WinLease, Evict, TakePin, LockRow, CommitEpoch,
-            Announce, Beat, Renew, SeeHigher, Suspend, Repin, LockOwn, Reclaim, GiveUp, Terminate, YieldLink,
-            Acknowledge, OfferLapses, Release, ReservationLapses, Succeeded, LeaveAlone, Leave, Doubt, Revalidate,
-            Learn, ReadBooks, ApplyBooks,
-        ]
-        .map(|step: fn(Id) -> Action| step(i)));
+        all.extend(
+            [
+                Crash,
+                Restart,
+                CutLink,
+                TermFails,
+                Look,
+                Stand,
+                WinLease,
+                Evict,
+                TakePin,
+                LockRow,
+                CommitEpoch,
+                Announce,
+                Beat,
+                Renew,
+                SeeHigher,
+                Suspend,
+                Repin,
+                LockOwn,
+                Reclaim,
+                GiveUp,
+                Terminate,
+                YieldLink,
+                Acknowledge,
+                OfferLapses,
+                Release,
+                ReservationLapses,
+                Succeeded,
+                LeaveAlone,
+                Leave,
+                Doubt,
+                Revalidate,
+                Learn,
+                ReadBooks,
+                ApplyBooks,
+            ]
+            .map(|step: fn(Id) -> Action| step(i)),
+        );
         all.extend((0..instances).filter(|j| *j != i).map(|j| Offer(i, j)));
         all.extend((0..slots).map(|slot| Begin(i, slot)));
     }

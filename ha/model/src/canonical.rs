@@ -2,7 +2,10 @@
 
 use crate::config::{Config, Fault};
 use crate::mutant::Mutant;
-use crate::state::{Epoch, Going, INSTANCES, Id, Journal, Life, Owner, Role, SESSIONS, Sender, Session, Sid, State, Status, Step, Taken, Watch};
+use crate::state::{
+    Epoch, Going, INSTANCES, Id, Journal, Life, Owner, Role, SESSIONS, Sender, Session, Sid, State, Status,
+    Step, Taken, Watch,
+};
 
 /// Makes a state its own representative.
 pub(crate) fn canonical(c: &Config, s: &mut State) {
@@ -55,7 +58,10 @@ fn rearranged(s: &State, places: &[Id; INSTANCES]) -> State {
     for wire in &mut next.wire {
         match &mut wire.sender {
             Sender::Idle => {}
-            Sender::Ready { by, .. } | Sender::Checked { by, .. } | Sender::Sent { by } | Sender::Got { by, .. } => of(by),
+            Sender::Ready { by, .. }
+            | Sender::Checked { by, .. }
+            | Sender::Sent { by }
+            | Sender::Got { by, .. } => of(by),
         }
     }
     next
@@ -90,6 +96,7 @@ fn forget(c: &Config, s: &mut State) {
         if let Watch::Free(age) = &mut instance.watch
             && !c.redis
             && c.budget[Fault::Terminate as usize] == 0
+            && c.budget[Fault::CutLink as usize] == 0
         {
             *age = 0;
         }
@@ -223,7 +230,9 @@ fn each_epoch(s: &mut State, mut with: impl FnMut(&mut Epoch)) {
         }
     }
     for session in &mut s.pg.sessions {
-        if let Journal::Begun(order) | Journal::Locked(order) | Journal::Ended(order, _) = &mut session.journal {
+        if let Journal::Begun(order) | Journal::Locked(order) | Journal::Ended(order, _) =
+            &mut session.journal
+        {
             with(&mut order.epoch);
         }
     }

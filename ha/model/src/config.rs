@@ -123,8 +123,8 @@ pub const FAULTS: usize = 10;
 /// Rules that the protocol does not have and that would close what the model found open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
-    /// An instance that was told to stop leaves only while somebody holds the pin; else it stands, and acts by the
-    /// exit policy as the last leader.
+    /// An instance that was told to stop leaves, if it does not lead, only after it has seen a heartbeat since it last
+    /// stood or led. Without one it stands, and acts by the exit policy as the last leader.
     LastOneStands,
     /// A new epoch is announced in Redis only if no other instance has announced the same: an equal one found there
     /// puts the candidate out as a higher one does.

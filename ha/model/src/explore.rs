@@ -51,7 +51,8 @@ impl Cluster {
     pub fn holds(self) {
         let name = self.config.name;
         let begun = Instant::now();
-        let checker = self.checker().finish_when(HasDiscoveries::AnyFailures).threads(threads()).spawn_bfs().join();
+        let checker =
+            self.checker().finish_when(HasDiscoveries::AnyFailures).threads(threads()).spawn_bfs().join();
         let states = checker.unique_state_count();
         println!("{name}: {states} states, depth {}, {:.1?}", checker.max_depth(), begun.elapsed());
         let mut broken = String::new();
@@ -107,6 +108,9 @@ impl Model for Cluster {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        property::all().into_iter().filter(|property| !self.config.excepted.contains(&property.name)).collect()
+        property::all()
+            .into_iter()
+            .filter(|property| !self.config.excepted.contains(&property.name))
+            .collect()
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::action::Action;
 use crate::explore::Cluster;
 use crate::property::is_led;
-use crate::state::{Life, Owner, State};
+use crate::state::{Instance, Life, Owner, Role, State};
 
 /// States from which nobody can lead any more.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Cluster {
                 if there == fresh {
                     nodes.push(Node { state: next, from: here, by: step });
                 }
-                if is_own(&state, step) {
+                if self.is_own(&state, step) {
                     backwards.push((there, here));
                 }
             }
@@ -88,19 +88,25 @@ impl Cluster {
     }
 }
 
-fn number(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+impl Cluster {
+    /// A step that the cluster takes by itself. A leader in office is not put to sleep: it beats before time passes.
+    fn is_own(&self, state: &State, step: Action) -> bool {
+        match step {
+            Action::Tick => {
+                let sleepy = |i: &Instance| i.role == Role::Lead && i.deadline < self.config.timing.validity;
+                !state.at.iter().any(|i| sleepy(i) && state.serves(i.pin).is_some())
+            }
+            Action::SessionEnds(sid) => {
+                let session = state.session(sid);
+                session.life == Life::Dying || session.owner != Owner::Ended
+            }
+            step => step.is_progress(),
+        }
+    }
 }
 
-/// A step that the cluster takes by itself.
-fn is_own(state: &State, step: Action) -> bool {
-    match step {
-        Action::SessionEnds(sid) => {
-            let session = state.session(sid);
-            session.life == Life::Dying || session.owner != Owner::Ended
-        }
-        step => step.is_progress(),
-    }
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// There is a process that was not told to go, and that could trade.

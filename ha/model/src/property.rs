@@ -117,9 +117,11 @@ fn forgotten(s: &State) -> bool {
             && i.journal.is_none()
     });
     trades
-        && s.db.intents.iter().zip(&s.wire).any(|(intent, wire)| {
-            intent.status == Status::Journaled && wire.sender == Sender::Idle
-        })
+        && s.db
+            .intents
+            .iter()
+            .zip(&s.wire)
+            .any(|(intent, wire)| intent.status == Status::Journaled && wire.sender == Sender::Idle)
 }
 
 /// Every order has its end, in the ledger and on the way to the broker.
@@ -144,4 +146,3 @@ pub(crate) fn is_led(s: &State) -> bool {
             && i.link
     })
 }
-

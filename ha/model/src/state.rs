@@ -279,6 +279,8 @@ pub struct Instance {
     pub bound: Ticks,
     /// It reaches the broker.
     pub link: bool,
+    /// It was told to end and has seen a leader's heartbeat since.
+    pub assured: bool,
 }
 
 /// What a process does.
@@ -490,7 +492,15 @@ impl State {
             net: held,
             left: config.budget,
             left_in_all: config.at_most,
-            ghost: Ghost { top: 0, office: Owner::Nobody, committed: 0, broken: 0, policy: false, damage_seen: false, unsettled: 0 },
+            ghost: Ghost {
+                top: 0,
+                office: Owner::Nobody,
+                committed: 0,
+                broken: 0,
+                policy: false,
+                damage_seen: false,
+                unsettled: 0,
+            },
         };
         for instance in &mut state.at[..config.instances] {
             *instance = Instance::new(true);
@@ -574,6 +584,7 @@ impl Instance {
             leaving: false,
             bound: 0,
             link: true,
+            assured: false,
         }
     }
 
@@ -585,6 +596,14 @@ impl Instance {
 
 impl Wire {
     fn new() -> Self {
-        Self { sender: Sender::Idle, bytes: [None; 2], orders: 0, hidden: 0, quantity: 0, filled: 0, ended: false }
+        Self {
+            sender: Sender::Idle,
+            bytes: [None; 2],
+            orders: 0,
+            hidden: 0,
+            quantity: 0,
+            filled: 0,
+            ended: false,
+        }
     }
 }

@@ -11,7 +11,9 @@ fn somebody_can_always_lead(config: Config) {
 
 fn nobody_can_lead_any_more(config: Config) {
     let name = format!("{} without {:?}", config.name, config.mutant);
-    let stuck = Cluster::new(config).stuck().unwrap_or_else(|| panic!("{name}: no counterexample; the model is too coarse"));
+    let stuck = Cluster::new(config)
+        .stuck()
+        .unwrap_or_else(|| panic!("{name}: no counterexample; the model is too coarse"));
     println!("{name}: stuck after {} steps: {:?}", stuck.steps.len(), stuck.steps);
 }
 

@@ -28,7 +28,9 @@ pub(super) fn tick(c: &Config, s: &mut State) -> Option<()> {
         }
     }
     for session in &mut s.pg.sessions {
-        if let Journal::Begun(order) | Journal::Locked(order) | Journal::Ended(order, _) = &mut session.journal {
+        if let Journal::Begun(order) | Journal::Locked(order) | Journal::Ended(order, _) =
+            &mut session.journal
+        {
             down(&mut order.send_by);
         }
     }

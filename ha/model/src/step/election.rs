@@ -5,9 +5,7 @@ use super::tenure::hold;
 use crate::config::{Config, Remedy};
 use crate::mutant::Mutant;
 use crate::property::Broken;
-use crate::state::{
-    Ballot, Going, Id, Kind, Lease, Life, Owner, Role, State, Step, Term, Watch,
-};
+use crate::state::{Ballot, Going, Id, Kind, Lease, Life, Owner, Role, State, Step, Term, Watch};
 
 /// A follower begins to watch the pin as it is.
 pub(super) fn look(s: &mut State, i: Id) -> Option<()> {
@@ -24,7 +22,7 @@ pub(super) fn look(s: &mut State, i: Id) -> Option<()> {
 /// It has evidence: a handover that names it, a pin that is free, a leader that has not moved for T.
 pub(super) fn stand(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = *s.of(i);
-    let able = !me.leaving || me.bound > 0 || (c.has(Remedy::LastOneStands) && s.pg.pin.is_none());
+    let able = !me.leaving || me.bound > 0 || c.has(Remedy::LastOneStands);
     if me.role != Role::Follow || !s.pg.up || !able {
         return None;
     }
@@ -60,6 +58,7 @@ pub(super) fn stand(c: &Config, s: &mut State, i: Id) -> Option<()> {
         }
         _ => return None,
     }
+    s.of_mut(i).assured = false;
     s.of_mut(i).role = Role::Stand(ballot);
     Some(())
 }

@@ -16,7 +16,10 @@ pub(super) fn crash(s: &mut State, i: Id) -> Option<()> {
     for wire in &mut s.wire {
         let by = match wire.sender {
             Sender::Idle => None,
-            Sender::Ready { by, .. } | Sender::Checked { by, .. } | Sender::Sent { by } | Sender::Got { by, .. } => Some(by),
+            Sender::Ready { by, .. }
+            | Sender::Checked { by, .. }
+            | Sender::Sent { by }
+            | Sender::Got { by, .. } => Some(by),
         };
         if by == Some(i) {
             wire.sender = Sender::Idle;

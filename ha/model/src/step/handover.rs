@@ -47,7 +47,10 @@ fn candidates(c: &Config, s: &State, i: Id, asked: u8) -> impl Iterator<Item = I
 fn is_drained(s: &State, i: Id) -> bool {
     let busy = s.wire.iter().any(|wire| match wire.sender {
         Sender::Idle => false,
-        Sender::Ready { by, .. } | Sender::Checked { by, .. } | Sender::Sent { by } | Sender::Got { by, .. } => by == i,
+        Sender::Ready { by, .. }
+        | Sender::Checked { by, .. }
+        | Sender::Sent { by }
+        | Sender::Got { by, .. } => by == i,
     });
     !busy && s.of(i).journal.is_none()
 }
@@ -57,7 +60,11 @@ pub(super) fn offer(c: &Config, s: &mut State, i: Id, to: Id) -> Option<()> {
     let me = *s.of(i);
     let (Role::Lead, Going::Draining(asked)) = (me.role, me.going) else { return None };
     s.serves(me.pin)?;
-    if me.deadline == 0 || !is_drained(s, i) || !may_update(c, s) || !candidates(c, s, i, asked).any(|j| j == to) {
+    if me.deadline == 0
+        || !is_drained(s, i)
+        || !may_update(c, s)
+        || !candidates(c, s, i, asked).any(|j| j == to)
+    {
         return None;
     }
     if s.db.epoch != me.epoch {
@@ -171,8 +178,8 @@ pub(super) fn leave_alone(c: &Config, s: &mut State, i: Id) -> Option<()> {
 /// One that does not lead goes, unless an acknowledgement binds it.
 pub(super) fn leave(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = s.of(i);
-    let vacant = !s.pg.up || s.pg.pin.is_none();
-    if me.role != Role::Follow || !me.leaving || me.bound > 0 || (vacant && c.has(Remedy::LastOneStands)) {
+    let unsure = c.has(Remedy::LastOneStands) && !me.assured;
+    if me.role != Role::Follow || !me.leaving || me.bound > 0 || unsure {
         return None;
     }
     gone(s, i)

@@ -1,7 +1,7 @@
 //! A leader's time in office: heartbeat, lease, suspension, return, and every way out.
 
 use super::postgres::{end, may_update, moved, open};
-use crate::config::Config;
+use crate::config::{Config, Remedy};
 use crate::mutant::Mutant;
 use crate::state::{
     Epoch, Going, Id, Instance, Journal, Kind, Lease, Owner, Role, Sender, State, Term, Watch,
@@ -29,8 +29,15 @@ fn demote(c: &Config, s: &mut State, i: Id, seen: Epoch) -> Option<()> {
     close_fence(s, i);
     let Instance { leaving, bound, link, patience, .. } = *s.of(i);
     let seen = s.of(i).seen.max(seen);
-    *s.of_mut(i) =
-        Instance { seen, leaving, bound, link, patience, held_down: c.timing.hold_down, ..Instance::new(true) };
+    *s.of_mut(i) = Instance {
+        seen,
+        leaving,
+        bound,
+        link,
+        patience,
+        held_down: c.timing.hold_down,
+        ..Instance::new(true)
+    };
     Some(())
 }
 
@@ -72,6 +79,11 @@ pub(super) fn beat(c: &Config, s: &mut State, i: Id) -> Option<()> {
     }
     s.of_mut(i).deadline = c.timing.validity;
     moved(s);
+    if c.has(Remedy::LastOneStands) {
+        s.at.iter_mut()
+            .filter(|other| other.leaving && other.role == Role::Follow)
+            .for_each(|other| other.assured = true);
+    }
     Some(())
 }
 

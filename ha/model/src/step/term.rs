@@ -56,7 +56,12 @@ fn take_office(s: &mut State, i: Id) {
 /// A follower, or the leader itself, finds stored state damaged, or repaired.
 pub(super) fn revalidate(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = s.of(i);
-    if me.role != Role::Lead || !s.pg.up || me.journal.is_some() || c.lacks(Mutant::TradesOnCorrupt) {
+    if me.role != Role::Lead
+        || !s.pg.up
+        || s.db.epoch != me.epoch
+        || me.journal.is_some()
+        || c.lacks(Mutant::TradesOnCorrupt)
+    {
         return None;
     }
     let next = match (me.term, s.db.corrupt) {
@@ -111,9 +116,11 @@ fn decide(c: &Config, s: &State, i: Id, slot: usize) -> Option<i8> {
     }
     let quantity = held - out(c, &s.db);
     // One exit of a position at a time.
-    let alone = c.slots.iter().zip(&s.db.intents).all(|(other, intent)| {
-        other.class == Class::Entry || !intent.status.is_out()
-    });
+    let alone = c
+        .slots
+        .iter()
+        .zip(&s.db.intents)
+        .all(|(other, intent)| other.class == Class::Entry || !intent.status.is_out());
     (quantity > 0 && alone).then_some(quantity)
 }
 
@@ -192,7 +199,8 @@ pub(super) fn commit_journal(c: &Config, s: &mut State, sid: Sid) -> Option<()> 
         witness(c, s, sid, &order);
         s.ghost.committed |= 1 << slot;
         let settle = c.timing.absent_after(order.send_by);
-        s.db.intents[slot] = Intent { status: Status::Journaled, quantity: order.quantity, filled: 0, settle };
+        s.db.intents[slot] =
+            Intent { status: Status::Journaled, quantity: order.quantity, filled: 0, settle };
     }
     s.session_mut(sid).journal = Journal::Ended(order, taken);
     Some(())
@@ -318,7 +326,9 @@ pub(super) fn record(c: &Config, s: &mut State, slot: u8) -> Option<()> {
     }
     s.wire[slot].sender = Sender::Idle;
     let intent = &mut s.db.intents[slot];
-    if matches!(intent.status, Status::Journaled) || (intent.status == Status::InDoubt && outcome == Status::Acknowledged) {
+    if matches!(intent.status, Status::Journaled)
+        || (intent.status == Status::InDoubt && outcome == Status::Acknowledged)
+    {
         intent.status = outcome;
     }
     Some(())
