@@ -69,7 +69,7 @@ fn rearranged(s: &State, places: &[Id; INSTANCES]) -> State {
 
 /// What nothing will ever look at again.
 fn forget(c: &Config, s: &mut State) {
-    let failovers = c.budget[Fault::Failover as usize] > 0;
+    let follows = c.follows_epochs();
     for instance in &mut s.at {
         let leads = !matches!(instance.role, Role::Down | Role::Gone | Role::Follow);
         if !matches!(instance.role, Role::Lead | Role::Stand(_) | Role::Reclaiming) {
@@ -100,9 +100,12 @@ fn forget(c: &Config, s: &mut State) {
         {
             *age = 0;
         }
-        if !failovers {
+        if !follows {
             // Without a lost tail the row itself is the highest epoch about.
             instance.seen = 0;
+            if c.budget[Fault::Failover as usize] > 0 {
+                instance.patience = 0;
+            }
         }
     }
     for sid in 0..SESSIONS {
@@ -128,14 +131,14 @@ fn forget(c: &Config, s: &mut State) {
     if !c.lacks(Mutant::EvictsOnlyTheNamed) {
         s.db.named = None;
     }
-    if !failovers {
+    if !follows {
         s.redis.key = 0;
         // Anybody may replace it, and whom it would put out is put out by the row.
         if s.redis.lease.is_some_and(|lease| lease.epoch < s.db.epoch) && !c.lacks(Mutant::RedisAlone) {
             s.redis.lease = None;
         }
     }
-    if !failovers {
+    if !follows {
         (s.ghost.top, s.ghost.office) = (0, Owner::Nobody);
     }
     if s.left[Fault::Failover as usize] == 0 {

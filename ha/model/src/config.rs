@@ -1,6 +1,7 @@
 //! What one exploration is about: how many instances, which orders, which faults, which guard is missing.
 
 use crate::mutant::Mutant;
+use crate::property::EPOCH_RISES;
 use crate::state::Ticks;
 
 /// The protocol's constants in ticks. An event at tick `t` with a limit of `n` may happen up to tick `t + n`.
@@ -129,6 +130,8 @@ pub enum Remedy {
     /// A new epoch is announced in Redis only if no other instance has announced the same: an equal one found there
     /// puts the candidate out as a higher one does.
     AnnouncesStrictly,
+    /// Fenced statements compare the holder's incarnation with the row's, beside the epoch.
+    FencesByHolder,
 }
 
 /// One exploration.
@@ -156,6 +159,8 @@ pub struct Config {
     pub redis: bool,
     /// Redis may lose keys and be away at any time.
     pub redis_faults: bool,
+    /// The standby may have more than the beginning when it is promoted.
+    pub replicates: bool,
     /// The broker may end an order before it is filled.
     pub broker_ends: bool,
     /// An answer may be lost though its order arrived.
@@ -187,6 +192,7 @@ impl Config {
             at_most: u8::MAX,
             redis: true,
             redis_faults: false,
+            replicates: true,
             broker_ends: false,
             silence: false,
             flap_limit: None,
@@ -223,6 +229,12 @@ impl Config {
     /// Whether this rule is added.
     pub fn has(&self, remedy: Remedy) -> bool {
         self.remedy == Some(remedy)
+    }
+
+    /// Whether epochs are remembered beyond the row: needed only where a lost tail may take the row's away, and the
+    /// question is which are given out then. Without, more is possible, not less.
+    pub(crate) fn follows_epochs(&self) -> bool {
+        self.budget[Fault::Failover as usize] > 0 && !self.excepted.contains(&EPOCH_RISES)
     }
 
     /// Whether this guard is missing.

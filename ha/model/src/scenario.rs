@@ -134,7 +134,13 @@ pub fn cut_off_only() -> Config {
 /// broker without an intent, for the operator to close.
 pub fn failover() -> Config {
     let excepted = &[EPOCH_RISES, NO_FALSE_END];
-    Config { silence: false, excepted, ..trading("failover", ENTRY) }.with(Fault::Failover, 1)
+    Config { silence: false, replicates: false, excepted, ..trading("failover", ENTRY) }
+        .with(Fault::Failover, 1)
+}
+
+/// The same with a standby that may have any earlier state.
+pub fn failover_replicated() -> Config {
+    Config { name: "failover, replicated", replicates: true, ..failover() }
 }
 
 /// A failover without orders, with Redis, which remembers the epoch.
@@ -145,7 +151,8 @@ pub fn failover_epoch() -> Config {
 /// A failover while an exit is out.
 pub fn failover_exit() -> Config {
     let excepted = &[EPOCH_RISES];
-    Config { held: 1, silence: false, excepted, ..trading("failover, exit", EXIT) }.with(Fault::Failover, 1)
+    Config { held: 1, silence: false, replicates: false, excepted, ..trading("failover, exit", EXIT) }
+        .with(Fault::Failover, 1)
 }
 
 /// Leadership that moves too often (rule 21).

@@ -34,6 +34,8 @@ holds! {
     r17_a_lost_tail_doubles_no_entry: failover;
     r21_flapping_reduces: flapping;
 
+    #[ignore = "slow: millions of states"]
+    r17_a_lost_tail_of_any_length_doubles_no_entry: failover_replicated;
     #[ignore = "slow: most of a million states"]
     r18_a_broker_that_is_cut_off: cut_off;
     #[ignore = "slow: over a million states"]

@@ -3,7 +3,7 @@
 use ha_model::{
     ABANDONED_IS_ABSENT, COMMITTED_FIRST, Cluster, Config, DAMAGE_STOPS_TRADING, EPOCH_RISES,
     FLAPPING_REDUCES, Mutant, NEVER_FLIPS, NO_FALSE_END, NO_LIVE_LEADER_DEPOSED, NO_STALE_INTENT,
-    NOBODY_FORGETS, ONE_ORDER, Remedy, SUCCEEDED_BEFORE_GONE, SWITCHES_HOLD, scenario,
+    NOBODY_FORGETS, ONE_ORDER, PIN_OR_NOTHING, Remedy, SUCCEEDED_BEFORE_GONE, SWITCHES_HOLD, scenario,
 };
 
 fn breaks(config: Config, mutant: Mutant, property: &'static str) {
@@ -24,6 +24,7 @@ macro_rules! breaks {
 
 breaks! {
     no_row_lock_with_the_journal_on_a_pool_connection: entry, PoolWithoutRowLock => NO_STALE_INTENT;
+    a_journal_on_a_pool_connection_outlives_the_pin: entry, PoolWithoutRowLock => PIN_OR_NOTHING;
     no_row_lock_with_a_halt: switches, NoRowLock => SWITCHES_HOLD;
     no_deadline_guard: entry, NoDeadline => ABANDONED_IS_ABSENT;
     an_unbounded_network: entry, UnboundedNetwork => ABANDONED_IS_ABSENT;

@@ -100,8 +100,8 @@ pub(super) fn postgres_returns(c: &Config, s: &mut State) -> Option<()> {
 }
 
 /// The standby receives what the primary has committed.
-pub(super) fn replicate(s: &mut State) -> Option<()> {
-    if !s.pg.up {
+pub(super) fn replicate(c: &Config, s: &mut State) -> Option<()> {
+    if !s.pg.up || !c.replicates {
         return None;
     }
     s.standby = s.db;

@@ -27,7 +27,7 @@ pub(crate) fn take(config: &Config, state: &State, action: Action) -> Option<Sta
         SessionEnds(sid) => postgres::session_ends(s, sid),
         PostgresGoes => faults::postgres_goes(c, s),
         PostgresReturns => faults::postgres_returns(c, s),
-        Replicate => faults::replicate(s),
+        Replicate => faults::replicate(c, s),
         Failover => faults::failover(c, s),
         LiftReduceOnly => faults::lift_reduce_only(c, s),
         LoseLease => faults::lose_lease(c, s),

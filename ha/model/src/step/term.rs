@@ -2,7 +2,7 @@
 
 use super::postgres::{may_share, open};
 use super::tenure::fenced;
-use crate::config::{Class, Config, Fault};
+use crate::config::{Class, Config, Remedy};
 use crate::mutant::Mutant;
 use crate::property::Broken;
 use crate::state::{
@@ -22,10 +22,10 @@ pub(super) fn doubt(c: &Config, s: &mut State, i: Id) -> Option<()> {
     {
         return None;
     }
-    if s.db.epoch != me.epoch && !c.lacks(Mutant::RedisAlone) {
+    if !in_force(c, s, i) {
         return fenced(c, s, i);
     }
-    if c.budget[Fault::Failover as usize] > 0 {
+    if c.follows_epochs() {
         take_office(s, i);
     }
     for intent in s.db.intents.iter_mut().filter(|intent| intent.status.is_out()) {
@@ -41,6 +41,12 @@ pub(super) fn doubt(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let damaged = s.db.corrupt && !c.lacks(Mutant::TradesOnCorrupt);
     s.of_mut(i).term = if damaged { Term::Custodian } else { Term::Reconciling };
     Some(())
+}
+
+/// What a fenced statement compares.
+fn in_force(c: &Config, s: &State, i: Id) -> bool {
+    let holder = s.db.holder == Owner::Of(i) || !c.has(Remedy::FencesByHolder);
+    (s.db.epoch == s.of(i).epoch && holder) || c.lacks(Mutant::RedisAlone)
 }
 
 /// From here on it acts under its epoch: nobody else ever did, nor under a higher one.
@@ -110,7 +116,7 @@ fn decide(c: &Config, s: &State, i: Id, slot: usize) -> Option<i8> {
         // Anything out on its instrument keeps an entry waiting.
         return intents.all(|intent| !intent.status.is_out()).then_some(quantity);
     }
-    let held = if me.term == Term::Custodian { s.net.min(i8::MAX) } else { s.db.held };
+    let held = if me.term == Term::Custodian { s.net } else { s.db.held };
     if c.lacks(Mutant::Oversells) {
         return (held > 0).then_some(held);
     }
@@ -213,7 +219,8 @@ fn witness(c: &Config, s: &mut State, sid: Sid, order: &Order) {
         Broken::StaleIntent.note(&mut s.ghost);
     }
     let author = s.at.iter().find(|i| i.journal == Some(sid));
-    if s.pg.pin != author.map_or(Some(sid), |author| author.pin) {
+    let pin = author.map_or(Some(sid), |author| author.pin);
+    if pin.is_none() || s.pg.pin != pin {
         Broken::JournaledWithoutPin.note(&mut s.ghost);
     }
     if forbidden(&s.db, class) {
@@ -283,7 +290,7 @@ pub(super) fn apply_books(c: &Config, s: &mut State, i: Id) -> Option<()> {
     if !may_share(s) {
         return None;
     }
-    if s.db.epoch != me.epoch && !c.lacks(Mutant::RedisAlone) {
+    if !in_force(c, s, i) {
         return fenced(c, s, i);
     }
     s.of_mut(i).reading = None;
@@ -321,7 +328,7 @@ pub(super) fn record(c: &Config, s: &mut State, slot: u8) -> Option<()> {
     if me.role != Role::Lead || me.journal.is_some() || !may_share(s) {
         return None;
     }
-    if s.db.epoch != me.epoch && !c.lacks(Mutant::RedisAlone) {
+    if !in_force(c, s, by) {
         return fenced(c, s, by);
     }
     s.wire[slot].sender = Sender::Idle;
