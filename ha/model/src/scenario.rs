@@ -1,6 +1,6 @@
 //! The configurations, each about some of the faults.
 
-use crate::config::{Class, Config, Fault, Slot, Timing};
+use crate::config::{Class, Config, Fault, Remedy, Slot, Timing};
 use crate::property::{EPOCH_RISES, NO_FALSE_END};
 
 const ENTRY: &[Slot] = &[Slot::first(Class::Entry)];
@@ -130,12 +130,13 @@ pub fn cut_off_only() -> Config {
 }
 
 /// A failover of PostgreSQL that loses the tail, without Redis: reduce-only keeps an entry from being sent again
-/// (rule 17). That an epoch can be given out twice then is a finding of its own; and a lost entry's order stays at the
-/// broker without an intent, for the operator to close.
+/// (rule 17). An epoch can be given out twice then, so statements compare the holder too, which they do not in the
+/// code: a finding of its own. And a lost entry's order stays at the broker without an intent, for the operator to close.
 pub fn failover() -> Config {
     let excepted = &[EPOCH_RISES, NO_FALSE_END];
     Config { silence: false, replicates: false, excepted, ..trading("failover", ENTRY) }
         .with(Fault::Failover, 1)
+        .repaired(Remedy::FencesByHolder)
 }
 
 /// The same with a standby that may have any earlier state.

@@ -7,7 +7,7 @@ use ha_model::{
 
 fn is_open(config: Config, property: &'static str) {
     let name = config.name;
-    let trace = Cluster::new(Config { symmetric: false, ..config }).breaks(property);
+    let trace = Cluster::new(config).breaks(property);
     let trace = trace.unwrap_or_else(|| panic!("{name}: {property} holds now: the gap is closed"));
     println!("{:?}", trace.steps);
 }
@@ -33,7 +33,15 @@ fn finding_a_lost_epoch_is_given_out_again_beside_redis() {
 /// the former leader's pool connections pass a check that compares the number alone.
 #[test]
 fn finding_a_lost_epoch_is_given_out_again_without_redis() {
-    is_open(Config { excepted: &[], slots: &[], ..scenario::failover() }, EPOCH_RISES);
+    is_open(Config { excepted: &[], slots: &[], remedy: None, ..scenario::failover() }, EPOCH_RISES);
+}
+
+/// What that leads to: the former leader has read of the broker's books that an order is absent, and commits this after
+/// the takeover under a number that is in force again. An order that is sent and arrives later was called abandoned.
+#[test]
+#[ignore = "slow: half a million states before the trace"]
+fn finding_a_twofold_epoch_abandons_an_order_that_arrives() {
+    is_open(Config { remedy: None, ..scenario::failover() }, ABANDONED_IS_ABSENT);
 }
 
 /// Rule 17. Reduce-only lets exits through: one whose intent was lost with the tail is sent a second time.
