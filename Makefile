@@ -6,16 +6,19 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build demo test test-slow chaos fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos fmt clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Install what is missing to build and run (PostgreSQL, Redis, a C compiler)
 	@ops/setup
 
 setup-dev:
 	@ops/setup --dev
+
+setup-ops:
+	@ops/setup --ops
 
 build: setup ## Build the program into target/debug/baton
 	cargo build --locked
@@ -30,8 +33,30 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny --locked check bans licenses sources
 
-test-slow: setup-dev ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
+test-slow: setup-dev setup-ops ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
 	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-capture
+	$(MAKE) --no-print-directory ops-test
+
+ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook
+	@ops/test/run
+
+ops-docker: setup-ops ## Run the compose project on a Docker engine of its own, with agents killed and rolled (root)
+	@ops/test/docker/run
+
+dist: ## Build the static program that the image holds, into dist
+	rustup --quiet target add $(shell uname -m)-unknown-linux-musl
+	CC_x86_64_unknown_linux_musl=$(or $(shell command -v musl-gcc),cc) \
+		cargo build --locked --release --bin baton --target $(shell uname -m)-unknown-linux-musl
+	install -D target/$(shell uname -m)-unknown-linux-musl/release/baton dist/baton
+	install -m 644 /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
+
+sbom: ## Write dist/baton.cdx.json: every crate that is linked in (CycloneDX)
+	command -v cargo-cyclonedx >/dev/null || cargo install --quiet --locked --root $(TOOLS) cargo-cyclonedx
+	cargo cyclonedx --quiet --format json --override-filename baton.cdx --manifest-path Cargo.toml
+	mkdir -p dist && mv baton.cdx.json dist/ && rm -f ha/baton.cdx.json local/baton.cdx.json
+
+generate: setup-ops ## Write what follows from the sources of alerts and dashboards
+	@$(TOOLS)/ops-python/bin/python ops/generate
 
 chaos: setup-dev ## Disturb a cluster at random: SEED=... FAULTS=1000 MEMBERS=3
 	$(if $(SEED),BATON_SEED=$(SEED)) BATON_CHAOS_FAULTS=$(or $(FAULTS),1000) BATON_CHAOS_MEMBERS=$(or $(MEMBERS),3) \

@@ -1,6 +1,6 @@
 //! Baton: a highly available trading agent. One instance holds the baton and trades, the others wait, warm.
 //!
-//! Direction of imports: `cli, api → engine → {recovery} → {ledger, broker} → domain`;
+//! Direction of imports: `cli, api → engine → {recovery, feed} → {ledger, broker} → domain`;
 //! `ha` (its own crate) stands beside and reaches the engine and the api through a watched value.
 #![forbid(unsafe_code)]
 
@@ -13,10 +13,13 @@ pub mod demo;
 pub mod domain;
 pub mod engine;
 pub mod failpoint;
+pub mod feed;
 pub mod health;
 pub mod ledger;
 pub mod mutant;
+pub mod notify;
 pub mod paper;
 pub mod recovery;
 pub mod replay;
+pub mod runbook;
 pub mod telemetry;

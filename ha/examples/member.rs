@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         timing: Timing::for_ttl(Duration::from_millis(ttl_ms.parse()?)),
         postgres: database.parse()?,
         tls: PgTls::None,
-        redis_url: redis.clone(),
+        redis: ha::Redis::at(redis),
         on_hang: OnHang::Abort,
     };
     let handle = Handle::join(config, Arc::new(BootClock)).await?;

@@ -28,10 +28,38 @@ pub struct Config {
     pub postgres: tokio_postgres::Config,
     /// How the connection to PostgreSQL is protected.
     pub tls: PgTls,
-    /// `redis://` or `rediss://`.
-    pub redis_url: String,
+    /// The way to Redis.
+    pub redis: Redis,
     /// What happens to a process whose engine hangs.
     pub on_hang: OnHang,
+}
+
+/// The way to Redis.
+#[derive(Clone, Default)]
+pub struct Redis {
+    /// `redis://` or `rediss://` (TLS). With sentinels it gives the servers' credentials, database and transport only;
+    /// host and port are the sentinels' to say.
+    pub url: String,
+    /// Certificates in PEM that a TLS server's must be signed by; the system's if absent.
+    pub ca: Option<Vec<u8>>,
+    /// Whom to ask for the master.
+    pub sentinel: Option<Sentinel>,
+}
+
+/// A set of sentinels.
+#[derive(Clone)]
+pub struct Sentinel {
+    /// `redis://` or `rediss://`; credentials are taken from the first and used for all.
+    pub urls: Vec<String>,
+    /// The name that the sentinels watch the master under.
+    pub master: String,
+}
+
+impl Redis {
+    /// A single server.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ca: None, sentinel: None }
+    }
 }
 
 /// Transport security towards PostgreSQL.
@@ -121,6 +149,15 @@ pub enum InvalidConfig {
         /// The name as it was given.
         name: String,
     },
+}
+
+impl fmt::Debug for PgTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Rustls(_) => "Rustls",
+        })
+    }
 }
 
 // === impl Config ===

@@ -73,6 +73,8 @@ pub struct Standing {
     pub rival: bool,
     /// Such an instance has a newer build.
     pub newer_rival: bool,
+    /// An operator keeps its member from leading.
+    pub fenced: bool,
 }
 
 /// What to do after a look.
@@ -355,6 +357,9 @@ impl Watcher {
             Some(Status::Active) => {}
             Some(status) => return Err(format!("its status is {status}, only an active instance leads")),
             None => return Err("its status is not stored yet".to_owned()),
+        }
+        if standing.fenced {
+            return Err("an operator fenced this member: `baton unfence` lifts it".to_owned());
         }
         if self.priority == 0 { Err("priority 0 never leads".to_owned()) } else { Ok(()) }
     }

@@ -46,6 +46,7 @@ impl Bench {
             last_commit: Some(at(0)),
             rival: true,
             newer_rival: false,
+            fenced: false,
         };
         let watcher = Watcher::new(me.clone(), 1, Timing::for_ttl(T), 42);
         Self { watcher, me, leader, session: 1, now: 0, row, standing, commits: true }

@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::agent::{Agent, Command, Parts};
 use crate::clock::Clock;
 use crate::config::{Config, InvalidConfig};
-use crate::identity::{Identity, Membership, Roll, from_redis};
-use crate::ids::{Instance, Member};
+use crate::identity::{Identity, Membership, Roll, Wish, from_redis};
+use crate::ids::{Epoch, Instance, Member};
 use crate::lease::RedisLease;
 use crate::observer::Observer;
+use crate::operator::{Desk, FenceOutcome, Noted, OperatorError, Reign, Request};
 use crate::pulse::Pulse;
 use crate::role::{Role, Status};
 use crate::session::{AbortOnDrop, sentence};
@@ -20,6 +21,7 @@ use crate::stats::{HandoverOutcome, InstanceInfo, ListError, Stats};
 /// A member of a cluster. Dropping it is as a crash would be: the pin frees itself.
 pub struct Handle {
     me: Instance,
+    config: Arc<Config>,
     clock: Arc<dyn Clock>,
     patience: Duration,
     role: watch::Receiver<Role>,
@@ -27,6 +29,7 @@ pub struct Handle {
     roll: watch::Receiver<Roll>,
     pulse: Pulse,
     lease: RedisLease,
+    wish: watch::Sender<Wish>,
     commands: mpsc::Sender<Command>,
     _agent: AbortOnDrop,
 }
@@ -38,7 +41,7 @@ pub enum JoinError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
     /// The Redis address cannot be read.
-    #[error("redis_url is not usable: {}", sentence(.0))]
+    #[error("the address of Redis or of a sentinel is not usable: {}", sentence(.0))]
     RedisUrl(redis::RedisError),
 }
 
@@ -59,9 +62,9 @@ impl Handle {
         let (show_role, role) = watch::channel(Role::Follower { leader: None });
         let (show_stats, stats) = watch::channel(Stats::default());
         let (commands, heard) = mpsc::channel(16);
-        let roll = identity.roll();
+        let (roll, wish) = (identity.roll(), identity.wisher());
         let agent = Agent::new(Parts {
-            config,
+            config: Arc::clone(&config),
             clock: clock.clone(),
             me: me.clone(),
             lease: lease.clone(),
@@ -73,7 +76,20 @@ impl Handle {
             commands: heard,
         });
         let agent = AbortOnDrop::new(tokio::spawn(agent.run()).abort_handle());
-        Ok(Self { me, clock, patience, role, stats, roll, pulse, lease, commands, _agent: agent })
+        Ok(Self {
+            me,
+            config,
+            clock,
+            patience,
+            role,
+            stats,
+            roll,
+            pulse,
+            lease,
+            wish,
+            commands,
+            _agent: agent,
+        })
     }
 
     /// This process.
@@ -144,6 +160,42 @@ impl Handle {
             }
             Err(error) => Err(ListError { postgres: outside, redis: error.to_string() }),
         }
+    }
+
+    /// Says whether this instance reaches what a leader works with beside the stores; shown to all instances with
+    /// the next liveness commit. It decides nothing here.
+    pub fn set_reach(&self, reach: Option<bool>) {
+        self.wish.send_if_modified(|wish| std::mem::replace(&mut wish.reach, reach) != reach);
+    }
+
+    /// Keeps a member from leading until the fence is lifted. A member that leads loses its epoch at once: a higher
+    /// one is minted that nobody holds. Works from every instance that reaches PostgreSQL.
+    pub async fn fence_member(
+        &self,
+        member: &Member,
+        request: &Request,
+    ) -> Result<FenceOutcome, OperatorError> {
+        Desk::open(&self.config).await?.fence(member, request).await
+    }
+
+    /// Lets a fenced member lead again; false if it was not fenced.
+    pub async fn unfence_member(&self, member: &Member, request: &Request) -> Result<bool, OperatorError> {
+        Desk::open(&self.config).await?.unfence(member, request).await
+    }
+
+    /// Epochs below `before`, the newest first, with what operators asked for meanwhile.
+    pub async fn history(&self, before: Option<Epoch>, limit: u16) -> Result<Vec<Reign>, OperatorError> {
+        Desk::open(&self.config).await?.history(before, limit).await
+    }
+
+    /// Writes down that an operator wants leadership handed over, before anything is done about it.
+    pub async fn note_handover(
+        &self,
+        to: Option<&Member>,
+        epoch: Epoch,
+        request: &Request,
+    ) -> Result<Noted, OperatorError> {
+        Noted::handover(&self.config, to, epoch, request).await
     }
 
     /// Hands leadership over to `to`, or to the best ready instance. The caller has drained before: nothing is

@@ -91,7 +91,7 @@ pub fn choose(
     peers
         .iter()
         .filter(|peer| peer.instance.member != me.member && to.is_none_or(|to| *to == peer.instance.member))
-        .filter(|peer| peer.alive && peer.status == Status::Active && peer.priority > 0)
+        .filter(|peer| peer.alive && peer.status == Status::Active && peer.priority > 0 && !peer.fenced)
         .filter(|peer| !asked.contains(&peer.instance))
         .min_by_key(|peer| {
             (peer.held_down, std::cmp::Reverse(peer.build), peer.priority, peer.instance.clone())
@@ -124,6 +124,8 @@ mod tests {
             status: Status::Active,
             alive: true,
             held_down: false,
+            fenced: false,
+            reach: None,
         }
     }
 
@@ -156,8 +158,10 @@ mod tests {
         recovering.status = Status::Recovering;
         let mut never = peer("b5");
         never.priority = 0;
+        let mut fenced = peer("b9");
+        fenced.fenced = true;
         let myself = peer("b1");
-        let unfit = vec![dead, draining, recovering, never, myself];
+        let unfit = vec![dead, draining, recovering, never, fenced, myself];
         assert!(choose(&unfit, &me, None, &nobody).is_err());
 
         let old = peer("b6");

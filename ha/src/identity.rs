@@ -52,6 +52,7 @@ pub(crate) struct Roll {
 pub(crate) struct Wish {
     pub(crate) status: Status,
     pub(crate) held_down: bool,
+    pub(crate) reach: Option<bool>,
 }
 
 /// A running registration. Dropping it ends the task and frees the member lock.
@@ -72,6 +73,8 @@ struct Entered {
     priority: u8,
     status: Status,
     held_down: bool,
+    #[serde(default)]
+    reach: Option<bool>,
 }
 
 struct Task {
@@ -114,17 +117,18 @@ const ENTER: &str = "
 WITH gone AS (
     UPDATE instance SET status = 'gone', status_since = now()
      WHERE member = $2 AND incarnation <> $1 AND status <> 'gone')
-INSERT INTO instance (incarnation, member, version, build, address, priority, status, held_down)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO instance (incarnation, member, version, build, address, priority, status, held_down, reach)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (incarnation) DO UPDATE
    SET liveness = instance.liveness + 1, seen_at = now(), held_down = excluded.held_down,
-       status = excluded.status,
+       reach = excluded.reach, status = excluded.status,
        status_since = CASE WHEN instance.status = excluded.status THEN instance.status_since ELSE now() END";
 
 const STRIKE: &str = "UPDATE instance SET status = 'gone', status_since = now() WHERE incarnation = $1";
 
 const LIST: &str = "
-SELECT incarnation, member, version, build, address, priority, status, held_down, liveness
+SELECT incarnation, member, version, build, address, priority, status, held_down, liveness,
+       EXISTS (SELECT 1 FROM member_fence f WHERE f.member = instance.member), reach
   FROM instance WHERE status <> 'gone' ORDER BY member LIMIT 1000";
 
 // === impl Identity ===
@@ -139,7 +143,8 @@ impl Identity {
             peers: Arc::from([]),
             redis: None,
         });
-        let (wish, wished) = watch::channel(Wish { status: Status::Recovering, held_down: false });
+        let (wish, wished) =
+            watch::channel(Wish { status: Status::Recovering, held_down: false, reach: None });
         let (leave, leaving) = mpsc::channel(1);
         let peers = Peers::new(&config.timing);
         let task = Task {
@@ -169,6 +174,11 @@ impl Identity {
             change(wish);
             before != *wish
         });
+    }
+
+    /// The way to want something without the identity at hand.
+    pub(crate) fn wisher(&self) -> watch::Sender<Wish> {
+        self.wish.clone()
     }
 
     /// What is wanted.
@@ -347,6 +357,7 @@ impl Task {
                     &i16::from(self.config.priority),
                     &wish.status.name(),
                     &wish.held_down,
+                    &wish.reach,
                 ],
             )
             .await?;
@@ -371,7 +382,7 @@ impl Task {
 
     /// Publishes the instance in Redis, for whoever looks there.
     async fn publish(&self) {
-        let Wish { status, held_down } = *self.wish.borrow();
+        let Wish { status, held_down, reach } = *self.wish.borrow();
         let entered = Entered {
             instance: self.me.clone(),
             version: self.config.version.clone(),
@@ -380,6 +391,7 @@ impl Task {
             priority: self.config.priority,
             status,
             held_down,
+            reach,
         };
         let Ok(entry) = serde_json::to_string(&entered) else { return };
         let outcome = self.redis.publish(&self.me, &entry, self.config.timing.ttl).await;
@@ -414,6 +426,8 @@ fn read(row: &SqlRow) -> Result<Option<(InstanceInfo, i64)>, tokio_postgres::Err
         status: Status::from_name(&status).unwrap_or(Status::Recovering),
         alive: false,
         held_down: row.try_get(7)?,
+        fenced: row.try_get(9)?,
+        reach: row.try_get(10)?,
     };
     Ok(Some((info, row.try_get(8)?)))
 }
@@ -430,5 +444,8 @@ pub(crate) fn from_redis(entry: &str) -> Option<InstanceInfo> {
         status: entered.status,
         alive: true,
         held_down: entered.held_down,
+        // Redis is not told of fences.
+        fenced: false,
+        reach: entered.reach,
     })
 }

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Script};
+use redis::{RedisError, Script};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
 use crate::config::{Config, Timing};
 use crate::ids::{Epoch, Instance};
+use crate::line::Line;
 use crate::session::sentence;
 
 /// What the lock says.
@@ -77,7 +77,7 @@ pub(crate) enum Renewal {
 /// Redis did not do as it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseError {
-    #[error("cannot connect to Redis: {}; check redis_url and that Redis is up", sentence(.0))]
+    #[error("cannot connect to Redis: {}; check the address and that Redis is up", sentence(.0))]
     Connect(RedisError),
     #[error("Redis did not {what}: {}", sentence(.source))]
     Request { what: &'static str, source: RedisError },
@@ -90,9 +90,8 @@ pub(crate) enum LeaseError {
 pub(crate) struct RedisLease(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    line: Line,
     patience: Duration,
-    connection: Mutex<Option<MultiplexedConnection>>,
     leader_key: String,
     epoch_key: String,
     registry_prefix: String,
@@ -175,10 +174,10 @@ impl RedisLease {
     pub(crate) fn new(config: &Config) -> Result<Self, RedisError> {
         let script = |body: &str| Script::new(&format!("{READ}{body}"));
         let prefix = format!("baton:{}", config.cluster);
+        let patience = config.timing.redis_timeout();
         Ok(Self(Arc::new(Inner {
-            client: Client::open(config.redis_url.as_str())?,
-            patience: config.timing.redis_timeout(),
-            connection: Mutex::new(None),
+            line: Line::new(&config.redis, patience, config.timing.acknowledgement())?,
+            patience,
             leader_key: format!("{prefix}:leader"),
             epoch_key: format!("{prefix}:epoch"),
             registry_prefix: format!("{prefix}:instance:"),
@@ -318,28 +317,17 @@ impl RedisLease {
         run: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T, LeaseError> {
         let patience = self.0.patience;
+        let mut used = None;
         let bounded = tokio::time::timeout(patience, async {
-            let connection = self.connection(patience).await.map_err(LeaseError::Connect)?;
-            run(connection).await.map_err(|source| LeaseError::Request { what, source })
+            let lent = self.0.line.connection().await.map_err(LeaseError::Connect)?;
+            used = Some(lent.serial());
+            run(lent.connection).await.map_err(|source| LeaseError::Request { what, source })
         });
         let outcome = bounded.await.unwrap_or(Err(LeaseError::TimedOut { what, patience }));
-        if outcome.is_err() {
-            *self.0.connection.lock().await = None;
+        if let (Err(_), Some(serial)) = (&outcome, used) {
+            self.0.line.forget(serial).await;
         }
         outcome
-    }
-
-    async fn connection(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
-        let mut slot = self.0.connection.lock().await;
-        if let Some(connection) = slot.as_ref() {
-            return Ok(connection.clone());
-        }
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(patience))
-            .set_response_timeout(Some(patience));
-        let connection = self.0.client.get_multiplexed_async_connection_with_config(&settings).await?;
-        *slot = Some(connection.clone());
-        Ok(connection)
     }
 }
 

@@ -112,6 +112,7 @@ pub fn rivals(peers: &[InstanceInfo], me: &Instance, holder: Option<&Instance>, 
             && peer.status == Status::Active
             && peer.priority > 0
             && !peer.held_down
+            && !peer.fenced
     });
     let newer = able.clone().any(|peer| peer.build > build);
     (able.next().is_some(), newer)
@@ -142,6 +143,8 @@ mod tests {
             status: Status::Active,
             alive: false,
             held_down: false,
+            fenced: false,
+            reach: None,
         }
     }
 
@@ -201,6 +204,8 @@ mod tests {
         assert_eq!(rivals(std::slice::from_ref(&b2), &me, Some(&dead), 1), (false, false));
         assert_eq!(rivals(std::slice::from_ref(&b2), &me, None, 2), (true, false));
         b2.held_down = true;
+        assert_eq!(rivals(std::slice::from_ref(&b2), &me, None, 1), (false, false));
+        (b2.held_down, b2.fenced) = (false, true);
         assert_eq!(rivals(&[b2], &me, None, 1), (false, false));
     }
 }

@@ -48,6 +48,8 @@ pub(crate) enum Purpose {
     Observer,
     /// Holds the member lock and commits the liveness counter.
     Identity,
+    /// Carries out one command of an operator.
+    Operator,
 }
 
 /// A dedicated connection with its driver task. Dropping it closes the socket.
@@ -195,6 +197,7 @@ impl Purpose {
             Self::Pin => "pin",
             Self::Observer => "observer",
             Self::Identity => "identity",
+            Self::Operator => "operator",
         }
     }
 }

@@ -98,6 +98,10 @@ pub struct InstanceInfo {
     pub alive: bool,
     /// Whether it lost leadership against its will a moment ago and lets others go first.
     pub held_down: bool,
+    /// Whether an operator keeps its member from leading.
+    pub fenced: bool,
+    /// Whether it reaches what a leader works with beside the stores, as it says itself; none = it does not know.
+    pub reach: Option<bool>,
 }
 
 /// How a handover ended.
@@ -139,6 +143,21 @@ pub struct ListError {
 /// Names a successor for messages.
 pub(crate) fn naming(to: Option<&Member>) -> String {
     to.map_or_else(|| "any ready instance".to_owned(), |member| format!("member {member}"))
+}
+
+// === impl HandoverOutcome ===
+
+impl fmt::Display for HandoverOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HandedOver { to, epoch, gap } => {
+                write!(f, "handed over to {}, epoch {epoch}, in {} ms", to.member, gap.as_millis())
+            }
+            Self::NoSuccessor { why } => write!(f, "keeps leading: {why}"),
+            Self::NotLeader => f.write_str("it did not lead"),
+            Self::Lost { why } => write!(f, "leadership was lost on the way: {why}"),
+        }
+    }
 }
 
 // === impl StoreState ===

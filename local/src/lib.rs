@@ -24,6 +24,7 @@ pub mod process;
 pub mod redis;
 pub mod scratch;
 mod slot;
+mod standby;
 mod stores;
 pub mod template;
 

@@ -68,6 +68,12 @@ pub enum Error {
         /// The end of the log.
         tail: String,
     },
+    /// A replica could not be copied.
+    #[error("the running PostgreSQL could not be copied with pg_basebackup; it said:\n{tail}")]
+    Copy {
+        /// The end of its log.
+        tail: String,
+    },
     /// The server is not ready in time.
     #[error("PostgreSQL was not ready within {} s; its last words in {}:\n{tail}", START_PATIENCE.as_secs(), log.display())]
     Slow {
@@ -96,6 +102,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub struct Postgres {
     settings: Settings,
+    ports: PathBuf,
     port: Port,
     slot: Slot,
 }
@@ -106,13 +113,22 @@ impl Postgres {
         let mut tries = 0;
         loop {
             let port = Port::reserve(ports)?;
-            let server = Self { settings: settings.clone(), port, slot: Slot::default() };
+            let ports = ports.to_owned();
+            let server = Self { settings: settings.clone(), ports, port, slot: Slot::default() };
             tries += 1;
             match server.start().await {
                 Err(Error::AddressInUse(_)) if tries < PORTS_TRIED => {}
                 outcome => return outcome.map(|()| server),
             }
         }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn ports(&self) -> &Path {
+        &self.ports
     }
 
     /// The server's process id, while it runs.

@@ -120,6 +120,11 @@ impl Redis {
         &self.settings.log
     }
 
+    /// The program it is: also the one to run as a sentinel.
+    pub fn program(&self) -> &Path {
+        &self.settings.program
+    }
+
     /// The server's URL.
     pub fn url(&self) -> String {
         let password = self.settings.password.iter().map(|password| format!(":{password}@"));

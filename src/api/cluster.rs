@@ -1,16 +1,17 @@
 //! Who is in the cluster, who leads, and what this instance is doing.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract;
 use axum::response::{IntoResponse, Response};
 use ha::{Leader, Role};
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Context, Problem};
+use crate::health::operational::State;
 
 /// The instances, the leader and this instance's own state.
-pub async fn cluster(State(context): State<Context>) -> Result<Json<Value>, Problem> {
+pub async fn cluster(extract::State(context): extract::State<Context>) -> Result<Json<Value>, Problem> {
     let handle = context.handle()?;
     let (role, stats) = (handle.role().borrow().clone(), handle.stats().borrow().clone());
     let leader = known_leader(&context, &role);
@@ -38,6 +39,8 @@ pub async fn cluster(State(context): State<Context>) -> Result<Json<Value>, Prob
                 "version": info.version,
                 "priority": info.priority,
                 "alive": info.alive,
+                "fenced": info.fenced,
+                "reaches_broker": info.reach,
                 "operational": operational,
             })
         })
@@ -47,6 +50,7 @@ pub async fn cluster(State(context): State<Context>) -> Result<Json<Value>, Prob
         "mode": context.0.config.broker.mode.as_str(),
         "epoch": stats.epoch,
         "ha_degraded": stats.ha_degraded,
+        "paused": stats.paused,
         "leader": leader.as_ref().map(shown),
         "this": {
             "instance": handle.instance().to_string(),
@@ -57,22 +61,24 @@ pub async fn cluster(State(context): State<Context>) -> Result<Json<Value>, Prob
     })))
 }
 
-/// 200 on the leader, 503 with the leader's address elsewhere.
-pub async fn leader(State(context): State<Context>) -> Response {
+/// 200 on the leader once it trades; 503 everywhere else, with the leader's address. A leader that still reconciles, or
+/// that found something wrong, answers 503 with the role `leader`: whoever is sent here by a 200 finds orders acted on.
+pub async fn leader(extract::State(context): extract::State<Context>) -> Response {
     let role = match context.handle() {
         Ok(handle) => handle.role().borrow().clone(),
         Err(problem) => return problem.into_response(),
     };
     let leader = known_leader(&context, &role);
-    let body = json!({ "role": role.name(), "leader": leader.as_ref().map(shown) });
-    let status = match role {
-        Role::Leader(_) => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    let operational = context.operational();
+    let trades = matches!(role, Role::Leader(_)) && operational.state == State::Active;
+    let body = json!({
+        "role": role.name(), "trades": trades, "leader": leader.as_ref().map(shown), "operational": operational,
+    });
+    let status = if trades { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
 }
 
-fn known_leader(context: &Context, role: &Role) -> Option<Leader> {
+pub(super) fn known_leader(context: &Context, role: &Role) -> Option<Leader> {
     match role {
         Role::Leader(fence) => Some(Leader {
             instance: fence.instance().clone(),

@@ -3,13 +3,24 @@
 //! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
 //! is null, nothing hangs.
 
+mod closing;
 mod cluster;
+mod credentials;
+mod errors;
+mod forward;
+mod leadership;
+mod monitoring;
+mod operator;
 mod probes;
 mod problem;
+mod runbook;
+mod stop;
+mod switches;
 mod views;
 mod webhook;
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -26,47 +37,76 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::command::Desk;
+use crate::engine::recess::Recess;
 use crate::health::operational::Operational;
+use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
+pub use forward::Served;
+pub use operator::Operator;
 pub use problem::Problem;
+pub use stop::{Asked, Stop};
+use switches::reason;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// No body is larger than this, whatever the signal policy says.
 const BODY_BYTES: usize = 1024 * 1024;
 
+/// What the routes are given at the start of the process.
+pub struct Wiring {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Connections for requests.
+    pub ledger: Ledger,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What this instance is doing.
+    pub operational: watch::Receiver<Operational>,
+    /// Wakes the leader for a new signal.
+    pub arrivals: Arc<Notify>,
+    /// A stop has begun.
+    pub draining: watch::Receiver<bool>,
+    /// Where the engine takes commands from.
+    pub desk: Desk,
+    /// Where a stop is asked for.
+    pub stop: Stop,
+    /// What the instance depends on, as last looked at.
+    pub rounds: Rounds,
+}
+
 /// What the routes work with.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
 struct Inner {
-    config: Arc<Config>,
-    ledger: Ledger,
-    metrics: Arc<Metrics>,
-    operational: watch::Receiver<Operational>,
-    arrivals: Arc<Notify>,
+    wiring: Wiring,
     handle: OnceLock<Arc<Handle>>,
-    draining: watch::Receiver<bool>,
+    recess: OnceLock<Recess>,
+    /// Speaks to the leader for an operator.
+    peers: reqwest::Client,
+}
+
+impl Deref for Inner {
+    type Target = Wiring;
+
+    fn deref(&self) -> &Wiring {
+        &self.wiring
+    }
 }
 
 impl Context {
     /// A context whose cluster membership is not there yet.
-    pub fn new(
-        config: Arc<Config>,
-        ledger: Ledger,
-        metrics: Arc<Metrics>,
-        operational: watch::Receiver<Operational>,
-        arrivals: Arc<Notify>,
-        draining: watch::Receiver<bool>,
-    ) -> Self {
-        let handle = OnceLock::new();
-        Self(Arc::new(Inner { config, ledger, metrics, operational, arrivals, handle, draining }))
+    pub fn new(wiring: Wiring) -> Self {
+        let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
+        Self(Arc::new(Inner { wiring, handle, recess, peers }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
-    pub fn joined(&self, handle: Arc<Handle>) {
-        // Joined once per process; a second call changes nothing.
+    pub fn joined(&self, handle: Arc<Handle>, recess: Recess) {
+        // Joined once per process; a second call changes nothing. Whoever finds the handle finds the recess.
+        let _ = self.0.recess.set(recess);
         let _ = self.0.handle.set(handle);
     }
 
@@ -102,13 +142,31 @@ fn router(context: Context) -> Router {
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(views::orders))
         .route("/api/v1/positions", get(views::positions))
+        .route("/api/v1/positions/close", post(closing::close))
+        .route("/api/v1/positions/flatten", post(closing::flatten))
+        .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
+        .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
+        .route("/api/v1/cluster/history", get(leadership::history))
+        .route("/api/v1/cluster/handover", post(leadership::hand_over))
+        .route("/api/v1/cluster/fence", post(leadership::fence))
+        .route("/api/v1/cluster/unfence", post(leadership::unfence))
+        .route("/api/v1/errors", get(errors::list))
+        .route("/api/v1/errors/summary", get(errors::summary))
+        .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))
+        .route("/api/v1/errors/{id}/resolve", post(errors::resolve))
+        .route("/api/v1/monitoring/checks", get(monitoring::checks))
+        .route("/api/v1/monitoring/check", post(monitoring::check))
+        .route("/api/v1/restart-storm/acknowledge", post(monitoring::acknowledge_storm))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/startupz", get(probes::startupz))
         .route("/leader", get(cluster::leader))
         .route("/metrics", get(probes::metrics))
+        .route("/runbook", get(runbook::whole))
+        .route("/runbook/{section}", get(runbook::section))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(context.clone(), measure))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))

@@ -6,11 +6,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::Utc;
 use http::{HeaderMap, StatusCode, header};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
+use super::credentials::{bearer, matches};
 use super::{Context, Problem};
 use crate::domain::signal::{self, RejectionKind};
 use crate::ledger::inbox::{NewSignal, Receipt};
@@ -96,12 +94,7 @@ fn authenticate(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<
     if signals.token.is_none() && signals.secret.is_none() {
         return Ok(());
     }
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
-        .map(|token| SecretString::from(token.trim().to_owned()));
-    let by_token = matches(signals.token.as_ref(), bearer.as_ref());
+    let by_token = matches(signals.token.as_ref(), bearer(headers).as_ref());
     let by_secret = matches(signals.secret.as_ref(), signal::secret_in_body(body).as_ref());
     if by_token || by_secret {
         return Ok(());
@@ -112,13 +105,6 @@ fn authenticate(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<
         "UNAUTHORIZED",
         "send `Authorization: Bearer <signals.token>`, or the body field `secret`",
     ))
-}
-
-/// Compares digests, so that neither content nor length shows in the time it takes.
-fn matches(expected: Option<&SecretString>, given: Option<&SecretString>) -> bool {
-    let (Some(expected), Some(given)) = (expected, given) else { return false };
-    let digest = |secret: &SecretString| Sha256::digest(secret.expose_secret().as_bytes());
-    digest(expected).as_slice().ct_eq(digest(given).as_slice()).into()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use ha::{BootClock, Handle, Member, PgTls, Role, Status, Timing};
-use secrecy::ExposeSecret;
+use ha::{BootClock, Handle, Member, Role, Status, Timing};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::health::operational::OperationalState;
@@ -15,6 +14,8 @@ use crate::recovery::{CrashRecoveryManager, RecoveryError};
 
 /// Between two tries at a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks for an operator's word.
+const STORM_RECHECK: Duration = Duration::from_secs(1);
 /// Between two looks at what only an operator can mend.
 const RECHECK: Duration = Duration::from_secs(5);
 
@@ -27,10 +28,16 @@ pub(super) async fn join(
     address: &str,
     ledger: &Ledger,
     operational: &OperationalState,
+    start: Uuid,
 ) -> anyhow::Result<Handle> {
+    let mut storm = false;
     loop {
-        match prepare(config, ledger).await {
-            Ok(()) => break,
+        match prepare(config, ledger, start, &mut storm).await {
+            Ok(true) => break,
+            Ok(false) => {
+                operational.error("RESTART_STORM", storm_sentence(config));
+                tokio::time::sleep(STORM_RECHECK).await;
+            }
             Err(error) => tokio::time::sleep(explain(&error, operational)).await,
         }
     }
@@ -40,15 +47,38 @@ pub(super) async fn join(
     Ok(handle)
 }
 
-async fn prepare(config: &Config, ledger: &Ledger) -> Result<(), LedgerError> {
+/// Says whether the instance may join: not while a restart storm waits for an operator's acknowledgement.
+async fn prepare(
+    config: &Config,
+    ledger: &Ledger,
+    start: Uuid,
+    storm: &mut bool,
+) -> Result<bool, LedgerError> {
+    if *storm {
+        *storm = !ledger.start_acknowledged(start).await?;
+        return Ok(!*storm);
+    }
     let migrated = ledger.migrate().await?;
     if !migrated.applied.is_empty() {
         tracing::info!(applied = ?migrated.applied, version = migrated.version, "the database was migrated");
     }
-    match &config.broker.account {
-        Some(account) => ledger.guard_account(account, &config.cluster.name).await,
-        None => Ok(()),
+    if let Some(account) = &config.broker.account {
+        ledger.guard_account(account, &config.cluster.name).await?;
     }
+    let window = config.health.restart_window.as_secs_f64();
+    let starts = ledger.process_started(start, &config.cluster.member, window).await?;
+    *storm = starts.unclean > i64::from(config.health.max_restarts);
+    Ok(!*storm)
+}
+
+fn storm_sentence(config: &Config) -> String {
+    format!(
+        "{} was started more than {} times within {} s without a clean stop between: it does not trade until somebody has \
+         looked why and runs `baton ack restart-storm`",
+        config.cluster.member,
+        config.health.max_restarts,
+        config.health.restart_window.as_secs()
+    )
 }
 
 /// Tells the operator what is wrong, and says how long to wait before looking again.
@@ -94,9 +124,9 @@ fn membership(config: &Config, address: &str) -> anyhow::Result<ha::Config> {
         address: address.to_owned(),
         priority: config.cluster.priority,
         timing,
-        postgres: config.postgres.url.expose_secret().parse().context("postgres.url")?,
-        tls: PgTls::None,
-        redis_url: config.redis.url.expose_secret().to_owned(),
+        postgres: config.postgres.session.clone(),
+        tls: config.postgres.tls.clone(),
+        redis: config.redis.access(),
         on_hang: ha::OnHang::Abort,
     })
 }

@@ -5,14 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ha::{Handle, Status};
+use tokio::sync::watch;
 
+use crate::notify::live_members;
 use crate::telemetry::metrics::Metrics;
 
 /// How often what has no event of its own is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Copies the membership's figures into the metrics for as long as the process lives.
-pub(super) async fn observe(handle: Arc<Handle>, metrics: Arc<Metrics>) {
+pub(super) async fn observe(
+    handle: Arc<Handle>,
+    metrics: Arc<Metrics>,
+    live: watch::Sender<Option<Vec<String>>>,
+) {
     let mut stats = handle.stats();
     let mut counted = BTreeMap::new();
     let mut losses = 0;
@@ -36,7 +42,7 @@ pub(super) async fn observe(handle: Arc<Handle>, metrics: Arc<Metrics>) {
         }
         metrics.leader_losses.inc_by(now.involuntary_losses.saturating_sub(losses));
         losses = now.involuntary_losses;
-        count_instances(&handle, &metrics).await;
+        count_instances(&handle, &metrics, &live).await;
         tokio::select! {
             changed = stats.changed() => {
                 if changed.is_err() {
@@ -48,8 +54,9 @@ pub(super) async fn observe(handle: Arc<Handle>, metrics: Arc<Metrics>) {
     }
 }
 
-async fn count_instances(handle: &Handle, metrics: &Metrics) {
+async fn count_instances(handle: &Handle, metrics: &Metrics, live: &watch::Sender<Option<Vec<String>>>) {
     let Ok(instances) = handle.instances().await else { return };
+    live.send_replace(Some(live_members(&instances)));
     for status in [Status::Recovering, Status::Active, Status::Draining] {
         let count = instances.iter().filter(|info| info.alive && info.status == status).count();
         let gauge = metrics.instances.with_label_values(&[status.name()]);

@@ -1,4 +1,7 @@
-//! A clean stop: drain, hand over, leave. Positions and stops stay where they are.
+//! A clean stop: drain, hand over, leave. A successor keeps positions and stops; without one the exit policy decides.
+//!
+//! Each step has its budget and its line in the log; all together have one, too, after which the process leaves as a
+//! crash would: whatever is on its way is in the ledger, and in doubt for the next leader.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +11,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::signal::Stop;
+use crate::config::{ExitPolicy, Shutdown};
+use crate::engine::Engine;
+use crate::engine::winddown::Budgets;
 use crate::health::operational::OperationalState;
 
 /// How often leadership is kept alive while it is handed over.
@@ -15,17 +21,34 @@ const BEAT: Duration = Duration::from_millis(50);
 /// A signal this soon after the first is the same word said twice.
 const ECHO: Duration = Duration::from_millis(300);
 
-/// Ends the instance's part in the cluster within `budget`; a second signal ends the process at once.
+/// The longest wait for a successor.
+const SUCCESSOR: Duration = Duration::from_secs(3);
+
+/// What leaves, and how.
+pub(super) struct Leaving<'a> {
+    /// Its membership.
+    pub handle: &'a Arc<Handle>,
+    /// Its engine, to wind positions down.
+    pub engine: &'a Engine,
+    /// The engine's loop.
+    pub trading: JoinHandle<()>,
+    /// Ends that loop.
+    pub drain: &'a CancellationToken,
+    /// Budgets and exit policy.
+    pub plan: Shutdown,
+}
+
+/// Ends the instance's part in the cluster within the budget; a second signal ends the process at once.
 pub(super) async fn shutdown(
     signal: &str,
-    handle: &Arc<Handle>,
-    trading: JoinHandle<()>,
-    drain: &CancellationToken,
+    leaving: Leaving<'_>,
     operational: &OperationalState,
-    budget: Duration,
     stop: &mut Stop,
 ) {
     let begun = Instant::now();
+    let Leaving { handle, engine, trading, drain, plan } = leaving;
+    // What is left for the steps after this.
+    let budget = plan.budget.saturating_sub(plan.save + plan.disconnect).max(plan.budget / 2);
     tracing::info!(
         budget_ms = budget.as_millis(),
         "[SHUTDOWN] {signal}: draining; a second signal ends at once"
@@ -36,7 +59,9 @@ pub(super) async fn shutdown(
         // Orders in flight get their answers recorded before anybody else may lead.
         let _ = trading.await;
         tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] drained");
-        hand_over(handle, budget / 3).await;
+        hand_over(handle, (plan.budget / 3).min(SUCCESSOR)).await;
+        wind_down(handle, engine, &plan).await;
+        handle.set_status(Status::Draining).await;
     };
     let pulse = handle.pulse();
     let beating = async {
@@ -83,7 +108,7 @@ async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
                 tokio::time::sleep(BEAT).await;
             }
             HandoverOutcome::NoSuccessor { why } => {
-                tracing::warn!("[SHUTDOWN] no successor ({why}): positions and their stops stay as they are");
+                tracing::warn!("[SHUTDOWN] no successor ({why})");
                 break;
             }
             HandoverOutcome::NotLeader => break,
@@ -93,7 +118,44 @@ async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
             }
         }
     }
-    handle.set_status(Status::Draining).await;
+}
+
+/// Nobody took over, so the exit policy decides about what is held.
+async fn wind_down(handle: &Handle, engine: &Engine, plan: &Shutdown) {
+    let role = handle.role().borrow().clone();
+    let Role::Leader(fence) = role else {
+        if matches!(role, Role::Suspended { .. }) {
+            tracing::error!(
+                "[SHUTDOWN] close: the database is away and nothing can be journaled, so nothing was cancelled or closed: \
+                 positions stay as they are and nobody watches their stops"
+            );
+        }
+        return;
+    };
+    let flatten = plan.exit_policy == ExitPolicy::Flatten;
+    tracing::info!("[SHUTDOWN] exit policy {}", plan.exit_policy.as_str());
+    let budgets = Budgets { cancel: plan.cancel, close: plan.close };
+    for step in engine.wind_down(fence, flatten, budgets).await {
+        let took_ms = step.took.as_millis();
+        if step.done {
+            tracing::info!(took_ms, "[SHUTDOWN] {}: {}", step.name, step.outcome);
+        } else {
+            tracing::error!(took_ms, "[SHUTDOWN] {}: {}", step.name, step.outcome);
+        }
+    }
+}
+
+/// Waits for a task's end within a step's budget, and tells how it went.
+pub(super) async fn within<T>(step: &str, budget: Duration, what: &str, mut task: JoinHandle<T>) {
+    let begun = Instant::now();
+    let ended = tokio::time::timeout(budget, &mut task).await.is_ok();
+    let took_ms = begun.elapsed().as_millis();
+    if ended {
+        tracing::info!(took_ms, "[SHUTDOWN] {step}: {what}");
+    } else {
+        task.abort();
+        tracing::warn!(took_ms, "[SHUTDOWN] {step}: not all of it within {} ms", budget.as_millis());
+    }
 }
 
 /// Says whether a successor may still show up. In a rolling restart the next instance's turn may come before anybody

@@ -3,15 +3,18 @@
 //! A row that cannot be read fails the whole book: a row dropped in silence would make an order look absent.
 //! Only rows with a product or order type that this agent never sends are set aside, by name.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 use super::json::{self, Object};
 use super::types::{
-    BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote,
+    BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote, Quoted,
 };
+use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Rupees};
 use crate::domain::order::{PriceType, Product, Side};
+use crate::domain::sessions::Session;
 
 /// A row of the order book.
 enum Row {
@@ -103,11 +106,48 @@ fn position(row: &Object) -> Result<BrokerPosition, String> {
     })
 }
 
+/// Reads `data` of `/market/timings`; no rows say that everything is closed.
+pub(super) fn sessions(data: &Value) -> Result<Vec<Session>, String> {
+    rows(data)?
+        .map(|row| {
+            let moment = |name: &str| {
+                let ms = json::required(row, name, json::decimal)?;
+                let moment = ms.to_i64().and_then(DateTime::from_timestamp_millis);
+                moment.ok_or_else(|| format!("timings row: {name:?} is {ms}"))
+            };
+            Ok(Session {
+                exchange: json::required(row, "exchange", json::text)?,
+                opens: moment("start_time")?,
+                closes: moment("end_time")?,
+            })
+        })
+        .collect()
+}
+
 /// Reads `data` of `/quotes`.
 pub(super) fn quote(data: &Value) -> Result<Quote, String> {
     let row = data.as_object().ok_or("\"data\" is no object")?;
     let ltp = json::price(row, "ltp")?;
     Ok(Quote { ltp, bid: json::price_or_zero(row, "bid")?, ask: json::price_or_zero(row, "ask")? })
+}
+
+/// Reads `results` of `/multiquotes`. A row that names no listing is an error of the whole; one without a usable
+/// price is that listing's own.
+pub(super) fn quotes(results: &Value) -> Result<Vec<Quoted>, String> {
+    rows(results)?
+        .map(|row| {
+            let symbol = json::required(row, "symbol", json::text)?;
+            let listing = Listing { exchange: json::required(row, "exchange", json::text)?, symbol };
+            let quote = match row.get("data") {
+                Some(data) => quote(data),
+                None => Err(json::optional(row, "error", json::text)
+                    .ok()
+                    .flatten()
+                    .map_or_else(|| "neither data nor error".to_owned(), |said| json::clip(&said))),
+            };
+            Ok(Quoted { listing, quote })
+        })
+        .collect()
 }
 
 /// Reads `data` of `/funds`; `None` when it is empty, which is how a dead broker session looks.
@@ -251,6 +291,22 @@ mod tests {
         assert_eq!(funds(&json!({})), Ok(None));
         let funds = funds(&json!({"availablecash": "5000000.25", "utiliseddebits": 3})).unwrap().unwrap();
         assert_eq!(funds.available_cash.to_string(), "5000000.25");
+    }
+
+    #[test]
+    fn a_symbol_without_a_quote_does_not_fail_the_others() {
+        let results = json!([
+            {"symbol": "A", "exchange": "NFO", "data": {"ltp": "12.50", "bid": 12.45, "ask": ""}},
+            {"symbol": "B", "exchange": "NFO", "error": "Symbol 'B' not found"},
+            {"symbol": "C", "exchange": "NFO", "data": {"ltp": "n/a"}},
+            {"symbol": "D", "exchange": "NFO"},
+        ]);
+        let quotes = quotes(&results).unwrap();
+        assert_eq!(quotes[0].listing, Listing::new("NFO", "A"));
+        assert_eq!(quotes[0].quote.as_ref().unwrap().ltp.to_string(), "12.50");
+        assert_eq!(quotes[1].quote, Err("Symbol 'B' not found".to_owned()));
+        assert!(quotes[2].quote.is_err() && quotes[3].quote.is_err());
+        assert!(super::quotes(&json!([{"data": {"ltp": 1}}])).is_err(), "a price of nobody knows what");
     }
 
     #[test]

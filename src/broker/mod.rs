@@ -24,15 +24,18 @@ mod types;
 mod warm;
 mod wire;
 
+use chrono::NaiveDate;
 use futures_util::future::BoxFuture;
 
+use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
+use crate::domain::sessions::Session;
 
 pub use openalgo::OpenAlgo;
 pub use settings::{Settings, SettingsError};
 pub use types::{
     Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds,
-    MaySend, NotSentCause, OrderStatus, Quote, Submission, Ticket, WrongMode,
+    MaySend, NotSentCause, OrderStatus, Quote, Quoted, Submission, Ticket, WrongMode,
 };
 
 /// A broker as the engine sees it. Object safe: used as `Arc<dyn Broker>`.
@@ -72,6 +75,10 @@ pub trait Broker: Send + Sync + 'static {
     /// Reads one quote. The bridge gives no time with it, so its age is unknown.
     fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>>;
 
+    /// Reads the quotes of several listings at once; one that has none gives its reason, not an error of the whole.
+    /// Not repeated on failure: who asks for many asks again soon.
+    fn quotes<'a>(&'a self, listings: &'a [Listing]) -> BoxFuture<'a, Result<Vec<Quoted>, BrokerError>>;
+
     /// Reads the funds. A dead broker session answers "success" without data:
     /// [`BrokerError::SessionExpired`].
     fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>>;
@@ -85,6 +92,9 @@ pub trait Broker: Send + Sync + 'static {
         symbol: &'a str,
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>>;
+
+    /// Reads the sessions of a day from the bridge's calendar; an exchange without one is closed.
+    fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>>;
 
     /// Checks that the bridge answers and takes the API key. Says nothing about the broker session.
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>>;

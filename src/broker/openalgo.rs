@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::NaiveDate;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri};
@@ -19,12 +20,14 @@ use super::reads::Reads;
 use super::settings::{Settings, SettingsError};
 use super::types::{
     Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, Funds, NotSentCause,
-    Quote, Submission, Ticket,
+    Quote, Quoted, Submission, Ticket,
 };
 use super::warm::Warm;
 use super::wire::{Target, Written};
 use super::{Broker, books, tls};
+use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
+use crate::domain::sessions::Session;
 
 /// The bridge's column for `strategy`.
 const STRATEGY_LIMIT_CHARS: usize = 100;
@@ -227,6 +230,15 @@ impl Broker for OpenAlgo {
         self.read("quotes", json!({ "symbol": symbol, "exchange": exchange }), books::quote).boxed()
     }
 
+    fn quotes<'a>(&'a self, listings: &'a [Listing]) -> BoxFuture<'a, Result<Vec<Quoted>, BrokerError>> {
+        let route = "multiquotes";
+        async move {
+            let results = self.reads.once(route, "results", object(json!({ "symbols": listings }))).await?;
+            books::quotes(&results).map_err(|problem| BrokerError::Malformed { route, problem })
+        }
+        .boxed()
+    }
+
     fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>> {
         async {
             let funds = self.read("funds", json!({}), books::funds).await?;
@@ -245,6 +257,10 @@ impl Broker for OpenAlgo {
         exchange: &'a str,
     ) -> BoxFuture<'a, Result<Contract, BrokerError>> {
         self.read("symbol", json!({ "symbol": symbol, "exchange": exchange }), books::contract).boxed()
+    }
+
+    fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>> {
+        self.read("market/timings", json!({ "date": day.to_string() }), books::sessions).boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {

@@ -49,18 +49,36 @@ impl Reads {
 
     /// Calls `route` and returns its `data`; an answer in the other mode is an error.
     pub async fn data(&self, route: &'static str, fields: Object) -> Result<Value, BrokerError> {
-        let answer = self.call(route, fields).await?;
+        self.checked(route, "data", self.call(route, fields).await?)
+    }
+
+    /// Calls `route` a single time and returns its `field`; an answer in the other mode is an error.
+    pub async fn once(
+        &self,
+        route: &'static str,
+        field: &'static str,
+        fields: Object,
+    ) -> Result<Value, BrokerError> {
+        self.checked(route, field, self.attempt(route, fields).await?)
+    }
+
+    fn checked(
+        &self,
+        route: &'static str,
+        field: &'static str,
+        answer: Object,
+    ) -> Result<Value, BrokerError> {
         let found = answer.get("mode").and_then(Value::as_str).and_then(|mode| mode.parse().ok());
         match found {
             Some(found) if found != self.armed => Err(BrokerError::WrongMode { expected: self.armed, found }),
-            _ => take_data(route, answer),
+            _ => take(route, field, answer),
         }
     }
 
     /// Calls `/analyzer`.
     pub async fn mode(&self) -> Result<BridgeMode, BrokerError> {
         let route = "analyzer";
-        let data = take_data(route, self.call(route, Object::new()).await?)?;
+        let data = take(route, "data", self.call(route, Object::new()).await?)?;
         let mode = data.get("mode").and_then(Value::as_str).unwrap_or_default();
         mode.parse().map_err(|_| BrokerError::Malformed { route, problem: format!("mode is {mode:?}") })
     }
@@ -132,10 +150,10 @@ fn is_passing(error: &BrokerError) -> bool {
     }
 }
 
-fn take_data(route: &'static str, mut answer: Object) -> Result<Value, BrokerError> {
+fn take(route: &'static str, field: &'static str, mut answer: Object) -> Result<Value, BrokerError> {
     answer
-        .remove("data")
-        .ok_or_else(|| BrokerError::Malformed { route, problem: "\"data\" is missing".to_owned() })
+        .remove(field)
+        .ok_or_else(|| BrokerError::Malformed { route, problem: format!("{field:?} is missing") })
 }
 
 /// The HTTP client's error with its causes: its own text is only "error sending request".

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
+use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, PriceType, Product, Side, UnknownName, named};
 
@@ -230,6 +231,15 @@ pub struct Quote {
     pub bid: Price,
     /// Best ask; zero when there is none.
     pub ask: Price,
+}
+
+/// One of several quotes that were asked for together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quoted {
+    /// Of what.
+    pub listing: Listing,
+    /// The quote, or why there is none.
+    pub quote: Result<Quote, String>,
 }
 
 /// The account's money.

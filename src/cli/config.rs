@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::output::{Colour, Output};
-use crate::config::{self, Config, Entry, Error, Fault, Inputs, Mode, Source};
+use crate::config::{self, Entry, Error, Fault, Inputs, Mode, Source};
 
 /// What to do with the configuration.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -20,8 +20,13 @@ pub enum Verb {
     /// Show every setting in force and who set it; secrets show as ***.
     #[command(after_help = "Examples:
   baton config show
+  baton config show --defaults
   baton config show -o json | jq '.[] | select(.source != \"default\")'")]
-    Show,
+    Show {
+        /// Every setting's default and range instead, whatever is set.
+        #[arg(long)]
+        defaults: bool,
+    },
 }
 
 /// The answer of `config check` in JSON.
@@ -40,7 +45,8 @@ struct Check {
 pub fn run(verb: &Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Check => check(inputs, output),
-        Verb::Show => show(&config::load(inputs)?, output),
+        Verb::Show { defaults: true } => show(&config::defaults(inputs), true, output),
+        Verb::Show { defaults: false } => show(&config::load(inputs)?.entries, false, output),
     }
 }
 
@@ -72,14 +78,14 @@ fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
+fn show(entries: &[Entry], ranges: bool, output: &Output) -> anyhow::Result<ExitCode> {
     if output.is_json() {
-        output.json(&config.entries)?;
+        output.json(&entries)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut section = "";
-    let width = config.entries.iter().map(|entry| line(entry).chars().count()).max().unwrap_or(0).min(60);
-    for entry in &config.entries {
+    let width = entries.iter().map(|entry| line(entry).chars().count()).max().unwrap_or(0).min(60);
+    for entry in entries {
         let (this, _) = entry.key.rsplit_once('.').unwrap_or_default();
         if this != section {
             let gap = if section.is_empty() { "" } else { "\n" };
@@ -88,7 +94,9 @@ fn show(config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
         }
         let line = line(entry);
         let padding = " ".repeat(width.saturating_sub(line.chars().count()));
-        let source = output.paint(Colour::Dim, format!("# {}", entry.source));
+        let allowed = entry.allowed.as_ref().filter(|_| ranges);
+        let allowed = allowed.map(|range| format!(", {range}")).unwrap_or_default();
+        let source = output.paint(Colour::Dim, format!("# {}{allowed}", entry.source));
         output.line(format!("{line}{padding}  {source}"))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use secrecy::ExposeSecret;
-
 use super::output::Output;
 use crate::config::{self, Inputs};
 use crate::ledger::Ledger;
@@ -26,7 +24,8 @@ pub struct Args {}
 /// The configuration has faults, the database is not reached, or a migration fails.
 pub async fn run(_args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let config = config::load(inputs)?;
-    let migrated = Ledger::new(config.postgres.url.expose_secret(), 1, "baton/migrate")?.migrate().await?;
+    let postgres = config.postgres;
+    let migrated = Ledger::open(postgres.session, postgres.tls, 1, "baton/migrate")?.migrate().await?;
     if output.is_json() {
         output.json(&migrated)?;
     } else if migrated.applied.is_empty() {

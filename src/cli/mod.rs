@@ -4,15 +4,25 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod call;
+pub mod close;
 pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod errors;
+pub mod healthcheck;
+pub mod leadership;
 pub mod migrate;
+pub mod notify;
 pub mod output;
+pub mod pages;
 pub mod paper;
 pub mod replay;
 pub mod run;
+pub mod runbook;
 pub mod signal;
 pub mod status;
+pub mod switch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,21 +55,67 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Tell the cluster that you have looked at something.
+    #[command(subcommand)]
+    Ack(doctor::Ack),
+    /// Close the positions of a symbol or an instrument.
+    Close(close::Close),
+    /// Print completions for a shell.
+    Completions(pages::CompletionsArgs),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Verb),
     /// Play a failover on this machine: stores, bridge and three instances, all private.
     Demo(demo::Args),
+    /// Look at everything an instance depends on, now.
+    Doctor(doctor::Args),
+    /// List what went wrong; sum it up, acknowledge it, end it.
+    Errors(errors::Args),
+    /// Keep a member from leading; if it leads, its epoch ends at once.
+    Fence(leadership::Fence),
+    /// Close every position.
+    Flatten(close::Flatten),
+    /// Stop entries and the exits of signals.
+    Halt(switch::Halt),
+    /// Hand leadership over to another instance; positions and stops stay as they are.
+    Handover(leadership::Handover),
+    /// Ask the instance on this machine one probe: the health check of a container.
+    Healthcheck(healthcheck::Args),
+    /// Show who led when, why that began and ended, and how long nobody led.
+    History(leadership::History),
+    /// List the instances with their roles and states.
+    Instances(leadership::Instances),
+    /// Print or write manual pages.
+    Man(pages::ManArgs),
     /// Bring the database's schema to this binary's version.
     Migrate(migrate::Args),
+    /// Test the notification channels.
+    #[command(subcommand)]
+    Notify(notify::Verb),
     /// Run the paper bridge: the OpenAlgo protocol over a simulated market, with faults to inject.
     Paper(paper::Args),
+    /// Pause automatic failover.
+    Pause(switch::On),
+    /// Stop entries, or let them through again.
+    ReduceOnly(switch::ReduceOnly),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
     Replay(replay::Args),
+    /// Resume automatic failover.
+    Resume(switch::Off),
     /// Run one instance: take signals, follow or lead, trade while leading.
     Run(run::Args),
+    /// Say what to do about an alert or a code.
+    Runbook(runbook::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
+    /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
+    StepDown(leadership::StepDown),
+    /// Show the switches: what is halted, by whom, until when.
+    Switches(switch::Show),
+    /// Let a fenced member lead again.
+    Unfence(leadership::Fence),
+    /// End every halt.
+    Unhalt(switch::Off),
 }
 
 /// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
@@ -81,13 +137,35 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime; see the cause")?;
     runtime.block_on(async {
         match cli.verb {
+            Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
+            Verb::Close(close) => close.run(&inputs, output).await,
+            Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
+            Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
+            Verb::Errors(args) => errors::run(args, &inputs, output).await,
+            Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
+            Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
+            Verb::Halt(halt) => halt.run(&inputs, output).await,
+            Verb::Handover(args) => leadership::hand_over(args, &inputs, output).await,
+            Verb::Healthcheck(args) => healthcheck::run(args, &inputs, output).await,
+            Verb::History(args) => leadership::history(args, &inputs, output).await,
+            Verb::Instances(args) => leadership::instances(args, &inputs, output).await,
+            Verb::Man(args) => pages::man(&args, output),
             Verb::Migrate(args) => migrate::run(args, &inputs, output).await,
+            Verb::Notify(verb) => notify::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
+            Verb::Pause(on) => on.pause(&inputs, output).await,
+            Verb::ReduceOnly(args) => args.run(&inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
+            Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
+            Verb::Runbook(args) => runbook::run(&args, output),
             Verb::Status(args) => status::run(args, &inputs, output).await,
+            Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
+            Verb::Switches(show) => show.run(&inputs, output).await,
+            Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
+            Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
         }
     })
 }

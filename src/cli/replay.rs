@@ -26,7 +26,8 @@ const LISTED: usize = 12;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Without --address a private cluster is started for the replay: stores, the paper bridge and three
-instances, all on loopback. With --address the signals go to that cluster, and whatever broker it has.
+instances, all on loopback. With --address the signals go to that cluster, and whatever broker it has;
+its stops fire before the export's exits unless its trading.stops.watch is off.
 Exit code 0 when every row's signal became final, whatever was decided about it.
 
 Examples:
@@ -143,8 +144,10 @@ async fn play(args: &Args, trades: &[ExportTrade], defaults: ReplayDefaults) -> 
         let known: Vec<&str> = catalog.iter().map(|instrument| instrument.name.as_str()).collect();
         format!("{name:?} is not built in; a private cluster trades {}", known.join(", "))
     })?;
-    let cluster =
-        LocalCluster::start(Settings::default()).await.context("no private cluster to replay into")?;
+    // The export has its own exits: a stop that fires before them would be another strategy.
+    let env = vec![("BATON_TRADING__STOPS__WATCH".to_owned(), "false".to_owned())];
+    let settings = Settings { env, ..Settings::default() };
+    let cluster = LocalCluster::start(settings).await.context("no private cluster to replay into")?;
     let price = PriceControl::new(&cluster.control_url(), &instrument.exchange, &instrument.symbol)?;
     let client = Client::new(cluster.addresses(), None)?;
     let replay = Replay { client, instrument: name, defaults, price: Some(price), limits };

@@ -3,6 +3,7 @@
 //! Any instance can answer, so several addresses may be given; the first that answers is believed. The exit code is
 //! the verdict, for scripts: 0 healthy, 1 degraded (it trades, but something wants a look), 2 down.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::config::{self, Inputs};
 Examples:
   baton status
   baton status --address http://b1:8080,http://b2:8080
+  baton status --watch
   baton status -o json | jq .health")]
 pub struct Args {
     /// Addresses of instances, asked in this order until one answers; default: the configuration's.
@@ -27,6 +29,10 @@ pub struct Args {
     /// How long one instance may take to answer, in milliseconds.
     #[arg(long, default_value_t = 2000, value_name = "MS")]
     pub timeout_ms: u64,
+    /// Look again every so many seconds until interrupted; with -o json, one line a look.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
 }
 
 /// What `GET /api/v1/cluster` answers, as far as `status` needs it.
@@ -94,6 +100,18 @@ struct Answer {
 /// # Errors
 /// Stdout cannot be written to.
 pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let Some(seconds) = args.watch else { return once(&args, inputs, output).await };
+    loop {
+        if !output.is_json() && std::io::stdout().is_terminal() {
+            // The screen is cleared and the cursor goes home.
+            output.line("\x1b[2J\x1b[H")?;
+        }
+        once(&args, inputs, output).await?;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+}
+
+async fn once(args: &Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     match asked(args, inputs, output).await {
         Err(error) if !error.is::<std::io::Error>() => {
             super::output::error(&error);
@@ -103,8 +121,9 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
     }
 }
 
-async fn asked(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let addresses = if args.address.is_empty() { vec![config::address(inputs)?] } else { args.address };
+async fn asked(args: &Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let addresses =
+        if args.address.is_empty() { vec![config::address(inputs)?] } else { args.address.clone() };
     let client = reqwest::Client::builder()
         .timeout(Duration::from_millis(args.timeout_ms))
         .build()

@@ -85,6 +85,11 @@ pub(super) struct Layers {
 }
 
 impl Layers {
+    /// Nothing is set.
+    pub fn none() -> Self {
+        Self { values: BTreeMap::new(), single_underscore: Vec::new() }
+    }
+
     /// Reads the file, then lays the environment over it.
     pub fn read(inputs: &Inputs) -> Result<Self, Error> {
         let mut layers = Self { values: BTreeMap::new(), single_underscore: Vec::new() };

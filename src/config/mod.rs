@@ -10,28 +10,38 @@
 mod broker;
 mod cluster;
 mod fault;
+mod feed;
+mod fingerprint;
+mod health;
 mod instruments;
 mod layers;
 mod nearest;
+mod notify;
 mod overlay;
 mod process;
 mod reader;
 mod show;
 mod stores;
 mod timing;
+mod tls;
 mod trading;
 
 pub use broker::{Broker, Mode};
 pub use cluster::{Cluster, Http};
 pub use fault::{Error, Fault, Faults, Problem, Source};
+pub use feed::Feed;
+pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use process::{Log, LogFormat, Notify, Recovery, Shutdown, Signals};
+pub use notify::{Notify, Smtp, Throttle};
+pub use process::{ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
 pub use show::{Entry, HIDDEN};
-pub use stores::{Postgres, Redis};
+pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
 pub use trading::Trading;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use secrecy::SecretString;
 
 use crate::domain::instrument::Catalog;
 use layers::Layers;
@@ -52,14 +62,20 @@ pub struct Config {
     pub timing: Timing,
     /// The bridge to the broker.
     pub broker: Broker,
+    /// Live prices.
+    pub feed: Feed,
     /// Who may send signals, and how large.
     pub signals: Signals,
+    /// Who may change things.
+    pub operator: Operator,
     /// Capital and trading policy.
     pub trading: Trading,
     /// What may be traded.
     pub instruments: Catalog,
-    /// Notification channels.
+    /// Notification channels and limits.
     pub notify: Notify,
+    /// Checks, waiting, and the guard against restart storms.
+    pub health: Health,
     /// What is logged, and how.
     pub log: Log,
     /// Retries of crash recovery.
@@ -84,36 +100,54 @@ impl Config {
 /// The file cannot be read or is no TOML; else every fault at once.
 pub fn load(inputs: &Inputs) -> Result<Config, Error> {
     let mut reader = Reader::new(Layers::read(inputs)?);
-    let http = Http::read(&mut reader);
-    let cluster = Cluster::read(&mut reader, &inputs.hostname, http.listen);
-    let postgres = Postgres::read(&mut reader);
-    let redis = Redis::read(&mut reader);
-    let timing = Timing::read(&mut reader);
-    let broker = Broker::read(&mut reader);
-    let signals = Signals::read(&mut reader, http.listen);
-    let trading = Trading::read(&mut reader);
-    let instruments = instruments::read(&mut reader);
-    let notify = Notify::read(&mut reader);
-    let log = Log::read(&mut reader);
-    let recovery = Recovery::read(&mut reader);
-    let shutdown = Shutdown::read(&mut reader);
+    let config = sections(&mut reader, inputs);
     let entries = reader.finish().map_err(Error::Faults)?;
-    Ok(Config {
+    Ok(Config { entries, ..config })
+}
+
+/// Every setting's default with its range, whatever is set: for people who ask what can be set at all.
+pub fn defaults(inputs: &Inputs) -> Vec<Entry> {
+    let mut reader = Reader::new(Layers::none());
+    sections(&mut reader, inputs);
+    reader.into_entries()
+}
+
+fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
+    let http = Http::read(reader);
+    let cluster = Cluster::read(reader, &inputs.hostname, http.listen);
+    let postgres = Postgres::read(reader);
+    let redis = Redis::read(reader);
+    let timing = Timing::read(reader);
+    let broker = Broker::read(reader);
+    let feed = Feed::read(reader);
+    let signals = Signals::read(reader, http.listen);
+    let operator = Operator::read(reader);
+    let trading = Trading::read(reader);
+    let instruments = instruments::read(reader);
+    let notify = Notify::read(reader);
+    let health = Health::read(reader);
+    let log = Log::read(reader);
+    let recovery = Recovery::read(reader);
+    let shutdown = Shutdown::read(reader);
+    Config {
         cluster,
         http,
         postgres,
         redis,
         timing,
         broker,
+        feed,
         signals,
+        operator,
         trading,
         instruments,
         notify,
+        health,
         log,
         recovery,
         shutdown,
-        entries,
-    })
+        entries: Vec::new(),
+    }
 }
 
 /// Finds the base URL of the instance that a configuration is for, whatever else in it is missing or broken: whoever
@@ -127,8 +161,21 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
         let cluster = Cluster::read(reader, &inputs.hostname, http.listen);
         (http, cluster)
     })?;
-    // A wildcard is listened on by this machine, so loopback reaches it without any name service.
-    let listen = match http.listen {
+    let listen = reached_from_here(http.listen);
+    Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+}
+
+/// Finds where the instance on this machine listens, whatever else is missing or broken.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[http]`.
+pub fn local_address(inputs: &Inputs) -> Result<String, Error> {
+    Ok(format!("http://{}", reached_from_here(part(inputs, Http::read)?.listen)))
+}
+
+/// A wildcard is listened on by this machine, so loopback reaches it without any name service.
+fn reached_from_here(listen: SocketAddr) -> SocketAddr {
+    match listen {
         SocketAddr::V4(address) if address.ip().is_unspecified() => {
             (Ipv4Addr::LOCALHOST, address.port()).into()
         }
@@ -136,8 +183,15 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
             (Ipv6Addr::LOCALHOST, address.port()).into()
         }
         listen => listen,
-    };
-    Ok(cluster.address.unwrap_or_else(|| cluster::derived_address(&cluster.member, listen)))
+    }
+}
+
+/// Reads the operator's token, whatever else is missing or broken: for verbs that ask a running instance for a change.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[operator]`.
+pub fn operator_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
+    part(inputs, |reader| Operator::read(reader).token)
 }
 
 /// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.
@@ -146,6 +200,17 @@ pub fn address(inputs: &Inputs) -> Result<String, Error> {
 /// The file cannot be read or is no TOML; else the faults of `[log]`.
 pub fn log(inputs: &Inputs) -> Result<Log, Error> {
     part(inputs, Log::read)
+}
+
+/// Reads where notifications go, whatever else is missing or broken, with the cluster's and the member's name.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `[notify]` and `[cluster]`.
+pub fn notify(inputs: &Inputs) -> Result<(Notify, Cluster), Error> {
+    part(inputs, |reader| {
+        let http = Http::read(reader);
+        (Notify::read(reader), Cluster::read(reader, &inputs.hostname, http.listen))
+    })
 }
 
 fn part<T>(inputs: &Inputs, read: impl FnOnce(&mut Reader) -> T) -> Result<T, Error> {

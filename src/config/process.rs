@@ -1,11 +1,10 @@
-//! The sections about the process itself: `[signals]`, `[notify]`, `[log]`, `[recovery]` and `[shutdown]`.
+//! The sections about the process itself: `[signals]`, `[operator]`, `[log]`, `[recovery]` and `[shutdown]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::cluster::is_http_url;
 use super::reader::Reader;
 
 /// Who may send signals.
@@ -35,44 +34,19 @@ impl Signals {
     }
 }
 
-/// Where notifications go beside the log.
+/// The header in which a caller says who acts; kept with what is changed.
+pub const OPERATOR_HEADER: &str = "x-baton-operator";
+
+/// Who may change things through the HTTP interface.
 #[derive(Clone, Debug)]
-pub struct Notify {
-    /// The Telegram bot's token.
-    pub telegram_bot_token: Option<SecretString>,
-    /// The chat that the bot writes to.
-    pub telegram_chat_id: Option<String>,
-    /// The Bot API's base URL.
-    pub telegram_url: String,
+pub struct Operator {
+    /// The bearer token; without one only loopback is let in.
+    pub token: Option<SecretString>,
 }
 
-impl Notify {
+impl Operator {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let telegram_bot_token = reader.secret("notify.telegram_bot_token");
-        let allowed = "a chat's number, e.g. -1001234567890, or its @name";
-        let telegram_chat_id = reader.text("notify.telegram_chat_id", None, allowed, |text| {
-            text.parse::<i64>().is_ok() || text.strip_prefix('@').is_some_and(|name| !name.is_empty())
-        });
-        let default_url = "https://api.telegram.org";
-        let telegram_url =
-            reader.text("notify.telegram_url", Some(default_url), "an http:// or https:// URL", is_http_url);
-        let keys = ["notify.telegram_bot_token", "notify.telegram_bot_token_file", "notify.telegram_chat_id"];
-        if reader.sound(&keys) {
-            match (&telegram_bot_token, &telegram_chat_id) {
-                (Some(_), None) => {
-                    let advice =
-                        "a bot token is set, so name the chat: TELEGRAM_CHAT_ID or notify.telegram_chat_id";
-                    reader.missing("notify.telegram_chat_id", advice);
-                }
-                (None, Some(_)) => {
-                    let advice = "a chat is set, so give the bot's token: TELEGRAM_BOT_TOKEN or TELEGRAM_BOT_TOKEN_FILE";
-                    reader.missing("notify.telegram_bot_token", advice);
-                }
-                _ => {}
-            }
-        }
-        let telegram_url = telegram_url.unwrap_or_default().trim_end_matches('/').to_owned();
-        Self { telegram_bot_token, telegram_chat_id, telegram_url }
+        Self { token: reader.secret("operator.token") }
     }
 }
 
@@ -126,10 +100,46 @@ impl Recovery {
 pub struct Shutdown {
     /// What all its steps may take together.
     pub budget: Duration,
+    /// What happens to positions when nobody takes over.
+    pub exit_policy: ExitPolicy,
+    /// What reading back and cancelling resting entries may take.
+    pub cancel: Duration,
+    /// What closing positions may take.
+    pub close: Duration,
+    /// What storing the last state may take.
+    pub save: Duration,
+    /// What ending open requests may take.
+    pub disconnect: Duration,
+}
+
+/// What the last instance does with positions when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitPolicy {
+    /// Cancel entries, close positions.
+    Flatten,
+    /// Cancel entries, leave positions and their stops.
+    Hold,
+}
+
+impl ExitPolicy {
+    /// The stable name: `flatten` or `hold`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flatten => "flatten",
+            Self::Hold => "hold",
+        }
+    }
 }
 
 impl Shutdown {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { budget: reader.millis("shutdown.budget_ms", 9000, 1000..=300_000) }
+        let budget = reader.millis("shutdown.budget_ms", 9000, 1000..=300_000);
+        let policies = [("flatten", ExitPolicy::Flatten), ("hold", ExitPolicy::Hold)];
+        let exit_policy = reader.choice("shutdown.exit_policy", ExitPolicy::Flatten, &policies);
+        let cancel = reader.millis("shutdown.cancel_ms", 2000, 100..=60_000);
+        let close = reader.millis("shutdown.close_ms", 3000, 100..=60_000);
+        let save = reader.millis("shutdown.save_ms", 1000, 100..=60_000);
+        let disconnect = reader.millis("shutdown.disconnect_ms", 1000, 100..=60_000);
+        Self { budget, exit_policy, cancel, close, save, disconnect }
     }
 }

@@ -83,7 +83,7 @@ impl Reader {
         let set = setters.iter().filter_map(|setter| self.layers.values.get(*setter));
         let source =
             set.max_by_key(|found| found.source.rank()).map_or(Source::Default, |f| f.source.clone());
-        self.entries.push(Entry { key: key.to_owned(), value, source });
+        self.entries.push(Entry { key: key.to_owned(), value, source, allowed: None });
     }
 
     /// A text; `allowed` says in words what `accept` accepts.
@@ -138,29 +138,33 @@ impl Reader {
         range: RangeInclusive<u64>,
         unit: &str,
     ) -> Option<u64> {
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+        let span = format!("from {} to {}{unit}", range.start(), range.end());
         let value = match self.take(key) {
             None => default,
             Some(found) => match whole(&found).filter(|number| range.contains(number)) {
                 Some(number) => Some(number),
                 None => {
-                    let (low, high) = range.into_inner();
-                    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-                    self.invalid(
-                        key,
-                        shown(&found.value),
-                        format!("a whole number from {low} to {high}{unit}"),
-                    );
+                    self.invalid(key, shown(&found.value), format!("a whole number {span}"));
                     default
                 }
             },
         };
         self.note(key, json!(value));
+        if let Some(entry) = self.entries.last_mut() {
+            entry.allowed = Some(span);
+        }
         value
     }
 
     /// A time in whole milliseconds.
     pub fn millis(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> Duration {
         Duration::from_millis(self.whole(key, default, range, "ms"))
+    }
+
+    /// A time in whole seconds.
+    pub fn seconds(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.whole(key, default, range, "s"))
     }
 
     /// True or false.
@@ -258,6 +262,11 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// What was read, whatever its faults.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     /// The faults of what was read, without a word on what was not.

@@ -17,6 +17,9 @@ pub struct Entry {
     /// Who set it.
     #[serde(serialize_with = "as_text")]
     pub source: Source,
+    /// The range of a number, with its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<String>,
 }
 
 fn as_text<S: Serializer>(source: &Source, serializer: S) -> Result<S::Ok, S::Error> {

@@ -58,6 +58,8 @@ pub struct Opening {
     pub atr: Price,
     /// Its first stop.
     pub stop: Price,
+    /// Where its profit is taken, if anywhere.
+    pub take_profit: Option<Price>,
     /// The signal that opens it.
     pub entry_signal: SignalId,
     /// That signal's inbox order.
@@ -97,7 +99,9 @@ impl Opening {
             atr: self.atr.rounded(),
             initial_stop: stop,
             current_stop: stop,
+            take_profit: self.take_profit.map(Price::rounded),
             highest_close: price.rounded(),
+            exit_cause: None,
             realised: Rupees::ZERO,
             entry_signal: self.entry_signal,
             entry_signal_seq: self.entry_signal_seq,

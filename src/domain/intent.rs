@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::cause::ExitCause;
 use super::ids::{IntentId, PositionId, SignalId};
 use super::label::Label;
 use super::money::{Price, Quantity, Rupees};
@@ -28,6 +29,9 @@ pub struct EntryPlan {
     pub atr: Price,
     /// The protective stop to open with.
     pub stop: Price,
+    /// Where to take the profit, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take_profit: Option<Price>,
     /// The signal's price, until fills say better.
     pub planned_price: Price,
     /// The signal's place in the inbox.
@@ -53,6 +57,8 @@ pub struct OrderIntent {
     pub instrument: String,
     /// Entry, exit, protective or operator.
     pub class: OrderClass,
+    /// Why it closes, if it closes.
+    pub cause: Option<ExitCause>,
     /// The order itself.
     pub order: OrderSpec,
     /// For entries: what the position will be.

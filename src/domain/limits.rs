@@ -1,11 +1,64 @@
 //! The account's limits. A hit one refuses entries for the rest of the day; the ledger latches it, so that
-//! neither a recovery of the price nor a restart lifts it. Exits are never limited.
+//! neither a recovery of the price nor a restart lifts it. Only the number of open positions is not latched: it holds
+//! while they are open. Exits are never limited.
 
+use chrono::NaiveDate;
 use rust_decimal::dec;
 
 use super::money::Rupees;
 use super::policy::AccountLimits;
 use super::refusal::Refusal;
+
+/// Every code, in the order of the checks.
+pub const CODES: [&str; 6] = [
+    "MAX_DAILY_LOSS",
+    "MAX_DAILY_LOSS_PERCENT",
+    "MAX_DRAWDOWN",
+    "MAX_OPEN_POSITIONS",
+    "MAX_ORDERS_PER_DAY",
+    "MAX_CONSECUTIVE_STOP_OUTS",
+];
+
+/// True for a limit that holds for the rest of the day once it was hit.
+pub fn is_latched(code: &str) -> bool {
+    code != "MAX_OPEN_POSITIONS"
+}
+
+/// The code of a stored limit; one that this version does not know still refuses, as `LIMIT`.
+pub fn known_code(text: &str) -> &'static str {
+    CODES.into_iter().find(|code| *code == text).unwrap_or("LIMIT")
+}
+
+/// What the ledger and the leader know of a day.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Day {
+    /// The day in India.
+    pub date: NaiveDate,
+    /// Equity at its opening, unrealised included; none before it was opened.
+    pub opening: Option<Rupees>,
+    /// Orders journaled in it.
+    pub orders: u32,
+    /// Stop-outs in it since the last position that closed otherwise.
+    pub stop_outs: u32,
+    /// Limits that were hit in it.
+    pub latched: Vec<Refusal>,
+}
+
+impl Day {
+    /// Why no entry may be made: latched limits, and those that count.
+    pub fn refusals(&self, limits: &AccountLimits, open_positions: u32) -> Vec<Refusal> {
+        let counts = DayFigures {
+            open_positions,
+            orders: self.orders,
+            consecutive_stop_outs: self.stop_outs,
+            ..DayFigures::default()
+        };
+        let mut refusals = self.latched.clone();
+        let fresh = hit(&AccountLimits { max_daily_loss: None, ..limits.clone() }, &counts);
+        refusals.extend(fresh.into_iter().filter(|new| !self.latched.iter().any(|old| old.code == new.code)));
+        refusals
+    }
+}
 
 /// The day so far.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]

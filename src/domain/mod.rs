@@ -7,6 +7,7 @@
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
 pub mod age;
+pub mod cause;
 pub mod divergence;
 pub mod exit;
 pub mod export;
@@ -18,6 +19,7 @@ pub mod instrument;
 pub mod intent;
 pub mod label;
 pub mod limits;
+pub mod listing;
 pub mod money;
 pub mod order;
 pub mod policy;
@@ -25,6 +27,7 @@ pub mod portfolio;
 pub mod position;
 pub mod pyramiding;
 pub mod refusal;
+pub mod sessions;
 pub mod signal;
 pub mod sizing;
 pub mod stops;

@@ -29,6 +29,8 @@ pub struct TradingPolicy {
     pub limits: AccountLimits,
     /// Where the first stop is put.
     pub initial_stop: InitialStop,
+    /// How stops are watched.
+    pub stops: StopPolicy,
 }
 
 impl Default for TradingPolicy {
@@ -42,6 +44,7 @@ impl Default for TradingPolicy {
             gates: GatePolicy::default(),
             limits: AccountLimits::default(),
             initial_stop: InitialStop::default(),
+            stops: StopPolicy::default(),
         }
     }
 }
@@ -216,6 +219,23 @@ impl Default for AccountLimits {
     }
 }
 
+/// How stops are watched.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopPolicy {
+    /// Whether a price at the stop or the take-profit closes the position. Off only for replays, of which the export
+    /// has the exits: every position then counts as unarmed.
+    pub watch: bool,
+    /// A price that is this much, in percent, away from the one before is confirmed by a second quote before it sells.
+    pub confirm_percent: Decimal,
+}
+
+impl Default for StopPolicy {
+    fn default() -> Self {
+        Self { watch: true, confirm_percent: dec!(3) }
+    }
+}
+
 /// Where an entry's first stop is put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -298,6 +318,9 @@ impl TradingPolicy {
         gates.range("pyramid_min_atr_step", self.gates.pyramid_min_atr_step, from_zero, hundred);
         faults.extend(gates.done());
         faults.extend(self.limits.faults());
+        let mut stops = Checker::new("stops");
+        stops.range("confirm_percent", self.stops.confirm_percent, above_zero, hundred);
+        faults.extend(stops.done());
         faults
     }
 }

@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::cause::ExitCause;
 use super::fault::{Bound, Checker, Fault};
 use super::ids::{PositionId, SignalId};
 use super::label::Label;
+use super::listing::Listing;
 use super::money::{Price, Quantity, Rupees};
 use super::order::{Product, UnknownName, named};
 
@@ -63,8 +65,14 @@ pub struct Position {
     pub initial_stop: Price,
     /// The stop now; never moves down.
     pub current_stop: Price,
+    /// The price at which the profit is taken, if any.
+    #[serde(default)]
+    pub take_profit: Option<Price>,
     /// Highest close seen since entry.
     pub highest_close: Price,
+    /// Why it is on its way out, once it is.
+    #[serde(default)]
+    pub exit_cause: Option<ExitCause>,
     /// Realised profit or loss so far, before fees.
     pub realised: Rupees,
     /// The signal that opened it.
@@ -139,6 +147,11 @@ impl Position {
         value_of_points(points, self.quantity, self.lot_size, self.point_value)
     }
 
+    /// What its price is a price of.
+    pub fn listing(&self) -> Listing {
+        Listing::new(&self.exchange, &self.symbol)
+    }
+
     /// True while anything is held.
     pub fn is_held(&self) -> bool {
         self.status != PositionStatus::Closed
@@ -179,6 +192,9 @@ impl Position {
             )
         });
         checker.range("highest_close", self.highest_close.0, zero, MOST_PRICE.0);
+        if let Some(take_profit) = self.take_profit {
+            checker.range("take_profit", take_profit.0, above_zero, MOST_PRICE.0);
+        }
         checker.done()
     }
 }

@@ -1,7 +1,8 @@
-//! Stops: where the first one stands, and how it trails. A stop never moves down.
+//! Stops: where the first one stands, how it trails, and when a price reaches it. A stop never moves down.
 
 use rust_decimal::Decimal;
 
+use super::cause::ExitCause;
 use super::instrument::Instrument;
 use super::money::Price;
 use super::policy::InitialStop;
@@ -46,4 +47,61 @@ impl Position {
     pub fn stop_hit(&self, price: Price) -> bool {
         self.is_held() && price <= self.current_stop
     }
+
+    /// What `price` sets off, if anything; the stop comes first.
+    pub fn trigger(&self, price: Price) -> Option<Trigger> {
+        if self.stop_hit(price) {
+            return Some(Trigger::StopLoss(self.current_stop));
+        }
+        let target = self.take_profit.filter(|target| self.is_held() && price >= *target);
+        target.map(Trigger::TakeProfit)
+    }
+}
+
+/// What a price set off, with the level that it reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trigger {
+    /// At or through the stop.
+    StopLoss(Price),
+    /// At or above the take-profit.
+    TakeProfit(Price),
+}
+
+impl Trigger {
+    /// Why the position is closed then.
+    pub fn cause(self) -> ExitCause {
+        match self {
+            Self::StopLoss(_) => ExitCause::StopLoss,
+            Self::TakeProfit(_) => ExitCause::TakeProfit,
+        }
+    }
+
+    /// The level that was reached.
+    pub fn level(self) -> Price {
+        match self {
+            Self::StopLoss(level) | Self::TakeProfit(level) => level,
+        }
+    }
+
+    /// What operators grep for.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::StopLoss(_) => "SL",
+            Self::TakeProfit(_) => "TP",
+        }
+    }
+
+    /// How `price` stands to the level, in words: `Price 99 <= SL 100`.
+    pub fn sentence(self, price: Price) -> String {
+        let (price, level) = (price.0.normalize(), self.level().0.normalize());
+        match self {
+            Self::StopLoss(_) => format!("Price {price} <= SL {level}"),
+            Self::TakeProfit(_) => format!("Price {price} >= TP {level}"),
+        }
+    }
+}
+
+/// True when `price` is more than `percent` away from `reference`: a gap, or a bad tick.
+pub fn is_jump(reference: Price, price: Price, percent: Decimal) -> bool {
+    (price.0 - reference.0).abs() * Decimal::ONE_HUNDRED > percent * reference.0
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
 use super::lanes::Phase;
-use super::tell::tell;
+use super::tell::{self, tell};
 use super::term::{Event, Term, wall_clock};
 use crate::broker::{BrokerError, NotSentCause, Submission};
 use crate::domain::ids::IntentId;
@@ -33,6 +33,18 @@ impl Term<'_> {
                     }
                     waiting.phase = Phase::Quoted(quotes);
                 }
+                Ok(())
+            }
+            Event::Confirmed { listing, quote } => {
+                self.confirmed(&listing, quote);
+                Ok(())
+            }
+            Event::Calendar(read) => {
+                self.calendar_read(read);
+                Ok(())
+            }
+            Event::Cancelled => {
+                self.read_books_soon();
                 Ok(())
             }
             Event::Books(Ok(reading)) => self.books(reading).await,
@@ -123,12 +135,14 @@ impl Term<'_> {
         }
         if !findings.foreign.is_empty() {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
+            tell::foreign(&findings.foreign, &self.engine.notifier);
             let watermark = self
                 .patiently(self.engine.ledger.remember_foreign_orders(self.fence(), &findings.foreign))
                 .await?;
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
+        self.prove_failover(reading.begun, &findings).await?;
         // What cannot be booked will not be bookable in 20 ms either.
         self.plan_next_reading(moved);
         Ok(())
@@ -154,7 +168,7 @@ impl Term<'_> {
         }
         self.patiently(self.engine.ledger.commit(self.fence(), &change)).await?;
         let metrics = &self.engine.metrics;
-        tell(&self.book, &change, metrics);
+        tell(&self.book, &change, metrics, &self.engine.notifier);
         let now = self.fence().now();
         self.book.install(&change, now);
         metrics.orders_in_doubt.set(i64::try_from(self.book.in_doubt().count()).unwrap_or(i64::MAX));

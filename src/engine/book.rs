@@ -3,25 +3,31 @@
 //! Decisions are made over a [`Book`] and come out as a [`Change`]; the ledger commits it; only then is it
 //! installed here. A crash between the two loses memory, never truth.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use ha::Moment;
 use rust_decimal::Decimal;
 
+use crate::domain::cause::ExitCause;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
+use crate::domain::limits::Day;
 use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::{PendingEntry, Portfolio};
 use crate::domain::position::{Position, PositionStatus};
+use crate::domain::sessions::Calendar;
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
 
 /// How long an ended order is watched for what the books say of it later: the books hold a day.
 const WATCH: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two exits that the broker refuses while the exchange is known to be closed.
+const WHILE_CLOSED: Duration = Duration::from_secs(60);
 
 /// An intent and what only this process knows of it.
 #[derive(Clone, Debug)]
@@ -46,8 +52,12 @@ pub struct Working {
 /// A position that is meant to be gone: exits are sent until it is flat.
 #[derive(Clone, Debug)]
 pub struct Closing {
-    /// The EXIT that asked for it and its leg; none for a late fill that is closed at once.
+    /// The EXIT that asked for it and its leg; none for what no signal asked for.
     pub signal: Option<(SignalId, i32)>,
+    /// Why; the strongest of those that asked for it. Decides what may hold the next exit back.
+    pub cause: ExitCause,
+    /// The same in words.
+    pub why: Option<String>,
     /// The next exit's attempt number.
     pub next_attempt: i32,
     /// Exits that ended without closing it.
@@ -58,8 +68,8 @@ pub struct Closing {
 
 impl Closing {
     /// To be closed now, by no signal's wish.
-    fn at_once(now: Moment) -> Self {
-        Self { signal: None, next_attempt: 0, failures: 0, not_before: now }
+    fn at_once(now: Moment, cause: ExitCause) -> Self {
+        Self { signal: None, cause, why: None, next_attempt: 0, failures: 0, not_before: now }
     }
 }
 
@@ -80,6 +90,12 @@ pub struct Book {
     pub foreign: HashMap<String, i64>,
     /// The newest place among the foreign orders.
     pub watermark: i64,
+    /// The account's day; none before it was read.
+    pub day: Option<Day>,
+    /// When exchanges are open today; none before it was read.
+    pub calendar: Option<Calendar>,
+    /// Exchanges of held positions that are known to be closed now.
+    pub closed: BTreeSet<String>,
 }
 
 impl Book {
@@ -100,10 +116,12 @@ impl Book {
             let last = exits
                 .filter(|intent| intent.position == position.id && intent.class != OrderClass::Entry)
                 .max_by_key(|intent| intent.attempt);
+            let cause = last.and_then(|intent| intent.cause).max(position.exit_cause);
+            let cause = cause.unwrap_or(ExitCause::Signal);
             let closing = Closing {
                 signal: last.and_then(|intent| intent.signal.map(|signal| (signal, intent.leg))),
                 next_attempt: last.map_or(0, |intent| intent.attempt + 1),
-                ..Closing::at_once(now)
+                ..Closing::at_once(now, cause)
             };
             book.closing.insert(position.id, closing);
         }
@@ -130,8 +148,34 @@ impl Book {
             .filter(|(by, _)| *by == signal)
             .map(|(_, leg)| leg);
         let leg = legs.chain(waiting).max().map_or(0, |leg| leg + 1);
-        let closing = Closing { signal: Some((signal, leg)), ..Closing::at_once(not_before) };
+        let closing =
+            Closing { signal: Some((signal, leg)), ..Closing::at_once(not_before, ExitCause::Signal) };
         self.closing.entry(position).or_insert(closing);
+    }
+
+    /// Has a position closed for a reason of its own, beside or before any signal's. False when it is on its way out
+    /// for a reason as strong already, or not held. The one closer of a position is its entry here: a second reason
+    /// never makes a second exit.
+    pub fn close_by(&mut self, position: PositionId, cause: ExitCause, why: String, now: Moment) -> bool {
+        if self.position(position).is_none() {
+            return false;
+        }
+        let closing = self.closing.entry(position).or_insert(Closing::at_once(now, ExitCause::LateFill));
+        let stronger = closing.cause < cause || closing.why.is_none() && closing.cause == cause;
+        if stronger {
+            closing.cause = cause;
+            closing.why = Some(why);
+            closing.not_before = closing.not_before.min(now);
+        }
+        stronger
+    }
+
+    /// Forgets a wish to close what no order was sent for yet.
+    pub fn keep_open(&mut self, position: PositionId) {
+        let untouched = self.position(position).is_some_and(|p| p.status == PositionStatus::Open);
+        if untouched && self.closing.get(&position).is_some_and(|closing| closing.signal.is_none()) {
+            self.closing.remove(&position);
+        }
     }
 
     /// The position with this id, if it is still held.
@@ -202,7 +246,7 @@ impl Book {
         }
         for position in &change.opened {
             if position.status == PositionStatus::Closing {
-                self.closing.insert(position.id, Closing::at_once(now));
+                self.closing.insert(position.id, Closing::at_once(now, ExitCause::LateFill));
             }
             self.portfolio.positions.push(position.clone());
         }
@@ -223,12 +267,19 @@ impl Book {
 
     /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
     pub fn plan(&mut self, intent: OrderIntent, sent_by: Moment) {
-        self.intents.insert(intent.id, Tracked { intent, filled_value: Decimal::ZERO, sent_by });
+        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by };
+        let known = self.intents.insert(tracked.intent.id, tracked).is_some();
+        if let Some(day) = self.day.as_mut().filter(|_| !known) {
+            day.orders += 1;
+        }
     }
 
     /// Forgets an intent that the journal did not take.
     pub fn unplan(&mut self, id: IntentId) {
-        self.intents.remove(&id);
+        let known = self.intents.remove(&id).is_some();
+        if let Some(day) = self.day.as_mut().filter(|_| known) {
+            day.orders = day.orders.saturating_sub(1);
+        }
     }
 
     /// Takes over an intent that the journal has committed: it is out now, and so is its signal.
@@ -238,7 +289,8 @@ impl Book {
             working.intents.push(intent.id);
         }
         if intent.class != OrderClass::Entry {
-            let closing = self.closing.entry(intent.position).or_insert(Closing::at_once(sent_by));
+            let cause = intent.cause.unwrap_or(ExitCause::Signal);
+            let closing = self.closing.entry(intent.position).or_insert(Closing::at_once(sent_by, cause));
             closing.signal = intent.signal.map(|signal| (signal, intent.leg));
             closing.next_attempt = intent.attempt + 1;
             let id = intent.position;
@@ -247,6 +299,7 @@ impl Book {
             {
                 // The journal statement did the same to the row.
                 position.status = PositionStatus::Closing;
+                position.exit_cause = intent.cause;
                 position.version += 1;
             }
         }
@@ -268,6 +321,13 @@ impl Book {
     fn replace(&mut self, position: &Position) {
         let positions = &mut self.portfolio.positions;
         if position.status == PositionStatus::Closed {
+            if let Some(day) = &mut self.day {
+                match position.exit_cause {
+                    Some(ExitCause::StopLoss) => day.stop_outs += 1,
+                    Some(ExitCause::LateFill) => {}
+                    _ => day.stop_outs = 0,
+                }
+            }
             positions.retain(|held| held.id != position.id);
             self.portfolio.realised_closed += position.realised;
             self.closing.remove(&position.id);
@@ -285,7 +345,12 @@ impl Book {
             }
             if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
                 closing.failures += 1;
-                closing.not_before = now.plus(retry_delay(closing.failures));
+                let exchange = &tracked.intent.order.exchange;
+                let delay = match self.closed.contains(exchange) {
+                    true => WHILE_CLOSED,
+                    false => retry_delay(closing.failures, closing.cause),
+                };
+                closing.not_before = now.plus(delay);
             }
         }
     }
@@ -329,10 +394,11 @@ fn may_be_unsaid(intent: &OrderIntent) -> bool {
     }
 }
 
-/// 0.5 s, 1 s, 2 s … 30 s: an exit is never given up, only paced.
-fn retry_delay(failures: u32) -> Duration {
+/// 0.5 s, 1 s, 2 s … 30 s: an exit is never given up, only paced. A stop and an operator wait for 2 s at most.
+fn retry_delay(failures: u32, cause: ExitCause) -> Duration {
     let doubled = 500u64.saturating_mul(1 << failures.saturating_sub(1).min(6));
-    Duration::from_millis(doubled.min(30_000))
+    let longest = if cause.class() == OrderClass::Exit { 30_000 } else { 2_000 };
+    Duration::from_millis(doubled.min(longest))
 }
 
 fn pending_entry(intent: &OrderIntent) -> Option<PendingEntry> {

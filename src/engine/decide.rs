@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
+use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
 use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
@@ -19,7 +20,7 @@ use crate::domain::position::Position;
 use crate::domain::refusal::Refusal;
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
-use crate::domain::{age, divergence, exit, stops};
+use crate::domain::{age, divergence, exit, sessions, stops};
 
 /// What decisions are made by.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Rules {
     pub policy: TradingPolicy,
     /// Instruments.
     pub catalog: Catalog,
+    /// Entries are made whatever the calendar says; for paper trading.
+    pub allow_after_market: bool,
     /// How long after its journaling an order's bytes may be written, in milliseconds.
     pub send_window_ms: i32,
 }
@@ -103,6 +106,11 @@ fn decide_entry(
     let mut refusals = Vec::new();
     let freshness = age::judge(&rules.policy.age, signal.kind(), signal.sent_at, now);
     let freshness = freshness.map_err(|refusal| refusals.push(refusal)).ok();
+    if !rules.allow_after_market
+        && let Err(refusal) = sessions::judge(book.calendar.as_ref(), &instrument.exchange, now)
+    {
+        refusals.push(refusal);
+    }
     let kind = if entry.label.is_base() { EntryKind::Base } else { EntryKind::Pyramid };
     let live = quotes.get(&instrument.exchange, &instrument.symbol);
     let divergence = divergence::judge(&rules.policy.divergence, kind, entry.price, entry.stop, live);
@@ -110,6 +118,10 @@ fn decide_entry(
 
     let stop = stops::initial_stop(rules.policy.initial_stop, instrument, entry.price, entry.stop, entry.atr);
     let portfolio = book.projected();
+    if let Some(day) = &book.day {
+        let open = portfolio.held().count() + portfolio.pending.len();
+        refusals.extend(day.refusals(&rules.policy.limits, u32::try_from(open).unwrap_or(u32::MAX)));
+    }
     let mut decision =
         json!({ "freshness": freshness, "divergence": divergence, "stop": stop, "live_price": live });
     let size = size(rules, &portfolio, instrument, entry, stop, quotes, &mut decision);
@@ -147,6 +159,7 @@ fn decide_entry(
         margin_per_lot: instrument.margin_per_lot,
         atr: entry.atr,
         stop,
+        take_profit: entry.take_profit,
         planned_price: entry.price,
         signal_seq: queued.seq,
         bar_time: signal.bar_time,
@@ -233,7 +246,7 @@ fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> De
     }
     let intents = plan.orders.iter().enumerate().filter_map(|(leg, order)| {
         let position = book.position(order.position)?;
-        let mut intent = exit_order(rules, book, position, order.quantity);
+        let mut intent = exit_order(rules, book, position, order.quantity, ExitCause::Signal);
         intent.signal = Some(queued.id);
         intent.leg = i32::try_from(leg).unwrap_or(i32::MAX);
         Some(intent)
@@ -245,7 +258,13 @@ fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> De
 }
 
 /// A market sale of `quantity` units of a position.
-pub fn exit_order(rules: &Rules, book: &Book, position: &Position, quantity: Quantity) -> OrderIntent {
+pub fn exit_order(
+    rules: &Rules,
+    book: &Book,
+    position: &Position,
+    quantity: Quantity,
+    cause: ExitCause,
+) -> OrderIntent {
     let order = OrderSpec {
         symbol: position.symbol.clone(),
         exchange: position.exchange.clone(),
@@ -256,7 +275,8 @@ pub fn exit_order(rules: &Rules, book: &Book, position: &Position, quantity: Qua
         price: Price::ZERO,
         trigger_price: Price::ZERO,
     };
-    intent(rules, book, OrderClass::Exit, position.id, &position.instrument, order)
+    let exit = intent(rules, book, cause.class(), position.id, &position.instrument, order);
+    OrderIntent { cause: Some(cause), ..exit }
 }
 
 fn entry_order(rules: &Rules, book: &Book, instrument: &Instrument, quantity: Quantity) -> OrderIntent {
@@ -289,6 +309,7 @@ fn intent(
         position,
         instrument: instrument.to_owned(),
         class,
+        cause: None,
         order,
         plan: None,
         unwind: false,

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Tracked};
+use crate::domain::cause::ExitCause;
 use crate::domain::fill::{FillError, Opening};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
@@ -132,6 +133,7 @@ impl<'a> Draft<'a> {
             strategy: plan.strategy.clone(),
             atr: plan.atr,
             stop: plan.stop,
+            take_profit: plan.take_profit,
             entry_signal: signal,
             entry_signal_seq: plan.signal_seq,
             entry_bar_time: plan.bar_time,
@@ -139,6 +141,7 @@ impl<'a> Draft<'a> {
         let mut position = opening.filled(&instrument, quantity, price, self.at)?;
         if unwanted {
             position.begin_exit();
+            position.exit_cause = Some(ExitCause::LateFill);
         }
         self.positions.insert(position.id, (position, true));
         Ok(())

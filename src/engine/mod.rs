@@ -6,21 +6,29 @@
 
 mod apply;
 pub mod book;
+pub mod command;
+mod day;
 pub mod decide;
 pub mod draft;
 pub mod evidence;
+mod failover;
 pub mod lanes;
+mod monitor;
 mod orders;
+pub mod recess;
 mod signals;
+pub mod stops;
 mod submit;
 mod takeover;
 mod tell;
 pub mod term;
 mod trades;
+pub mod winddown;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +37,16 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{BridgeMode, Broker};
+use crate::feed::PriceBoard;
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
+use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
+use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
+use recess::Recess;
 use term::Term;
 
 /// How often a follower's engine shows that it is alive.
@@ -75,12 +87,20 @@ pub struct Engine {
     pub recovery: CrashRecoveryManager,
     /// The sign of life that leadership depends on.
     pub pulse: Pulse,
+    /// Live prices: stops are watched by them.
+    pub prices: PriceBoard,
+    /// What operators ask for.
+    pub commands: Commands,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
     /// What the operator is told.
     pub operational: OperationalState,
+    /// What is notified.
+    pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Rests while an operator has leadership handed over.
+    pub recess: Recess,
 }
 
 impl Engine {
@@ -89,8 +109,13 @@ impl Engine {
         while !drain.is_cancelled() {
             self.pulse.beat();
             let now = role.borrow_and_update().clone();
+            let rests = self.recess.observe();
             match now {
-                Role::Leader(fence) => self.lead(fence, &drain).await,
+                Role::Leader(_) if rests => self.operational.waiting("leadership is being handed over"),
+                Role::Leader(fence) => {
+                    let stop = drain.child_token();
+                    self.recess.ends(&stop, self.lead(fence, &stop)).await;
+                }
                 other => self.follow(&other),
             }
             // After a term too: the role may learn a moment later that its fence is closed, and a term that ended by a
@@ -98,6 +123,7 @@ impl Engine {
             tokio::select! {
                 Ok(()) = role.changed() => {}
                 () = drain.cancelled() => {}
+                () = self.recess.changed(rests) => {}
                 () = tokio::time::sleep(IDLE_BEAT) => {}
             }
         }
@@ -109,6 +135,8 @@ impl Engine {
             Some(mut term) => {
                 let end = term.serve(drain).await;
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
+                self.prices.want(BTreeSet::new());
+                self.metrics.stops_unarmed.set(0);
             }
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
         }

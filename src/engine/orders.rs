@@ -35,7 +35,9 @@ impl Term<'_> {
                 continue;
             }
             let Some(position) = self.book.position(*id) else { continue };
-            let mut intent = exit_order(&self.engine.rules, &self.book, position, position.quantity);
+            let (rules, quantity) = (&self.engine.rules, position.quantity);
+            let mut intent = exit_order(rules, &self.book, position, quantity, closing.cause);
+            intent.reason = closing.why.clone();
             intent.signal = closing.signal.map(|(signal, _)| signal);
             intent.leg = closing.signal.map_or(0, |(_, leg)| leg);
             intent.attempt = closing.next_attempt;
@@ -100,6 +102,11 @@ impl Term<'_> {
                 .await;
         }
         tracing::debug!(intent = %intent.id, ?blocked, "held back; trying again");
+        let judged_anew = intent.class == OrderClass::Protective && matches!(blocked, Blocked::Switch(_));
+        if judged_anew && intent.signal.is_none() && intent.attempt == 0 {
+            // The stop monitor looks again: the price may come back before protective orders are let through.
+            self.book.keep_open(intent.position);
+        }
         if let Some(closing) = self.book.closing.get_mut(&intent.position) {
             closing.not_before = retry;
         } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {

@@ -150,7 +150,7 @@ impl Term<'_> {
         let (book, engine, sender) = (&self.book, self.engine, &self.sender);
         // ERROR, waiting for the bridge, and a heartbeat that is overdue stop entries; exits go on.
         let in_time = self.journal.fence().deadline().until(now) >= engine.pace.entry_queue;
-        let trading = engine.operational.is_active() && in_time;
+        let trading = engine.operational.is_active() && in_time && self.day_is_open();
         let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
         let mut ready = Vec::new();
         for head in self.lanes.heads() {

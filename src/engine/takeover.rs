@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::book::Book;
 use super::evidence::Reading;
+use super::tell;
 use super::term::{Event, Term};
 use crate::broker::BrokerError;
 use crate::ledger::change::PortfolioRow;
@@ -101,6 +102,7 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered
     };
     if !doubted.is_empty() {
         tracing::warn!(count = doubted.len(), "[RECOVERY] order intents of an older epoch are in doubt");
+        tell::doubted(&doubted, &engine.notifier);
     }
     match engine.recovery.recover().await {
         Ok(recovered) => {

@@ -1,13 +1,17 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
 use super::book::Book;
-use crate::domain::position::PositionStatus;
+use super::stops::{Hit, Unarmed};
+use crate::domain::ids::IntentId;
+use crate::domain::order::IntentState;
+use crate::domain::position::{Position, PositionStatus};
 use crate::ledger::Change;
 use crate::ledger::inbox::SignalStatus;
+use crate::notify::{Event, Key, Kind, Notifier};
 use crate::telemetry::metrics::Metrics;
 
 /// Tells of a change that was committed and is not installed yet.
-pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics) {
+pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &Notifier) {
     for update in &change.intents {
         let Some(tracked) = book.intents.get(&update.id) else { continue };
         let (before, intent) = (tracked.intent.state, &tracked.intent);
@@ -21,6 +25,8 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics) {
             intent = %update.id, order_id, from = %before,
             "order {} {} {} {}{why}", intent.order.side, intent.order.quantity, intent.order.symbol, update.state
         );
+        let order = format!("{} {} {}{why}", intent.order.side, intent.order.quantity, intent.order.symbol);
+        notify(update.id, before, update.state, &order, notifier);
     }
     for p in &change.opened {
         tracing::info!(position = %p.id, "opened {} {}: {} units at {}", p.instrument, p.label, p.quantity, p.entry_price);
@@ -33,5 +39,67 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics) {
         let outcome = if update.status == SignalStatus::Executed { "acted" } else { "failed" };
         metrics.signals.with_label_values(&[working.kind.as_str(), outcome]).inc();
         tracing::info!(signal = %update.id, "signal {} {}", working.kind, update.status);
+    }
+}
+
+/// A position's price reached its stop or its take-profit; counted and told the first time.
+pub(super) fn hit(position: &Position, hit: &Hit, first: bool, metrics: &Metrics) {
+    if first {
+        metrics.stop_hits.with_label_values(&[hit.trigger.cause().as_str()]).inc();
+        tracing::warn!(
+            position = %position.id, instrument = position.instrument, label = position.label, source = %hit.source,
+            "[{}] {}: {}", hit.trigger.tag(), position.symbol, hit.trigger.sentence(hit.price)
+        );
+    }
+}
+
+/// Nobody watches a position's stop.
+pub(super) fn unarmed(position: &Position, why: Unarmed) {
+    tracing::warn!(
+        position = %position.id, instrument = position.instrument, label = position.label,
+        "[SL] {}: the stop at {} is not watched: {}", position.symbol, position.current_stop, why.as_str()
+    );
+}
+
+/// A position's stop is watched again.
+pub(super) fn armed(position: &Position) {
+    tracing::info!(position = %position.id, "[SL] {}: the stop at {} is watched again", position.symbol, position.current_stop);
+}
+
+/// Notifies of an order that is in doubt, of how the doubt ended, and of one given up.
+fn notify(id: IntentId, before: IntentState, now: IntentState, order: &str, notifier: &Notifier) {
+    if now == IntentState::InDoubt {
+        notifier.raise(Event::about(
+            Kind::OrderInDoubt,
+            id.to_string(),
+            format!("whether the broker has it is not known: {order}; see RUNBOOK.md#in-doubt-orders"),
+        ));
+    } else if before == IntentState::InDoubt {
+        notifier.resolve(Key::new(Kind::OrderInDoubt, id.to_string()));
+    }
+    if now == IntentState::Abandoned {
+        notifier.raise(Event::about(
+            Kind::OrderAbandoned,
+            id.to_string(),
+            format!("given up, it did not appear at the broker: {order}; see RUNBOOK.md#in-doubt-orders"),
+        ));
+    }
+}
+
+/// Notifies of orders that a former leader left without an outcome.
+pub(super) fn doubted(intents: &[IntentId], notifier: &Notifier) {
+    for id in intents {
+        notifier.raise(Event::about(
+            Kind::OrderInDoubt,
+            id.to_string(),
+            "the former leader left it without an outcome; see RUNBOOK.md#in-doubt-orders",
+        ));
+    }
+}
+
+/// Notifies of orders at the broker that are not ours.
+pub(super) fn foreign(orders: &[String], notifier: &Notifier) {
+    for order in orders {
+        notifier.raise(Event::about(Kind::ForeignOrder, order.clone(), format!("order {order} at the broker is not ours: it is reported and never touched; see RUNBOOK.md#foreign-orders")));
     }
 }

@@ -1,6 +1,6 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::book::Book;
+use super::command::Close;
 use super::evidence::{Reading, Suspects};
+use super::failover::Proof;
 use super::lanes::Lanes;
+use super::stops::StopMonitor;
 use crate::broker::{BrokerError, Submission};
-use crate::domain::ids::{IntentId, SignalId};
+use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::listing::Listing;
+use crate::domain::money::Price;
 use crate::domain::portfolio::Quotes;
+use crate::domain::sessions::Calendar;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
 
@@ -59,6 +65,17 @@ pub enum Event {
         /// The symbols that gave none, with the reason.
         failures: Vec<String>,
     },
+    /// The second quote of a listing whose price jumped to a stop, or none.
+    Confirmed {
+        /// Of what.
+        listing: Listing,
+        /// The quote.
+        quote: Option<Price>,
+    },
+    /// The day's calendar was read, or not.
+    Calendar(Result<Calendar, BrokerError>),
+    /// A cancel has its answer: what became of the order the books will tell.
+    Cancelled,
     /// The books were read, or not.
     Books(Result<Reading, BrokerError>),
 }
@@ -94,6 +111,13 @@ pub struct Term<'a> {
     pub(super) poll: Duration,
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
+    pub(super) stops: StopMonitor,
+    /// Positions of which a hit was told in this term.
+    pub(super) last_hits: HashSet<PositionId>,
+    pub(super) next_look: Moment,
+    pub(super) next_day_look: Moment,
+    pub(super) next_calendar: Moment,
+    pub(super) proof: Proof,
 }
 
 impl<'a> Term<'a> {
@@ -116,6 +140,12 @@ impl<'a> Term<'a> {
             poll: FIRST_POLL,
             next_sweep: now,
             bridge_failures: 0,
+            stops: StopMonitor::default(),
+            last_hits: HashSet::new(),
+            next_look: now,
+            next_day_look: now,
+            next_calendar: now,
+            proof: Proof::new(now),
         }
     }
 
@@ -149,36 +179,46 @@ impl<'a> Term<'a> {
 
     /// Trades until the fence closes, the ledger fails, or `drain` is cancelled.
     pub async fn serve(&mut self, drain: &CancellationToken) -> End {
+        // One term at a time serves, so this waits for nobody.
+        let commands = Arc::clone(&self.engine.commands);
+        let mut commands = commands.lock().await;
         loop {
             self.engine.pulse.beat();
             if drain.is_cancelled() {
                 return self.drain().await;
             }
-            let arrived = match self.select(drain).await {
+            let woken = match self.select(drain, &mut commands).await {
                 Selected::Event(event) => match self.apply_all(event).await {
-                    Ok(()) => false,
+                    Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
-                Selected::Arrival => true,
-                Selected::Time => false,
+                Selected::Arrival => Woken::Arrival,
+                Selected::Prices => Woken::Prices,
+                Selected::Command(close) => match self.close_for_operator(close).await {
+                    Ok(()) => Woken::Time,
+                    Err(error) => return self.failed(error),
+                },
+                Selected::Time => Woken::Time,
                 Selected::Fenced(why) => return End::Fenced(why),
             };
-            if let Err(error) = self.work(arrived).await {
+            if let Err(error) = self.work(woken).await {
                 return self.failed(error);
             }
         }
     }
 
     /// Waits for the next thing to do; changes nothing.
-    async fn select(&mut self, drain: &CancellationToken) -> Selected {
+    async fn select(&mut self, drain: &CancellationToken, commands: &mut mpsc::Receiver<Close>) -> Selected {
         let fence = self.journal.fence().clone();
         let wait = self.next_wake().until(fence.now());
         tokio::select! {
             biased;
             why = fence.closed() => Selected::Fenced(why),
             Some(event) = self.events.recv() => Selected::Event(event),
+            Some(close) = commands.recv() => Selected::Command(close),
             () = self.engine.arrivals.notified() => Selected::Arrival,
             () = drain.cancelled() => Selected::Time,
+            () = self.engine.prices.changed() => Selected::Prices,
             () = tokio::time::sleep(wait) => Selected::Time,
         }
     }
@@ -193,9 +233,11 @@ impl<'a> Term<'a> {
         Ok(())
     }
 
-    async fn work(&mut self, arrived: bool) -> Result<(), LedgerError> {
+    async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
-        if arrived || now >= self.next_sweep {
+        self.watch_stops(woken == Woken::Prices);
+        self.keep_day(woken == Woken::Prices).await?;
+        if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;
             self.sweep().await?;
@@ -224,14 +266,14 @@ impl<'a> Term<'a> {
     }
 
     fn next_wake(&self) -> Moment {
-        let mut wake = self.next_sweep;
+        let mut wake = self.next_sweep.min(self.next_look);
         if self.reading.as_ref().is_none_or(JoinHandle::is_finished) {
             wake = wake.min(self.next_reading);
         }
         wake
     }
 
-    fn read_books_if_due(&mut self) {
+    pub(super) fn read_books_if_due(&mut self) {
         let now = self.fence().now();
         if now < self.next_reading || self.reading.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
@@ -291,7 +333,20 @@ impl<'a> Term<'a> {
         End::Drained
     }
 
-    fn failed(&self, error: LedgerError) -> End {
+    /// Waits for one event, a moment at most, and applies it.
+    pub(super) async fn next_event(&mut self) -> Result<(), End> {
+        let fence = self.fence().clone();
+        tokio::select! {
+            why = fence.closed() => Err(End::Fenced(why)),
+            Some(event) = self.events.recv() => match self.apply_all(event).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.failed(error)),
+            },
+            () = tokio::time::sleep(FIRST_POLL) => Ok(()),
+        }
+    }
+
+    pub(super) fn failed(&self, error: LedgerError) -> End {
         match error {
             LedgerError::Fenced(_) => {
                 self.engine.metrics.fenced_writes.inc();
@@ -310,9 +365,19 @@ impl<'a> Term<'a> {
 
 enum Selected {
     Event(Event),
+    Command(Close),
     Arrival,
+    Prices,
     Time,
     Fenced(Arc<str>),
+}
+
+/// What the loop came round for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Arrival,
+    Prices,
+    Time,
 }
 
 /// The wall clock, for ages of signals and times that people read; it decides nothing else.

@@ -1,3 +1,6 @@
-//! The operational state of this process: what an operator is told it is doing, and why.
+//! What the operator is told about this instance: its operational state, and whether all it depends on is well.
 
+pub mod checks;
+pub mod classify;
 pub mod operational;
+pub mod rounds;

@@ -7,6 +7,7 @@ use tokio_postgres::Transaction;
 
 use super::inbox::SignalStatus;
 use super::{Ledger, LedgerError};
+use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::IntentState;
@@ -218,8 +219,9 @@ async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerE
         "INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product, status, quantity,
             entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,
             highest_close, realised, entry_signal, entry_signal_seq, entry_bar_time,
-            opened_at, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)",
+            opened_at, version, take_profit, exit_cause)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+            $24, $25, $26)",
         &[
             &p.id.0,
             &p.instrument,
@@ -245,6 +247,8 @@ async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerE
             &p.entry_bar_time,
             &p.opened_at,
             &p.version,
+            &p.take_profit.map(|price| price.0),
+            &p.exit_cause.map(ExitCause::as_str),
         ],
     )
     .await

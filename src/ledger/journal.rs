@@ -17,6 +17,7 @@ use tokio_postgres::{Row, Statement};
 
 use super::LedgerError;
 use super::switches::Switches;
+use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::OrderSpec;
@@ -31,14 +32,15 @@ WITH l AS (
     SELECT * FROM jsonb_to_recordset($2) AS u (
         id uuid, signal_id uuid, leg int, attempt int, position_id uuid, instrument text, class text, symbol text,
         exchange text, side text, quantity bigint, price_type text, product text, price numeric,
-        trigger_price numeric, strategy_tag text, plan jsonb, send_window_ms int, order_watermark bigint)
+        trigger_price numeric, strategy_tag text, plan jsonb, send_window_ms int, order_watermark bigint,
+        cause text, reason text)
 ), i AS (
     INSERT INTO order_intent (id, signal_id, leg, attempt, position_id, instrument, epoch, incarnation, class, symbol,
         exchange, side, quantity, price_type, product, price, trigger_price, strategy_tag, plan, send_window_ms,
-        order_watermark)
+        order_watermark, cause, reason)
     SELECT u.id, u.signal_id, u.leg, u.attempt, u.position_id, u.instrument, $1, $3, u.class, u.symbol,
         u.exchange, u.side, u.quantity, u.price_type, u.product, u.price, u.trigger_price, u.strategy_tag, u.plan,
-        u.send_window_ms, u.order_watermark
+        u.send_window_ms, u.order_watermark, u.cause, u.reason
     FROM u, l
     WHERE CASE u.class
             WHEN 'entry' THEN NOT (l.halted OR l.halt_all OR l.reduce_only)
@@ -54,9 +56,9 @@ WITH l AS (
               AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
           ) + (SELECT sum(u2.quantity) FROM u u2 WHERE u2.position_id = u.position_id AND u2.class <> 'entry'))
     ON CONFLICT DO NOTHING
-    RETURNING id, signal_id, class, position_id
+    RETURNING id, signal_id, class, position_id, cause
 ), p AS (
-    UPDATE position SET status = 'closing', version = position.version + 1
+    UPDATE position SET status = 'closing', exit_cause = i.cause, version = position.version + 1
     FROM i WHERE position.id = i.position_id AND i.class <> 'entry' AND position.status = 'open'
 ), s AS (
     UPDATE signal SET status = 'working', decided_epoch = $1, decided_at = now(),
@@ -230,5 +232,7 @@ fn row(intent: &OrderIntent) -> Value {
         "plan": intent.plan,
         "send_window_ms": intent.send_window_ms,
         "order_watermark": intent.watermark,
+        "cause": intent.cause.map(ExitCause::as_str),
+        "reason": intent.reason,
     })
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
+use super::connect::connect;
 use super::{Ledger, LedgerError};
 
 /// A session that listens for new signals; ends when dropped.
@@ -35,9 +36,9 @@ impl Ledger {
     /// # Errors
     /// The failed connection or `LISTEN`.
     pub async fn listen(&self, arrivals: Arc<Notify>) -> Result<Listener, LedgerError> {
-        let (client, mut connection) =
-            self.config.connect(NoTls).await.map_err(LedgerError::during("connect to listen for signals"))?;
-        let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
+        let (client, mut messages) = connect(&self.config, &self.tls)
+            .await
+            .map_err(LedgerError::during("connect to listen for signals"))?;
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
                 if matches!(message, AsyncMessage::Notification(_)) {

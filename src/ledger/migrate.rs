@@ -2,8 +2,9 @@
 //!
 //! refinery takes no lock of its own: two migrators on a fresh database fail each other.
 
-use tokio_postgres::NoTls;
+use futures_util::StreamExt;
 
+use super::connect::connect;
 use super::{Ledger, LedgerError};
 
 #[allow(missing_docs)]
@@ -31,9 +32,9 @@ impl Ledger {
         // A session of its own: the lock must not outlive a pooled connection's user, nor its timeouts apply.
         let mut config = self.config.clone();
         config.options("-c statement_timeout=0 -c lock_timeout=0");
-        let (mut client, connection) =
-            config.connect(NoTls).await.map_err(LedgerError::during("connect for the migrations"))?;
-        let driver = tokio::spawn(connection);
+        let (mut client, mut messages) =
+            connect(&config, &self.tls).await.map_err(LedgerError::during("connect for the migrations"))?;
+        let driver = tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
         client
             .execute("SELECT pg_advisory_lock($1)", &[&ha::locks::MIGRATION])
             .await

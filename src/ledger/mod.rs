@@ -5,23 +5,35 @@
 //! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
 //! the inbox, their own operational state and nothing else.
 
+pub mod cancels;
 pub mod change;
+mod connect;
+pub mod day;
 pub mod error;
+pub mod errors;
+pub mod exits;
+mod failover;
 pub mod guard;
 pub mod inbox;
 pub mod journal;
 pub mod listen;
 pub mod migrate;
 pub mod operational;
+pub mod outbox;
 mod rows;
 pub mod snapshot;
+pub mod starts;
 pub mod switches;
+pub mod switching;
 pub mod views;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use ha::PgTls;
 use tokio_postgres::NoTls;
+use tokio_postgres::config::TargetSessionAttrs;
 
 pub use change::Change;
 pub use error::LedgerError;
@@ -35,41 +47,66 @@ const POOL_WAIT: Duration = Duration::from_secs(2);
 pub struct Ledger {
     pool: Pool,
     config: tokio_postgres::Config,
+    tls: PgTls,
 }
 
 impl Ledger {
-    /// Prepares a pool of at most `size` connections to `url`; connects on first use.
+    /// Prepares a pool of at most `size` connections to `url`, without TLS; connects on first use.
     ///
     /// # Errors
     /// [`LedgerError::Url`] when `url` does not parse.
     pub fn new(url: &str, size: usize, application: &str) -> Result<Self, LedgerError> {
-        let mut config: tokio_postgres::Config = url.parse().map_err(LedgerError::Url)?;
+        Self::open(url.parse().map_err(LedgerError::Url)?, PgTls::None, size, application)
+    }
+
+    /// Prepares a pool of at most `size` connections; connects on first use.
+    ///
+    /// # Errors
+    /// The pool cannot be built.
+    pub fn open(
+        mut config: tokio_postgres::Config,
+        tls: PgTls,
+        size: usize,
+        application: &str,
+    ) -> Result<Self, LedgerError> {
         config
             .application_name(application)
             .connect_timeout(POOL_WAIT)
             .keepalives_idle(Duration::from_secs(5));
         config.tcp_user_timeout(Duration::from_secs(5));
+        // A URL with several hosts means the one that is the primary.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         // A transaction that its process abandoned (paused, cut off) must not hold the leadership row.
         let options = config.get_options().map(|o| format!("{o} ")).unwrap_or_default();
         config.options(format!(
             "{options}-c idle_in_transaction_session_timeout=1500 -c statement_timeout=10000"
         ));
-        let manager = Manager::from_config(
-            config.clone(),
-            NoTls,
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match &tls {
+            PgTls::None => Manager::from_config(config.clone(), NoTls, recycling),
+            PgTls::Rustls(connector) => Manager::from_config(config.clone(), connector.clone(), recycling),
+        };
         let pool = Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(POOL_WAIT), create: Some(POOL_WAIT), recycle: Some(POOL_WAIT) })
             .build()
             .map_err(LedgerError::Pool)?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, tls })
     }
 
     pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
         self.pool.get().await.map_err(LedgerError::Connect)
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// Any error of the connection or the statement.
+    pub async fn clock(&self) -> Result<DateTime<Utc>, LedgerError> {
+        let client = self.client().await?;
+        let row = client.query_one("SELECT clock_timestamp()", &[]).await;
+        Ok(row.map_err(LedgerError::during("tell the time"))?.get(0))
     }
 
     /// Checks that the database answers.

@@ -32,7 +32,7 @@ pub struct Snapshot {
     /// Positions that are not closed.
     pub positions: Vec<Position>,
     /// Intents that may still change; of the last day, those that were abandoned, cancelled or rejected at the broker
-    /// (they may appear or fill after all); and all intents of signals still being worked on.
+    /// (they may appear or fill after all); and all intents of signals still being worked on and of closing positions.
     pub intents: Vec<OrderIntent>,
     /// For those of them that have fills, what the fill rows add up to.
     pub filled: HashMap<IntentId, FilledSoFar>,
@@ -119,11 +119,12 @@ async fn positions(tx: &Transaction<'_>) -> Result<Vec<Position>, LedgerError> {
 }
 
 /// Intents that the engine keeps in mind: what may still change, what the books may still unsay (see
-/// `Book::forget_finished`), what a working signal's end is judged by.
+/// `Book::forget_finished`), what a working signal's end is judged by, and what was tried to close a position.
 const KEPT: &str = "(state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
     OR (journaled_at > now() - interval '1 day'
         AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL)))
-    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working'))";
+    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working')
+    OR position_id IN (SELECT p.id FROM position p WHERE p.status = 'closing'))";
 
 async fn intents(tx: &Transaction<'_>) -> Result<Vec<OrderIntent>, LedgerError> {
     let sql = format!("SELECT {INTENT_COLUMNS} FROM order_intent WHERE {KEPT} ORDER BY journaled_at, id");

@@ -49,7 +49,7 @@ impl World {
         let instruments = (0..INSTRUMENTS).map(instrument).collect();
         let mut links = BTreeMap::new();
         let mut number = 0;
-        let options = Options { members, env, instruments, ..Options::default() };
+        let options = Options { members, env, instruments, witnessed: true, ..Options::default() };
         let cluster = Cluster::wired(options, async |launch| {
             for (key, server) in [
                 ("BATON_POSTGRES__URL", Server::Postgres),
@@ -88,8 +88,9 @@ impl World {
         match who {
             Who::Member(index) => index,
             Who::Leader => {
-                let holder = self.cluster.sql.query_opt("SELECT holder FROM leadership", &[]).await;
-                let name = holder.ok().flatten().and_then(|row| row.get::<_, Option<String>>(0));
+                let holder = self.cluster.sql.query_one("SELECT holder_member FROM leadership", &[]).await;
+                // While the database is away nobody knows.
+                let name = holder.ok().and_then(|row| row.get::<_, Option<String>>(0));
                 let place = |name: String| self.cluster.members.iter().position(|m| m.name == name);
                 name.and_then(place).unwrap_or(0)
             }

@@ -5,6 +5,7 @@
 
 mod config;
 mod errors;
+mod pages;
 mod paper;
 mod status;
 mod support;

@@ -3,15 +3,21 @@
 //! Each test ends with the checker: the ledger against the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod closing;
 mod deliveries;
 mod doubt;
 mod failover;
 mod faults;
+mod limits;
 mod metrics;
+mod operators;
 mod paused;
 mod replay;
 mod signals;
+mod stopping;
+mod stops;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
+mod switches;
 mod witness;

@@ -80,7 +80,9 @@ fn plan(seed: &mut Seed, signals: usize) -> BTreeMap<usize, Kill> {
 async fn replay(trades: &[ExportTrade], kills: &BTreeMap<usize, Kill>) -> End {
     // Small enough for every order to stay below the exchange's freeze quantity at the lowest prices of the export.
     let capital = ("BATON_TRADING__CAPITAL", "10000000".to_owned());
-    let env = independent().into_iter().chain([capital]).collect();
+    // The export has its own exits: a stop that fires before them would be another strategy.
+    let stops = ("BATON_TRADING__STOPS__WATCH", "false".to_owned());
+    let env = independent().into_iter().chain([capital, stops]).collect();
     let mut cluster = Cluster::with(Options { env, ..Options::default() }).await;
     let defaults = ReplayDefaults::default();
     let events = timeline(trades).unwrap();

@@ -1,4 +1,4 @@
-//! The checker: the ledger against the paper bridge's own books and log (HA.md S1, S2, S14, S16).
+//! The checker: the ledger against the paper bridge's own books and log (HA.md S1, S2, S14, S15, S16).
 //!
 //! The bridge writes down every request before it looks at it, and every request carries the intent's own tag, so
 //! "which intent sent this" is read, not guessed: also where the bridge's answers (live shape) hide it from the agent.
@@ -11,7 +11,7 @@ use rust_decimal::{Decimal, dec};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::paper::{Paper, PaperOrder};
+use super::paper::{Arrival, Paper, PaperOrder};
 use super::wait;
 
 /// How long in-doubt orders and exits that are sent again may take to come to rest.
@@ -41,6 +41,7 @@ struct Intent {
     epoch: i64,
     incarnation: Uuid,
     class: String,
+    cause: Option<String>,
     symbol: String,
     side: String,
     quantity: i64,
@@ -116,6 +117,8 @@ pub async fn check(sql: &Client, paper: &Paper) -> Check {
         }
         faults.extend(explain(intent, of_intent.get(&intent.id).copied()));
     }
+    faults.extend(intents.iter().filter_map(classed));
+    faults.extend(cancels(sql, &arrivals).await);
     faults.extend(positions(sql, &intents, &orders).await);
     let epochs = epochs(sql, &intents, &mut faults).await;
     faults.extend(aggregates(sql).await);
@@ -146,7 +149,7 @@ async fn intents(sql: &Client) -> Vec<Intent> {
         .query(
             "SELECT o.id, o.signal_id, o.leg, o.attempt, o.position_id, o.epoch, o.incarnation, o.class, o.symbol,
                 o.side, o.quantity, o.strategy_tag, o.state, o.broker_order_id, o.filled_quantity, o.journaled_at,
-                coalesce(sum(f.price * f.quantity), 0), coalesce(sum(f.quantity), 0)::bigint
+                coalesce(sum(f.price * f.quantity), 0), coalesce(sum(f.quantity), 0)::bigint, o.cause
              FROM order_intent o LEFT JOIN fill f ON f.intent_id = o.id GROUP BY o.id ORDER BY o.journaled_at, o.id",
             &[],
         )
@@ -172,8 +175,42 @@ async fn intents(sql: &Client) -> Vec<Intent> {
             journaled_at: row.get(15),
             value: row.get(16),
             filled_rows: row.get(17),
+            cause: row.get(18),
         })
         .collect()
+}
+
+/// Entries buy; everything else sells, and says why by the class that its cause has.
+fn classed(intent: &Intent) -> Option<String> {
+    let wanted = match intent.cause.as_deref() {
+        None => "entry",
+        Some("signal" | "late_fill") => "exit",
+        Some("stop_loss" | "take_profit") => "protective",
+        Some("operator" | "shutdown") => "operator",
+        Some(_) => "unknown",
+    };
+    let side = if intent.class == "entry" { "BUY" } else { "SELL" };
+    let fits = intent.class == wanted && intent.side == side;
+    let (id, class, side, cause) = (intent.id, &intent.class, &intent.side, &intent.cause);
+    (!fits).then(|| format!("S15: intent {id} is a {side} of class {class} for {cause:?}"))
+}
+
+/// S2: every cancel that reached the bridge was recorded first, and was sent once; nothing else changes an order.
+async fn cancels(sql: &Client, arrivals: &[Arrival]) -> Vec<String> {
+    let rows = sql.query("SELECT 'cancel:' || id, order_id FROM order_cancel", &[]).await.unwrap();
+    let mut recorded: HashMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut faults = Vec::new();
+    for arrival in arrivals.iter().filter(|arrival| arrival.verb != "placeorder") {
+        let tag = arrival.body["strategy"].as_str().unwrap_or_default();
+        let order = recorded.remove(tag).filter(|_| arrival.verb == "cancelorder");
+        if order.as_deref() != arrival.body["orderid"].as_str() || order.is_none() {
+            faults.push(format!(
+                "S2: request {} ({} {tag}) was not recorded, or was sent twice",
+                arrival.arrival, arrival.verb
+            ));
+        }
+    }
+    faults
 }
 
 /// What the ledger says of an intent is what the bridge did with it.
@@ -270,7 +307,15 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
 
 /// Every intent was journaled by the instance that held its epoch, after it had got it; epochs have no gaps upwards.
 async fn epochs(sql: &Client, intents: &[Intent], faults: &mut Vec<String>) -> usize {
-    let rows = sql.query("SELECT epoch, incarnation, started_at FROM leadership_history", &[]).await.unwrap();
+    let rows = sql
+        .query(
+            // An epoch that nobody held authorised nothing.
+            "SELECT epoch, coalesce(incarnation, '00000000-0000-0000-0000-000000000000'), started_at
+             FROM leadership_history",
+            &[],
+        )
+        .await
+        .unwrap();
     let history: HashMap<i64, (Uuid, DateTime<Utc>)> =
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     for intent in intents {

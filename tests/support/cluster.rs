@@ -15,6 +15,7 @@ use super::checker::{self, Check};
 use super::member::{Member, TOKEN};
 use super::paper::{self, Paper};
 use super::process::{Launch, bare_env};
+use super::witness::Witness;
 use super::{database, wait};
 
 /// How long anything that should take a second may take on a busy machine.
@@ -31,11 +32,13 @@ pub struct Options {
     pub env: Vec<(&'static str, String)>,
     /// More instruments, each listed by the bridge at this price.
     pub instruments: Vec<String>,
+    /// The bridge looks each order's intent up in PostgreSQL when the order arrives.
+    pub witnessed: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 3, shape: "live", env: Vec::new(), instruments: Vec::new() }
+        Self { members: 3, shape: "live", env: Vec::new(), instruments: Vec::new(), witnessed: false }
     }
 }
 
@@ -43,6 +46,8 @@ impl Default for Options {
 pub struct Cluster {
     pub members: Vec<Member>,
     pub paper: Paper,
+    /// What the bridge saw, where it is a witness.
+    pub witness: Option<Witness>,
     pub stores: Stores,
     pub sql: Sql,
     pub client: reqwest::Client,
@@ -73,7 +78,12 @@ impl Cluster {
         let client = client();
         let stores = Stores::temporary().await.expect("private stores start");
         let symbols = write_instruments(folder.path(), &options.instruments);
-        let paper = Paper::start(folder.path(), options.shape, symbols.as_deref(), client.clone()).await;
+        let witness = options.witnessed.then(|| Witness::of(stores.database_url()));
+        let (shape, symbols) = (options.shape, symbols.as_deref());
+        let paper = match &witness {
+            Some(witness) => Paper::watched(folder.path(), shape, symbols, client.clone(), witness).await,
+            None => Paper::start(folder.path(), shape, symbols, client.clone()).await,
+        };
         let mut members = Vec::new();
         for number in 1..=options.members {
             let name = format!("b{number}");
@@ -82,7 +92,7 @@ impl Cluster {
             members.push(Member::start(&name, launch, client.clone()).await);
         }
         let sql = database::connect(&stores.database_url()).await;
-        let cluster = Self { members, paper, stores, sql, client, folder };
+        let cluster = Self { members, paper, witness, stores, sql, client, folder };
         cluster.all_ready().await;
         cluster.leader().await;
         cluster
@@ -243,6 +253,10 @@ impl Cluster {
     pub async fn check(&self) -> Check {
         checker::settled(&self.sql).await;
         let check = checker::check(&self.sql, &self.paper).await;
+        if let Some(witness) = &self.witness {
+            let early = witness.seen().early;
+            assert!(early.is_empty(), "S2: orders arrived before their intent was committed: {early:?}");
+        }
         for member in &self.members {
             let text = std::fs::read_to_string(&member.process.log).unwrap_or_default();
             assert!(!text.contains("panicked at"), "{}", member.process.tail());
@@ -335,6 +349,8 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         ("BATON_TRADING__CAPITAL", text(&100_000_000)),
         ("BATON_TRADING__ALLOW_AFTER_MARKET", text(&true)),
         ("BATON_RECOVERY__BACKOFF_MS", text(&50)),
+        // Tests kill more often than a storm would.
+        ("BATON_HEALTH__MAX_RESTARTS", text(&1_000_000)),
         ("BATON_FAIL_POINT_FILE", fail_point(folder).display().to_string()),
         ("RUST_LOG", std::env::var("BATON_TEST_LOG").unwrap_or_else(|_| "info".to_owned())),
     ] {

@@ -79,6 +79,27 @@ impl Member {
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
+    /// An operator's POST; none when no answer came.
+    pub async fn command(&self, path: &str, body: &Value) -> Option<(StatusCode, Value)> {
+        let request = self.client.post(format!("{}{path}", self.address)).json(body);
+        let answer = request.timeout(Duration::from_secs(12)).send().await.ok()?;
+        Some((answer.status(), answer.json().await.ok()?))
+    }
+
+    /// Runs a verb of the command line against this member; gives its exit code and what it said.
+    pub fn cli(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let ran = std::process::Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args(arguments)
+            .args(["--address", &self.address, "-o", "json"])
+            .env_clear()
+            .env("USER", "asha")
+            .current_dir(&self.launch.folder)
+            .output()
+            .expect("the built binary runs");
+        let said = [ran.stdout, ran.stderr].concat();
+        (ran.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Delivers a body to its webhook; none when no answer came.
     pub async fn deliver(&self, body: &Value) -> Option<(StatusCode, Value)> {
         let request = self.client.post(format!("{}/webhook", self.address)).bearer_auth(TOKEN).json(body);

@@ -13,3 +13,4 @@ pub mod process;
 pub mod proxy;
 pub mod seed;
 pub mod wait;
+pub mod witness;

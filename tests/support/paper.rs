@@ -1,13 +1,16 @@
-//! The paper bridge as a child process, and its control port.
+//! The paper bridge, as a child process or, where it is a witness, in this one; and its control port.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use baton::domain::money::Rupees;
+use baton::paper::{self, BridgeMode, FillModel, RateLimits, SymbolSpec};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::process::{Launch, Process, bare_env};
+use super::witness::Witness;
 
 /// The API key it lets in.
 pub const KEY: &str = "paper";
@@ -16,12 +19,18 @@ pub const ACCOUNT: &str = "PAPER1";
 
 /// A running paper bridge.
 pub struct Paper {
-    process: Process,
+    home: Home,
     pub http: String,
     pub control: String,
     /// Every order request, written by the bridge before it looks at it.
     pub log: PathBuf,
     client: reqwest::Client,
+}
+
+/// Where it runs.
+enum Home {
+    Child(Process),
+    Here(paper::Paper),
 }
 
 /// One order of the bridge's own books, with the request that made it.
@@ -88,10 +97,38 @@ impl Paper {
         let launch = Launch { arguments, env, folder: folder.to_owned(), log: folder.join("paper.log") };
         let (process, announced) = launch.announced().await;
         let url = |name: &str| announced[name].as_str().expect("the bridge says where it listens").to_owned();
-        let paper = Self { process, http: url("http"), control: url("control"), log, client };
+        let home = Home::Child(process);
+        let paper = Self { home, http: url("http"), control: url("control"), log, client };
         let no_spread = json!({ "latency_ms": 0, "slices": 1, "slice_delay_ms": 50, "spread_ticks": 0 });
         paper.post("fills", json!({ "model": no_spread })).await;
         paper
+    }
+
+    /// The same in this process, so that `witness` sees each order arrive.
+    pub async fn watched(
+        folder: &Path,
+        shape: &str,
+        symbols: Option<&Path>,
+        client: reqwest::Client,
+        witness: &Witness,
+    ) -> Self {
+        let log = folder.join("paper.jsonl");
+        let listed = symbols.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
+        let here = paper::Paper::start(paper::Options {
+            mode: if shape == "live" { BridgeMode::Live } else { BridgeMode::Analyze },
+            api_key: KEY.to_owned(),
+            capital: Rupees(Decimal::from(1_000_000_000_000_i64)),
+            limits: RateLimits { orders_per_second: None, api_per_second: None },
+            fill: FillModel { spread_ticks: 0, ..FillModel::default() },
+            symbols: listed.unwrap_or_else(SymbolSpec::defaults),
+            log: Some(log.clone()),
+            on_arrival: Some(witness.hook()),
+            ..paper::Options::default()
+        })
+        .await
+        .expect("the bridge starts");
+        let (http, control) = (here.http_url(), here.control_url());
+        Self { home: Home::Here(here), http, control, log, client }
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -141,12 +178,20 @@ impl Paper {
         serde_json::from_value(answer["arrivals"].take()).expect("arrivals have the known fields")
     }
 
-    pub async fn stop(mut self) {
-        self.process.signal(rustix::process::Signal::TERM);
-        self.process.exit(Duration::from_secs(10)).await;
+    pub async fn stop(self) {
+        match self.home {
+            Home::Child(mut process) => {
+                process.signal(rustix::process::Signal::TERM);
+                process.exit(Duration::from_secs(10)).await;
+            }
+            Home::Here(paper) => paper.stop().await,
+        }
     }
 
     pub fn tail(&self) -> String {
-        self.process.tail()
+        match &self.home {
+            Home::Child(process) => process.tail(),
+            Home::Here(_) => String::new(),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
@@ -69,8 +69,13 @@ pub fn bare_env() -> BTreeMap<String, String> {
 impl Launch {
     /// Starts it without waiting for anything it says.
     pub fn start(&self) -> (Process, std::process::ChildStdout) {
+        self.start_program(Path::new(env!("CARGO_BIN_EXE_baton")))
+    }
+
+    /// Starts another program in the same way.
+    pub fn start_program(&self, program: &Path) -> (Process, std::process::ChildStdout) {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_baton")]);
+        command.args(["--pdeathsig", "KILL"]).arg(program);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         command
             .args(&self.arguments)
@@ -80,7 +85,7 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
-        let mut child = spawn(command).expect("`setpriv` (util-linux) starts the built binary");
+        let mut child = spawn(command).expect("`setpriv` (util-linux) starts the program");
         let stdout = child.stdout.take().expect("stdout is piped");
         (Process { child, log: self.log.clone(), ended: None }, stdout)
     }

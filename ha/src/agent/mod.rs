@@ -195,7 +195,8 @@ impl Agent {
         let status = if wanted == Status::Active { roll.status } else { Some(wanted) };
         let inside = roll.membership == Membership::Inside;
         let (rival, newer_rival) = rivals(&roll.peers, &self.me, holder, self.config.build);
-        Standing { status, last_commit: roll.last_commit.filter(|_| inside), rival, newer_rival }
+        let fenced = roll.peers.iter().any(|peer| peer.instance == self.me && peer.fenced);
+        Standing { status, last_commit: roll.last_commit.filter(|_| inside), rival, newer_rival, fenced }
     }
 
     fn refused(&self) -> bool {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its share")]
 
 pub mod process;
+pub mod redises;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,12 @@ impl World {
     pub async fn new() -> Self {
         let world = Self::without_schema().await;
         let sql = world.sql().await;
-        sql.batch_execute(include_str!("../../../migrations/V1__leadership.sql")).await.unwrap();
+        for migration in [
+            include_str!("../../../migrations/V1__leadership.sql"),
+            include_str!("../../../migrations/V8__leadership_operators.sql"),
+        ] {
+            sql.batch_execute(migration).await.unwrap();
+        }
         sql.batch_execute(
             "CREATE TABLE journal (id bigserial PRIMARY KEY, epoch bigint NOT NULL, member text NOT NULL)",
         )
@@ -77,7 +83,7 @@ impl World {
             timing: Timing::for_ttl(T),
             postgres: self.stores.database_url().parse().unwrap(),
             tls: PgTls::None,
-            redis_url: self.stores.redis_url(),
+            redis: ha::Redis::at(self.stores.redis_url()),
             on_hang: OnHang::StepDown,
         }
     }

@@ -111,6 +111,9 @@ pub struct Entry {
     pub price: Price,
     /// Its protective stop.
     pub stop: Price,
+    /// Where to take the profit, if anywhere; above the price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take_profit: Option<Price>,
     /// Average true range in points; not negative.
     pub atr: Price,
     /// Efficiency ratio, 0 to 1; always there on a base entry.

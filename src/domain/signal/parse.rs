@@ -212,6 +212,7 @@ impl<'a> Reader<'a> {
         {
             self.fault("stop", format!("is {stop}; on a long entry it must be below the price {price}"));
         }
+        let take_profit = self.take_profit(price);
         let atr = self.not_negative("atr", true);
         let er = self.decimal("er", kind == Some(SignalType::BaseEntry));
         if er.is_some_and(|er| er < Decimal::ZERO || er > Decimal::ONE) {
@@ -225,6 +226,7 @@ impl<'a> Reader<'a> {
             label: label?,
             price: price?,
             stop: stop?,
+            take_profit,
             atr: atr?,
             er,
             supertrend,
@@ -232,6 +234,24 @@ impl<'a> Reader<'a> {
             suggested_lots,
             reason,
         })
+    }
+
+    /// `take_profit` as a price, or `take_profit_percent` above the entry's.
+    fn take_profit(&mut self, price: Option<Price>) -> Option<Price> {
+        let level = self.positive("take_profit", false);
+        let percent = self.positive("take_profit_percent", false);
+        if let (Some(_), Some(_)) = (level, percent) {
+            self.fault("take_profit_percent", "is sent beside take_profit; send one of the two");
+        }
+        let price = price?;
+        if let Some(level) = level.filter(|level| *level <= price) {
+            self.fault(
+                "take_profit",
+                format!("is {level}; on a long entry it must be above the price {price}"),
+            );
+        }
+        let by_percent = percent.map(|percent| Price(price.0 + price.0 * percent.0 / Decimal::ONE_HUNDRED));
+        level.or(by_percent).map(Price::rounded)
     }
 
     fn lots(&mut self) -> Option<Lots> {

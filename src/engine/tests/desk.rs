@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::rows::Rows;
 use crate::broker::{Books, BrokerOrder, BrokerTrade, OrderStatus};
+use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::Catalog;
@@ -38,7 +39,12 @@ pub(super) fn at(ms: u64) -> Moment {
 
 pub(super) fn rules() -> Rules {
     let policy = TradingPolicy::default();
-    Rules { policy, catalog: Catalog::default(), send_window_ms: i32::try_from(SEND_MS).unwrap() }
+    Rules {
+        policy,
+        catalog: Catalog::default(),
+        allow_after_market: true,
+        send_window_ms: i32::try_from(SEND_MS).unwrap(),
+    }
 }
 
 pub(super) fn signal(n: u128) -> SignalId {
@@ -50,11 +56,11 @@ pub(super) fn entry(book: &Book, n: u128, label: u8, units: i64) -> OrderIntent 
     let gold = fixtures::instrument("GOLD_MINI");
     let seq = i64::try_from(n).unwrap();
     let held = fixtures::position("GOLD_MINI", label, 1, dec!(1000), dec!(900), seq);
-    let mut intent = exit_order(&rules(), book, &held, Quantity(units));
+    let mut intent = exit_order(&rules(), book, &held, Quantity(units), ExitCause::Signal);
     intent.id = IntentId(Uuid::from_u128(n));
     intent.signal = Some(signal(n));
     intent.position = PositionId(Uuid::from_u128(0x9051_0000 + n));
-    intent.class = OrderClass::Entry;
+    (intent.class, intent.cause) = (OrderClass::Entry, None);
     intent.order.side = crate::domain::order::Side::Buy;
     intent.plan = Some(EntryPlan {
         label: Label::new(label).unwrap(),
@@ -64,6 +70,7 @@ pub(super) fn entry(book: &Book, n: u128, label: u8, units: i64) -> OrderIntent 
         margin_per_lot: gold.margin_per_lot,
         atr: Price(dec!(100)),
         stop: Price(dec!(900)),
+        take_profit: None,
         planned_price: Price(dec!(1000)),
         signal_seq: seq,
         bar_time: fixtures::at(seq),
@@ -228,7 +235,8 @@ impl Desk {
             return None;
         }
         let position = self.book.position(id)?;
-        let mut intent = exit_order(&rules(), &self.book, position, position.quantity);
+        let mut intent = exit_order(&rules(), &self.book, position, position.quantity, closing.cause);
+        intent.reason = closing.why.clone();
         intent.signal = closing.signal.map(|(signal, _)| signal);
         intent.leg = closing.signal.map_or(0, |(_, leg)| leg);
         intent.attempt = closing.next_attempt;
@@ -238,7 +246,7 @@ impl Desk {
     /// A first exit of a position for signal `n`, leg `leg`.
     pub fn exit(&self, n: u128, leg: i32, id: PositionId) -> OrderIntent {
         let position = self.book.position(id).unwrap();
-        let mut intent = exit_order(&rules(), &self.book, position, position.quantity);
+        let mut intent = exit_order(&rules(), &self.book, position, position.quantity, ExitCause::Signal);
         (intent.signal, intent.leg) = (Some(signal(n)), leg);
         intent
     }

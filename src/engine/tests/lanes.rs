@@ -37,6 +37,7 @@ pub(super) fn entry_at(label: u8, price: Decimal, stop: Decimal, atr: Decimal) -
         label: Label::new(label).unwrap(),
         price: Price(price),
         stop: Price(stop),
+        take_profit: None,
         atr: Price(atr),
         er: Some(dec!(0.9)),
         supertrend: None,

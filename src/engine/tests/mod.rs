@@ -8,3 +8,4 @@ mod lanes;
 mod random;
 mod restored;
 mod rows;
+mod stops;

@@ -46,6 +46,7 @@ impl Rows {
                 return false;
             }
             if position.begin_exit() {
+                position.exit_cause = intent.cause;
                 position.version += 1;
             }
         }
@@ -131,7 +132,10 @@ impl Rows {
             let watched = matches!(intent.state, IntentState::Cancelled | IntentState::Rejected)
                 && intent.broker_order_id.is_some();
             let working = intent.signal.is_some_and(|id| self.signals[&id] == SignalStatus::Working);
-            !intent.state.is_terminal() || intent.state == IntentState::Abandoned || watched || working
+            let closing = self.positions.get(&intent.position).map(|position| position.status);
+            let closing = closing == Some(PositionStatus::Closing);
+            let ended = intent.state.is_terminal() && intent.state != IntentState::Abandoned;
+            !ended || watched || working || closing
         };
         let intents: Vec<OrderIntent> = self.intents.values().filter(kept).cloned().collect();
         let mut filled: HashMap<IntentId, FilledSoFar> = HashMap::new();

@@ -6,10 +6,14 @@
 
 mod series;
 
+use chrono::Utc;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use prometheus::{Gauge, Registry, TextEncoder};
 
+use crate::domain::limits;
 use crate::domain::order::IntentState;
+use crate::health::checks::Check;
+use crate::notify::event::Kind;
 use series::{Series, Spec};
 
 /// Why a scrape could not be answered.
@@ -58,6 +62,9 @@ pub const SIGNAL_OUTCOMES: [&str; 7] =
 /// Steps of an order's way, as `order_latency` labels them.
 pub const ORDER_STAGES: [&str; 5] = ["decide", "journal", "send", "fill", "total"];
 
+/// Where prices come from, as `price_source` labels them.
+pub const PRICE_SOURCES: [&str; 4] = ["live", "rest", "cache", "none"];
+
 /// Failover from tens of milliseconds (a crash) to several T (a partition).
 const FAILOVER_SECONDS: [f64; 14] =
     [0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 15.0, 60.0];
@@ -70,6 +77,10 @@ const AGE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 metrics! {
     /// Always 1; the label tells the version that runs.
     build_info: IntGaugeVec = "baton_build_info" {"version" in [env!("CARGO_PKG_VERSION")]};
+    /// Always 1; the label is equal for members that run with the same settings (secrets apart).
+    config_info: IntGaugeVec = "baton_config_info" {"fingerprint" in []};
+    /// The wall clock of this instance at the scrape, in seconds since 1970: how wrong it is shows against Prometheus's.
+    clock_timestamp: Gauge = "baton_clock_timestamp_seconds";
 
     /// 1 while this instance holds the baton, else 0.
     leader: IntGauge = "baton_leader";
@@ -113,10 +124,41 @@ metrics! {
     /// Orders whose outcome at the broker is not known.
     orders_in_doubt: IntGauge = "baton_orders_in_doubt";
 
+    /// Wanted listings, by where their latest price comes from; none has no price.
+    price_source: IntGaugeVec = "baton_price_source" {"source" in PRICE_SOURCES};
+    /// Age in seconds of the oldest price among the wanted listings that have one; 0 when there is none.
+    feed_tick_age: Gauge = "baton_feed_tick_age_seconds";
+    /// Quotes asked for over REST because the live price was old, by what came of them.
+    feed_rest_quotes: IntCounterVec = "baton_feed_rest_quotes_total" {"outcome" in ["ok", "failed"]};
+
+    /// 1 for each of the operator's switches that is on, 0 for the others.
+    switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
+    /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
+    stops_unarmed: IntGauge = "baton_stops_unarmed";
+    /// Limits of the account that were hit and latched, by code.
+    limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
+    /// Prices that reached a position's stop or take-profit.
+    stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
+
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
+
+    /// 1 while a health check passes, 0 while it fails or cannot be asked.
+    health_check_up: IntGaugeVec = "baton_health_check_up" {"check" in health_checks()};
+    /// Seconds that health checks took.
+    health_check_duration: HistogramVec = "baton_health_check_duration_seconds"
+        {"check" in health_checks()} buckets CALL_SECONDS;
+
+    /// Notifications by kind: sent (delivered to a channel), throttled (occurrences that made no message of their own),
+    /// aggregated (went into a message with others), failed (refused or expired).
+    notifications: IntCounterVec = "baton_notifications_total"
+        {"type" in notification_kinds(), "result" in ["sent", "throttled", "aggregated", "failed"]};
+    /// Notifications of the cluster that are decided and not delivered yet.
+    outbox_depth: IntGauge = "baton_notification_outbox_depth";
+    /// Errors of the cluster that are not over, by kind.
+    unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
 
     /// HTTP requests, by route pattern and status code.
     http_requests: IntCounterVec = "baton_http_requests_total"
@@ -132,6 +174,7 @@ impl Metrics {
     /// # Errors
     /// The encoder refused a family; not expected of declared series.
     pub fn encode(&self) -> Result<String, EncodeError> {
+        self.clock_timestamp.set(Utc::now().timestamp_millis() as f64 / 1000.0);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -162,6 +205,14 @@ impl std::fmt::Debug for Metrics {
 
 fn intent_states() -> Vec<&'static str> {
     IntentState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+fn health_checks() -> Vec<&'static str> {
+    Check::ALL.iter().map(|check| check.as_str()).collect()
+}
+
+fn notification_kinds() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
 #[cfg(test)]

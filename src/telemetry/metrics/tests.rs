@@ -4,6 +4,9 @@ use super::*;
 fn every_series_is_there_from_the_start_at_zero() {
     let text = Metrics::new().encode().unwrap();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
+        if line.starts_with("baton_clock_timestamp_seconds ") {
+            continue;
+        }
         let is_constant = line.starts_with("baton_build_info{") || line.contains("state=\"STARTING\"");
         let expected = if is_constant { " 1" } else { " 0" };
         assert!(line.ends_with(expected), "{line} should end with {expected}");

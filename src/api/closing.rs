@@ -1,0 +1,159 @@
+//! Close, flatten, emergency close: an operator's exits. Only the leader acts; followers pass the call on.
+//!
+//! The answer is what the ledger knows after a moment, which is what the broker's books have shown: `filled`,
+//! `submitted`, `pending`, `refused` or `in_doubt`. A repetition makes no second exit: it reports the one under way.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::forward::Served;
+use super::{Context, Operator, Problem, reason};
+use crate::domain::ids::PositionId;
+use crate::engine::command::{Closing, Select};
+use crate::ledger::exits::Outcome;
+
+/// How long the leader's loop may take to take a command up.
+const TAKE_UP: Duration = Duration::from_secs(4);
+/// How long the answer waits for the fills.
+const WAIT: Duration = Duration::from_secs(3);
+/// Between two looks at the ledger.
+const LOOK: Duration = Duration::from_millis(25);
+
+type Body = Result<Json<Value>, JsonRejection>;
+
+/// `{symbol | instrument | position, reason}`: closes what is named.
+pub async fn close(
+    State(context): State<Context>,
+    operator: Operator,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = object(body)?;
+    let named = ["symbol", "instrument", "position"].iter().filter_map(|field| text(&body, field)).next();
+    let name = named.ok_or_else(|| bad("say what to close: `symbol`, `instrument` or `position`"))?;
+    let select = match name.parse() {
+        Ok(id) => Select::Position(PositionId(id)),
+        Err(_) => Select::Named(name.to_owned()),
+    };
+    act(&context, &operator, &headers, "/api/v1/positions/close", &body, select).await
+}
+
+/// `{reason}`: closes everything.
+pub async fn flatten(
+    State(context): State<Context>,
+    operator: Operator,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = object(body)?;
+    act(&context, &operator, &headers, "/api/v1/positions/flatten", &body, Select::All).await
+}
+
+/// `{symbol, reason}`: the same as close, by the name that monitoring tools know.
+pub async fn emergency(
+    State(context): State<Context>,
+    operator: Operator,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = object(body)?;
+    let symbol =
+        text(&body, "symbol").ok_or_else(|| bad("`symbol` is missing: say which open trade to close"))?;
+    let select = Select::Named(symbol.to_owned());
+    let path = "/api/v1/monitoring/emergency-close-position";
+    act(&context, &operator, &headers, path, &body, select).await
+}
+
+async fn act(
+    context: &Context,
+    operator: &Operator,
+    headers: &HeaderMap,
+    path: &str,
+    body: &Value,
+    select: Select,
+) -> Result<Response, Problem> {
+    let why = format!("{}: {}", operator.name, reason(text(body, "reason").unwrap_or_default())?);
+    if let Served::Elsewhere(answer) = context.lead_or_forward(headers, path, body).await? {
+        return Ok(answer);
+    }
+    let nothing = match &select {
+        Select::All => None,
+        Select::Named(name) => Some(name.clone()),
+        Select::Position(id) => Some(id.to_string()),
+    };
+    let taken = tokio::time::timeout(TAKE_UP, context.0.desk.close(select, why)).await;
+    let closing = match taken {
+        Ok(Ok(closing)) => closing,
+        Ok(Err(why)) => return Err(not_taken(why.to_string())),
+        Err(_) => {
+            return Err(not_taken(format!(
+                "the engine did not take the command up within {} s (it is taking over, or the database hangs); \
+                 nothing was done, try again",
+                TAKE_UP.as_secs()
+            )));
+        }
+    };
+    if closing.positions.is_empty()
+        && closing.entries == 0
+        && let Some(name) = nothing
+    {
+        return Err(Problem::not_found(format!("No open trade found for {name}")));
+    }
+    report(context, &closing).await
+}
+
+/// Waits a moment for the fills and says how far each position is.
+async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
+    let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
+    let until = tokio::time::Instant::now() + WAIT;
+    let views = loop {
+        let views = context.0.ledger.exits_of(&ids).await?;
+        let done = views.iter().all(|view| view.outcome == Outcome::Filled);
+        if done || tokio::time::Instant::now() >= until {
+            break views;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    let worst = views.iter().map(|view| view.outcome).max();
+    let positions: Vec<Value> = views
+        .iter()
+        .map(|view| {
+            let taken = closing.positions.iter().find(|taken| taken.position.0 == view.position);
+            let mut shown = json!(view);
+            shown["was_under_way"] = json!(taken.is_some_and(|taken| taken.under_way));
+            shown
+        })
+        .collect();
+    let flat = worst.is_none_or(|worst| worst == Outcome::Filled) && closing.entries == 0;
+    let status = if flat { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let answer = json!({
+        // Nothing held and nothing on its way is as flat as all filled.
+        "status": worst.map_or(json!("flat"), |worst| json!(worst)),
+        "positions": positions,
+        "entries_closed_when_filled": closing.entries,
+    });
+    Ok((status, Json(answer)).into_response())
+}
+
+fn object(body: Body) -> Result<Value, Problem> {
+    let Json(value) = body.map_err(|error| bad(&error.body_text()))?;
+    if value.is_object() { Ok(value) } else { Err(bad("the body must be a JSON object")) }
+}
+
+fn text<'a>(body: &'a Value, field: &str) -> Option<&'a str> {
+    body[field].as_str().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn bad(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
+}
+
+fn not_taken(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_TAKEN", detail)
+}

@@ -1,0 +1,66 @@
+//! What this instance depends on, as it last looked, or looks now.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Context, Operator, Problem};
+use crate::health::rounds::Report;
+
+/// How long an answer waits for a round that was asked for; less than a request may take.
+const ROUND: Duration = Duration::from_secs(8);
+
+/// The last round of checks.
+pub async fn checks(State(context): State<Context>) -> Json<Value> {
+    let report = context.0.rounds.watch().borrow().clone();
+    Json(shown(&context, report))
+}
+
+/// A round of checks now; `fresh` is false when it takes longer than an answer may.
+pub async fn check(State(context): State<Context>, operator: Operator) -> Json<Value> {
+    tracing::info!(operator = operator.name, "[HEALTH-CHECK] a round was asked for");
+    let before = context.0.rounds.watch().borrow().as_ref().map_or(0, |report| report.round);
+    let report = context.0.rounds.looked(ROUND).await;
+    let fresh = report.as_ref().is_some_and(|report| report.round > before);
+    let mut answer = shown(&context, report);
+    answer["fresh"] = json!(fresh);
+    Json(answer)
+}
+
+fn shown(context: &Context, report: Option<Report>) -> Value {
+    let instance = &context.0.config.cluster.member;
+    let operational = context.operational();
+    match report {
+        Some(report) => {
+            let healthy = report.failing().next().is_none();
+            json!({ "member": instance, "healthy": healthy, "operational": operational, "report": report })
+        }
+        // The first round is under way.
+        None => {
+            json!({ "member": instance, "healthy": false, "operational": operational, "status": "initializing" })
+        }
+    }
+}
+
+/// Whose storm.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storm {
+    /// One member; all when it is not given.
+    member: Option<String>,
+}
+
+/// Acknowledges a restart storm: the members that wait for it go on.
+pub async fn acknowledge_storm(
+    State(context): State<Context>,
+    operator: Operator,
+    body: Option<Json<Storm>>,
+) -> Result<Json<Value>, Problem> {
+    let member = body.and_then(|Json(storm)| storm.member);
+    let starts = context.0.ledger.acknowledge_starts(member.as_deref(), &operator.name).await?;
+    tracing::info!(operator = operator.name, member, starts, "[STATE] a restart storm was acknowledged");
+    Ok(Json(json!({ "acknowledged_starts": starts, "member": member })))
+}

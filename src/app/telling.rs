@@ -1,0 +1,133 @@
+//! The notifications' place in one instance: started before anything can fail, ended after everything is said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ha::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{armed, notices};
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::health::checks::Checks;
+use crate::health::operational::Operational;
+use crate::health::rounds::{self, Rounds};
+use crate::ledger::Ledger;
+use crate::notify::{self, Channel, Notifier, Settings, heartbeat};
+use crate::telemetry::metrics::Metrics;
+
+/// Connections of its own: neither errors nor a hanging channel may hold up orders or requests.
+const POOL: usize = 4;
+/// How long a stop waits for the last messages.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Everything that tells.
+pub(super) struct Telling {
+    pub notifier: Notifier,
+    pub live: watch::Sender<Option<Vec<String>>>,
+    pub rounds: Rounds,
+    /// The same connections, for whoever tells something else.
+    pub ledger: Ledger,
+    following: watch::Sender<bool>,
+    worker: JoinHandle<()>,
+    stopped: CancellationToken,
+}
+
+impl Telling {
+    /// Starts recording and delivering; the database need not be there yet.
+    ///
+    /// # Errors
+    /// A channel cannot work as configured.
+    pub fn start(
+        config: &Config,
+        application: &str,
+        broker: Arc<dyn Broker>,
+        state: watch::Receiver<Operational>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let postgres = &config.postgres;
+        let ledger = Ledger::open(postgres.session.clone(), postgres.tls.clone(), POOL, application)?;
+        let channels = Channel::configured(&config.notify)?;
+        let (live, receiver) = watch::channel(None);
+        let (notifier, stopped) = (Notifier::new(), CancellationToken::new());
+        let worker = tokio::spawn(notify::run(
+            notifier.clone(),
+            Settings::of(config),
+            ledger.clone(),
+            channels,
+            receiver,
+            Arc::clone(&metrics),
+            stopped.clone(),
+        ));
+        let rounds = rounds::start(checks(config, broker, ledger.clone()), config.health.clone(), metrics);
+        let (following, follows) = watch::channel(false);
+        let health = &config.health;
+        let every = health.waiting_mode_send_hourly_status.then_some(health.waiting_mode_status_interval);
+        let states = notices::tell_state(state, follows, rounds.clone(), notifier.clone(), every);
+        let checks = notices::tell_checks(rounds.watch(), notifier.clone());
+        let token = stopped.clone();
+        tokio::spawn(async move { token.run_until_cancelled(async { tokio::join!(states, checks) }).await });
+        Ok(Self { notifier, live, rounds, ledger, following, worker, stopped })
+    }
+
+    /// Watches the instance's part in the cluster from now on, and tells of it.
+    pub fn joined(&self, config: &Config, handle: &Arc<Handle>) {
+        let cluster = notices::tell_cluster(
+            Arc::clone(handle),
+            self.following.clone(),
+            self.rounds.clone(),
+            self.notifier.clone(),
+        );
+        let stopped = self.stopped.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(cluster).await });
+        if let Some(url) = &config.notify.heartbeat_url {
+            let notify = &config.notify;
+            let beat = heartbeat::beat(url.clone(), notify.heartbeat_interval, notify.timeout, handle.role());
+            let stopped = self.stopped.clone();
+            tokio::spawn(async move { stopped.run_until_cancelled(beat).await });
+        }
+        if config.notify.start_stop {
+            let event = notices::started(&config.cluster.member, config.broker.mode.as_str());
+            self.notifier.raise(event);
+        }
+    }
+
+    /// Tells of a stop.
+    pub fn stopping(&self, config: &Config, signal: &str, led: bool) {
+        if config.notify.start_stop {
+            self.notifier.raise(notices::stopped(&config.cluster.member, signal, led));
+        }
+    }
+
+    /// Notes that this start ended cleanly, records what was raised last and delivers what is due, if that is quick.
+    pub async fn end(self, start: Uuid) {
+        self.stopped.cancel();
+        let words = async {
+            let (noted, _) = tokio::join!(self.ledger.process_stopped(start), self.worker);
+            if let Err(error) = noted {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "[SHUTDOWN] the clean stop was not noted: it will count as a crash");
+            }
+        };
+        if tokio::time::timeout(LAST_WORDS, words).await.is_err() {
+            tracing::warn!("[SHUTDOWN] notifications are left to the other instances");
+        }
+    }
+}
+
+fn checks(config: &Config, broker: Arc<dyn Broker>, ledger: Ledger) -> Checks {
+    let health = &config.health;
+    Checks {
+        ledger,
+        redis_url: config.redis.url.clone(),
+        broker,
+        armed: armed(config),
+        timeout: health.check_timeout,
+        max_clock_skew: health.max_clock_skew,
+        disk_path: health.disk_path.clone(),
+        min_disk_free_mb: health.min_disk_free_mb,
+    }
+}

@@ -1,0 +1,101 @@
+//! `baton doctor` looks at everything an instance depends on, now; `baton ack` says that an operator has looked.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::call::Target;
+use super::output::{Cell, Colour, Output};
+use crate::config::Inputs;
+
+/// How `baton doctor` finds an instance.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 all checks pass, 1 one fails or could not be asked.
+
+Examples:
+  baton doctor
+  baton doctor --address http://b2:8080
+  baton doctor -o json | jq '.report.checks[] | select(.up == false)'")]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Has an instance look, and shows what it found.
+///
+/// # Errors
+/// No instance answers, or it refuses.
+pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let caller = args.target.caller(inputs)?;
+    let answer = caller.post("/api/v1/monitoring/check", &json!({})).await?;
+    let checks = answer["report"]["checks"].as_array().cloned().unwrap_or_default();
+    let healthy = !checks.is_empty() && checks.iter().all(|check| check["up"] == true);
+    let code = if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if output.is_json() {
+        output.json(&answer)?;
+        return Ok(code);
+    }
+    let operational = &answer["operational"];
+    output.line(format!(
+        "{} is {}: {}",
+        answer["member"].as_str().unwrap_or_default(),
+        operational["state"].as_str().unwrap_or_default(),
+        operational["reason"].as_str().unwrap_or_default()
+    ))?;
+    if answer["fresh"] == false {
+        output.line("The checks take long; this is the last round's result.")?;
+    }
+    let rows: Vec<Vec<Cell>> = checks
+        .iter()
+        .map(|check| {
+            let state = match check["up"].as_bool() {
+                Some(true) => Cell::of("pass").in_colour(Colour::Green),
+                Some(false) => Cell::of("FAIL").in_colour(Colour::Red),
+                None => Cell::of("unknown").in_colour(Colour::Yellow),
+            };
+            vec![
+                Cell::of(check["check"].as_str().unwrap_or_default()),
+                state,
+                Cell::of(check["class"].as_str().unwrap_or("-")),
+                Cell::of(format!("{:.1} ms", check["latency_ms"].as_f64().unwrap_or_default())),
+                Cell::of(check["detail"].as_str().unwrap_or_default()),
+            ]
+        })
+        .collect();
+    output.table(&["CHECK", "RESULT", "WHO CAN MEND IT", "TOOK", "DETAIL"], &rows)?;
+    Ok(code)
+}
+
+/// What an operator has looked at.
+#[derive(Debug, Subcommand)]
+pub enum Ack {
+    /// A restart storm: the members that wait for it go on.
+    #[command(after_help = "Examples:
+  baton ack restart-storm
+  baton ack restart-storm --member b2")]
+    RestartStorm {
+        /// Where the cluster is.
+        #[command(flatten)]
+        target: Target,
+        /// Only this member.
+        #[arg(long, value_name = "NAME")]
+        member: Option<String>,
+    },
+}
+
+/// Acknowledges.
+///
+/// # Errors
+/// No instance answers, or it refuses.
+pub async fn ack(ack: Ack, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let Ack::RestartStorm { target, member } = ack;
+    let body = json!({ "member": member });
+    let answer = target.caller(inputs)?.post("/api/v1/restart-storm/acknowledge", &body).await?;
+    if output.is_json() {
+        output.json(&answer)?;
+    } else {
+        output.line(format!("Acknowledged {} starts", answer["acknowledged_starts"]))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

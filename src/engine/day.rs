@@ -1,0 +1,123 @@
+//! The account's day and the exchanges' calendar: kept while leading, judged by every entry, latched in the ledger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+
+use super::term::{Event, Term, wall_clock};
+use crate::broker::BrokerError;
+use crate::domain::limits::{Day, DayFigures, hit, is_latched};
+use crate::domain::money::Rupees;
+use crate::domain::refusal::Refusal;
+use crate::domain::sessions::{Calendar, day_start, trading_day};
+use crate::feed::Freshness;
+use crate::ledger::LedgerError;
+
+/// How often the day is looked at when nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two tries to read a calendar.
+const CALENDAR_RETRY: Duration = Duration::from_secs(15);
+
+impl Term<'_> {
+    /// Turns the day, opens it, and latches the limits that are hit.
+    pub(super) async fn keep_day(&mut self, moved: bool) -> Result<(), LedgerError> {
+        let now = self.fence().now();
+        let date = trading_day(wall_clock());
+        let turned = self.book.day.as_ref().is_none_or(|day| day.date != date);
+        if turned {
+            let day = self.patiently(self.engine.ledger.day(date, day_start(date))).await?;
+            tracing::info!(%date, orders = day.orders, latched = day.latched.len(), "the account's day");
+            self.book.day = Some(day);
+        } else if !moved && now < self.next_day_look {
+            return Ok(());
+        }
+        self.next_day_look = now.plus(LOOK);
+        self.keep_calendar(date);
+        let Some(equity) = self.live_equity() else { return Ok(()) };
+        let Some(Day { opening, .. }) = self.book.day else { return Ok(()) };
+        let opening = match opening {
+            Some(opening) => opening,
+            None => self.patiently(self.engine.ledger.open_day(self.fence(), date, equity)).await?,
+        };
+        let Some(day) = &mut self.book.day else { return Ok(()) };
+        day.opening = Some(opening);
+        let figures = DayFigures {
+            opening_equity: opening,
+            equity,
+            equity_high: self.book.portfolio.equity_high,
+            open_positions: 0,
+            orders: day.orders,
+            consecutive_stop_outs: day.stop_outs,
+        };
+        let limits = &self.engine.rules.policy.limits;
+        let fresh = hit(limits, &figures).into_iter().filter(|refusal| is_latched(refusal.code));
+        let fresh: Vec<Refusal> =
+            fresh.filter(|refusal| !day.latched.iter().any(|known| known.code == refusal.code)).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.patiently(self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
+        for refusal in &fresh {
+            self.engine.metrics.limit_hits.with_label_values(&[refusal.code]).inc();
+            tracing::warn!(
+                code = refusal.code,
+                "[STATE] no entries for the rest of {date}: {}",
+                refusal.sentence
+            );
+        }
+        if let Some(day) = &mut self.book.day {
+            day.latched.extend(fresh);
+        }
+        Ok(())
+    }
+
+    /// Entries wait for the day's opening equity, which takes a price of everything that is held.
+    pub(super) fn day_is_open(&self) -> bool {
+        self.book.day.as_ref().is_some_and(|day| day.opening.is_some())
+    }
+
+    /// Closed equity and the unrealised of everything held; none while a price is missing or dead.
+    fn live_equity(&self) -> Option<Rupees> {
+        let (prices, now) = (&self.engine.prices, self.fence().now());
+        let mut equity = self.book.closed_equity();
+        for position in self.book.portfolio.held() {
+            let priced = prices.get(&position.listing())?;
+            if prices.ages().judge(now.since(priced.at)) == Freshness::Dead {
+                return None;
+            }
+            equity += position.unrealised(priced.price);
+        }
+        Some(equity)
+    }
+
+    /// Has the day's calendar read, once a day.
+    fn keep_calendar(&mut self, date: NaiveDate) {
+        let now = self.fence().now();
+        let at = wall_clock();
+        if let Some(calendar) = &self.book.calendar {
+            let held = self.book.portfolio.held().map(|position| &position.exchange);
+            self.book.closed = held.filter(|exchange| !calendar.is_open(exchange, at)).cloned().collect();
+        }
+        if self.book.calendar.as_ref().is_some_and(|known| known.day() == date) || now < self.next_calendar {
+            return;
+        }
+        self.next_calendar = now.plus(CALENDAR_RETRY);
+        let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
+        tokio::spawn(async move {
+            let read = broker.timings(date).await.map(|sessions| Calendar::new(date, sessions));
+            // Gone with the term.
+            let _ = sender.send(Event::Calendar(read)).await;
+        });
+    }
+
+    pub(super) fn calendar_read(&mut self, read: Result<Calendar, BrokerError>) {
+        match read {
+            Ok(calendar) => self.book.calendar = Some(calendar),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the bridge's calendar of the day could not be read: entries count the market as closed"
+            ),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The stop monitor: every held position's stop and take-profit against the price board, on each price and at least
+//! four times a second, whatever the feed does.
+//!
+//! A price at the level closes the position by a protective order, through the same journal as every other. A price
+//! that is a jump away from the one before is a gap or a bad tick, and nobody can tell which from the tick alone: it
+//! is confirmed first. A second quote is asked for at once; one that agrees sells, and so does one that does not come
+//! within [`CONFIRM`]: a filter may delay an exit by that much, never prevent it. A quote that disagrees holds the sale
+//! back until the next price says the same again. (See docs/adr/0011.)
+//!
+//! A position whose price is dead, or that has no stop, is *unarmed*: counted, and told once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use ha::Moment;
+
+use super::book::Book;
+use crate::domain::ids::PositionId;
+use crate::domain::listing::Listing;
+use crate::domain::money::Price;
+use crate::domain::order::OrderClass;
+use crate::domain::policy::StopPolicy;
+use crate::domain::position::Position;
+use crate::domain::stops::{Trigger, is_jump};
+use crate::feed::{Ages, Freshness, PriceSource, Priced};
+
+/// How long a price that is a jump away waits for the second quote.
+pub const CONFIRM: Duration = Duration::from_millis(800);
+/// For how long a quote that contradicted a jump is remembered: a second such price within it sells.
+const MEMORY: Duration = Duration::from_secs(10);
+/// How long a position may be unarmed before it is told: a new one has no price for a moment.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A level that was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hit {
+    /// Whose.
+    pub position: PositionId,
+    /// Which level.
+    pub trigger: Trigger,
+    /// By which price.
+    pub price: Price,
+    /// Where that came from.
+    pub source: PriceSource,
+}
+
+/// Why a position is not watched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Unarmed {
+    /// No price, or one that is too old to say anything.
+    NoPrice,
+    /// Its stop is at zero.
+    NoStop,
+    /// The configuration says so.
+    Off,
+}
+
+impl Unarmed {
+    /// Why, in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPrice => "it has no price, or a dead one",
+            Self::NoStop => "it has no stop",
+            Self::Off => "trading.stops.watch is off",
+        }
+    }
+}
+
+/// What one look found.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Look {
+    /// Levels that were reached.
+    pub hits: Vec<Hit>,
+    /// Listings of which a second quote is needed at once.
+    pub ask: Vec<Listing>,
+    /// Positions that are not watched.
+    pub unarmed: usize,
+    /// Those of them to be told now.
+    pub told: Vec<(PositionId, Unarmed)>,
+    /// Positions that were told of and are watched again.
+    pub armed: Vec<PositionId>,
+}
+
+/// A jump that waits to be confirmed.
+#[derive(Clone, Debug)]
+struct Doubt {
+    listing: Listing,
+    /// When the price came.
+    at: Moment,
+    /// When it was looked at first.
+    since: Moment,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Awaited,
+    Agreed,
+    Contradicted(Moment),
+}
+
+/// What the monitor remembers between two looks. It dies with the term: the next leader begins with the first price.
+#[derive(Debug, Default)]
+pub struct StopMonitor {
+    seen: HashMap<Listing, Price>,
+    doubts: BTreeMap<PositionId, Doubt>,
+    unarmed: HashMap<PositionId, Moment>,
+    told: HashSet<PositionId>,
+}
+
+impl StopMonitor {
+    /// Looks at every held position that is not on its way out by a protective or operator's order.
+    pub fn look(
+        &mut self,
+        policy: &StopPolicy,
+        book: &Book,
+        price_of: impl Fn(&Listing) -> Option<Priced>,
+        ages: Ages,
+        now: Moment,
+    ) -> Look {
+        let mut look = Look::default();
+        let mut unarmed = Vec::new();
+        for position in book.portfolio.held() {
+            let weak = |class| class == OrderClass::Exit;
+            if book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
+                continue;
+            }
+            if !policy.watch {
+                unarmed.push((position.id, Unarmed::Off));
+                continue;
+            }
+            let listing = position.listing();
+            let priced = price_of(&listing).filter(|p| ages.judge(now.since(p.at)) != Freshness::Dead);
+            let Some(priced) = priced else {
+                unarmed.push((position.id, Unarmed::NoPrice));
+                continue;
+            };
+            if position.current_stop == Price::ZERO {
+                unarmed.push((position.id, Unarmed::NoStop));
+            }
+            self.judge(policy, position, listing, priced, now, &mut look);
+        }
+        let held = |id: &PositionId| book.position(*id).is_some();
+        self.doubts.retain(|id, _| held(id));
+        self.note(unarmed, now, &mut look);
+        look
+    }
+
+    /// Takes the second quote of a listing; none when it could not be had.
+    pub fn answered(&mut self, book: &Book, listing: &Listing, quote: Option<Price>, now: Moment) {
+        for (id, doubt) in self.doubts.iter_mut().filter(|(_, doubt)| doubt.listing == *listing) {
+            let agrees = |price| book.position(*id).is_some_and(|position| position.trigger(price).is_some());
+            if doubt.answer == Answer::Awaited {
+                doubt.answer = match quote {
+                    Some(price) if !agrees(price) => Answer::Contradicted(now),
+                    _ => Answer::Agreed,
+                };
+            }
+        }
+    }
+
+    /// True while a jump waits for its second quote.
+    pub fn is_waiting(&self) -> bool {
+        self.doubts.values().any(|doubt| doubt.answer == Answer::Awaited)
+    }
+
+    fn judge(
+        &mut self,
+        policy: &StopPolicy,
+        position: &Position,
+        listing: Listing,
+        priced: Priced,
+        now: Moment,
+        look: &mut Look,
+    ) {
+        let Priced { price, source, at } = priced;
+        let Some(trigger) = position.trigger(price) else {
+            self.seen.insert(listing, price);
+            // Only a contradiction is worth remembering: the next jump then has two prices for it.
+            let over = |doubt: &Doubt| match doubt.answer {
+                Answer::Awaited => false,
+                Answer::Agreed => true,
+                Answer::Contradicted(_) => now.since(doubt.since) > MEMORY,
+            };
+            if self.doubts.get(&position.id).is_some_and(over) {
+                self.doubts.remove(&position.id);
+            }
+            return;
+        };
+        let hit = Hit { position: position.id, trigger, price, source };
+        let reference = self.seen.get(&listing).copied().unwrap_or(trigger.level());
+        if !is_jump(reference, price, policy.confirm_percent) {
+            self.doubts.remove(&position.id);
+            self.seen.insert(listing, price);
+            look.hits.push(hit);
+            return;
+        }
+        let Some(doubt) = self.doubts.get(&position.id) else {
+            if !look.ask.contains(&listing) {
+                look.ask.push(listing.clone());
+            }
+            let doubt = Doubt { listing, at, since: now, answer: Answer::Awaited };
+            self.doubts.insert(position.id, doubt);
+            return;
+        };
+        let sells = match doubt.answer {
+            Answer::Agreed => true,
+            Answer::Contradicted(when) => at > when,
+            Answer::Awaited => {
+                let second_source = source == PriceSource::Rest && at > doubt.at;
+                second_source || now.since(doubt.since) >= CONFIRM
+            }
+        };
+        if sells {
+            self.doubts.remove(&position.id);
+            self.seen.insert(listing, price);
+            look.hits.push(hit);
+        }
+    }
+
+    fn note(&mut self, unarmed: Vec<(PositionId, Unarmed)>, now: Moment, look: &mut Look) {
+        look.unarmed = unarmed.len();
+        let ids: HashSet<PositionId> = unarmed.iter().map(|(id, _)| *id).collect();
+        self.unarmed.retain(|id, _| ids.contains(id));
+        for (id, why) in unarmed {
+            let since = *self.unarmed.entry(id).or_insert(now);
+            if (why != Unarmed::NoPrice || now.since(since) >= GRACE) && self.told.insert(id) {
+                look.told.push((id, why));
+            }
+        }
+        look.armed = self.told.extract_if(|id| !ids.contains(id)).collect();
+    }
+}

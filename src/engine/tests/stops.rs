@@ -1,0 +1,192 @@
+//! The stop monitor, look by look.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rust_decimal::{Decimal, dec};
+
+use super::desk::{Desk, at};
+use crate::domain::cause::ExitCause;
+use crate::domain::ids::PositionId;
+use crate::domain::listing::Listing;
+use crate::domain::money::Price;
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::policy::StopPolicy;
+use crate::domain::stops::Trigger;
+use crate::engine::stops::{CONFIRM, Look, StopMonitor};
+use crate::feed::{Ages, PriceSource, Priced};
+
+/// A desk that holds 100 units bought at 1000 with the stop at 900, and its monitor.
+struct Watch {
+    desk: Desk,
+    monitor: StopMonitor,
+    policy: StopPolicy,
+    price: Option<Priced>,
+    position: PositionId,
+    listing: Listing,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let mut desk = Desk::new();
+        let position = desk.bought(1, 1, 100).position;
+        let listing = desk.book.position(position).unwrap().listing();
+        let (monitor, policy) = (StopMonitor::default(), StopPolicy::default());
+        Self { desk, monitor, policy, price: None, position, listing }
+    }
+
+    fn look(&mut self, ms: u64) -> Look {
+        let prices = BTreeMap::from([(self.listing.clone(), self.price)]);
+        let price_of = |listing: &Listing| prices.get(listing).copied().flatten();
+        self.monitor.look(&self.policy, &self.desk.book, price_of, Ages::default(), at(ms))
+    }
+
+    /// A price that arrives, and what the look at it finds.
+    fn tick(&mut self, ms: u64, price: Decimal) -> Look {
+        self.price = Some(Priced { price: Price(price), source: PriceSource::Live, at: at(ms) });
+        self.look(ms)
+    }
+
+    fn answer(&mut self, ms: u64, quote: Option<Decimal>) {
+        self.monitor.answered(&self.desk.book, &self.listing, quote.map(Price), at(ms));
+    }
+}
+
+fn confirm_ms() -> u64 {
+    u64::try_from(CONFIRM.as_millis()).unwrap()
+}
+
+// R: D3
+#[test]
+fn a_price_at_the_stop_hits_and_one_above_it_does_not() {
+    let mut watch = Watch::new();
+    assert_eq!(watch.tick(1, dec!(900.05)), Look::default());
+    let look = watch.tick(2, dec!(900));
+    assert_eq!(look.hits.len(), 1);
+    assert_eq!(look.hits[0].trigger, Trigger::StopLoss(Price(dec!(900))));
+    assert_eq!(look.hits[0].trigger.sentence(Price(dec!(900))), "Price 900 <= SL 900");
+}
+
+#[test]
+fn a_price_at_the_take_profit_hits() {
+    let mut watch = Watch::new();
+    let position = watch.position;
+    let held = watch.desk.book.portfolio.positions.iter_mut().find(|held| held.id == position).unwrap();
+    held.take_profit = Some(Price(dec!(1010)));
+    assert_eq!(watch.tick(1, dec!(1009)), Look::default());
+    let look = watch.tick(2, dec!(1010.5));
+    assert_eq!(look.hits[0].trigger.sentence(look.hits[0].price), "Price 1010.5 >= TP 1010");
+    assert_eq!(look.hits[0].trigger.cause(), ExitCause::TakeProfit);
+}
+
+#[test]
+fn a_jump_is_confirmed_by_a_second_quote_first() {
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    let look = watch.tick(10, dec!(500));
+    assert_eq!((look.hits.len(), look.ask.as_slice()), (0, [watch.listing.clone()].as_slice()));
+    assert_eq!(watch.look(20), Look::default(), "it is asked for once");
+    watch.answer(30, Some(dec!(505)));
+    assert_eq!(watch.look(31).hits.len(), 1, "two sources agree");
+}
+
+#[test]
+fn a_bad_tick_that_the_second_quote_contradicts_sells_nothing() {
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    assert_eq!(watch.tick(10, dec!(500)).ask.len(), 1);
+    watch.answer(30, Some(dec!(1001)));
+    assert_eq!(watch.look(31), Look::default());
+    assert_eq!(watch.look(2000), Look::default(), "the same price says nothing new");
+    assert_eq!(watch.tick(3000, dec!(1000)), Look::default());
+}
+
+// The incident: a filter of 5 % kept the stop from firing in a real crash.
+#[test]
+fn a_second_price_below_the_stop_sells_whatever_the_second_source_said() {
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    watch.tick(10, dec!(500));
+    watch.answer(30, Some(dec!(1001)));
+    assert_eq!(watch.tick(40, dec!(498)).hits.len(), 1);
+}
+
+#[test]
+fn without_a_second_quote_a_jump_sells_within_the_second() {
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    watch.tick(10, dec!(500));
+    assert_eq!(watch.look(10 + confirm_ms() - 1), Look::default());
+    assert_eq!(watch.look(10 + confirm_ms()).hits.len(), 1);
+    assert!(CONFIRM < Duration::from_secs(1));
+    // And at once when it is known that none comes.
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    watch.tick(10, dec!(500));
+    watch.answer(11, None);
+    assert_eq!(watch.look(12).hits.len(), 1);
+}
+
+#[test]
+fn the_first_price_of_a_term_sells_when_the_stop_was_passed_meanwhile() {
+    let mut watch = Watch::new();
+    assert_eq!(watch.tick(1, dec!(890)).hits.len(), 1, "within the confirmation's percentage of the stop");
+    let mut watch = Watch::new();
+    assert_eq!(watch.tick(1, dec!(800)).ask.len(), 1, "a gap is confirmed");
+}
+
+#[test]
+fn a_dead_price_and_a_missing_stop_leave_a_position_unarmed() {
+    let mut watch = Watch::new();
+    assert_eq!(watch.look(1).unarmed, 1, "no price yet");
+    assert!(watch.look(2).told.is_empty(), "told after a moment only");
+    assert_eq!(watch.look(4000).told.len(), 1);
+    assert!(watch.look(5000).told.is_empty(), "told once");
+    let armed = watch.tick(6000, dec!(1000));
+    assert_eq!((armed.unarmed, armed.armed.len()), (0, 1));
+    assert_eq!(watch.look(6000 + 300_000).unarmed, 0, "a stale price is still a price");
+    assert_eq!(watch.look(6001 + 300_000).unarmed, 1, "a dead one is not");
+    watch.policy.watch = false;
+    let off = watch.tick(400_000, dec!(1));
+    assert_eq!((off.hits.len(), off.unarmed), (0, 1), "switched off is not silent");
+}
+
+// R: S15: one closer a position.
+#[test]
+fn a_hit_makes_one_protective_exit_and_takes_over_an_exit_that_waits() {
+    let mut watch = Watch::new();
+    let position = watch.position;
+    let desk = &mut watch.desk;
+    assert!(desk.book.close_by(position, ExitCause::StopLoss, "Price 899 <= SL 900".to_owned(), at(1)));
+    assert!(!desk.book.close_by(position, ExitCause::StopLoss, "again".to_owned(), at(2)));
+    assert!(!desk.book.close_by(position, ExitCause::Signal, "weaker".to_owned(), at(2)));
+    let exit = desk.due_exit(position).unwrap();
+    assert_eq!((exit.class, exit.cause), (OrderClass::Protective, Some(ExitCause::StopLoss)));
+    assert_eq!(exit.reason.as_deref(), Some("Price 899 <= SL 900"));
+    assert!(desk.journal(&exit));
+    assert_eq!(desk.due_exit(position), None, "it is out");
+    desk.check();
+    // An operator's word while it is out makes no second one, and is the reason of the next.
+    assert!(desk.book.close_by(position, ExitCause::Operator, "asha: done".to_owned(), at(3)));
+    assert_eq!(desk.due_exit(position), None);
+    desk.outcome(exit.id, IntentState::Rejected, None);
+    let again = desk.due_exit(position).unwrap();
+    assert_eq!((again.class, again.attempt), (OrderClass::Operator, 1));
+    // The monitor leaves alone what is on its way out for good.
+    assert!(watch.tick(10, dec!(890)).hits.is_empty());
+}
+
+#[test]
+fn a_takeover_goes_on_with_the_cause_of_the_exit_that_failed() {
+    let mut watch = Watch::new();
+    let position = watch.position;
+    let desk = &mut watch.desk;
+    desk.book.close_by(position, ExitCause::StopLoss, "Price 899 <= SL 900".to_owned(), at(1));
+    let exit = desk.due_exit(position).unwrap();
+    assert!(desk.journal(&exit));
+    desk.outcome(exit.id, IntentState::NotSent, None);
+    desk.restart();
+    let again = desk.due_exit(position).unwrap();
+    assert_eq!((again.class, again.attempt), (OrderClass::Protective, 1));
+    assert_eq!(again.cause, Some(ExitCause::StopLoss));
+}

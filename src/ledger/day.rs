@@ -1,0 +1,95 @@
+//! The account's day: what it began with, what was done in it, which limits were hit. Days are India's.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use ha::Fence;
+use rust_decimal::Decimal;
+
+use super::change::lock_leadership;
+use super::{Ledger, LedgerError};
+use crate::domain::limits::{Day, known_code};
+use crate::domain::money::Rupees;
+use crate::domain::refusal::Refusal;
+
+impl Ledger {
+    /// Reads what is known of a day that began at `start`; a day that nobody has opened has no opening equity.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn day(&self, date: NaiveDate, start: DateTime<Utc>) -> Result<Day, LedgerError> {
+        let client = self.client().await?;
+        let row = client
+            .query_one(
+                "SELECT (SELECT opening_equity FROM trading_day WHERE day = $1),
+                    (SELECT count(*) FROM order_intent WHERE trading_day = $1),
+                    (SELECT count(*) FROM position p
+                     WHERE p.status = 'closed' AND p.exit_cause = 'stop_loss' AND p.closed_at >= $2
+                       AND p.closed_at > coalesce((
+                            SELECT max(o.closed_at) FROM position o
+                            WHERE o.status = 'closed' AND coalesce(o.exit_cause, '') NOT IN ('stop_loss', 'late_fill')),
+                        '-infinity'))",
+                &[&date, &start],
+            )
+            .await
+            .map_err(LedgerError::during("read the account's day"))?;
+        let latched = client
+            .query("SELECT code, sentence FROM limit_latch WHERE day = $1 ORDER BY at, code", &[&date])
+            .await
+            .map_err(LedgerError::during("read latched limits"))?;
+        let latch = |row: &tokio_postgres::Row| Refusal::new(known_code(row.get(0)), row.get::<_, String>(1));
+        let count = |place| u32::try_from(row.get::<_, i64>(place)).unwrap_or(u32::MAX);
+        Ok(Day {
+            date,
+            opening: row.get::<_, Option<Decimal>>(0).map(Rupees),
+            orders: count(1),
+            stop_outs: count(2),
+            latched: latched.iter().map(latch).collect(),
+        })
+    }
+
+    /// Opens a day with an equity, unless somebody has; returns what it was opened with.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`], or any database error.
+    pub async fn open_day(
+        &self,
+        fence: &Fence,
+        date: NaiveDate,
+        equity: Rupees,
+    ) -> Result<Rupees, LedgerError> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
+        lock_leadership(&tx, fence).await?;
+        let during = || LedgerError::during("open the account's day");
+        tx.execute(
+            "INSERT INTO trading_day (day, opening_equity) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            &[&date, &equity.0],
+        )
+        .await
+        .map_err(during())?;
+        let row = tx
+            .query_one("SELECT opening_equity FROM trading_day WHERE day = $1", &[&date])
+            .await
+            .map_err(during())?;
+        tx.commit().await.map_err(during())?;
+        Ok(Rupees(row.get(0)))
+    }
+
+    /// Latches limits that were hit for the rest of a day.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`], or any database error.
+    pub async fn latch(&self, fence: &Fence, date: NaiveDate, hit: &[Refusal]) -> Result<(), LedgerError> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
+        lock_leadership(&tx, fence).await?;
+        for refusal in hit {
+            tx.execute(
+                "INSERT INTO limit_latch (day, code, sentence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                &[&date, &refusal.code, &refusal.sentence],
+            )
+            .await
+            .map_err(LedgerError::during("latch a limit"))?;
+        }
+        tx.commit().await.map_err(LedgerError::during("latch a limit"))
+    }
+}

@@ -1,0 +1,75 @@
+//! After PostgreSQL failed over: reduce-only, until every order of the day is proven to match an intent.
+//!
+//! The promotion sets the switch and writes down why (`ha`). What the old server had committed last may be lost, and
+//! with it intents of orders that exist. The switch is lifted here when the broker's books show no such order; an
+//! operator who sets the switch, before or after, keeps it.
+
+use tokio_postgres::Transaction;
+
+use super::{Ledger, LedgerError};
+use chrono::{DateTime, Utc};
+use ha::Fence;
+
+/// Since when reduce-only is in force because of a failover alone: the newest row says so, and the newest row that does
+/// not speak of a failover did not set it.
+const SINCE: &str = "
+WITH h AS (
+    SELECT id, value, at, why LIKE 'PostgreSQL failed over%' AS failover FROM switch_history WHERE switch = 'reduce_only'
+), other AS (SELECT id, value FROM h WHERE NOT failover ORDER BY id DESC LIMIT 1)
+SELECT min(h.at) FROM h, leadership l
+ WHERE l.reduce_only AND h.failover AND h.id > coalesce((SELECT id FROM other), 0)
+   AND NOT coalesce((SELECT value FROM other), false)
+   AND (SELECT failover FROM h ORDER BY id DESC LIMIT 1)";
+
+impl Ledger {
+    /// Says since when trading is reduce-only because PostgreSQL failed over; none if it is not.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn failover_unproven(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
+        let client = self.client().await?;
+        let row = client.query_one(SINCE, &[]).await.map_err(LedgerError::during("look for a failover"))?;
+        Ok(row.get(0))
+    }
+
+    /// Lifts the reduce-only that a failover set; false if something speaks against it: an operator set the switch, or
+    /// an order that no intent explains was seen since.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`] when the epoch is over, or any database error.
+    pub async fn lift_failover(&self, fence: &Fence) -> Result<bool, LedgerError> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
+        let lifted = lift(&tx, fence).await?;
+        tx.commit().await.map_err(LedgerError::during("commit the end of reduce-only"))?;
+        Ok(lifted)
+    }
+}
+
+async fn lift(tx: &Transaction<'_>, fence: &Fence) -> Result<bool, LedgerError> {
+    let during = || LedgerError::during("lift the reduce-only of a failover");
+    // Whoever sets a switch waits for this lock, so what is read below it still holds at the commit.
+    let epoch = fence.epoch().get();
+    let held = tx
+        .query_opt("SELECT 1 FROM leadership WHERE epoch = $1 FOR UPDATE", &[&epoch])
+        .await
+        .map_err(during())?;
+    if held.is_none() {
+        return Err(LedgerError::Fenced(fence.epoch()));
+    }
+    let since: Option<DateTime<Utc>> = tx.query_one(SINCE, &[]).await.map_err(during())?.get(0);
+    let Some(since) = since else { return Ok(false) };
+    let strange = "SELECT EXISTS (SELECT 1 FROM broker_order_seen WHERE first_seen_at >= $1)";
+    if tx.query_one(strange, &[&since]).await.map_err(during())?.get(0) {
+        return Ok(false);
+    }
+    tx.execute("UPDATE leadership SET reduce_only = false WHERE id = 1", &[]).await.map_err(during())?;
+    tx.execute(
+        "INSERT INTO switch_history (switch, value, who, why)
+         VALUES ('reduce_only', false, $1, 'every order of the day at the broker matches an intent')",
+        &[&fence.instance().member.as_str()],
+    )
+    .await
+    .map_err(during())?;
+    Ok(true)
+}

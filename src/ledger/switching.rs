@@ -1,0 +1,157 @@
+//! Switches set, shown and expired: each by one autocommit statement, on any instance that reaches the database.
+//!
+//! A setter that was paused inside a transaction would hold the leadership row and with it every journal, heartbeat
+//! and candidate; one statement cannot be. The history is written by the same statement, so it never lies.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Ledger, LedgerError};
+use crate::domain::order::{UnknownName, named};
+
+/// A switch by its name in the API and the history.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// No entries, no exits of signals. Off ends every halt.
+    Halted,
+    /// A halt of protective stops, too. Off leaves the halt.
+    HaltAll,
+    /// No entries.
+    ReduceOnly,
+    /// No automatic failover.
+    Paused,
+}
+named!(Switch { Halted = "halted", HaltAll = "halt_all", ReduceOnly = "reduce_only", Paused = "paused" });
+
+/// A switch to be set.
+#[derive(Clone, Debug)]
+pub struct SwitchChange {
+    /// Which.
+    pub switch: Switch,
+    /// On or off.
+    pub on: bool,
+    /// Who sets it.
+    pub who: String,
+    /// Why.
+    pub why: String,
+    /// When it ends by itself; none = when somebody ends it.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// A switch as people read it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SwitchView {
+    /// Which.
+    pub switch: Switch,
+    /// In force or not.
+    pub on: bool,
+    /// When it ends by itself.
+    pub until: Option<DateTime<Utc>>,
+    /// Who set it to what it is.
+    pub who: Option<String>,
+    /// Why.
+    pub why: Option<String>,
+    /// When.
+    pub since: Option<DateTime<Utc>>,
+}
+
+const SET: &str = "
+WITH u AS (
+    UPDATE leadership SET
+        halted = CASE $1 WHEN 'halted' THEN $2 WHEN 'halt_all' THEN $2 OR halted ELSE halted END,
+        halt_all = CASE $1 WHEN 'halt_all' THEN $2 WHEN 'halted' THEN $2 AND halt_all ELSE halt_all END,
+        halted_until = CASE
+            WHEN $1 = 'halted' OR ($1 = 'halt_all' AND $2) THEN $5 ELSE halted_until END,
+        reduce_only = CASE $1 WHEN 'reduce_only' THEN $2 ELSE reduce_only END,
+        reduce_only_until = CASE $1 WHEN 'reduce_only' THEN $5 ELSE reduce_only_until END,
+        paused = CASE $1 WHEN 'paused' THEN $2 ELSE paused END,
+        paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE paused_until END
+    RETURNING 1
+)
+INSERT INTO switch_history (switch, value, who, why, until) SELECT $1, $2, $3, $4, $5 FROM u";
+
+const DUE: &str =
+    "SELECT halted_until <= now() IS TRUE, reduce_only_until <= now() IS TRUE, paused_until <= now() IS TRUE
+    FROM leadership WHERE halted_until <= now() OR reduce_only_until <= now() OR paused_until <= now()";
+
+impl Ledger {
+    /// Sets a switch; it holds when this returns.
+    ///
+    /// # Errors
+    /// Any database error; a lost connection leaves it unknown, and setting it again is safe.
+    pub async fn set_switch(&self, change: &SwitchChange) -> Result<(), LedgerError> {
+        let until = change.until.filter(|_| change.on);
+        self.client()
+            .await?
+            .execute(SET, &[&change.switch.as_str(), &change.on, &change.who, &change.why, &until])
+            .await
+            .map_err(LedgerError::during("set a switch"))?;
+        Ok(())
+    }
+
+    /// Reads every switch with who set it.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn switch_views(&self) -> Result<Vec<SwitchView>, LedgerError> {
+        let row = self
+            .client()
+            .await?
+            .query_one(
+                "SELECT halted, halt_all, reduce_only, paused, halted_until, reduce_only_until, paused_until,
+                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{}')
+                     FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h)
+                 FROM leadership",
+                &[],
+            )
+            .await
+            .map_err(LedgerError::during("read the switches"))?;
+        let history: serde_json::Value = row.get(7);
+        let view = |switch: Switch, on: bool, until: Option<DateTime<Utc>>| {
+            let last = &history[switch.as_str()];
+            let text = |name: &str| last[name].as_str().map(str::to_owned);
+            let since = last["at"].as_str().and_then(|at| at.parse().ok());
+            let until = until.filter(|_| on);
+            SwitchView { switch, on, until, who: text("who"), why: text("why"), since }
+        };
+        Ok(vec![
+            view(Switch::Halted, row.get(0), row.get(4)),
+            view(Switch::HaltAll, row.get(1), row.get(4)),
+            view(Switch::ReduceOnly, row.get(2), row.get(5)),
+            view(Switch::Paused, row.get(3), row.get(6)),
+        ])
+    }
+
+    /// Ends the switches whose time is over; returns them. Any instance may do it, and several at once: whether a
+    /// switch is due is decided on the row that is locked, so one that was just set anew stays.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn expire_switches(&self) -> Result<Vec<Switch>, LedgerError> {
+        let client = self.client().await?;
+        let during = || LedgerError::during("end expired switches");
+        let Some(due) = client.query_opt(DUE, &[]).await.map_err(during())? else { return Ok(Vec::new()) };
+        let mut ended = Vec::new();
+        for (place, switch, columns) in [
+            (0, Switch::Halted, "halted = false, halt_all = false, halted_until = NULL WHERE halted_until"),
+            (1, Switch::ReduceOnly, "reduce_only = false, reduce_only_until = NULL WHERE reduce_only_until"),
+            (2, Switch::Paused, "paused = false, paused_until = NULL WHERE paused_until"),
+        ] {
+            if !due.get::<_, bool>(place) {
+                continue;
+            }
+            let statement = format!(
+                "WITH u AS (UPDATE leadership SET {columns} <= now() RETURNING 1)
+                 INSERT INTO switch_history (switch, value, who, why) SELECT $1, false, 'baton', 'its time was over' FROM u"
+            );
+            if client.execute(&statement, &[&switch.as_str()]).await.map_err(during())? > 0 {
+                ended.push(switch);
+            }
+        }
+        Ok(ended)
+    }
+}

@@ -1,0 +1,218 @@
+//! From the tallies to the ledger: one statement a batch records, decides and queues.
+//!
+//! Nothing is lost while the database is away: what could not be recorded goes back to the tallies, and what the operator
+//! was told meanwhile goes along when it is back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::away::Away;
+use super::event::{Key, Life};
+use super::tally::Tally;
+use super::{Live, Notifier, Settings};
+use crate::ledger::errors::{Occurrences, Recorded, Withdrawal};
+use crate::ledger::{Ledger, LedgerError};
+use crate::telemetry::metrics::Metrics;
+
+/// Between two batches: a storm of errors is a few statements a second.
+const PACE: Duration = Duration::from_millis(20);
+/// Between two tries while the database is away.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long the database may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A recovery waits for others, but not for long.
+const RECOVERY_GATHER: Duration = Duration::from_secs(5);
+/// A database that is away for less is not worth a decision without it.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
+
+pub(super) struct Recorder {
+    pub notifier: Notifier,
+    pub ledger: Ledger,
+    pub settings: Arc<Settings>,
+    pub live: Live,
+    pub metrics: Arc<Metrics>,
+    pub decided: Arc<Notify>,
+    pub away: Away,
+}
+
+impl Recorder {
+    /// Records until `stopped`, then once more.
+    pub async fn run(mut self, stopped: CancellationToken) {
+        let mut away_since: Option<Instant> = None;
+        loop {
+            let recorded = self.record().await;
+            match recorded {
+                Ok(()) => {
+                    if let Some(since) = away_since.take() {
+                        tracing::info!(
+                            away_ms = since.elapsed().as_millis(),
+                            "[NOTIFICATION] the error log is written again"
+                        );
+                    }
+                }
+                Err(error) => {
+                    let since = *away_since.get_or_insert_with(|| {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "[NOTIFICATION] the error log cannot be written; throttling here until it can"
+                        );
+                        Instant::now()
+                    });
+                    if since.elapsed() >= AWAY_AFTER {
+                        self.tell_without_it().await;
+                    }
+                }
+            }
+            if stopped.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY), if away_since.is_some() => {}
+                () = self.notifier.shared.raised.notified(), if away_since.is_none() => tokio::time::sleep(PACE).await,
+                () = stopped.cancelled() => {}
+            }
+        }
+    }
+
+    async fn record(&mut self) -> Result<(), LedgerError> {
+        let (mut batch, fresh) = {
+            let mut tallies = self.notifier.shared.lock();
+            (tallies.take(), std::mem::take(&mut tallies.fresh))
+        };
+        let recorded = match self.clear(&fresh).await {
+            Ok(()) => self.store(&mut batch).await,
+            Err(error) => {
+                self.notifier.shared.lock().fresh.extend(fresh);
+                Err(error)
+            }
+        };
+        if recorded.is_err() {
+            self.notifier.shared.lock().put_back(batch);
+        }
+        recorded
+    }
+
+    /// Ends what an earlier process of this member reported from these sources.
+    async fn clear(&self, fresh: &BTreeSet<&'static str>) -> Result<(), LedgerError> {
+        for reporter in self.reporters(fresh.clone()) {
+            let left = within(self.ledger.reported_by(&reporter)).await?;
+            let over: Vec<Withdrawal> = left
+                .into_iter()
+                .map(|(error_type, scope)| Withdrawal {
+                    error_type,
+                    scope,
+                    reporters: Some(vec![reporter.clone()]),
+                })
+                .collect();
+            self.withdraw(&over).await?;
+        }
+        Ok(())
+    }
+
+    async fn withdraw(&self, over: &[Withdrawal]) -> Result<(), LedgerError> {
+        if over.is_empty() {
+            return Ok(());
+        }
+        let live = self.live.borrow().clone();
+        let gather = self.settings.aggregation.min(RECOVERY_GATHER).as_secs_f64();
+        let withdrawn = self.ledger.withdraw(over, live.as_deref(), &self.settings.member, gather);
+        if within(withdrawn).await? > 0 {
+            self.decided.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Stores a batch; what is done is taken out of it.
+    async fn store(&mut self, batch: &mut BTreeMap<Key, Tally>) -> Result<(), LedgerError> {
+        let now = Utc::now();
+        let occurred: Vec<Occurrences> = batch
+            .iter()
+            .filter(|(_, tally)| tally.count > 0)
+            .map(|(key, tally)| self.occurrences(key, tally, now))
+            .collect();
+        if !occurred.is_empty() {
+            let recorded = within(self.ledger.record_occurrences(&occurred)).await?;
+            self.count(&occurred, &recorded);
+            for tally in batch.values_mut() {
+                tally.count = 0;
+                tally.span = None;
+            }
+        }
+        let over: Vec<Withdrawal> = batch
+            .iter()
+            .filter(|(_, tally)| !tally.withdrawn.is_empty())
+            .map(|(key, tally)| self.withdrawal(key, tally))
+            .collect();
+        self.withdraw(&over).await?;
+        batch.clear();
+        Ok(())
+    }
+
+    fn occurrences(&self, key: &Key, tally: &Tally, now: DateTime<Utc>) -> Occurrences {
+        let age = |at: DateTime<Utc>| (now - at).as_seconds_f64().max(0.0);
+        let (first, last) = tally.span.unwrap_or((now, now));
+        let told = self.away.told(key);
+        Occurrences {
+            error_type: key.kind.as_str().to_owned(),
+            scope: key.scope.clone(),
+            severity: key.kind.severity().as_str().to_owned(),
+            message: tally.message.clone(),
+            count: tally.count,
+            first_age_s: age(first),
+            last_age_s: age(last),
+            window_s: self.settings.window(key.kind).as_secs_f64(),
+            gather_s: self.settings.gather(key.kind).as_secs_f64(),
+            lasting: key.kind.life() != Life::Moment,
+            reporters: self.reporters(tally.raised.union(&tally.withdrawn).copied().collect()),
+            told_age_s: told.map(|told| told.at.elapsed().as_secs_f64()),
+            told_here: told.is_some_and(|told| told.here),
+        }
+    }
+
+    fn withdrawal(&self, key: &Key, tally: &Tally) -> Withdrawal {
+        let reporters = match key.kind.life() {
+            Life::InLedger => None,
+            Life::PerInstance | Life::Moment => Some(self.reporters(tally.withdrawn.clone())),
+        };
+        Withdrawal { error_type: key.kind.as_str().to_owned(), scope: key.scope.clone(), reporters }
+    }
+
+    fn reporters(&self, sources: BTreeSet<&'static str>) -> Vec<String> {
+        sources.iter().map(|source| format!("{}/{source}", self.settings.member)).collect()
+    }
+
+    fn count(&mut self, occurred: &[Occurrences], recorded: &[Recorded]) {
+        for one in occurred {
+            let outcome = recorded.iter().find(|r| r.error_type == one.error_type && r.scope == one.scope);
+            let decided = outcome.is_some_and(|recorded| recorded.decided);
+            let quiet = one.count - i64::from(decided || one.told_here);
+            let throttled = self.metrics.notifications.with_label_values(&[&one.error_type, "throttled"]);
+            throttled.inc_by(u64::try_from(quiet).unwrap_or(0));
+            if decided {
+                self.decided.notify_one();
+            }
+            if let (Ok(kind), Some(age)) = (one.error_type.parse(), outcome.and_then(|r| r.told_age_s)) {
+                self.away.merged(&Key::new(kind, one.scope.clone()), age);
+            }
+        }
+    }
+
+    /// The database is away: what would be notified now is, by this instance alone.
+    async fn tell_without_it(&mut self) {
+        let pending = self.notifier.shared.lock().pending();
+        self.away.tell(&pending).await;
+    }
+}
+
+async fn within<T>(asked: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(LedgerError::TimedOut { within_ms: PATIENCE.as_millis() }),
+    }
+}

@@ -1,0 +1,114 @@
+//! RUNBOOK.md, carried by the program itself: what to do is told by the version that is in trouble, without a network.
+//!
+//! `baton runbook NAME` prints a section, and every instance serves it at `/runbook/NAME`, which is where alerts point.
+
+/// The whole text.
+pub const TEXT: &str = include_str!("../RUNBOOK.md");
+
+/// What stands before a section's name.
+const HEADING: &str = "\n### ";
+/// What begins the line that names a section's alerts.
+const ALERTS: &str = "Alert: ";
+
+/// One section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its anchor: a code in lower case, or the name of a situation.
+    pub name: &'static str,
+    /// Its text, the heading included.
+    pub text: &'static str,
+}
+
+impl Section {
+    /// The alerts that point here.
+    pub fn alerts(&self) -> impl Iterator<Item = &'static str> {
+        let line = self.text.lines().find_map(|line| line.strip_prefix(ALERTS)).unwrap_or_default();
+        // `NoLeader` (page), `Other` (ticket): every second piece stands in backticks.
+        line.split('`').skip(1).step_by(2)
+    }
+
+    fn answers_to(&self, name: &str) -> bool {
+        let plain = |text: &str| text.replace('_', "-").to_lowercase();
+        plain(self.name) == plain(name) || self.alerts().any(|alert| alert.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Every section, in the text's order.
+pub fn sections() -> impl Iterator<Item = Section> {
+    TEXT.match_indices(HEADING).map(|(at, _)| {
+        let text = &TEXT[at + 1..];
+        let end = ["\n### ", "\n## "].iter().filter_map(|next| text.find(next)).min().unwrap_or(text.len());
+        let text = text[..end].trim_end();
+        let name = text.lines().next().and_then(|line| line.strip_prefix("### ")).unwrap_or_default();
+        Section { name: name.trim(), text }
+    })
+}
+
+/// The section of an alert, a code or a situation, by any way of writing it: `NoLeader`, `no-leader`, `DATA_CORRUPT`.
+pub fn section(name: &str) -> Option<Section> {
+    sections().find(|section| section.answers_to(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_found_by_alert_code_and_anchor() {
+        for (name, anchor) in [
+            ("NoLeader", "no-leader"),
+            ("noleader", "no-leader"),
+            ("no-leader", "no-leader"),
+            ("DATA_CORRUPT", "data_corrupt"),
+            ("ValidationFailed", "validation_failed"),
+        ] {
+            assert_eq!(section(name).map(|section| section.name), Some(anchor), "{name}");
+        }
+        assert_eq!(section("no such thing"), None);
+    }
+
+    #[test]
+    fn a_section_ends_where_the_next_heading_begins() {
+        let found: Vec<_> = sections().collect();
+        assert!(found.len() > 30, "{}", found.len());
+        for section in found {
+            assert!(section.text.starts_with(&format!("### {}", section.name)));
+            assert_eq!(section.text.matches("\n## ").count(), 0, "{}", section.name);
+            assert_eq!(section.text.matches("\n### ").count(), 0, "{}", section.name);
+        }
+    }
+
+    #[test]
+    fn every_section_has_what_an_operator_looks_for() {
+        let parts = [
+            "**Meaning**",
+            "**Is money at risk now?**",
+            "**First 60 seconds**",
+            "**Diagnosis**",
+            "**Mitigation**",
+            "**What this will not do**",
+            "**Verify**",
+            "**Undo**",
+            "**Last drilled**",
+        ];
+        for section in sections() {
+            // A section may stand on another one's shoulders, and then says so.
+            let text = section.text.replace('\n', " ");
+            if text.contains("Otherwise as [") {
+                continue;
+            }
+            for part in parts {
+                assert!(text.contains(part), "{} lacks {part}", section.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_link_leads_to_a_section() {
+        let names: Vec<&str> = sections().map(|section| section.name).collect();
+        for (at, _) in TEXT.match_indices("](#") {
+            let link = TEXT[at + 3..].split(')').next().unwrap_or_default();
+            assert!(names.contains(&link), "there is no section {link}");
+        }
+    }
+}

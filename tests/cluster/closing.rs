@@ -1,0 +1,140 @@
+//! Close, flatten and the emergency close: truthful, once, whatever switch is on, from any instance.
+
+use rust_decimal::dec;
+use serde_json::{Value, json};
+
+use crate::signals::{GOLD, GOLD_SYMBOL, base};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::wait;
+
+const EMERGENCY: &str = "/api/v1/monitoring/emergency-close-position";
+
+async fn enter(cluster: &Cluster, id: &str) {
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entered = cluster.play(0, &base(id, GOLD, 140_000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+}
+
+async fn command(cluster: &Cluster, member: usize, path: &str, body: Value) -> (u16, Value) {
+    let (status, answer) = cluster.members[member].command(path, &body).await.expect("an answer");
+    (status.as_u16(), answer)
+}
+
+// R: D4, LESSONS "emergency close sent two exits"
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_close_is_one_exit_from_any_instance_under_any_switch() {
+    let cluster = Cluster::start().await;
+    enter(&cluster, "held").await;
+    let halt = json!({ "switch": "halt_all", "on": true, "reason": "everything" });
+    assert_eq!(command(&cluster, 0, "/api/v1/switches", halt).await.0, 200);
+    let follower = cluster.follower().await;
+    let missing = command(&cluster, follower, EMERGENCY, json!({ "symbol": "NOPE", "reason": "x" })).await;
+    assert_eq!((missing.0, missing.1["detail"].as_str()), (404, Some("No open trade found for NOPE")));
+    for body in [json!({ "reason": "x" }), json!({ "symbol": GOLD_SYMBOL }), json!([1])] {
+        assert_eq!(command(&cluster, follower, EMERGENCY, body).await.0, 400);
+    }
+    let body = json!({ "symbol": GOLD_SYMBOL, "reason": "news" });
+    let all = [0, 1, 2].map(|member| command(&cluster, member, EMERGENCY, body.clone()));
+    let answers = futures_util::future::join_all(all).await;
+    for (status, answer) in &answers {
+        // Whoever comes after the fill finds no open trade, which is true.
+        assert!([200, 404].contains(status), "{answer}");
+        assert!(*status == 404 || answer["status"] == "filled", "{answer}");
+    }
+    assert!(answers.iter().any(|(status, _)| *status == 200), "{answers:?}");
+    let exits = "SELECT count(*) FROM order_intent WHERE class = 'operator'";
+    assert_eq!(cluster.count(exits).await, 1);
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
+}
+
+// R: D4, LESSONS "emergency close returned success while the broker had refused"
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_tells_a_refusal_a_doubt_and_an_order_that_rests() {
+    let cluster = Cluster::start().await;
+    enter(&cluster, "held").await;
+    let body = json!({ "symbol": GOLD, "reason": "news" });
+    let refuses =
+        json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
+    cluster.paper.fault(json!({ "fault": refuses, "verb": "placeorder" })).await;
+    let (status, answer) = command(&cluster, 0, "/api/v1/positions/close", body.clone()).await;
+    assert_eq!((status, answer["status"].as_str()), (202, Some("refused")), "{answer}");
+    assert!(answer["positions"][0]["reason"].as_str().unwrap().contains("RMS: blocked"), "{answer}");
+
+    // It goes on by itself; nothing is sent while an outcome is not known.
+    cluster.paper.heal().await;
+    let lost = json!({ "kind": "hidden", "ms": 1500 });
+    let cut = json!({ "kind": "lost_ack_after" });
+    cluster.paper.fault(json!({ "fault": lost, "verb": "placeorder", "count": 1 })).await;
+    cluster.paper.fault(json!({ "fault": cut, "verb": "placeorder", "count": 1 })).await;
+    wait::until("its outcome is in doubt", PATIENCE, async || {
+        let (status, answer) = command(&cluster, 1, "/api/v1/positions/close", body.clone()).await;
+        let doubted = "SELECT count(*) FROM order_intent WHERE class = 'operator' AND reason LIKE '%found in the broker%'";
+        if cluster.count(doubted).await == 1 { Ok(()) } else { Err((status, answer)) }
+    })
+    .await;
+    wait::until("it is flat", PATIENCE, async || {
+        match cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await {
+            0 => Ok(()),
+            _ => Err(cluster.logs()),
+        }
+    })
+    .await;
+
+    enter(&cluster, "again").await;
+    cluster.paper.post("fills", json!({ "hold": true })).await;
+    let (status, answer) = command(&cluster, 2, "/api/v1/positions/close", body.clone()).await;
+    assert_eq!((status, answer["status"].as_str()), (202, Some("submitted")), "{answer}");
+    let (_, again) = command(&cluster, 1, "/api/v1/positions/close", body).await;
+    assert_eq!(again["positions"][0]["was_under_way"], true, "{again}");
+    assert_eq!(again["positions"][0]["intent"], answer["positions"][0]["intent"], "no second exit");
+    cluster.paper.post("fills", json!({ "hold": false })).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flatten_closes_everything_by_the_command_line() {
+    let names: Vec<String> = (0..5).map(|n| format!("FLAT{n}")).collect();
+    let env = crate::support::cluster::independent();
+    let cluster = Cluster::with(Options { instruments: names.clone(), env, ..Options::default() }).await;
+    for name in &names {
+        let entered = cluster.play(0, &base(name, name, 1000)).await;
+        assert_eq!(entered["status"], "executed", "{entered}");
+    }
+    let follower = cluster.follower().await;
+    let (code, said) = cluster.members[follower].cli(&["close", "FLAT0FUT", "--reason", "one", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = cluster.members[follower].cli(&["flatten", "--reason", "all of it", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = cluster.members[follower].cli(&["flatten", "--reason", "nothing left", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("flat"), "{said}");
+    let why = "SELECT count(*) FROM order_intent WHERE class = 'operator' AND reason LIKE 'asha: %' AND cause = 'operator'";
+    assert_eq!(cluster.count(why).await, 5);
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (10, 0));
+}
+
+// R: S15: the leader dies in the middle of a flatten; each position is sold once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_during_a_flatten_leaves_nothing_doubled_and_nothing_held() {
+    for place in ["after_journal", "after_write", "before_fill_commit"] {
+        let mut cluster = Cluster::start().await;
+        enter(&cluster, "held").await;
+        cluster.arm(place, "kill");
+        let leader = cluster.leader().await;
+        let body = json!({ "reason": "all of it" });
+        // Its answer is lost with the leader.
+        let _ = cluster.members[leader].command("/api/v1/positions/flatten", &body).await;
+        wait::until("it is flat", PATIENCE, async || {
+            match cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await {
+                0 => Ok(()),
+                _ => Err(cluster.logs()),
+            }
+        })
+        .await;
+        assert!(!cluster.is_armed(), "{place} was reached");
+        cluster.revive().await;
+        cluster.finish().await;
+    }
+}

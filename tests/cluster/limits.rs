@@ -1,0 +1,115 @@
+//! Limits of the account and market hours: entries are refused with a code, exits never, and no restart lifts a limit.
+
+use rust_decimal::{Decimal, dec};
+use serde_json::{Value, json};
+
+use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::wait;
+
+async fn cluster(env: &[(&'static str, &str)]) -> Cluster {
+    let env = env.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    let cluster = Cluster::with(Options { members: 2, env, ..Options::default() }).await;
+    price(&cluster, dec!(140000)).await;
+    cluster
+}
+
+async fn price(cluster: &Cluster, price: Decimal) {
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", price).await;
+}
+
+async fn executed(cluster: &Cluster, body: Value) {
+    let view = cluster.play(0, &body).await;
+    assert_eq!(view["status"], "executed", "{view}");
+}
+
+async fn refused(cluster: &Cluster, body: Value, code: &str) {
+    let view = cluster.play(1, &body).await;
+    let reasons = view["reasons"].as_array().unwrap();
+    let found = reasons.iter().any(|reason| reason["code"] == code);
+    assert!(view["status"] == "refused" && found, "{code}: {view}");
+}
+
+async fn latched(cluster: &Cluster, code: &str) {
+    wait::until(&format!("{code} is latched"), PATIENCE, async || {
+        let sql = format!("SELECT count(*) FROM limit_latch WHERE code = '{code}'");
+        if cluster.count(&sql).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+}
+
+/// Every process ends and comes again.
+async fn restart(cluster: &mut Cluster) {
+    for member in &mut cluster.members {
+        member.process.kill().await;
+    }
+    cluster.revive().await;
+    cluster.all_ready().await;
+    cluster.leader().await;
+}
+
+// R: B4
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_days_orders_are_limited_and_a_restart_does_not_lift_it() {
+    let mut cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "2")]).await;
+    executed(&cluster, base("one", GOLD, 140_000)).await;
+    executed(&cluster, base("two", "COPPER", 900)).await;
+    refused(&cluster, base("three", "SILVER_MINI", 155_000), "MAX_ORDERS_PER_DAY").await;
+    // Exits are never limited.
+    executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
+    restart(&mut cluster).await;
+    refused(&cluster, base("four", GOLD, 140_000), "MAX_ORDERS_PER_DAY").await;
+    executed(&cluster, exit("out-too", "COPPER", "ALL", 900)).await;
+    cluster.finish().await;
+}
+
+// R: B4, LESSONS "restart dropped the day's realised loss and so bypassed the daily stop"
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it() {
+    let mut cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_DAILY_LOSS", "100000")]).await;
+    executed(&cluster, base("held", GOLD, 140_000)).await;
+    // Not at the stop: an open loss counts.
+    price(&cluster, dec!(139400)).await;
+    latched(&cluster, "MAX_DAILY_LOSS").await;
+    price(&cluster, dec!(140000)).await;
+    refused(&cluster, base("more", "SILVER_MINI", 155_000), "MAX_DAILY_LOSS").await;
+    restart(&mut cluster).await;
+    refused(&cluster, base("again", "SILVER_MINI", 155_000), "MAX_DAILY_LOSS").await;
+    executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_outs_in_a_row_end_the_days_entries() {
+    let mut cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_CONSECUTIVE_STOP_OUTS", "1")]).await;
+    executed(&cluster, base("held", GOLD, 140_000)).await;
+    price(&cluster, dec!(139000)).await;
+    latched(&cluster, "MAX_CONSECUTIVE_STOP_OUTS").await;
+    restart(&mut cluster).await;
+    refused(&cluster, base("again", GOLD, 139_000), "MAX_CONSECUTIVE_STOP_OUTS").await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_positions_are_limited_while_they_are_open() {
+    let cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "1")]).await;
+    executed(&cluster, base("held", GOLD, 140_000)).await;
+    refused(&cluster, base("more", "SILVER_MINI", 155_000), "MAX_OPEN_POSITIONS").await;
+    executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
+    executed(&cluster, base("then", "SILVER_MINI", 155_000)).await;
+    cluster.finish().await;
+}
+
+// R: K9
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_calendar_closes_the_market_for_entries_only() {
+    let mut cluster = cluster(&[("BATON_TRADING__ALLOW_AFTER_MARKET", "false")]).await;
+    // The paper bridge's calendar is always open.
+    executed(&cluster, base("held", GOLD, 140_000)).await;
+    let dead = json!({ "kind": "broker_error", "status": 500, "message": "no calendar", "placed": false });
+    cluster.paper.fault(json!({ "fault": dead, "verb": "market/timings" })).await;
+    restart(&mut cluster).await;
+    refused(&cluster, base("closed", "SILVER_MINI", 155_000), "MARKET_CLOSED").await;
+    executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
+    cluster.finish().await;
+}

@@ -1,0 +1,162 @@
+//! The last instance stops: its exit policy, with a slow broker, a dead one, and a dead database.
+
+use std::time::{Duration, Instant};
+
+use rust_decimal::dec;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::signals::{GOLD, GOLD_SYMBOL, base};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+
+/// The budget of a clean stop, and what a busy machine may add.
+const BUDGET: Duration = Duration::from_secs(10);
+
+async fn alone(env: Vec<(&'static str, String)>) -> Cluster {
+    let cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entered = cluster.play(0, &base("held", GOLD, 140_000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+    cluster
+}
+
+/// Stops it by SIGTERM; gives its log.
+async fn stopped(cluster: &mut Cluster) -> String {
+    let begun = Instant::now();
+    cluster.members[0].process.signal(Signal::TERM);
+    let status = cluster.members[0].process.exit(PATIENCE).await;
+    let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    println!("stopped after {:?}", begun.elapsed());
+    assert!(status.success(), "{status}\n{log}");
+    assert!(begun.elapsed() < BUDGET, "{:?}\n{log}", begun.elapsed());
+    log
+}
+
+async fn held(cluster: &Cluster) -> i64 {
+    cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await
+}
+
+// R: N12, K3
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_instance_flattens_and_tells_each_step() {
+    let mut cluster = alone(Vec::new()).await;
+    let log = stopped(&mut cluster).await;
+    assert_eq!(held(&cluster).await, 0, "{log}");
+    for line in [
+        "[SHUTDOWN] drained",
+        "[SHUTDOWN] exit policy flatten",
+        "[SHUTDOWN] cancel: no entry rests at the broker",
+        "[SHUTDOWN] close: 1 positions closed, flat by the broker's books",
+        "[SHUTDOWN] save:",
+        "[SHUTDOWN] disconnect:",
+    ] {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+    let cause = "SELECT count(*) FROM order_intent WHERE class = 'operator' AND cause = 'shutdown' AND state = 'filled'";
+    assert_eq!(cluster.count(cause).await, 1);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hold_keeps_positions_and_cancels_entries_that_rest() {
+    let mut cluster = alone(vec![("BATON_SHUTDOWN__EXIT_POLICY", "hold".to_owned())]).await;
+    cluster.paper.set_price("SILVERM27FEB26FUT", "MCX", dec!(150000)).await;
+    cluster.paper.post("fills", json!({ "hold": true })).await;
+    cluster.post(0, &base("rests", "SILVER_MINI", 150_000)).await;
+    crate::support::wait::until("the entry rests", PATIENCE, async || {
+        match cluster.count("SELECT count(*) FROM order_intent WHERE state = 'acknowledged'").await {
+            1 => Ok(()),
+            _ => Err(cluster.logs()),
+        }
+    })
+    .await;
+    let log = stopped(&mut cluster).await;
+    assert_eq!(held(&cluster).await, 1, "{log}");
+    assert!(log.contains("[SHUTDOWN] cancel: 1 resting entries ended"), "{log}");
+    assert!(!log.contains("[SHUTDOWN] close"), "{log}");
+    assert_eq!(cluster.count("SELECT count(*) FROM order_intent WHERE state = 'cancelled'").await, 1);
+    cluster.paper.post("fills", json!({ "hold": false })).await;
+    cluster.finish().await;
+}
+
+// R: N12: a slow broker costs the step its budget, not the process its end; what was sent is found by the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_broker_ends_the_stop_within_its_budget_and_the_next_one_finds_the_exit() {
+    let mut cluster = alone(Vec::new()).await;
+    cluster.paper.fault(json!({ "fault": { "kind": "hang_after", "ms": 8000 }, "verb": "placeorder" })).await;
+    cluster.paper.post("fills", json!({ "hold": true })).await;
+    let log = stopped(&mut cluster).await;
+    assert!(log.contains("[SHUTDOWN] close: still held:"), "{log}");
+    cluster.paper.heal().await;
+    cluster.paper.post("fills", json!({ "hold": false })).await;
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0), "the exit is one order");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_broker_is_told_and_nothing_is_pretended() {
+    let mut cluster = alone(Vec::new()).await;
+    cluster.paper.fault(json!({ "fault": { "kind": "lost_ack_before" }, "verb": "any" })).await;
+    let log = stopped(&mut cluster).await;
+    assert!(log.contains("positions stay as they are and nobody watches their stops"), "{log}");
+    assert_eq!(held(&cluster).await, 1);
+    cluster.paper.heal().await;
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_database_is_told_and_ends_within_the_budget() {
+    let mut cluster = alone(Vec::new()).await;
+    cluster.stores.postgres().kill().await.unwrap();
+    let log = stopped(&mut cluster).await;
+    assert!(log.contains("[SHUTDOWN]") && !log.contains("positions closed"), "{log}");
+    assert!(log.contains("nobody watches their stops"), "{log}");
+    cluster.stores.postgres().start().await.unwrap();
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    cluster.reconnected().await.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_aborts_the_stop() {
+    let mut cluster = alone(Vec::new()).await;
+    cluster.paper.fault(json!({ "fault": { "kind": "hang_after", "ms": 8000 }, "verb": "placeorder" })).await;
+    let begun = Instant::now();
+    cluster.members[0].process.signal(Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    cluster.members[0].process.signal(Signal::TERM);
+    cluster.members[0].process.exit(PATIENCE).await;
+    println!("aborted after {:?}", begun.elapsed());
+    let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    assert!(log.contains("SIGTERM again: leaving at once"), "{log}");
+    cluster.paper.heal().await;
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    cluster.finish().await;
+}
+
+// R: K2: with a follower the leader hands over, and positions stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn post_shutdown_hands_over_and_the_last_one_obeys_its_policy() {
+    let mut cluster = Cluster::with(Options { members: 2, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    cluster.play(0, &base("held", GOLD, 140_000)).await;
+    let leader = cluster.leader().await;
+    let body = json!({ "reason": "deploy" });
+    let (status, answer) = cluster.members[leader].command("/api/shutdown", &body).await.unwrap();
+    assert_eq!((status.as_u16(), answer["status"].as_str()), (202, Some("stopping")), "{answer}");
+    assert!(cluster.members[leader].process.exit(PATIENCE).await.success());
+    let other = cluster.leader_within(PATIENCE, |index| index != leader).await;
+    assert_eq!(held(&cluster).await, 1, "a handover keeps positions");
+    let hold = json!({ "reason": "the end", "exit_policy": "hold" });
+    cluster.members[other].command("/api/shutdown", &hold).await.unwrap();
+    assert!(cluster.members[other].process.exit(PATIENCE).await.success());
+    assert_eq!(held(&cluster).await, 1, "it was asked to hold");
+    cluster.revive().await;
+    cluster.leader().await;
+    cluster.finish().await;
+}

@@ -1,0 +1,11 @@
+//! Notifications against real stores, the built binary, and doubles of what they are sent to.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cluster;
+mod double;
+mod outbox;
+mod property;
+mod running;
+#[path = "../support/mod.rs"]
+mod support;
+mod throttle;
