@@ -139,11 +139,6 @@ pub fn failover() -> Config {
         .repaired(Remedy::FencesByHolder)
 }
 
-/// The same with a standby that may have any earlier state.
-pub fn failover_replicated() -> Config {
-    Config { name: "failover, replicated", replicates: true, ..failover() }
-}
-
 /// A failover without orders, with Redis, which remembers the epoch.
 pub fn failover_epoch() -> Config {
     Config::new("failover, epoch", 2).with(Fault::Failover, 1)
