@@ -94,6 +94,8 @@
 //! - The exact constants, S4's and S5's milliseconds, S10, L1, L4, L5. An engine that hangs is a leader that never beats.
 //! - With orders there are two instances; three without. Larger combinations of faults than those listed in [`scenario`]
 //!   belong to the simulation and to chaos.
+//! - A custodian's own orders: the steps are there, no configuration explores them to the end. That damaged state is not
+//!   traded into is explored.
 //! - A lost tail with orders is everything since the beginning; of any length it is explored without orders.
 //! - Exploration of orders stops when every order has its end; what comes after is leadership alone.
 #![forbid(unsafe_code)]

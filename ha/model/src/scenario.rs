@@ -7,7 +7,6 @@ const ENTRY: &[Slot] = &[Slot::first(Class::Entry)];
 const TWO_ENTRIES: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Entry)];
 const ROUND_TRIP: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Exit)];
 const EXIT_TWICE: &[Slot] = &[Slot::first(Class::Exit), Slot::again(Class::Exit, 0)];
-const CLOSE: &[Slot] = &[Slot::first(Class::Entry), Slot::first(Class::Operator)];
 const TWO_EXITS: &[Slot] = &[Slot::first(Class::Exit), Slot::first(Class::Exit)];
 const EXIT: &[Slot] = &[Slot::first(Class::Exit)];
 
@@ -111,11 +110,6 @@ pub fn halted_exit() -> Config {
 /// Damaged state: an entry is not journaled (rule 14).
 pub fn corrupt() -> Config {
     Config { silence: false, ..trading("corrupt", ENTRY) }.with(Fault::Corrupt, 1)
-}
-
-/// Damaged state: the custodian closes on the operator's word, by the broker's books (rule 14).
-pub fn custodian() -> Config {
-    Config { held: 1, silence: false, ..trading("custodian", CLOSE) }.with(Fault::Corrupt, 1)
 }
 
 /// The broker is cut from an instance (rule 18).

@@ -41,6 +41,4 @@ holds! {
     two_signals_on_one_instrument: two_entries;
     #[ignore = "slow: over a million states"]
     s15_partial_fills_ends_and_repeated_exits: exits;
-    #[ignore = "slow: over a million states"]
-    r14_a_custodian_closes_by_the_brokers_books: custodian;
 }
