@@ -32,15 +32,23 @@ pub struct Copy {
 
 impl Seeded {
     pub async fn start() -> Self {
-        let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+        let cluster = Cluster::with(Options {
+            members: 1,
+            env: vec![("BATON_TRADING__INITIAL_STOP", "signal".to_owned())],
+            ..Options::default()
+        })
+        .await;
         let paper = &cluster.paper;
         paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
         for (name, symbol) in [("COPPER", "COPPER31DEC25FUT"), ("SILVER_MINI", "SILVERM27FEB26FUT")] {
             paper.set_price(symbol, "MCX", if name == "COPPER" { dec!(1000) } else { dec!(150000) }).await;
         }
+        // Its stop lies below every price of the story: one that was read before the last move sells nothing.
+        let mut add = pyramid("pyramid", GOLD, "Long_2", 143_000);
+        add["stop"] = json!(139_000);
         for (price, body) in [
             (dec!(140000), base("base", GOLD, 140_000)),
-            (dec!(143000), pyramid("pyramid", GOLD, "Long_2", 143_000)),
+            (dec!(143000), add),
             (dec!(143000), base("copper", "COPPER", 1000)),
             (dec!(143000), exit("copper-out", "COPPER", "ALL", 1000)),
         ] {
