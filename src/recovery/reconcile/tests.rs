@@ -90,7 +90,7 @@ fn what_the_ledger_never_traded_is_foreign_and_no_drift() {
 #[test]
 fn what_moves_is_unsettled() {
     let busy = LedgerHolding { busy: true, ..ledger("A", 30) };
-    assert_eq!(verdicts(&[ledger("A", 30)], &[], &[busy.clone()]), said("A", Verdict::Unsettled));
+    assert_eq!(verdicts(&[ledger("A", 30)], &[], std::slice::from_ref(&busy)), said("A", Verdict::Unsettled));
     // Busy before and idle after, or another version of the same figures: it moved during the reading.
     assert_eq!(verdicts(&[busy], &[], &[ledger("A", 30)]), said("A", Verdict::Unsettled));
     let newer = LedgerHolding { fingerprint: (1, 8, None), ..ledger("A", 30) };
