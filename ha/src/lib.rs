@@ -61,7 +61,7 @@
 //!
 //! 1. Whatever has an effect outside is written down first, by a statement on the fence's session that names the
 //!    epoch and holds a lock on the row:
-//!    `WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 FOR SHARE) INSERT … SELECT … FROM l`.
+//!    `WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE) INSERT … SELECT … FROM l`.
 //!    No row: the process is out ([`Fence::report_fenced`]). The lock is essential: without it a statement can
 //!    commit under an old epoch beside a promotion.
 //! 2. Right before the effect, [`Fence::check`]: the deadline has not passed. It lies a margin before the moment

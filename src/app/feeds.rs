@@ -21,10 +21,12 @@ use crate::telemetry::metrics::Metrics;
 
 /// The code of [`Kind::OperationalError`] for prices that come from nowhere.
 const NO_PRICES: &str = "NO_PRICES";
+/// For how long no price may come from anywhere before the operator is told.
+const PRICELESS_FOR: Duration = Duration::from_secs(2);
 /// A live feed that is down for so long, while it is needed, is told.
 const DOWN_FOR_LONG: Duration = Duration::from_secs(60);
 /// How often that is looked at when nothing changes.
-const TELL_LOOK: Duration = Duration::from_secs(5);
+const TELL_LOOK: Duration = Duration::from_secs(1);
 
 /// The resolver that every connection to the bridge shares.
 pub(super) fn resolver(config: &Config, metrics: &Metrics) -> Resolver {
@@ -86,24 +88,30 @@ pub(super) fn start(
     Ok(Feeds { prices, news, live, rung, session, hours, resolver })
 }
 
-/// Tells of prices that come from nowhere, at once, and of a live feed that stays away in market hours.
+/// Tells of prices that come from nowhere, after two seconds: one failed quote before the first tick is no news; and of a live feed that stays away in market hours.
 pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationToken) {
     let notifier = notifier.from("feed");
     let (mut rung, mut live) = (feeds.rung.clone(), feeds.live.clone());
-    let (mut priceless, mut told, mut down_since) = (false, false, None);
+    let (mut priceless, mut priceless_since) = (false, None);
+    let (mut told, mut down_since) = (false, None);
     loop {
-        let now = *rung.borrow_and_update();
-        if priceless != (now == Rung::Cache) {
-            priceless = now == Rung::Cache;
-            match priceless {
-                true => notifier.raise(Event::about(
+        let cached = *rung.borrow_and_update() == Rung::Cache;
+        priceless_since = cached.then(|| priceless_since.unwrap_or_else(Instant::now));
+        match priceless_since {
+            Some(since) if !priceless && since.elapsed() >= PRICELESS_FOR => {
+                priceless = true;
+                notifier.raise(Event::about(
                     Kind::OperationalError,
                     NO_PRICES,
                     "no price comes for what is held, neither live nor over REST: its stops are judged by old prices; see \
                      RUNBOOK.md#no_prices",
-                )),
-                false => notifier.resolve(Key::new(Kind::OperationalError, NO_PRICES)),
+                ));
             }
+            None if priceless => {
+                priceless = false;
+                notifier.resolve(Key::new(Kind::OperationalError, NO_PRICES));
+            }
+            _ => {}
         }
         let status = live.borrow_and_update().clone();
         let needed = !feeds.prices.wanted().borrow().is_empty();

@@ -63,8 +63,8 @@ pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result
 fn told(diff: &Diff, output: &Output) -> anyhow::Result<()> {
     let verdict = match diff.drift {
         0 => output.paint(Colour::Green, "ledger and broker agree"),
-        1 => output.paint(Colour::Red, "1 contract drifts: RUNBOOK.md#position-drift"),
-        n => output.paint(Colour::Red, format!("{n} contracts drift: RUNBOOK.md#position-drift")),
+        1 => output.paint(Colour::Red, "1 contract drifts: RUNBOOK.md#position_drift"),
+        n => output.paint(Colour::Red, format!("{n} contracts drift: RUNBOOK.md#position_drift")),
     };
     output.line(verdict)?;
     if diff.rows.is_empty() {

@@ -156,7 +156,7 @@ impl Term<'_> {
         let confirmed = |drift: &Drift, key: &HoldingKey| drift.confirmed().any(|(other, _)| other == key);
         for (key, known) in now.confirmed().filter(|(key, _)| !confirmed(before, key)) {
             let text = format!(
-                "the ledger holds {} units of {key}, the broker's verified book {}: entries are refused, exits sell no more than that; see RUNBOOK.md#position-drift",
+                "the ledger holds {} units of {key}, the broker's verified book {}: entries are refused, exits sell no more than that; see RUNBOOK.md#position_drift",
                 known.ledger, known.broker
             );
             notifier.raise(notify::Event::about(Kind::PositionDrift, key.to_string(), text));

@@ -7,6 +7,9 @@
 //! within [`CONFIRM`]: a filter may delay an exit by that much, never prevent it. A quote that disagrees holds the sale
 //! back until the next price says the same again. (See docs/adr/0016.)
 //!
+//! A price that arrived before its position was booked says nothing about it: the market may have moved to the entry
+//! since. The next price, a second later at most, is the first that counts.
+//!
 //! A position whose price is dead, or that has no stop, is *unarmed*: counted, and told once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -103,6 +106,9 @@ enum Answer {
 #[derive(Debug, Default)]
 pub struct StopMonitor {
     seen: HashMap<Listing, Price>,
+    /// Since when a position is watched; none for those that were held when the term began.
+    watched: HashMap<PositionId, Option<Moment>>,
+    begun: bool,
     doubts: BTreeMap<PositionId, Doubt>,
     unarmed: HashMap<PositionId, Moment>,
     told: HashSet<PositionId>,
@@ -120,7 +126,9 @@ impl StopMonitor {
     ) -> Look {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
+        let fresh = std::mem::replace(&mut self.begun, true).then_some(now);
         for position in book.portfolio.held() {
+            let booked = *self.watched.entry(position.id).or_insert(fresh);
             let weak = |class| class == OrderClass::Exit;
             if book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
                 continue;
@@ -130,7 +138,11 @@ impl StopMonitor {
                 continue;
             }
             let listing = position.listing();
-            let priced = price_of(&listing).filter(|p| ages.judge(now.since(p.at)) != Freshness::Dead);
+            let tells = |priced: &Priced| {
+                booked.is_none_or(|booked| priced.at >= booked)
+                    && ages.judge(now.since(priced.at)) != Freshness::Dead
+            };
+            let priced = price_of(&listing).filter(tells);
             let Some(priced) = priced else {
                 unarmed.push((position.id, Unarmed::NoPrice));
                 continue;
@@ -142,6 +154,7 @@ impl StopMonitor {
         }
         let held = |id: &PositionId| book.position(*id).is_some();
         self.doubts.retain(|id, _| held(id));
+        self.watched.retain(|id, _| held(id));
         self.note(unarmed, now, &mut look);
         look
     }

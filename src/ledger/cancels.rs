@@ -11,7 +11,7 @@ use crate::domain::ids::IntentId;
 
 const JOURNAL: &str = "
 WITH l AS (
-    SELECT 1 FROM leadership WHERE epoch = $1 FOR SHARE
+    SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), i AS (
     INSERT INTO order_cancel (id, intent_id, epoch, incarnation, order_id)
     SELECT $2, o.id, $1, $3, o.broker_order_id FROM order_intent o, l

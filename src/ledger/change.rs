@@ -177,11 +177,14 @@ impl Ledger {
 /// Takes the row lock that a takeover waits for, and proves that the epoch still leads.
 pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Result<(), LedgerError> {
     let row = tx
-        .query_opt("SELECT 1 FROM leadership WHERE epoch = $1 FOR SHARE", &[&fence.epoch().get()])
+        .query_opt(
+            "SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE",
+            &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid()],
+        )
         .await
         .map_err(LedgerError::during("lock the leadership row"))?;
     if row.is_none() {
-        fence.report_fenced("a state change found another epoch in the leadership row");
+        fence.report_fenced("a state change found another epoch or holder in the leadership row");
         return Err(LedgerError::Fenced(fence.epoch()));
     }
     Ok(())

@@ -69,9 +69,12 @@ impl Ledger {
 async fn lift(tx: &Transaction<'_>, fence: &Fence) -> Result<bool, LedgerError> {
     let during = || LedgerError::during("lift the reduce-only of a failover");
     // Whoever sets a switch waits for this lock, so what is read below it still holds at the commit.
-    let epoch = fence.epoch().get();
+    let (epoch, me) = (fence.epoch().get(), fence.instance().incarnation.as_uuid());
     let held = tx
-        .query_opt("SELECT 1 FROM leadership WHERE epoch = $1 FOR UPDATE", &[&epoch])
+        .query_opt(
+            "SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR UPDATE",
+            &[&epoch, &me],
+        )
         .await
         .map_err(during())?;
     if held.is_none() {

@@ -5,6 +5,9 @@
 //! leader sees it and treats it as in doubt, or not at all. Without the row lock a stale leader's intent slips in
 //! during most takeovers. The switches are columns of the same row, so a halt's commit is a hard line too.
 //!
+//! The row must name this incarnation, too: a PostgreSQL failover that loses its tail takes the memory of an epoch
+//! along, and while Redis is away its number can be minted again for another (`ha/model`, finding 3).
+//!
 //! An exit's intent also turns its position to `closing`, in the same statement: whatever happens next, recovery
 //! sees that the position was meant to be gone.
 
@@ -27,7 +30,8 @@ use crate::mutant::Mutant;
 /// (the switches and the ids it committed), or none when the epoch is another. Public for the tests that race it.
 pub const JOURNAL: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only FROM leadership WHERE epoch = $1 FOR SHARE
+    SELECT halted, halt_all, reduce_only FROM leadership
+    WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), u AS (
     SELECT * FROM jsonb_to_recordset($2) AS u (
         id uuid, signal_id uuid, leg int, attempt int, position_id uuid, instrument text, class text, symbol text,

@@ -64,6 +64,7 @@ async fn an_operator_hands_over_and_no_process_ends() {
     for round in 0..6 {
         let leader = cluster.leader().await;
         let (to, third) = ((leader + 1) % 3, (leader + 2) % 3);
+        sees_everybody(&cluster, leader).await;
         let body = if round % 2 == 0 {
             base(&format!("in-{round}"), GOLD, 140_000)
         } else {
@@ -84,6 +85,7 @@ async fn an_operator_hands_over_and_no_process_ends() {
         assert_eq!(view["status"], "executed", "no signal is missed: {view}");
     }
     let leader = cluster.leader().await;
+    sees_everybody(&cluster, leader).await;
     let name = cluster.members[leader].name.clone();
     let said = baton(&cluster, leader, &["step-down", &name, "--reason", "drill", "--yes"]).await;
     assert_eq!(said.code, Some(0), "{}", said.error);
@@ -326,4 +328,17 @@ async fn leadership_that_keeps_being_lost_sets_reduce_only() {
     cluster.kill_leader().await;
     assert!(!reduce_only(&cluster).await);
     cluster.finish().await;
+}
+
+/// Waits until a member knows that all the others could lead: what it knows of them is as old as its last look.
+async fn sees_everybody(cluster: &Cluster, member: usize) {
+    wait::until("every member is known to be ready", PATIENCE, async || {
+        let seen = cluster.members[member].json("/api/v1/cluster").await;
+        let ready = seen
+            .as_ref()
+            .and_then(|seen| seen["instances"].as_array())
+            .map(|instances| instances.iter().filter(|instance| instance["status"] == "active").count());
+        if ready == Some(cluster.members.len()) { Ok(()) } else { Err(seen) }
+    })
+    .await;
 }

@@ -204,6 +204,7 @@ async fn a_refused_stop_is_tried_until_flat() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_price_leaves_the_stop_unarmed_and_freezes_entries() {
     let env = [
+        ("BATON_FEED__ENABLED", "false"),
         ("BATON_FEED__LIVE_MAX_AGE_MS", "200"),
         ("BATON_FEED__STALE_MS", "500"),
         ("BATON_FEED__DEAD_MS", "1000"),

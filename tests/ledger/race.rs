@@ -10,7 +10,7 @@ use baton::ledger::journal::JOURNAL;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::rows::{journal, row};
+use crate::rows::{hold, journal, row};
 use crate::support::database::Database;
 use crate::support::seed::Seed;
 
@@ -53,6 +53,7 @@ async fn of_epoch(client: &Client, epoch: i64) -> HashSet<Uuid> {
 async fn race(database: &Database, sql: &str, rounds: usize, enough: usize, seed: &mut Seed) -> Tally {
     let (stale, candidate) = (database.connect().await, database.connect().await);
     candidate.execute("CREATE INDEX ON order_intent (epoch)", &[]).await.unwrap();
+    hold(&candidate).await;
     let statement = stale.prepare(sql).await.unwrap();
     let mut tally = Tally::default();
     let first: i64 = candidate.query_one("SELECT epoch FROM leadership", &[]).await.unwrap().get(0);
@@ -120,6 +121,7 @@ async fn nothing_commits_after_a_halt_returned() {
     let database = Database::start().await;
     let mut seed = Seed::drawn("halt");
     let (leader, operator) = (database.connect().await, database.connect().await);
+    hold(&operator).await;
     let statement = leader.prepare(JOURNAL).await.unwrap();
     let in_all = || async {
         operator.query_one("SELECT count(*) FROM order_intent", &[]).await.unwrap().get::<_, i64>(0)
@@ -151,4 +153,18 @@ async fn nothing_commits_after_a_halt_returned() {
         assert_eq!(in_all().await, at_the_halt);
         operator.execute("UPDATE leadership SET halted = false", &[]).await.unwrap();
     }
+}
+
+// R: S3, S16
+// The same number under another holder: a PostgreSQL failover took the memory of it along, and Redis was away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_epoch_of_another_holder_fences_though_its_number_is_the_same() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let statement = crate::rows::statement(&client).await;
+    let entry = || vec![row(OrderClass::Entry, Uuid::now_v7(), 1)];
+    assert_eq!(journal(&client, &statement, 0, entry()).await.unwrap().len(), 1);
+    let sql = "UPDATE leadership SET holder_member = 'b2', holder_incarnation = $1";
+    client.execute(sql, &[&Uuid::now_v7()]).await.unwrap();
+    assert_eq!(journal(&client, &statement, 0, entry()).await, None);
 }

@@ -22,6 +22,12 @@ pub fn row(class: OrderClass, position: Uuid, quantity: i64) -> Value {
 /// The ids that were committed; none when the epoch was another.
 pub type Committed = Option<Vec<Uuid>>;
 
+/// Has the incarnation that [`journal`] writes for hold leadership.
+pub async fn hold(client: &Client) {
+    let sql = "UPDATE leadership SET holder_member = 'b1', holder_incarnation = $1";
+    client.execute(sql, &[&Uuid::nil()]).await.unwrap();
+}
+
 /// Runs a journal statement as the leader does.
 pub async fn journal(client: &Client, statement: &Statement, epoch: i64, rows: Vec<Value>) -> Committed {
     let answer = client
@@ -31,8 +37,9 @@ pub async fn journal(client: &Client, statement: &Statement, epoch: i64, rows: V
     Some(answer.get::<_, Option<Vec<Uuid>>>(3).unwrap_or_default())
 }
 
-/// Prepares the product's statement.
+/// Prepares the product's statement for the holder of leadership.
 pub async fn statement(client: &Client) -> Statement {
+    hold(client).await;
     client.prepare(JOURNAL).await.unwrap()
 }
 

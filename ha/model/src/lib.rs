@@ -76,8 +76,8 @@
 //!    Closed if an announcement is refused at an equal number that is not its own.
 //! 3. **An epoch can be given out twice without Redis** (rules 2, 17): a lost tail takes the only memory along. 21 steps.
 //!    The number alone then does not fence the former leader's pool connections (`src/ledger/change.rs`): an absence that
-//!    it read before the failover is committed after it, and the order arrives (S16; about 55 steps). Closed if fenced
-//!    statements compare the holder's incarnation too.
+//!    it read before the failover is committed after it, and the order arrives (S16; about 55 steps). Closed, also in the
+//!    built code: fenced statements compare the holder's incarnation too.
 //! 4. **A lost tail doubles an exit** (rule 17). Reduce-only lets exits through. One whose intent was lost is journaled
 //!    and sent again: two orders for one leg, and a position that flips if both fill. Only a synchronous standby, or no
 //!    exits either until the broker's positions are verified, prevents it.

@@ -135,6 +135,21 @@ fn the_first_price_of_a_term_sells_when_the_stop_was_passed_meanwhile() {
     assert_eq!(watch.tick(1, dec!(800)).ask.len(), 1, "a gap is confirmed");
 }
 
+// Bought at 1000 after a rise: the board may still hold the price from before it, which is below the new stop.
+#[test]
+fn a_price_from_before_the_entry_was_booked_sells_nothing() {
+    let mut watch = Watch::new();
+    let bought = watch.desk.book.portfolio.positions.clone();
+    watch.desk.book.portfolio.positions.clear();
+    assert_eq!(watch.tick(1, dec!(890)), Look::default(), "nothing is held yet");
+    watch.desk.book.portfolio.positions = bought;
+    let look = watch.look(50);
+    assert_eq!((look.hits.len(), look.ask.len()), (0, 0));
+    assert_eq!((look.unarmed, look.told.len()), (1, 0), "counted as unarmed, and told only if it stays so");
+    assert_eq!(watch.tick(70, dec!(1000)), Look::default());
+    assert_eq!(watch.tick(80, dec!(890)).hits.len(), 1, "a price since then does");
+}
+
 #[test]
 fn a_dead_price_and_a_missing_stop_leave_a_position_unarmed() {
     let mut watch = Watch::new();

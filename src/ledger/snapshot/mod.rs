@@ -106,11 +106,11 @@ impl Ledger {
         let rows = fence
             .session()
             .query(
-                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 FOR SHARE)
+                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE)
                  UPDATE order_intent SET state = 'in_doubt',
                     reason = 'journaled under epoch ' || epoch || '; that term ended before the outcome was recorded'
                  FROM l WHERE state = 'journaled' AND epoch <= $1 RETURNING id",
-                &[&fence.epoch().get()],
+                &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid()],
             )
             .await
             .map_err(LedgerError::during("put unfinished intents in doubt"))?;
