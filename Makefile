@@ -31,7 +31,7 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo nextest run --locked --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked --workspace check bans licenses sources
 
 bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions, in a release build
 	cargo test --locked --release --test recovery recovery_of_many_positions -- --ignored --nocapture

@@ -215,11 +215,16 @@ fn the_example_file_names_every_setting_with_its_default() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line))
         .fold(String::new(), |text, line| text + line + "\n");
-    // A named file of authorities has to be there.
+    // A named file of authorities has to be there, and goes with an URL that encrypts.
     let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/certs/localhost.crt");
-    let active = ["postgres", "redis"]
-        .iter()
-        .fold(active, |text, server| text.replace(&format!("/etc/baton/{server}-ca.pem"), authority));
+    let active = [
+        ("/etc/baton/postgres-ca.pem", authority),
+        ("/etc/baton/redis-ca.pem", authority),
+        (":5432/baton\"", ":5432/baton?sslmode=verify-full\""),
+        ("\"redis://", "\"rediss://"),
+    ]
+    .iter()
+    .fold(active, |text, (from, to)| text.replace(from, to));
     let file = file(&active);
     let mut inputs = inputs(&[]);
     inputs.file = Some(file.path().to_owned());

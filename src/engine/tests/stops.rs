@@ -146,7 +146,7 @@ fn a_price_from_before_the_entry_was_booked_sells_nothing() {
     let look = watch.look(50);
     assert_eq!((look.hits.len(), look.ask.len()), (0, 0));
     assert_eq!((look.unarmed, look.told.len()), (1, 0), "counted as unarmed, and told only if it stays so");
-    assert_eq!(watch.tick(70, dec!(1000)), Look::default());
+    assert_eq!(watch.tick(70, dec!(905)), Look::default());
     assert_eq!(watch.tick(80, dec!(890)).hits.len(), 1, "a price since then does");
 }
 
