@@ -14,7 +14,7 @@
 //! upsert of the key's row is what serialises three instances that see the same fault, and it survives restarts.
 //! **Deciding is not delivering**: a failed delivery stays in the outbox and is tried again by whoever lives; what may
 //! have arrived already is marked. **Without the database** each instance throttles for itself, asks Redis who is first,
-//! and merges what it told when the database is back ([`away`]).
+//! and merges what it told when the database is back (`away`).
 
 mod away;
 pub mod channels;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! One task, one socket at a time: a tick of a former socket cannot come. Each socket is a generation, which its request
-//! ids carry. A mute one (see [`subscriptions`]) is replaced by a new socket that authenticates anew, since only that
+//! ids carry. A mute one (see `subscriptions`) is replaced by a new socket that authenticates anew, since only that
 //! revives a feed whose upstream session was renewed; while the new one is mute too, the wait for its first tick grows,
 //! and the REST rung of the ladder gives the prices. Ticks go to the board, where the latest wins; news of orders become
 //! notes (see [`super::news`]). Neither queues.
