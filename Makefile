@@ -37,7 +37,7 @@ bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions, i
 	cargo test --locked --release --test recovery recovery_of_many_positions -- --ignored --nocapture
 
 test-slow: setup-dev setup-ops ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
-	cargo nextest run --locked --workspace --profile slow --run-ignored only --no-capture
+	cargo nextest run --locked --workspace --profile slow --run-ignored only -E 'not test(/^bench::/)' --no-capture
 	$(MAKE) --no-print-directory ops-test
 
 ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook
