@@ -66,8 +66,7 @@ async fn roll_under_load(rolls: usize) {
         rolls + 1
     );
     assert!(longest <= LONGEST_GAP, "{gaps:?}");
-    let check = sent.accounted_for(cluster).await;
-    println!("{check:?}");
+    sent.was_executed(cluster).await;
 }
 
 /// SIGTERM, its end, another process of the name, and the next one's turn only once that is ready.
