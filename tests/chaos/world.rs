@@ -159,11 +159,20 @@ impl World {
         drop(self.traffic.take());
         let (median, p95, max) = spread(&mut self.leaderless);
         let faults: usize = self.counts.values().sum();
+        let refused = self.refused().await;
         format!(
             "{faults} faults {:?}\nafter the last of a stretch a member traded within {median:?} (median), {p95:?} (p95), \
-             {max:?} (max)\n{calm}",
+             {max:?} (max)\n{calm}\nrefused: {refused}",
             self.counts
         )
+    }
+
+    /// How many signals came to nothing, by the reasons given: chaos in which little trades proves little.
+    async fn refused(&self) -> String {
+        let sql = "SELECT coalesce(string_agg(format('%s %s', code, number), ', ' ORDER BY number DESC), 'none') FROM (
+            SELECT type || ' ' || coalesce(reasons -> 0 ->> 'code', '-') AS code, count(*) AS number
+            FROM signal WHERE status = 'refused' GROUP BY 1) r";
+        self.cluster.sql.query_one(sql, &[]).await.unwrap().get(0)
     }
 }
 
