@@ -26,8 +26,9 @@ use crate::support::wait::spread;
 
 /// From one signal to the next: five a second.
 const EVERY: Duration = Duration::from_millis(200);
-/// Instruments that take turns: each comes again after twelve seconds.
-const INSTRUMENTS: usize = 60;
+/// Instruments that take turns: each comes again after a minute, when even on a machine with much else to do its entry
+/// was carried out. An exit that overtakes its entry ends it.
+const INSTRUMENTS: usize = 300;
 /// Their price.
 const PRICE: i64 = 1000;
 /// How long a sender goes on with one signal.
