@@ -58,7 +58,8 @@ async fn roll_under_load(rolls: usize) {
     let sent = load.stop().await;
     let of_handovers =
         format!("SELECT count(*) FROM leadership_history WHERE epoch > {first} AND reason = 'handover'");
-    assert_eq!(cluster.count(&of_handovers).await, moved, "{:?}", cluster.history().await);
+    let planned = cluster.count(&of_handovers).await;
+    assert_eq!(planned, moved, "{:?}\n{}", cluster.history().await, about_leadership(&cluster));
     let mut gaps = gaps(&cluster, first).await;
     let (median, p95, longest) = spread(&mut gaps);
     println!(
@@ -79,6 +80,16 @@ async fn restart(cluster: &mut Cluster, load: &Load, index: usize) {
     load.publish(&cluster.members);
     cluster.all_ready().await;
     cluster.leader().await;
+}
+
+/// What the members said about who leads and about their ends.
+fn about_leadership(cluster: &Cluster) -> String {
+    let said = cluster.members.iter().flat_map(|member| {
+        let log = std::fs::read_to_string(&member.process.log).unwrap_or_default();
+        let lines = log.lines().filter(|line| line.contains("[HA]") || line.contains("[SHUTDOWN]"));
+        lines.map(|line| format!("{}: {line}", member.name)).collect::<Vec<_>>()
+    });
+    said.collect::<Vec<_>>().join("\n")
 }
 
 /// How long nobody led before each epoch after this one, as the new leader wrote it down.
