@@ -13,8 +13,9 @@ use crate::support::database::Database;
 /// The same row into the same table, with nothing to stop it.
 fn bare() -> String {
     let unfenced = JOURNAL.replace(
-        "FROM leadership WHERE epoch = $1 FOR SHARE",
-        "FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only WHERE $1::bigint >= 0) f",
+        "FROM leadership\n    WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE",
+        "FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only, NULL::text AS custody
+            WHERE $1::bigint >= 0) f",
     );
     assert_ne!(unfenced, JOURNAL, "the fence is where it was");
     unfenced

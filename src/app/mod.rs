@@ -34,6 +34,7 @@ use crate::config::{self, Config, Mode};
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
+use crate::engine::wholeness::Wholeness;
 use crate::engine::{Engine, Pace, command};
 use crate::health::operational::{Operational, OperationalState, store_changes};
 use crate::ledger::Ledger;
@@ -135,6 +136,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     ));
     context.reconciles(Arc::clone(&reconciler));
     let drain = CancellationToken::new();
+    let wholeness = Wholeness::default();
     let engine = Engine {
         ledger: ledger.clone(),
         broker: Arc::clone(&broker),
@@ -152,6 +154,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
         recess: recess.clone(),
+        wholeness: wholeness.clone(),
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
@@ -165,20 +168,28 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.timing.lease_ttl,
     ));
     let comparing = tokio::spawn(reconciler.run(handle.role(), config.recovery.reconcile, drain.clone()));
-    let rechecking = tokio::spawn(recheck::stay_proven(
-        handle.role(),
-        recovery.clone(),
-        operational.clone(),
-        Arc::clone(&metrics),
-        config.recovery.reconcile,
-    ));
+    let recheck = recheck::Recheck {
+        ledger: ledger.clone(),
+        recovery: recovery.clone(),
+        operational: operational.clone(),
+        wholeness,
+        metrics: Arc::clone(&metrics),
+        every: config.recovery.reconcile,
+    };
+    let rechecking = tokio::spawn(recheck.run(handle.role()));
     let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
     tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
-    let readiness =
-        tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
+    let readiness = tokio::spawn(boot::stay_recovered(
+        Arc::clone(&handle),
+        ledger.clone(),
+        recovery,
+        operational.clone(),
+        config.recovery.reconcile,
+        drain.clone(),
+    ));
 
     let mut role = handle.role();
     let ended = tokio::select! {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::book::Book;
 use super::command::Close;
+use super::custody::Custody;
 use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
 use super::holdings::Holdings;
@@ -98,6 +99,9 @@ pub enum End {
     /// Asked to stop; everything sent is answered or in doubt.
     #[error("drained")]
     Drained,
+    /// Stored state was found damaged, or whole again: it is read back anew.
+    #[error("stored state is to be read back anew")]
+    Reread,
 }
 
 /// A leader at work.
@@ -130,6 +134,10 @@ pub struct Term<'a> {
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
     pub(super) proof: Proof,
+    /// Stored state is damaged; none for a leader that trades.
+    pub(super) custody: Option<Custody>,
+    /// The journal said otherwise.
+    pub(super) reread: bool,
 }
 
 impl<'a> Term<'a> {
@@ -163,6 +171,8 @@ impl<'a> Term<'a> {
             next_day_look: now,
             next_calendar: now,
             proof: Proof::new(now),
+            custody: None,
+            reread: false,
         }
     }
 
@@ -226,6 +236,12 @@ impl<'a> Term<'a> {
             if let Err(error) = self.work(woken).await {
                 return self.failed(error);
             }
+            if self.reread || self.engine.wholeness.is_other(self.custody.is_some()) {
+                return match self.drain().await {
+                    End::Drained => End::Reread,
+                    end => end,
+                };
+            }
         }
     }
 
@@ -242,6 +258,7 @@ impl<'a> Term<'a> {
             () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
             () = self.engine.prices.changed() => Selected::Prices,
+            () = self.engine.wholeness.other(self.custody.is_some()) => Selected::Time,
             () = tokio::time::sleep(wait) => Selected::Time,
         }
     }
@@ -259,6 +276,13 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
+        if self.custody.is_some() {
+            let swept = woken == Woken::Arrival || now >= self.next_sweep;
+            if swept {
+                self.next_sweep = now.plus(SWEEP);
+            }
+            return self.keep_custody(swept).await;
+        }
         self.keep_day().await?;
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
@@ -272,7 +296,7 @@ impl<'a> Term<'a> {
     }
 
     /// Keeps a session that hears of new signals; without it the sweep finds them.
-    async fn listen(&mut self) {
+    pub(super) async fn listen(&mut self) {
         if self.listener.as_ref().is_none_or(Listener::is_closed) {
             let listening = self.engine.ledger.listen(Arc::clone(&self.engine.arrivals));
             match self.patiently(listening).await {
