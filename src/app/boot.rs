@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ha::{BootClock, Clock as _, Handle, Member, Moment, Role, Stats, Status, Timing};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -157,6 +158,7 @@ pub(super) async fn stay_recovered(
     let (mut role, mut stats) = (handle.role(), handle.stats());
     let mut recovered = false;
     let mut damaged_since = None;
+    let mut next_look = Instant::now() + every;
     while !drain.is_cancelled() {
         let status = stats.borrow_and_update().status;
         let follows = matches!(*role.borrow_and_update(), Role::Follower { .. });
@@ -185,7 +187,9 @@ pub(super) async fn stay_recovered(
         tokio::select! {
             _ = role.changed() => {}
             _ = stats.changed() => {}
-            () = tokio::time::sleep(every), if follows => {
+            // What is seen of the others changes all the time: a deadline, or the time would never come.
+            () = tokio::time::sleep_until(next_look), if follows => {
+                next_look = Instant::now() + every;
                 let found = recovery.examine(Depth::Open).await;
                 recovered &= !found.findings.iter().any(|finding| finding.severity == Severity::Critical);
             }

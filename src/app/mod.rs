@@ -31,6 +31,8 @@ use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
+use crate::emergency::import::Importer;
+use crate::emergency::mark::Marks;
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
@@ -135,6 +137,18 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.recovery.drift_settle,
     ));
     context.reconciles(Arc::clone(&reconciler));
+    let marks = Arc::new(Marks::glancing(&config.redis.access(), &config.cluster.name)?);
+    let importer = Importer {
+        path: config.emergency.journal.clone(),
+        ledger: ledger.clone(),
+        broker: Arc::clone(&broker),
+        reconciler: Arc::clone(&reconciler),
+        marks: Arc::clone(&marks),
+        catalog: Arc::new(config.instruments.clone()),
+        capital: config.trading.capital,
+        absent_after: config.broker.order_timeout + config.broker.user_timeout + config.broker.settle,
+    };
+    let importing = tokio::spawn(importer.run());
     let drain = CancellationToken::new();
     let wholeness = Wholeness::default();
     let engine = Engine {
@@ -155,6 +169,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         metrics: Arc::clone(&metrics),
         recess: recess.clone(),
         wholeness: wholeness.clone(),
+        marks,
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
@@ -217,7 +232,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
     telling.end(start).await;
     drop(engine);
-    for task in [reaching, readiness, observing, switching, comparing, rechecking] {
+    for task in [importing, reaching, readiness, observing, switching, comparing, rechecking] {
         task.abort();
         // Aborted: what it held is let go of, the operational state above all.
         let _ = task.await;
@@ -300,7 +315,8 @@ fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     settings
 }
 
-fn armed(config: &Config) -> BridgeMode {
+/// The mode that the configuration arms.
+pub(crate) fn armed(config: &Config) -> BridgeMode {
     match config.broker.mode {
         Mode::Paper => BridgeMode::Analyze,
         Mode::Live => BridgeMode::Live,

@@ -47,7 +47,8 @@ impl Recheck {
                 continue;
             };
             let told = match self.ledger.damage_reports().await {
-                Ok(newest) => reports.replace(newest).is_some_and(|known| newest > known),
+                // What was reported before this term's first look here may be later than what the term began with.
+                Ok(newest) => newest > reports.replace(newest).unwrap_or(0),
                 // Away, or the pool is busy: the time will come round.
                 Err(_) => false,
             };

@@ -36,8 +36,8 @@ impl Term<'_> {
                 }
                 Ok(())
             }
-            Event::Held(reading) => {
-                self.held(reading);
+            Event::Held { book, marked } => {
+                self.held(book, marked);
                 Ok(())
             }
             Event::Confirmed { listing, quote } => {

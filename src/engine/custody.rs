@@ -8,7 +8,7 @@
 //!
 //! Nothing derived is written: aggregates made of damaged rows would make the damage look whole.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,18 +18,19 @@ use super::command::{Beside, Close, Closing, NotTaken, Select, Taken};
 use super::decide::custody_order;
 use super::submit::submit;
 use super::term::Term;
-use crate::broker::{Broker, BrokerError, BrokerOrder, BrokerPosition, OrderStatus};
+use crate::broker::BrokerError;
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
-use crate::domain::order::{IntentState, OrderClass, Side};
+use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::{HoldingKey, Position};
 use crate::domain::refusal::Refusal;
 use crate::domain::signal::SignalType;
+use crate::emergency::books::VerifiedBook;
 use crate::ledger::{Change, LedgerError};
 use crate::notify::{Event, Kind};
-use crate::recovery::reconcile::{allowance, held_by_broker};
+use crate::recovery::reconcile::allowance;
 use crate::recovery::salvage::Suspect;
 
 /// How long an operator's close waits for the broker's books.
@@ -50,12 +51,6 @@ pub(super) struct Custody {
     noted: BTreeSet<SignalId>,
     /// Positions of which it was said that their stop does not fire.
     told: BTreeSet<PositionId>,
-}
-
-/// What the broker shows, verified and read for one purpose.
-struct VerifiedBook {
-    held: BTreeMap<HoldingKey, Quantity>,
-    orders: Vec<BrokerOrder>,
 }
 
 impl Custody {
@@ -207,6 +202,7 @@ impl Term<'_> {
                 return Ok(());
             }
         };
+        let marked = self.engine.marks.marked().await.unwrap_or_default();
         if close.is_forgotten() {
             return Ok(());
         }
@@ -223,6 +219,11 @@ impl Term<'_> {
                 .filter(|position| self::contract(position) == contract)
                 .map(|position| (position.id, position.quantity))
                 .collect();
+            if marked.contains(&contract.symbol) {
+                let why = format!("{} is being closed without the ledger, by `baton emergency-close`", contract.symbol);
+                close.answer(Err(NotTaken::Unverified(why)));
+                return Ok(());
+            }
             let custody = self.custody.as_ref();
             let believed = custody.is_some_and(|custody| custody.suspected(&contract).next().is_none());
             if believed && !positions.is_empty() && self.rows_agree(&contract, held) {
@@ -329,12 +330,7 @@ impl Term<'_> {
             let is_shown = intent.broker_order_id.as_deref().is_some_and(|id| shown.contains(id));
             intent.is_exit() && of(&order.symbol, &order.exchange, order.product) && !is_shown
         });
-        let working = book.orders.iter().filter(|order| {
-            let ended =
-                matches!(order.status, OrderStatus::Complete | OrderStatus::Rejected | OrderStatus::Cancelled);
-            order.side == Side::Sell && !ended && of(&order.symbol, &order.exchange, order.product)
-        });
-        let units = ours.map(OrderIntent::exit_quantity_out).chain(working.map(|order| order.quantity));
+        let units = ours.map(OrderIntent::exit_quantity_out).chain([book.working(contract)]);
         Quantity(units.fold(0, |sum: i64, units| sum.saturating_add(units.0.max(0))))
     }
 
@@ -350,7 +346,7 @@ impl Term<'_> {
     /// fills between the two is counted twice rather than not at all.
     async fn verified_book(&self) -> Result<VerifiedBook, BrokerError> {
         let (broker, armed) = (Arc::clone(&self.engine.broker), self.engine.pace.armed);
-        let mut reading = std::pin::pin!(read(broker, armed));
+        let mut reading = std::pin::pin!(VerifiedBook::read(broker, armed));
         let until = self.fence().now().plus(BOOK_PATIENCE);
         loop {
             tokio::select! {
@@ -374,19 +370,4 @@ impl Term<'_> {
         }
         change
     }
-}
-
-async fn read(
-    broker: Arc<dyn Broker>,
-    armed: crate::broker::BridgeMode,
-) -> Result<VerifiedBook, BrokerError> {
-    let found = broker.mode().await?;
-    if found != armed {
-        return Err(BrokerError::WrongMode { expected: armed, found });
-    }
-    // A bridge whose session is dead may answer empty books; funds without data give it away.
-    broker.funds().await?;
-    let orders = broker.orders().await?;
-    let positions: Vec<BrokerPosition> = broker.positions().await?;
-    Ok(VerifiedBook { held: held_by_broker(&positions), orders })
 }

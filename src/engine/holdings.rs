@@ -45,6 +45,7 @@ pub(super) struct Holdings {
     signals: BTreeSet<SignalId>,
     positions: BTreeSet<PositionId>,
     short: BTreeMap<HoldingKey, u32>,
+    marked: BTreeSet<String>,
     failures: u32,
 }
 
@@ -188,6 +189,10 @@ impl Term<'_> {
         let verdicts = self.holdings.judge(&self.book, &exits, now);
         for mut intent in exits {
             let verdict = verdicts.get(&intent.id).copied().unwrap_or(Allowed::Unknown);
+            if verdict != Allowed::Unknown && self.holdings.marked.contains(&intent.order.symbol) {
+                held.push(Held { intent, until: now.plus(RETRY) });
+                continue;
+            }
             match self.in_custody(&intent, &batch, verdict) {
                 Allowed::Disagrees(broker) => {
                     self.tell_disagreement(&intent, broker);
@@ -283,16 +288,23 @@ impl Term<'_> {
         }
         self.holdings.asked = Some(now);
         let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
+        let marks = Arc::clone(&self.engine.marks);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             // Gone with the term.
-            let _ = sender.send(Event::Held(broker.positions().await)).await;
+            // Without Redis nobody can have marked anything.
+            let (book, marked) = tokio::join!(broker.positions(), marks.marked());
+            let _ = sender.send(Event::Held { book, marked: marked.unwrap_or_default() }).await;
         });
     }
 
     /// The position book came, or did not.
-    pub(super) fn held(&mut self, reading: Result<Vec<BrokerPosition>, BrokerError>) {
+    pub(super) fn held(&mut self, reading: Result<Vec<BrokerPosition>, BrokerError>, marked: BTreeSet<String>) {
         self.holdings.asked = None;
+        for symbol in marked.difference(&self.holdings.marked) {
+            tracing::warn!(symbol, "[RECONCILE] an operator closes it without the ledger: its exits wait until that is told");
+        }
+        self.holdings.marked = marked;
         match reading {
             Ok(positions) => {
                 let now = self.fence().now();

@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::session::Session;
 use crate::broker::{BridgeMode, Broker};
+use crate::emergency::mark::Marks;
 use crate::feed::{OrderNews, PriceBoard};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
@@ -116,6 +117,8 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     /// What the leader's own looks at stored state found.
     pub wholeness: Wholeness,
+    /// What somebody closes without the ledger.
+    pub marks: Arc<Marks>,
     /// Rests while an operator has leadership handed over.
     pub recess: Recess,
 }

@@ -1,6 +1,6 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +84,12 @@ pub enum Event {
     /// The books were read, or not.
     Books(Result<Reading, BrokerError>),
     /// The position book was read for exits that wait for it, or not.
-    Held(Result<Vec<BrokerPosition>, BrokerError>),
+    Held {
+        /// What the broker holds.
+        book: Result<Vec<BrokerPosition>, BrokerError>,
+        /// Symbols that somebody closes without the ledger.
+        marked: BTreeSet<String>,
+    },
 }
 
 /// Why a term ended.

@@ -4,6 +4,7 @@
 mod bench;
 mod custody;
 mod drift;
+mod emergency;
 mod faults;
 mod repairs;
 mod scenarios;

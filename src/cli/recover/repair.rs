@@ -93,7 +93,7 @@ async fn apply(
             RepairError::StillBroken(error.findings().iter().map(ToString::to_string).collect())
         })
     };
-    ledger.repair(operator, same, whole).await
+    ledger.repair(operator, "repair", same, whole).await
 }
 
 /// The verified comparison, and the prices of sales that are not Baton's. A book that cannot be verified says nothing:
