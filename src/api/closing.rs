@@ -137,7 +137,8 @@ async fn report(context: &Context, closing: &Closing) -> Result<Response, Proble
         .collect();
     positions.extend(sales.iter().map(|sale| json!(sale)));
     // What could not be sold although it is held: orders on their way may sell it, or it is more than one order takes.
-    let left: Vec<Value> = closing.beside.iter().filter(|beside| beside.units != beside.held).map(left).collect();
+    let left: Vec<Value> =
+        closing.beside.iter().filter(|beside| beside.units != beside.held).map(left).collect();
     let flat = worst.is_none_or(|worst| worst == Outcome::Filled) && closing.entries == 0 && left.is_empty();
     let status = if flat { StatusCode::OK } else { StatusCode::ACCEPTED };
     let answer = json!({

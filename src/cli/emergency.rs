@@ -65,7 +65,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
     let operator = args.operator.clone().or_else(|| inputs.env.get("USER").cloned());
     let operator = operator.filter(|name| !name.is_empty());
     let operator = operator.context("say who you are with --operator NAME: it is kept with the order")?;
-    let marks = Marks::new(&config.redis.access(), &config.cluster.name, REDIS).context("Redis cannot be used")?;
+    let marks =
+        Marks::new(&config.redis.access(), &config.cluster.name, REDIS).context("Redis cannot be used")?;
     let (pg, tls) = (config.postgres.session.clone(), config.postgres.tls.clone());
     let ledger = Ledger::open(pg, tls, 1, "baton/emergency")?;
     let stopped: BTreeSet<String> = args.stopped.iter().cloned().collect();
@@ -133,7 +134,9 @@ fn told(closed: &Closed, output: &Output) -> anyhow::Result<ExitCode> {
             format!("Sold {sold} of {held} units of {contract} at {price}, order {order}.")
         }
         Some(End::NotSent { reason }) => format!("Nothing was sold of {contract}: {reason}."),
-        None => format!("Order {order} for {quantity} of {held} units of {contract} works at the broker; ask again."),
+        None => format!(
+            "Order {order} for {quantity} of {held} units of {contract} works at the broker; ask again."
+        ),
     })?;
     Ok(code)
 }

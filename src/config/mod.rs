@@ -35,7 +35,9 @@ pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Notify, Smtp, Throttle};
-pub use process::{Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
+pub use process::{
+    Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
+};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;

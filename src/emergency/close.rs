@@ -55,7 +55,9 @@ pub enum NotClosed {
     #[error("{0} is neither a configured instrument nor the symbol of one")]
     Unknown(String),
     /// There is nothing to sell.
-    #[error("nothing of {contract} can be sold: the broker's verified book holds {held}, and sales that still work may sell {out}")]
+    #[error(
+        "nothing of {contract} can be sold: the broker's verified book holds {held}, and sales that still work may sell {out}"
+    )]
     Nothing {
         /// What.
         contract: HoldingKey,
@@ -65,7 +67,9 @@ pub enum NotClosed {
         out: Quantity,
     },
     /// An earlier one is open.
-    #[error("the outcome of the emergency order {id} of {symbol} is not known ({why}): nothing more is sold before it is; look in the broker's terminal, then ask again")]
+    #[error(
+        "the outcome of the emergency order {id} of {symbol} is not known ({why}): nothing more is sold before it is; look in the broker's terminal, then ask again"
+    )]
     InDoubt {
         /// The order.
         id: Uuid,
@@ -188,7 +192,8 @@ impl Closer<'_> {
         let named = |instrument: &&crate::domain::instrument::Instrument| {
             instrument.symbol == name || instrument.name == name
         };
-        let instrument = self.catalog.iter().find(named).ok_or_else(|| NotClosed::Unknown(name.to_owned()))?;
+        let instrument =
+            self.catalog.iter().find(named).ok_or_else(|| NotClosed::Unknown(name.to_owned()))?;
         let (symbol, exchange) = (instrument.symbol.clone(), instrument.exchange.clone());
         Ok(HoldingKey { symbol, exchange, product: instrument.product })
     }
@@ -219,8 +224,10 @@ impl Closer<'_> {
         match set.map_err(|error| Refused::NoRedis(error.to_string()))? {
             Ok(()) => Ok(()),
             Err((held, left)) => {
-                let (host, operator) = held
-                    .map_or_else(|| ("another host".to_owned(), "somebody".to_owned()), |m| (m.host, m.operator));
+                let (host, operator) = held.map_or_else(
+                    || ("another host".to_owned(), "somebody".to_owned()),
+                    |m| (m.host, m.operator),
+                );
                 Err(NotClosed::Marked { symbol: symbol.to_owned(), host, operator, left })
             }
         }
@@ -267,8 +274,7 @@ impl Closer<'_> {
             Ticket { class: OrderClass::Operator, strategy: &tag, within: None, may_send: &may_send };
         let submission = self.broker.place(&entry.order(), ticket).await;
         failpoint::hit("emergency_after_reply");
-        let mut closed =
-            Closed { id, contract: contract.clone(), held, quantity, end: None, order_id: None };
+        let mut closed = Closed { id, contract: contract.clone(), held, quantity, end: None, order_id: None };
         match submission {
             Submission::Acknowledged { order_id } => {
                 journal.acknowledged(id, order_id.clone())?;
@@ -285,7 +291,9 @@ impl Closer<'_> {
             }
             Submission::InDoubt { reason, .. } => {
                 let record = Record { entry: entry.clone(), order_id: None, end: None, imported: false };
-                tracing::warn!("whether the broker has the order is not known ({reason}): looking in its books");
+                tracing::warn!(
+                    "whether the broker has the order is not known ({reason}): looking in its books"
+                );
                 self.resolve(journal, record).await?;
             }
         }

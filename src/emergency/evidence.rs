@@ -19,10 +19,14 @@ pub enum Refused {
     #[error("PostgreSQL answers from here: use `baton close {0}`, which the leader carries out")]
     DatabaseAnswers(String),
     /// It cannot be told from here whether the ledger is there.
-    #[error("PostgreSQL is reached from here but refuses: {0}; that is no outage, mend it or use `baton close` at an instance")]
+    #[error(
+        "PostgreSQL is reached from here but refuses: {0}; that is no outage, mend it or use `baton close` at an instance"
+    )]
     DatabaseRefuses(String),
     /// Somebody leads.
-    #[error("{0} holds the leader's lease, so it reaches PostgreSQL though this host may not: use `baton close` at its address")]
+    #[error(
+        "{0} holds the leader's lease, so it reaches PostgreSQL though this host may not: use `baton close` at its address"
+    )]
     SomebodyLeads(String),
     /// An instance says that it leads.
     #[error("{member} at {address} says that it leads: use `baton close --address {address}`")]
@@ -33,7 +37,9 @@ pub enum Refused {
         address: String,
     },
     /// An instance is registered and does not say whether it leads.
-    #[error("{member} is registered at {address} and does not say whether it leads: stop it, make sure of that, and add --stopped {member}")]
+    #[error(
+        "{member} is registered at {address} and does not say whether it leads: stop it, make sure of that, and add --stopped {member}"
+    )]
     Unknown {
         /// The member.
         member: String,
@@ -41,7 +47,9 @@ pub enum Refused {
         address: String,
     },
     /// Redis is away, and with it the mark.
-    #[error("Redis does not answer ({0}): without a mark there nothing keeps a second close away; close by hand at the broker")]
+    #[error(
+        "Redis does not answer ({0}): without a mark there nothing keeps a second close away; close by hand at the broker"
+    )]
     NoRedis(String),
 }
 
@@ -92,7 +100,7 @@ impl Evidence<'_> {
     async fn no_database(&self) -> Result<(), Refused> {
         match self.ledger.ping().await {
             Ok(()) => Err(Refused::DatabaseAnswers(self.symbol.to_owned())),
-            Err(error) if error.is_refused_login() || !error.is_transient() => {
+            Err(error) if error.is_answer() || !error.is_transient() => {
                 Err(Refused::DatabaseRefuses(error.to_string()))
             }
             Err(_) => Ok(()),

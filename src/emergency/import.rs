@@ -15,8 +15,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::books::{Said, look_up};
-use super::journal::{End, Journal, JournalError, Record};
-use super::mark::Marks;
+use super::journal::{End, Entry, Journal, JournalError, Record};
+use super::mark::{Mark, Marks};
 use crate::broker::{Broker, BrokerError};
 use crate::domain::ids::IntentId;
 use crate::domain::instrument::Catalog;
@@ -97,7 +97,13 @@ impl Importer {
             let end = match record.end.clone() {
                 Some(end) => end,
                 None => {
-                    let end = self.end_of(&record, missing).await?;
+                    let end = match self.end_of(&record, missing).await {
+                        Ok(end) => end,
+                        Err(error) => {
+                            self.keep_marked(&record).await;
+                            return Err(error);
+                        }
+                    };
                     journal.ended(id, end.clone())?;
                     end
                 }
@@ -114,22 +120,40 @@ impl Importer {
         Ok(())
     }
 
+    /// While an order may still fill, nobody else is to sell its symbol: neither another host nor a leader.
+    async fn keep_marked(&self, record: &Record) {
+        let Entry { id, symbol, cluster, operator, .. } = &record.entry;
+        let ttl = self.absent_after + LOOK * 10;
+        if matches!(self.marks.lengthen(symbol, *id, ttl).await, Ok(true)) {
+            return;
+        }
+        let mark = Mark { id: *id, host: cluster.clone(), operator: operator.clone() };
+        if let Err(error) = self.marks.set(symbol, &mark, ttl).await {
+            tracing::debug!("the mark of {symbol} was not renewed: {error}");
+        }
+    }
+
     async fn end_of(&self, record: &Record, missing: &mut BTreeMap<Uuid, Moment>) -> Result<End, NotYet> {
         let begun = BootClock.now();
         let books = self.broker.books().await?;
         match look_up(record, &books) {
             Said::Ended(end) => Ok(end),
             Said::Working(order_id) => Err(NotYet::Unsettled(format!("order {order_id} still works"))),
-            Said::Ambiguous(orders) => Err(NotYet::InDoubt(format!("orders {} look like it", orders.join(", ")))),
+            Said::Ambiguous(orders) => {
+                Err(NotYet::InDoubt(format!("orders {} look like it", orders.join(", "))))
+            }
             // An order with an id was there: books take nothing back.
             Said::Nothing => match &record.order_id {
-                Some(order_id) => Err(NotYet::InDoubt(format!("order {order_id} is not in the books any more"))),
+                Some(order_id) => {
+                    Err(NotYet::InDoubt(format!("order {order_id} is not in the books any more")))
+                }
                 None => {
                     let since = *missing.entry(record.entry.id).or_insert(begun);
                     if begun.since(since) < self.absent_after {
                         return Err(NotYet::InDoubt("it is not in the books so far".to_owned()));
                     }
-                    let reason = format!("not in the broker's books {} ms later", self.absent_after.as_millis());
+                    let reason =
+                        format!("not in the broker's books {} ms later", self.absent_after.as_millis());
                     Ok(End::NotSent { reason })
                 }
             },
@@ -160,7 +184,10 @@ impl Importer {
             price,
             order_id,
             tag: entry.tag(),
-            reason: format!("emergency close without the database by {}: {}; {how}", entry.operator, entry.reason),
+            reason: format!(
+                "emergency close without the database by {}: {}; {how}",
+                entry.operator, entry.reason
+            ),
         };
         let plan = |snapshot: &Snapshot| {
             let whole = Recovered::prove(snapshot.clone(), self.capital, &self.catalog);

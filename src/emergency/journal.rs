@@ -96,9 +96,17 @@ pub enum End {
 enum Fact {
     Intent(Entry),
     /// The broker's id is known.
-    Acknowledged { id: Uuid, order_id: String },
-    Ended { id: Uuid, end: End },
-    Imported { id: Uuid },
+    Acknowledged {
+        id: Uuid,
+        order_id: String,
+    },
+    Ended {
+        id: Uuid,
+        end: End,
+    },
+    Imported {
+        id: Uuid,
+    },
 }
 
 /// One order with everything known of it.
@@ -130,7 +138,9 @@ pub enum JournalError {
     #[error("another process has the emergency journal {0}: an emergency close or an import is under way")]
     Busy(String),
     /// A line before the last makes no sense.
-    #[error("line {line} of the emergency journal {path} cannot be read: mend it by hand, or move the file away once its orders are in the ledger")]
+    #[error(
+        "line {line} of the emergency journal {path} cannot be read: mend it by hand, or move the file away once its orders are in the ledger"
+    )]
     Damaged {
         /// The file.
         path: String,
@@ -156,7 +166,8 @@ impl Journal {
         let io = |source| JournalError::Io { path: shown.clone(), source };
         let fresh = !path.exists();
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| JournalError::Busy(shown.clone()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| JournalError::Busy(shown.clone()))?;
         if fresh {
             // The name, too, has to survive.
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -293,10 +304,22 @@ mod tests {
         journal.intend(entry.clone()).unwrap();
         journal.acknowledged(entry.id, "42".to_owned()).unwrap();
         drop(journal);
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"fact\":\"ended\",\"id\"").unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"fact\":\"ended\",\"id\"")
+            .unwrap();
         let mut journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.unresolved("GOLDM").map(|record| record.order_id.clone()), Some(Some("42".to_owned())));
-        let end = End::Sold { order_id: "42".to_owned(), quantity: Quantity(100), price: Price(rust_decimal::dec!(99.5)) };
+        assert_eq!(
+            journal.unresolved("GOLDM").map(|record| record.order_id.clone()),
+            Some(Some("42".to_owned()))
+        );
+        let end = End::Sold {
+            order_id: "42".to_owned(),
+            quantity: Quantity(100),
+            price: Price(rust_decimal::dec!(99.5)),
+        };
         journal.ended(entry.id, end.clone()).unwrap();
         journal.imported(entry.id).unwrap();
         drop(journal);

@@ -141,7 +141,10 @@ impl Marks {
             let Some(entry) = entry else { continue };
             let entry: Value = serde_json::from_str(&entry).unwrap_or_default();
             let member = key.strip_prefix(&prefix).unwrap_or(&key).to_owned();
-            found.push(Registered { member, address: entry["address"].as_str().unwrap_or_default().to_owned() });
+            found.push(Registered {
+                member,
+                address: entry["address"].as_str().unwrap_or_default().to_owned(),
+            });
         }
         Ok(found)
     }

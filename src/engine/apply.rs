@@ -124,13 +124,17 @@ impl Term<'_> {
         }
         let mut moved = false;
         for id in &findings.intents {
+            if !self.may_settle(*id) {
+                continue;
+            }
             let settled =
                 evidence.settle(&self.book, &self.engine.rules.catalog, *id, &confirmed, wall_clock());
             match settled {
                 Ok(change) => {
                     failpoint::hit("before_fill_commit");
-                    self.commit(change).await?;
-                    moved = true;
+                    let committed = self.commit(change).await;
+                    moved |= committed.is_ok();
+                    self.bearable(committed)?;
                 }
                 Err(error) => {
                     tracing::error!(intent = %id, error = &error as &dyn std::error::Error, "the broker's books contradict the ledger");

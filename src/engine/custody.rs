@@ -72,13 +72,19 @@ impl Custody {
         let code = self.code;
         Refusal::new(
             "CUSTODY",
-            format!("stored state is damaged ({code}) and nobody trades into it; see RUNBOOK.md#{}", code.to_lowercase()),
+            format!(
+                "stored state is damaged ({code}) and nobody trades into it; see RUNBOOK.md#{}",
+                code.to_lowercase()
+            ),
         )
     }
 
     /// Units of the rows of a contract that are not believed.
     fn suspected(&self, contract: &HoldingKey) -> impl Iterator<Item = Quantity> {
-        self.suspects.iter().filter(move |suspect| suspect.contract == *contract).map(|suspect| suspect.quantity)
+        self.suspects
+            .iter()
+            .filter(move |suspect| suspect.contract == *contract)
+            .map(|suspect| suspect.quantity)
     }
 
     /// Whatever a row that is not believed holds, and those that are, add up to: none beyond all numbers.
@@ -102,8 +108,11 @@ impl Term<'_> {
         let Some(custody) = &self.custody else { return };
         for suspect in &custody.suspects {
             tracing::error!(
-                code = custody.code, position = suspect.id,
-                "[SL] {}: the stop is NOT watched while stored state is damaged: {}", suspect.contract.symbol, suspect.why
+                code = custody.code,
+                position = suspect.id,
+                "[SL] {}: the stop is NOT watched while stored state is damaged: {}",
+                suspect.contract.symbol,
+                suspect.why
             );
             let text = format!(
                 "{} units of {}: its row is not believed ({}), so its stop is not watched: watch it by hand, or close it with `baton close {}`",
@@ -130,11 +139,18 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// What damaged tables say is borne; the end of leadership and a database that is away are not.
-    fn bearable(&self, result: Result<(), LedgerError>) -> Result<(), LedgerError> {
+    /// What damaged tables say is borne by a custodian; the end of leadership and a database that is away are not.
+    pub(super) fn bearable(&self, result: Result<(), LedgerError>) -> Result<(), LedgerError> {
         match result {
-            Err(error) if !error.is_transient() && !matches!(error, LedgerError::Fenced(_)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "[RECOVERY] stored state is damaged");
+            Err(error)
+                if self.custody.is_some()
+                    && !error.is_transient()
+                    && !matches!(error, LedgerError::Fenced(_)) =>
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "[RECOVERY] stored state is damaged"
+                );
                 Ok(())
             }
             other => other,
@@ -166,6 +182,21 @@ impl Term<'_> {
         Ok(())
     }
 
+    /// Says whether an order's evidence may be booked now. A custodian books nothing on a row that it does not believe,
+    /// and opens no second position beside it: that evidence waits for the repair.
+    pub(super) fn may_settle(&self, id: IntentId) -> bool {
+        let (Some(custody), Some(tracked)) = (&self.custody, self.book.intents.get(&id)) else { return true };
+        let intent = &tracked.intent;
+        let suspect = custody.suspects.iter().any(|suspect| suspect.id == intent.position.to_string());
+        let opens = intent.class == OrderClass::Entry && intent.filled == Quantity::ZERO && !suspect;
+        intent.custody || opens || self.book.position(intent.position).is_some()
+    }
+
+    /// Positions whose stops nobody watches.
+    pub(super) fn unwatched(&self) -> usize {
+        self.custody.as_ref().map_or(0, |custody| custody.suspects.len())
+    }
+
     /// A position's stop was hit, and the rows of its contract do not add up to what the broker holds.
     pub(super) fn tell_disagreement(&mut self, intent: &OrderIntent, held: Quantity) {
         let Some(custody) = &mut self.custody else { return };
@@ -189,7 +220,8 @@ impl Term<'_> {
     /// The rows of an intent's contract add up to `held`, believed or not.
     pub(super) fn rows_agree(&self, contract: &HoldingKey, held: Quantity) -> bool {
         let Some(custody) = &self.custody else { return true };
-        let believed = self.book.portfolio.held().filter(|p| self::contract(p) == *contract).map(|p| p.quantity);
+        let believed =
+            self.book.portfolio.held().filter(|p| self::contract(p) == *contract).map(|p| p.quantity);
         custody.rows(believed, contract) == Some(held)
     }
 
@@ -220,7 +252,10 @@ impl Term<'_> {
                 .map(|position| (position.id, position.quantity))
                 .collect();
             if marked.contains(&contract.symbol) {
-                let why = format!("{} is being closed without the ledger, by `baton emergency-close`", contract.symbol);
+                let why = format!(
+                    "{} is being closed without the ledger, by `baton emergency-close`",
+                    contract.symbol
+                );
                 close.answer(Err(NotTaken::Unverified(why)));
                 return Ok(());
             }
@@ -235,13 +270,17 @@ impl Term<'_> {
                 continue;
             }
             if let Select::Position(id) = &close.select {
-                let why = format!("position {id} cannot be told apart while stored state is damaged: close its contract, `baton close {}`", contract.symbol);
+                let why = format!(
+                    "position {id} cannot be told apart while stored state is damaged: close its contract, `baton close {}`",
+                    contract.symbol
+                );
                 close.answer(Err(NotTaken::Unverified(why)));
                 return Ok(());
             }
             let out = self.may_still_be_sold(&contract, &book);
             let freeze = self.engine.rules.catalog.iter().find(|of| of.symbol == contract.symbol);
-            let freeze = freeze.and_then(|instrument| instrument.freeze_quantity).unwrap_or(Quantity(i64::MAX));
+            let freeze =
+                freeze.and_then(|instrument| instrument.freeze_quantity).unwrap_or(Quantity(i64::MAX));
             let units = allowance(held, out).min(freeze);
             let instrument = self.instrument_of(&contract);
             let mut intent = custody_order(&self.engine.rules, &self.book, &instrument, &contract, units);
@@ -308,7 +347,8 @@ impl Term<'_> {
             exchange: instrument.exchange.clone(),
             product: instrument.product,
         });
-        let configured = configured.filter(|key| book.held.get(key).is_some_and(|held| *held != Quantity::ZERO));
+        let configured =
+            configured.filter(|key| book.held.get(key).is_some_and(|held| *held != Quantity::ZERO));
         // Named by its symbol, whatever the ledger says of it: the row may be gone.
         let shown = book.held.iter().filter(|(key, held)| {
             matches!(select, Select::Named(name) if key.symbol == *name) && **held != Quantity::ZERO
@@ -336,7 +376,8 @@ impl Term<'_> {
 
     fn instrument_of(&self, contract: &HoldingKey) -> String {
         let suspects = self.custody.iter().flat_map(|custody| &custody.suspects);
-        let named = suspects.filter(|suspect| suspect.contract == *contract).map(|suspect| &suspect.instrument);
+        let named =
+            suspects.filter(|suspect| suspect.contract == *contract).map(|suspect| &suspect.instrument);
         let configured = self.engine.rules.catalog.iter().filter(|of| of.symbol == contract.symbol);
         let mut names = configured.map(|instrument| &instrument.name).chain(named);
         names.next().cloned().unwrap_or_else(|| contract.symbol.clone())

@@ -299,10 +299,17 @@ impl Term<'_> {
     }
 
     /// The position book came, or did not.
-    pub(super) fn held(&mut self, reading: Result<Vec<BrokerPosition>, BrokerError>, marked: BTreeSet<String>) {
+    pub(super) fn held(
+        &mut self,
+        reading: Result<Vec<BrokerPosition>, BrokerError>,
+        marked: BTreeSet<String>,
+    ) {
         self.holdings.asked = None;
         for symbol in marked.difference(&self.holdings.marked) {
-            tracing::warn!(symbol, "[RECONCILE] an operator closes it without the ledger: its exits wait until that is told");
+            tracing::warn!(
+                symbol,
+                "[RECONCILE] an operator closes it without the ledger: its exits wait until that is told"
+            );
         }
         self.holdings.marked = marked;
         match reading {

@@ -16,9 +16,9 @@ use crate::broker::BrokerError;
 use crate::ledger::change::PortfolioRow;
 use crate::ledger::{Change, Journal, LedgerError};
 use crate::mutant::Mutant;
+use crate::recovery::reconcile::ReconcileError;
 use crate::recovery::salvage::Salvaged;
 use crate::recovery::{Recovered, RecoveryError};
-use crate::recovery::reconcile::ReconcileError;
 
 /// Between two attempts at a step that failed.
 const RETRY: Duration = Duration::from_millis(500);
@@ -186,7 +186,9 @@ async fn take_custody(engine: &Engine, fence: &Fence, error: &RecoveryError) -> 
 
 /// What a custodian says of itself.
 pub(crate) fn custody_sentence(code: &str, why: &str) -> String {
-    format!("{code}: {why}; it leads as custodian: an operator's closes and the stops of positions that agree with the broker, nothing else")
+    format!(
+        "{code}: {why}; it leads as custodian: an operator's closes and the stops of positions that agree with the broker, nothing else"
+    )
 }
 
 fn first_portfolio(recovered: &Recovered) -> Change {

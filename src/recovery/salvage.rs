@@ -68,10 +68,9 @@ impl CrashRecoveryManager {
             }
             match stops.get(&position.id) {
                 Some(stop) if *stop == position.current_stop => None,
-                Some(stop) => Some(format!(
-                    "its stop is {}, the audit log put it at {stop}",
-                    position.current_stop
-                )),
+                Some(stop) => {
+                    Some(format!("its stop is {}, the audit log put it at {stop}", position.current_stop))
+                }
                 None => Some("the audit log knows nothing of its stop".to_owned()),
             }
         };

@@ -96,9 +96,7 @@ async fn repaired(cluster: &Cluster) {
 }
 
 async fn told(cluster: &Cluster, kind: &str) -> i64 {
-    cluster
-        .count(&format!("SELECT count(*) FROM error_notifications_log WHERE error_type = '{kind}'"))
-        .await
+    cluster.count(&format!("SELECT count(*) FROM error_notifications_log WHERE error_type = '{kind}'")).await
 }
 
 // R: C4
@@ -160,7 +158,11 @@ async fn an_operators_close_of_what_agrees_is_booked_and_the_rest_of_the_damage_
     let follower = (leader + 1) % cluster.members.len();
     let (code, answer) = close(&cluster, follower, GOLD_SYMBOL);
     assert_eq!(code, Some(0), "{answer}");
-    assert_eq!((&answer["positions"][0]["outcome"], &answer["positions"][0]["sold"]), (&json!("filled"), &json!(units)), "{answer}");
+    assert_eq!(
+        (&answer["positions"][0]["outcome"], &answer["positions"][0]["sold"]),
+        (&json!("filled"), &json!(units)),
+        "{answer}"
+    );
     assert_eq!(sold(&cluster, GOLD_SYMBOL).await, units);
     let open = "SELECT count(*) FROM position WHERE status <> 'closed' AND instrument = 'GOLD_MINI'";
     assert_eq!(cluster.count(open).await, 0, "booked on its position");
@@ -215,7 +217,10 @@ async fn a_book_that_cannot_be_verified_closes_nothing() {
     damage(&cluster, "UPDATE position SET quantity = quantity - 100 WHERE instrument = 'GOLD_MINI'").await;
     let leader = custodian(&cluster, "VALIDATION_FAILED").await;
     for verb in ["positionbook", "funds", "orderbook"] {
-        cluster.paper.fault(json!({ "fault": { "kind": "broker_error", "status": 500 }, "verb": verb })).await;
+        cluster
+            .paper
+            .fault(json!({ "fault": { "kind": "broker_error", "status": 500 }, "verb": verb }))
+            .await;
         let (code, answer) = close(&cluster, leader, GOLD_SYMBOL);
         let text = answer.to_string();
         assert!(code != Some(0) && text.contains("could not be verified"), "{verb}: {text}");
@@ -230,8 +235,14 @@ async fn a_book_that_cannot_be_verified_closes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stop_of_a_position_that_agrees_fires_and_that_of_one_that_does_not_is_told() {
     for (name, sql) in [
-        ("an impossible stop", "UPDATE position SET current_stop = entry_price * 2 WHERE instrument = 'GOLD_MINI'"),
-        ("a stop that was moved", "UPDATE position SET current_stop = current_stop + 1 WHERE instrument = 'GOLD_MINI'"),
+        (
+            "an impossible stop",
+            "UPDATE position SET current_stop = entry_price * 2 WHERE instrument = 'GOLD_MINI'",
+        ),
+        (
+            "a stop that was moved",
+            "UPDATE position SET current_stop = current_stop + 1 WHERE instrument = 'GOLD_MINI'",
+        ),
         ("another quantity", "UPDATE position SET quantity = quantity - 100 WHERE instrument = 'GOLD_MINI'"),
     ] {
         let cluster = holding().await;
@@ -273,7 +284,8 @@ async fn a_stop_whose_contract_the_broker_holds_otherwise_does_not_fire_and_is_t
 async fn a_row_that_cannot_be_read_leaves_the_others_their_stops_and_the_operator_the_book() {
     let cluster = holding().await;
     let free = "ALTER TABLE position DROP CONSTRAINT position_product_check;";
-    damage(&cluster, &format!("{free} UPDATE position SET product = 'CO' WHERE instrument = 'GOLD_MINI'")).await;
+    damage(&cluster, &format!("{free} UPDATE position SET product = 'CO' WHERE instrument = 'GOLD_MINI'"))
+        .await;
     let leader = custodian(&cluster, "DATA_CORRUPT").await;
     price(&cluster, COPPER_SYMBOL, dec!(900)).await;
     sells(&cluster, COPPER_SYMBOL, bought(&cluster, COPPER_SYMBOL).await).await;
@@ -322,7 +334,11 @@ async fn what_a_follower_finds_makes_the_leader_look_again_within_5_seconds() {
     let begun = Instant::now();
     let leader = custodian(&cluster, "VALIDATION_FAILED").await;
     println!("the leader's finding came {:?} after the follower's", begun.elapsed());
-    assert!(cluster.members[leader].name == "b1" && begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        cluster.members[leader].name == "b1" && begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     repaired(&cluster).await;
     cluster.finish().await;
 }
@@ -356,6 +372,9 @@ async fn a_follower_that_alone_finds_damage_ends_nobodys_trading() {
     assert_eq!(out["status"], "executed", "the leader's finding decides: {out}");
     assert_eq!(cluster.count("SELECT count(*) FROM leadership WHERE custody IS NOT NULL").await, 0);
     let own = database::connect(&cluster.stores.database_url()).await;
-    assert_eq!(own.query_one("SELECT epoch FROM leadership", &[]).await.unwrap().get::<_, i64>(0), cluster.epoch().await);
+    assert_eq!(
+        own.query_one("SELECT epoch FROM leadership", &[]).await.unwrap().get::<_, i64>(0),
+        cluster.epoch().await
+    );
     cluster.finish().await;
 }

@@ -71,12 +71,17 @@ async fn units(cluster: &Cluster, side: &str) -> i64 {
     orders.iter().filter(|order| order.side == side).map(|order| order.filled_quantity).sum()
 }
 
-/// The database comes back, and with it a leader; the emergency order is in the ledger, and its position closed.
-async fn imported(mut cluster: Cluster) -> Cluster {
+/// The database comes back.
+async fn back(mut cluster: Cluster) -> Cluster {
     cluster.stores.postgres().start().await.unwrap();
     cluster.sql = database::connect(&cluster.stores.database_url()).await;
+    cluster
+}
+
+/// A leader is there, the emergency order is in the ledger, and its position closed.
+async fn imported(cluster: &Cluster) {
     wait::until("the emergency order is in the ledger", PATIENCE, async || {
-        let open = held(&cluster).await;
+        let open = held(cluster).await;
         let orders = cluster.count("SELECT count(*) FROM order_intent WHERE custody").await;
         if (open, orders) == (0, 1) { Ok(()) } else { Err((open, orders, cluster.logs())) }
     })
@@ -89,7 +94,6 @@ async fn imported(mut cluster: Cluster) -> Cluster {
     assert!(check.status.success(), "{}", text(&check));
     let audit = cluster.baton(&["audit", "verify"]).await;
     assert!(audit.status.success(), "{}", text(&audit));
-    cluster
 }
 
 // R: C5
@@ -107,7 +111,8 @@ async fn what_the_broker_holds_is_sold_once_and_in_the_ledger_when_it_is_back() 
     let again = close(&cluster).await;
     assert!(!again.status.success() && text(&again).contains("nothing of"), "{}", text(&again));
 
-    let cluster = imported(cluster).await;
+    let cluster = back(cluster).await;
+    imported(&cluster).await;
     assert_eq!(units(&cluster, "SELL").await, bought, "nobody sold it again");
     // And they trade on.
     let entered = cluster.play(0, &base("again", GOLD, 140_000)).await;
@@ -122,13 +127,21 @@ async fn while_somebody_may_trade_it_is_refused_whatever_this_host_sees() {
     let mut cluster = holding().await;
     let arrivals = cluster.paper.arrivals().await.len();
     let output = run_as(&cluster.members[0].launch, &arguments()).await;
-    assert!(!output.status.success() && text(&output).contains("holds the leader's lease"), "{}", text(&output));
+    assert!(
+        !output.status.success() && text(&output).contains("holds the leader's lease"),
+        "{}",
+        text(&output)
+    );
 
     // Only this host is cut from the database: the lease tells, and where Redis lost that, the instances do.
     let mut cut = cluster.members[0].launch.clone();
     cut.env.insert("BATON_POSTGRES__URL".to_owned(), "postgres://baton@127.0.0.1:1/baton".to_owned());
     let output = run_as(&cut, &arguments()).await;
-    assert!(!output.status.success() && text(&output).contains("holds the leader's lease"), "{}", text(&output));
+    assert!(
+        !output.status.success() && text(&output).contains("holds the leader's lease"),
+        "{}",
+        text(&output)
+    );
 
     // Nobody leads, but an instance does not say so.
     outage(&mut cluster).await;
@@ -139,9 +152,16 @@ async fn while_somebody_may_trade_it_is_refused_whatever_this_host_sees() {
 
     // A book that cannot be verified, a confirmation that was not given.
     for verb in ["funds", "positionbook", "orderbook"] {
-        cluster.paper.fault(json!({ "fault": { "kind": "broker_error", "status": 500 }, "verb": verb })).await;
+        cluster
+            .paper
+            .fault(json!({ "fault": { "kind": "broker_error", "status": 500 }, "verb": verb }))
+            .await;
         let output = close(&cluster).await;
-        assert!(!output.status.success() && text(&output).contains("could not be verified"), "{}", text(&output));
+        assert!(
+            !output.status.success() && text(&output).contains("could not be verified"),
+            "{}",
+            text(&output)
+        );
         cluster.paper.heal().await;
     }
     let unasked: Vec<&str> = arguments().into_iter().filter(|argument| *argument != "--yes").collect();
@@ -181,7 +201,8 @@ async fn a_close_that_dies_before_or_after_its_order_left_sells_once() {
         let mut other = cluster.members[1].launch.clone();
         other.env.insert("BATON_EMERGENCY__JOURNAL".to_owned(), "other.jsonl".to_owned());
         let output = close_at(&other).await;
-        let kept_away = ["is being closed already", "nothing of"].iter().any(|why| text(&output).contains(why));
+        let kept_away =
+            ["is being closed already", "nothing of"].iter().any(|why| text(&output).contains(why));
         assert!(!output.status.success() && kept_away, "{place}: {}", text(&output));
         // This one finds out first.
         let output = close(&cluster).await;
@@ -213,11 +234,26 @@ async fn a_leader_that_comes_back_leaves_a_marked_symbol_alone() {
     let mut cluster = holding().await;
     let bought = units(&cluster, "BUY").await;
     outage(&mut cluster).await;
+    // The order works at the broker, whose position book shows all of it still held.
+    cluster.paper.post("fills", json!({ "hold": true })).await;
     cluster.arm("emergency_after_reply", "kill");
     let died = close(&cluster).await;
     assert!(died.status.code().is_none(), "{}", text(&died));
-    // A stop that is hit the moment somebody leads again, and an order that only the journal knows of.
+    // Somebody leads again, and the stop is hit.
     price(&cluster, dec!(100000)).await;
-    let cluster = imported(cluster).await;
-    assert_eq!(units(&cluster, "SELL").await, bought, "nobody sold it again");
+    let cluster = back(cluster).await;
+    wait::until("the leader leaves the symbol alone", PATIENCE, async || {
+        let logs =
+            cluster.members.iter().map(|m| std::fs::read_to_string(&m.process.log).unwrap_or_default());
+        let says = "an operator closes it without the ledger";
+        if logs.into_iter().any(|log| log.contains(says)) { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    let sales =
+        |orders: &[crate::support::paper::PaperOrder]| orders.iter().filter(|o| o.side == "SELL").count();
+    assert_eq!(sales(&cluster.paper.orders().await), 1);
+    cluster.paper.post("fills", json!({ "hold": false })).await;
+    imported(&cluster).await;
+    assert_eq!(sales(&cluster.paper.orders().await), 1, "nobody sold it again");
+    assert_eq!(units(&cluster, "SELL").await, bought);
 }

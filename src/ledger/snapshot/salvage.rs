@@ -31,7 +31,10 @@ macro_rules! apart {
             Err(error) => match faults.cause().unwrap_or(error) {
                 error if error.is_transient() => return Err(error),
                 error => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "[RECOVERY] a table cannot be read");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "[RECOVERY] a table cannot be read"
+                    );
                     (Default::default(), false)
                 }
             },
