@@ -7,18 +7,17 @@ use baton::ledger::journal::JOURNAL;
 use indicatif::ProgressBar;
 use uuid::Uuid;
 
-use crate::rows::{journal, row};
+use crate::rows::{journal, row, statement};
 use crate::support::database::Database;
 
 /// The same row into the same table, with nothing to stop it.
 fn bare() -> String {
-    let unfenced = JOURNAL.replace(
-        "FROM leadership\n    WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE",
-        "FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only, NULL::text AS custody
-            WHERE $1::bigint >= 0) f",
-    );
-    assert_ne!(unfenced, JOURNAL, "the fence is where it was");
-    unfenced
+    let (before, fence) = JOURNAL.split_once("FROM leadership").expect("the fence is where it was");
+    let (_, after) = fence.split_once("FOR SHARE").expect("the fence locks its row");
+    format!(
+        "{before} FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only, NULL::text AS custody
+            WHERE $1::bigint >= 0) f {after}"
+    )
 }
 
 /// Times of the bare and of the fenced statement, taken in turn on one session.
@@ -27,10 +26,7 @@ pub async fn times(rounds: usize, progress: &ProgressBar) -> (Vec<Duration>, Vec
     let session = database.connect().await;
     let epoch: i64 =
         session.query_one("SELECT epoch FROM leadership", &[]).await.expect("it is migrated").get(0);
-    let statements = [
-        session.prepare(&bare()).await.expect("it is a statement"),
-        session.prepare(JOURNAL).await.expect("it is a statement"),
-    ];
+    let statements = [session.prepare(&bare()).await.expect("it is a statement"), statement(&session).await];
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..rounds + 20 {
         for (statement, times) in statements.iter().zip(&mut times) {
