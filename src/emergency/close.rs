@@ -283,7 +283,14 @@ impl Closer<'_> {
             Submission::NotSent { reason, cause: crate::broker::NotSentCause::QueuedForHuman } => {
                 return Err(self.doubt(&entry, reason));
             }
-            Submission::Rejected { reason } | Submission::NotSent { reason, .. } => {
+            // Refused with a number: the books tell whether it filled all the same.
+            Submission::Rejected { order_id: Some(order_id), reason } => {
+                tracing::warn!(
+                    "order {order_id} is refused, says the bridge ({reason}): looking in the books"
+                );
+                journal.acknowledged(id, order_id)?;
+            }
+            Submission::Rejected { reason, order_id: None } | Submission::NotSent { reason, .. } => {
                 let end = End::NotSent { reason };
                 journal.ended(id, end.clone())?;
                 closed.end = Some(end);
