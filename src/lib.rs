@@ -22,4 +22,5 @@ pub mod paper;
 pub mod recovery;
 pub mod replay;
 pub mod runbook;
+pub mod telegram;
 pub mod telemetry;

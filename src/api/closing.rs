@@ -3,8 +3,6 @@
 //! The answer is what the ledger knows after a moment, which is what the broker's books have shown: `filled`,
 //! `submitted`, `pending`, `refused` or `in_doubt`. A repetition makes no second exit: it reports the one under way.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -17,13 +15,6 @@ use super::{Context, Operator, Problem, reason};
 use crate::domain::ids::PositionId;
 use crate::engine::command::{Closing, Select};
 use crate::ledger::exits::Outcome;
-
-/// How long the leader's loop may take to take a command up.
-const TAKE_UP: Duration = Duration::from_secs(4);
-/// How long the answer waits for the fills.
-const WAIT: Duration = Duration::from_secs(3);
-/// Between two looks at the ledger.
-const LOOK: Duration = Duration::from_millis(25);
 
 type Body = Result<Json<Value>, JsonRejection>;
 
@@ -87,18 +78,8 @@ async fn act(
         Select::Named(name) => Some(name.clone()),
         Select::Position(id) => Some(id.to_string()),
     };
-    let taken = tokio::time::timeout(TAKE_UP, context.0.desk.close(select, why)).await;
-    let closing = match taken {
-        Ok(Ok(closing)) => closing,
-        Ok(Err(why)) => return Err(not_taken(why.to_string())),
-        Err(_) => {
-            return Err(not_taken(format!(
-                "the engine did not take the command up within {} s (it is taking over, or the database hangs); \
-                 nothing was done, try again",
-                TAKE_UP.as_secs()
-            )));
-        }
-    };
+    let taken = context.0.desk.close_in_time(select, why).await;
+    let closing = taken.map_err(|why| not_taken(why.to_string()))?;
     if closing.positions.is_empty()
         && closing.entries == 0
         && let Some(name) = nothing
@@ -110,16 +91,7 @@ async fn act(
 
 /// Waits a moment for the fills and says how far each position is.
 async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
-    let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
-    let until = tokio::time::Instant::now() + WAIT;
-    let views = loop {
-        let views = context.0.ledger.exits_of(&ids).await?;
-        let done = views.iter().all(|view| view.outcome == Outcome::Filled);
-        if done || tokio::time::Instant::now() >= until {
-            break views;
-        }
-        tokio::time::sleep(LOOK).await;
-    };
+    let views = closing.progress(&context.0.ledger).await?;
     let worst = views.iter().map(|view| view.outcome).max();
     let positions: Vec<Value> = views
         .iter()

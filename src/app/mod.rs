@@ -91,7 +91,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.watch(),
         arrivals: Arc::clone(&arrivals),
         draining: is_draining,
-        desk,
+        desk: desk.clone(),
         stop: stop_asked,
         rounds: telling.rounds.clone(),
     });
@@ -176,6 +176,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
+    telling.listen(&config, &handle, desk, operational.watch(), Arc::clone(&metrics))?;
     tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
     let readiness =
         tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));

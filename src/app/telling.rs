@@ -12,11 +12,13 @@ use uuid::Uuid;
 use super::{armed, notices};
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::engine::command::Desk;
 use crate::health::checks::Checks;
 use crate::health::operational::Operational;
 use crate::health::rounds::{self, Rounds};
 use crate::ledger::Ledger;
-use crate::notify::{self, Channel, Notifier, Settings, heartbeat};
+use crate::notify::{self, Bot, Channel, Notifier, Settings, heartbeat};
+use crate::telegram::Commander;
 use crate::telemetry::metrics::Metrics;
 
 /// Connections of its own: neither errors nor a hanging channel may hold up orders or requests.
@@ -93,6 +95,36 @@ impl Telling {
             let event = notices::started(&config.cluster.member, config.broker.mode.as_str());
             self.notifier.raise(event);
         }
+    }
+
+    /// Listens to the bot from now on, whenever this instance leads, if anybody may command it.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn listen(
+        &self,
+        config: &Config,
+        handle: &Arc<Handle>,
+        desk: Desk,
+        operational: watch::Receiver<Operational>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<()> {
+        let Some(policy) = config.notify.commands.clone() else { return Ok(()) };
+        let Some(bot) = Bot::configured(&config.notify)? else { return Ok(()) };
+        let commander = Commander {
+            bot,
+            policy,
+            cluster: config.cluster.name.clone(),
+            mode: config.broker.mode.as_str(),
+            handle: Arc::clone(handle),
+            ledger: self.ledger.clone(),
+            desk,
+            operational,
+            notifier: self.notifier.from("telegram"),
+            metrics,
+        };
+        tokio::spawn(commander.run(self.stopped.clone()));
+        Ok(())
     }
 
     /// Tells of a stop.

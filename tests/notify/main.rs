@@ -3,6 +3,7 @@
 
 mod channels;
 mod cluster;
+mod commands;
 mod double;
 mod outbox;
 mod property;
