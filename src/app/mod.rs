@@ -6,6 +6,7 @@
 
 mod boot;
 mod feeds;
+mod night;
 mod notices;
 mod observe;
 mod reach;
@@ -72,10 +73,13 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let requests = pool(config.postgres.pool_size)?;
     let resolver = feeds::resolver(&config, &metrics);
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config, &resolver))?);
+    let stopped = CancellationToken::new();
+    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     let telling = telling::Telling::start(
         &config,
         &application,
         Arc::clone(&broker),
+        &feeds,
         operational.watch(),
         Arc::clone(&metrics),
     )?;
@@ -95,8 +99,6 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         stop: stop_asked,
         rounds: telling.rounds.clone(),
     });
-    let stopped = CancellationToken::new();
-    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;

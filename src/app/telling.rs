@@ -9,10 +9,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::night::Night;
 use super::{armed, notices};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::engine::command::Desk;
+use crate::feed::Feeds;
 use crate::health::checks::Checks;
 use crate::health::operational::Operational;
 use crate::health::rounds::{self, Rounds};
@@ -47,6 +49,7 @@ impl Telling {
         config: &Config,
         application: &str,
         broker: Arc<dyn Broker>,
+        feeds: &Feeds,
         state: watch::Receiver<Operational>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -64,12 +67,16 @@ impl Telling {
             Arc::clone(&metrics),
             stopped.clone(),
         ));
-        let rounds = rounds::start(checks(config, broker, ledger.clone())?, config.health.clone(), metrics);
+        let rounds =
+            rounds::start(checks(config, broker, feeds, ledger.clone())?, config.health.clone(), metrics);
+        let exchanges = config.instruments.iter().map(|instrument| instrument.exchange.clone()).collect();
+        let night = Night::by(feeds.hours.clone(), exchanges, feeds.session.clone());
         let (following, follows) = watch::channel(false);
         let health = &config.health;
         let every = health.waiting_mode_send_hourly_status.then_some(health.waiting_mode_status_interval);
-        let states = notices::tell_state(state, follows, rounds.clone(), notifier.clone(), every);
-        let checks = notices::tell_checks(rounds.watch(), notifier.clone());
+        let states =
+            notices::tell_state(state, follows, rounds.clone(), notifier.clone(), every, night.clone());
+        let checks = notices::tell_checks(rounds.watch(), notifier.clone(), night);
         let token = stopped.clone();
         tokio::spawn(async move { token.run_until_cancelled(async { tokio::join!(states, checks) }).await });
         Ok(Self { notifier, live, rounds, ledger, following, worker, stopped })
@@ -150,12 +157,13 @@ impl Telling {
     }
 }
 
-fn checks(config: &Config, broker: Arc<dyn Broker>, ledger: Ledger) -> anyhow::Result<Checks> {
+fn checks(config: &Config, broker: Arc<dyn Broker>, feeds: &Feeds, ledger: Ledger) -> anyhow::Result<Checks> {
     let health = &config.health;
     Ok(Checks {
         ledger,
         redis: Line::new(&config.redis.access(), health.check_timeout, health.check_timeout)?,
         broker,
+        live: feeds.live.clone(),
         armed: armed(config),
         timeout: health.check_timeout,
         max_clock_skew: health.max_clock_skew,
