@@ -330,6 +330,26 @@ fn a_host_name_that_cannot_name_a_member_asks_for_one_that_can() {
     }
 }
 
+// R: N12, N13: the predecessor's name for the budget of a stop, in seconds
+#[test]
+fn the_budget_of_a_stop_is_set_by_either_name_and_never_by_two_that_differ() {
+    let budget = |env: &[(&str, &str)]| load(&with(env)).map(|config| config.shutdown.budget.as_millis());
+    assert_eq!(budget(&[]).unwrap(), 9000);
+    assert_eq!(budget(&[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "25")]).unwrap(), 25_000);
+    assert_eq!(
+        budget(&[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "7"), ("BATON_SHUTDOWN__BUDGET_MS", "7000")]).unwrap(),
+        7000
+    );
+    for env in [
+        &[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "7"), ("BATON_SHUTDOWN__BUDGET_MS", "9000")][..],
+        &[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "0")],
+        &[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "301")],
+    ] {
+        let error = budget(env).unwrap_err().to_string();
+        assert!(error.contains("shutdown.shutdown_timeout"), "{error}");
+    }
+}
+
 // R: N15
 #[test]
 fn commands_by_telegram_are_taken_from_named_chats_and_from_nobody_by_default() {
