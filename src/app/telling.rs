@@ -14,12 +14,13 @@ use super::{armed, notices};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::engine::command::Desk;
+use crate::failpoint;
 use crate::feed::Feeds;
 use crate::health::checks::Checks;
 use crate::health::operational::Operational;
 use crate::health::rounds::{self, Rounds};
 use crate::ledger::Ledger;
-use crate::notify::{self, Bot, Channel, Notifier, Settings, heartbeat};
+use crate::notify::{self, Bot, Channel, Event, Kind, Notifier, Settings, heartbeat};
 use crate::telegram::Commander;
 use crate::telemetry::metrics::Metrics;
 
@@ -79,6 +80,10 @@ impl Telling {
         let checks = notices::tell_checks(rounds.watch(), notifier.clone(), night);
         let token = stopped.clone();
         tokio::spawn(async move { token.run_until_cancelled(async { tokio::join!(states, checks) }).await });
+        if failpoint::errors_a_second().is_some() {
+            let (storm, token) = (storm(notifier.clone()), stopped.clone());
+            tokio::spawn(async move { token.run_until_cancelled(storm).await });
+        }
         Ok(Self { notifier, live, rounds, ledger, following, worker, stopped })
     }
 
@@ -153,6 +158,23 @@ impl Telling {
         };
         if tokio::time::timeout(LAST_WORDS, words).await.is_err() {
             tracing::warn!("[SHUTDOWN] notifications are left to the other instances");
+        }
+    }
+}
+
+/// Raises errors as fast as a test wants, of several kinds, each text another: only in builds with fail points.
+async fn storm(notifier: Notifier) {
+    const TICK: Duration = Duration::from_millis(5);
+    const KINDS: [Kind; 4] =
+        [Kind::BrokerError, Kind::WebsocketError, Kind::RedisDegraded, Kind::NotificationFailed];
+    let (notifier, mut ticks) = (notifier.from("storm"), tokio::time::interval(TICK));
+    loop {
+        ticks.tick().await;
+        let now = failpoint::errors_a_second().unwrap_or(0) / 200;
+        for number in 0..now {
+            let kind = KINDS[number as usize % KINDS.len()];
+            let scope = (number % 5).to_string();
+            notifier.raise(Event::about(kind, scope, format!("storm {}", Uuid::now_v7())));
         }
     }
 }

@@ -4,6 +4,7 @@
 mod channels;
 mod cluster;
 mod commands;
+mod cost;
 mod double;
 mod outbox;
 mod property;
