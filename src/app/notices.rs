@@ -64,7 +64,7 @@ pub(super) async fn tell_state(
                 }
             }
             _ = following.changed() => {}
-            () = tokio::time::sleep(NIGHT_LOOK), if sleeps => {}
+            () = tokio::time::sleep(night.look), if sleeps => {}
             () = until(next) => {
                 if let Some((begun, next)) = &mut waiting {
                     if !night.excuses_waiting(Utc::now()) {
@@ -79,8 +79,6 @@ pub(super) async fn tell_state(
 
 /// The code of a session that has ended.
 const SESSION_EXPIRED: &str = "SESSION_EXPIRED";
-/// How often it is looked whether the night is over.
-const NIGHT_LOOK: Duration = Duration::from_secs(20);
 
 async fn until(moment: Option<Instant>) {
     match moment {
@@ -348,24 +346,25 @@ mod tests {
     }
 
     // R: B18: the leader's ERROR for a dead session is a page, so it waits for the morning, too
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_error_for_a_dead_session_is_told_when_the_night_is_over() {
         let (state, _changes) = OperationalState::new(Arc::new(Metrics::new()));
         let (_following, follows) = watch::channel(false);
         let (notifier, morning) = (Notifier::new(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
         let over = Arc::clone(&morning);
         let night = Night::when(move |_| !over.load(std::sync::atomic::Ordering::Relaxed));
-        let every = Some(Duration::from_secs(3600));
+        let every = Some(Duration::from_millis(10));
         let task =
             tokio::spawn(tell_state(state.watch(), follows, Rounds::idle(), notifier.clone(), every, night));
         state.error(SESSION_EXPIRED, "the broker's session has expired");
-        tokio::time::sleep(Duration::from_secs(5 * 3600)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(notifier.message_of(Kind::OperationalError), None, "in the night");
         state.waiting("the broker's session has expired");
-        tokio::time::sleep(Duration::from_secs(5 * 3600)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(notifier.message_of(Kind::StillWaiting), None, "nor again and again");
         state.error(SESSION_EXPIRED, "the broker's session has expired");
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(notifier.message_of(Kind::OperationalError), None, "still night");
         morning.store(true, std::sync::atomic::Ordering::Relaxed);
         let message = raised(&notifier, Kind::OperationalError).await;
         assert!(message.starts_with("the broker's session has expired"), "{message}");

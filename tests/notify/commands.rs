@@ -82,6 +82,11 @@ async fn commands_come_from_allowed_chats_alone_and_dangerous_ones_ask_first() {
     telegram.write(-666, ASHA, "/halt", 0);
     telegram.write(DESK, 43, "/halt", 0);
     telegram.write(DESK, ASHA, "good morning", 0);
+    wait::until("the leader sees all three", PATIENCE, async || {
+        let seen = cluster.members[leader].json("/api/v1/cluster").await.unwrap_or_default();
+        if seen["instances"].as_array().is_some_and(|alive| alive.len() == 3) { Ok(()) } else { Err(seen) }
+    })
+    .await;
     let status = say(&cluster, &telegram, "/status@baton_bot").await;
     let name = &cluster.members[leader].name;
     let epoch = cluster.epoch().await;

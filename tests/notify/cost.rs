@@ -167,9 +167,9 @@ mod bench {
             WHERE error_message LIKE 'storm %'";
         // Calm and storm in turn, so that what else the machine does meets both.
         let (mut blown, begun) = (Duration::ZERO, cluster.count(counted).await);
-        while blown < STORM {
-            calm.extend(orders(&cluster, next, 25).await);
-            next += 25;
+        while blown < STORM || stormy.len() < 200 {
+            calm.extend(orders(&cluster, next, 40).await);
+            next += 40;
             std::fs::write(&file, "10000").unwrap();
             let since = Instant::now();
             while since.elapsed() < STORM / 5 {
