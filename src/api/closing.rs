@@ -3,8 +3,6 @@
 //! The answer is what the ledger knows after a moment, which is what the broker's books have shown: `filled`,
 //! `submitted`, `pending`, `refused` or `in_doubt`. A repetition makes no second exit: it reports the one under way.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -14,17 +12,10 @@ use serde_json::{Value, json};
 
 use super::forward::Served;
 use super::{Context, Operator, Problem, reason};
-use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::ids::PositionId;
 use crate::domain::money::Quantity;
 use crate::engine::command::{Beside, Closing, Select};
 use crate::ledger::exits::Outcome;
-
-/// How long the leader's loop may take to take a command up.
-const TAKE_UP: Duration = Duration::from_secs(4);
-/// How long the answer waits for the fills.
-const WAIT: Duration = Duration::from_secs(3);
-/// Between two looks at the ledger.
-const LOOK: Duration = Duration::from_millis(25);
 
 type Body = Result<Json<Value>, JsonRejection>;
 
@@ -88,18 +79,8 @@ async fn act(
         Select::Named(name) => Some(name.clone()),
         Select::Position(id) => Some(id.to_string()),
     };
-    let taken = tokio::time::timeout(TAKE_UP, context.0.desk.close(select, why)).await;
-    let closing = match taken {
-        Ok(Ok(closing)) => closing,
-        Ok(Err(why)) => return Err(not_taken(why.to_string())),
-        Err(_) => {
-            return Err(not_taken(format!(
-                "the engine did not take the command up within {} s (it is taking over, or the database hangs); \
-                 nothing was done, try again",
-                TAKE_UP.as_secs()
-            )));
-        }
-    };
+    let taken = context.0.desk.close_in_time(select, why).await;
+    let closing = taken.map_err(|why| not_taken(why.to_string()))?;
     if closing.positions.is_empty()
         && closing.beside.is_empty()
         && closing.entries == 0
@@ -112,21 +93,9 @@ async fn act(
 
 /// Waits a moment for the fills and says how far each position is.
 async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
-    let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
-    let until = tokio::time::Instant::now() + WAIT;
-    let sent: Vec<IntentId> =
-        closing.beside.iter().filter(|b| b.units > Quantity::ZERO).map(|beside| beside.id).collect();
-    let (views, sales) = loop {
-        let views = context.0.ledger.exits_of(&ids).await?;
-        let sales = context.0.ledger.sales_beside(&sent).await?;
-        let done = views.iter().chain(&sales).all(|view| view.outcome == Outcome::Filled);
-        if done || tokio::time::Instant::now() >= until {
-            break (views, sales);
-        }
-        tokio::time::sleep(LOOK).await;
-    };
-    let worst = views.iter().chain(&sales).map(|view| view.outcome).max();
-    let mut positions: Vec<Value> = views
+    let views = closing.progress(&context.0.ledger).await?;
+    let worst = views.iter().map(|view| view.outcome).max();
+    let positions: Vec<Value> = views
         .iter()
         .map(|view| {
             let taken = closing.positions.iter().find(|taken| taken.position.0 == view.position);
@@ -135,7 +104,6 @@ async fn report(context: &Context, closing: &Closing) -> Result<Response, Proble
             shown
         })
         .collect();
-    positions.extend(sales.iter().map(|sale| json!(sale)));
     // What could not be sold although it is held: orders on their way may sell it, or it is more than one order takes.
     let left: Vec<Value> =
         closing.beside.iter().filter(|beside| beside.units != beside.held).map(left).collect();

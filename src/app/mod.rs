@@ -6,6 +6,7 @@
 
 mod boot;
 mod feeds;
+mod night;
 mod notices;
 mod observe;
 mod reach;
@@ -75,10 +76,13 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let requests = pool(config.postgres.pool_size)?;
     let resolver = feeds::resolver(&config, &metrics);
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config, &resolver))?);
+    let stopped = CancellationToken::new();
+    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     let telling = telling::Telling::start(
         &config,
         &application,
         Arc::clone(&broker),
+        &feeds,
         operational.watch(),
         Arc::clone(&metrics),
     )?;
@@ -94,12 +98,10 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.watch(),
         arrivals: Arc::clone(&arrivals),
         draining: is_draining,
-        desk,
+        desk: desk.clone(),
         stop: stop_asked,
         rounds: telling.rounds.clone(),
     });
-    let stopped = CancellationToken::new();
-    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
@@ -196,6 +198,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
+    telling.listen(&config, &handle, desk, operational.watch(), Arc::clone(&metrics))?;
     tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
     let readiness = tokio::spawn(boot::stay_recovered(
         Arc::clone(&handle),

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::call::Target;
+use super::errors::moment;
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
@@ -59,11 +60,12 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
                 state,
                 Cell::of(check["class"].as_str().unwrap_or("-")),
                 Cell::of(format!("{:.1} ms", check["latency_ms"].as_f64().unwrap_or_default())),
+                Cell::of(moment(check["checked_at"].as_str().unwrap_or_default())),
                 Cell::of(check["detail"].as_str().unwrap_or_default()),
             ]
         })
         .collect();
-    output.table(&["CHECK", "RESULT", "WHO CAN MEND IT", "TOOK", "DETAIL"], &rows)?;
+    output.table(&["CHECK", "RESULT", "WHO CAN MEND IT", "TOOK", "LOOKED AT", "DETAIL"], &rows)?;
     Ok(code)
 }
 

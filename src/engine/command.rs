@@ -4,8 +4,10 @@
 //! close which nobody remembers does not act under a later leader.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::term::Term;
 use crate::domain::cause::ExitCause;
@@ -15,10 +17,18 @@ use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
 use crate::domain::position::{HoldingKey, Position};
 use crate::ledger::change::IntentUpdate;
-use crate::ledger::{Change, LedgerError};
+use crate::ledger::exits::{ExitView, Outcome};
+use crate::ledger::{Change, Ledger, LedgerError};
 
 /// Commands that may wait at once.
 const WAITING: usize = 64;
+
+/// How long the leader's loop may take to take a command up.
+const TAKE_UP: Duration = Duration::from_secs(4);
+/// How long an answer waits for the fills.
+const FILLS: Duration = Duration::from_secs(3);
+/// Between two looks at the ledger.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// What to close.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,6 +136,12 @@ pub enum NotTaken {
     /// Stored state is damaged, and what the broker holds could not be verified.
     #[error("stored state is damaged and the broker's book could not be verified: {0}; nothing was done")]
     Unverified(String),
+    /// The loop is busy with something else.
+    #[error(
+        "the engine did not take the command up within {} s (it is taking over, or the database hangs); nothing was \
+         done, try again", TAKE_UP.as_secs()
+    )]
+    Late,
 }
 
 /// The askers' side.
@@ -142,6 +158,15 @@ pub fn desk() -> (Desk, Commands) {
 }
 
 impl Desk {
+    /// Has the leader close what is selected; returns once it has been taken up, or takes it back when that lasts.
+    ///
+    /// # Errors
+    /// It was not taken; nothing was done.
+    pub async fn close_in_time(&self, select: Select, why: String) -> Result<Closing, NotTaken> {
+        let taken = tokio::time::timeout(TAKE_UP, self.close(select, why)).await;
+        taken.unwrap_or(Err(NotTaken::Late))
+    }
+
     /// Has the leader close what is selected; returns once it has been taken up. Dropping the future takes it back, if
     /// it was not.
     ///
@@ -151,6 +176,28 @@ impl Desk {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Close { select, why, reply }).map_err(|_| NotTaken::Busy)?;
         answer.await.map_err(|_| NotTaken::Ended)?
+    }
+}
+
+impl Closing {
+    /// Waits a moment for the fills, and reads how far each position and each sale beside the positions is.
+    ///
+    /// # Errors
+    /// Any database error; what was taken up goes on all the same.
+    pub async fn progress(&self, ledger: &Ledger) -> Result<Vec<ExitView>, LedgerError> {
+        let ids: Vec<PositionId> = self.positions.iter().map(|taken| taken.position).collect();
+        let sent = self.beside.iter().filter(|beside| beside.units > Quantity::ZERO);
+        let sent: Vec<IntentId> = sent.map(|beside| beside.id).collect();
+        let until = Instant::now() + FILLS;
+        loop {
+            let mut views = ledger.exits_of(&ids).await?;
+            views.extend(ledger.sales_beside(&sent).await?);
+            let done = views.iter().all(|view| view.outcome == Outcome::Filled);
+            if done || Instant::now() >= until {
+                return Ok(views);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

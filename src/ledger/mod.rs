@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod starts;
 pub mod switches;
 pub mod switching;
+pub mod telegram;
 pub mod views;
 
 use std::time::Duration;

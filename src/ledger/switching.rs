@@ -59,20 +59,16 @@ pub struct SwitchView {
     pub since: Option<DateTime<Utc>>,
 }
 
-const SET: &str = "
-WITH u AS (
-    UPDATE leadership SET
-        halted = CASE $1 WHEN 'halted' THEN $2 WHEN 'halt_all' THEN $2 OR halted ELSE halted END,
-        halt_all = CASE $1 WHEN 'halt_all' THEN $2 WHEN 'halted' THEN $2 AND halt_all ELSE halt_all END,
-        halted_until = CASE
-            WHEN $1 = 'halted' OR ($1 = 'halt_all' AND $2) THEN $5 ELSE halted_until END,
-        reduce_only = CASE $1 WHEN 'reduce_only' THEN $2 ELSE reduce_only END,
-        reduce_only_until = CASE $1 WHEN 'reduce_only' THEN $5 ELSE reduce_only_until END,
-        paused = CASE $1 WHEN 'paused' THEN $2 ELSE paused END,
-        paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE paused_until END
-    RETURNING 1
-)
-INSERT INTO switch_history (switch, value, who, why, until) SELECT $1, $2, $3, $4, $5 FROM u";
+/// What setting changes in the leadership row: `$1` is the switch, `$2` on or off, `$5` until when.
+pub(super) const COLUMNS: &str = "
+    halted = CASE $1 WHEN 'halted' THEN $2 WHEN 'halt_all' THEN $2 OR halted ELSE halted END,
+    halt_all = CASE $1 WHEN 'halt_all' THEN $2 WHEN 'halted' THEN $2 AND halt_all ELSE halt_all END,
+    halted_until = CASE
+        WHEN $1 = 'halted' OR ($1 = 'halt_all' AND $2) THEN $5 ELSE halted_until END,
+    reduce_only = CASE $1 WHEN 'reduce_only' THEN $2 ELSE reduce_only END,
+    reduce_only_until = CASE $1 WHEN 'reduce_only' THEN $5 ELSE reduce_only_until END,
+    paused = CASE $1 WHEN 'paused' THEN $2 ELSE paused END,
+    paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE paused_until END";
 
 const DUE: &str =
     "SELECT halted_until <= now() IS TRUE, reduce_only_until <= now() IS TRUE, paused_until <= now() IS TRUE
@@ -85,9 +81,13 @@ impl Ledger {
     /// Any database error; a lost connection leaves it unknown, and setting it again is safe.
     pub async fn set_switch(&self, change: &SwitchChange) -> Result<(), LedgerError> {
         let until = change.until.filter(|_| change.on);
+        let set = format!(
+            "WITH u AS (UPDATE leadership SET {COLUMNS} RETURNING 1)
+             INSERT INTO switch_history (switch, value, who, why, until) SELECT $1, $2, $3, $4, $5 FROM u"
+        );
         self.client()
             .await?
-            .execute(SET, &[&change.switch.as_str(), &change.on, &change.who, &change.why, &until])
+            .execute(&set, &[&change.switch.as_str(), &change.on, &change.who, &change.why, &until])
             .await
             .map_err(LedgerError::during("set a switch"))?;
         Ok(())

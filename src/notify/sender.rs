@@ -30,7 +30,9 @@ const BACKOFF_AT_MOST: Duration = Duration::from_secs(300);
 
 /// Makes messages of items.
 pub(super) struct Composer {
+    /// All of them, and those that take what is composed.
     pub channels: Vec<&'static str>,
+    pub noticed: Vec<&'static str>,
     pub ledger: Ledger,
     pub settings: Arc<Settings>,
     pub metrics: Arc<Metrics>,
@@ -83,7 +85,7 @@ impl Composer {
         let cluster = &self.settings.cluster;
         let composing = self
             .ledger
-            .compose_due(&self.channels, expiry, |items, now| compose::compose(cluster, items, now));
+            .compose_due(&self.noticed, expiry, |items, now| compose::compose(cluster, items, now));
         let items = composing.await?;
         if items.is_empty() {
             return Ok(());
@@ -220,6 +222,7 @@ fn message(settings: &Settings, claimed: &Claimed) -> Message {
         types: claimed.types.clone(),
         possible_repeat: claimed.uncertain,
         created_at: claimed.created_at,
+        recipient: claimed.recipient.clone(),
     }
 }
 
@@ -249,7 +252,8 @@ pub(super) fn count(
     types: &[String],
     result: &'static str,
 ) {
-    if matches!(channels[index], Channel::Log) && channels.len() > 1 {
+    let others = channels.iter().any(|channel| channel.takes_notices() && !matches!(channel, Channel::Log));
+    if matches!(channels[index], Channel::Log) && others {
         return;
     }
     for kind in types {
