@@ -16,6 +16,7 @@ mod holdings;
 pub mod lanes;
 mod monitor;
 mod orders;
+mod pool;
 pub mod recess;
 mod signals;
 pub mod stops;

@@ -15,6 +15,7 @@ mod limits;
 mod metrics;
 mod operators;
 mod paused;
+mod pool;
 mod replay;
 mod secured;
 mod signals;
