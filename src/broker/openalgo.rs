@@ -164,7 +164,7 @@ impl OpenAlgo {
     /// Takes the API key out of what the bridge said, should it ever quote the request.
     fn scrubbed(&self, mut submission: Submission) -> Submission {
         let key = self.api_key.expose_secret();
-        if let Submission::Rejected { reason }
+        if let Submission::Rejected { reason, .. }
         | Submission::NotSent { reason, .. }
         | Submission::InDoubt { reason, .. } = &mut submission
             && !key.is_empty()

@@ -105,7 +105,7 @@ pub fn of_answer(verb: Verb, armed: BridgeMode, answer: &Answer) -> Submission {
         403 if said.trim() == "Invalid openalgo apikey" => not_sent(NotSentCause::SessionExpired, said),
         // Unknown routes carry their path; without one a modify or cancel names an order that is not there.
         404 if verb == Verb::Place || body.contains_key("path") => not_sent(NotSentCause::UnknownRoute, said),
-        404 if is(&body, "status", "error") => Submission::Rejected { reason: said },
+        404 if is(&body, "status", "error") => rejected(said),
         429 if is_bridge_limit(&said) => not_sent(NotSentCause::RateLimited, said),
         _ => in_doubt(format!("HTTP {status}: {said}")),
     }
@@ -114,7 +114,7 @@ pub fn of_answer(verb: Verb, armed: BridgeMode, answer: &Answer) -> Submission {
 fn of_success(body: &Object, said: &str) -> Submission {
     let id = body.get("orderid");
     if is(body, "status", "error") && id.is_none_or(json::is_blank) && has_message(body) {
-        return Submission::Rejected { reason: said.to_owned() };
+        return rejected(said.to_owned());
     }
     if !is(body, "status", "success") {
         return in_doubt(format!("HTTP 200 without success: {said}"));
@@ -126,11 +126,13 @@ fn of_success(body: &Object, said: &str) -> Submission {
         // A mode that nobody documented: whatever it did with the order is unknown.
         _ if unknown_mode(body) => in_doubt("HTTP 200 in an unknown mode".to_owned()),
         (_, Some(order_id)) => Submission::Acknowledged { order_id },
-        (Some(Value::Null), _) => {
-            Submission::Rejected { reason: format!("the broker gave no order id: {said}") }
-        }
+        (Some(Value::Null), _) => rejected(format!("the broker gave no order id: {said}")),
         _ => in_doubt(format!("success without a usable order id: {said}")),
     }
+}
+
+fn rejected(reason: String) -> Submission {
+    Submission::Rejected { reason, order_id: None }
 }
 
 fn of_bad_request(armed: BridgeMode, body: &Object, said: &str) -> Submission {
@@ -146,7 +148,7 @@ fn of_bad_request(armed: BridgeMode, body: &Object, said: &str) -> Submission {
         Some(id) if !json::is_blank(id) && !sandbox => {
             in_doubt(format!("HTTP 400 with order id {id}: {said}"))
         }
-        _ => Submission::Rejected { reason: said.to_owned() },
+        _ => Submission::Rejected { reason: said.to_owned(), order_id: order_id(body) },
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Submission {
     Rejected {
         /// What the bridge or the broker said.
         reason: String,
+        /// The id under which the books show the refusal, where they do.
+        order_id: Option<String>,
     },
     /// Proven never to have reached the broker.
     NotSent {

@@ -24,14 +24,14 @@ impl Term<'_> {
     pub(super) async fn apply(&mut self, event: Event) -> Result<(), LedgerError> {
         match event {
             Event::Outcome { id, submission, took } => self.outcome(id, submission, took).await,
-            Event::Quoted { id, quotes, failures } => {
+            Event::Quoted { id, quotes, at, failures } => {
                 let retry = self.fence().now().plus(QUOTE_RETRY);
                 if let Some(waiting) = self.lanes.find(id) {
                     if !failures.is_empty() {
                         tracing::warn!(signal = %id, "no live price: {}", failures.join("; "));
                         waiting.not_before = retry;
                     }
-                    waiting.phase = Phase::Quoted(quotes);
+                    waiting.phase = Phase::Quoted(quotes, at);
                 }
                 Ok(())
             }
@@ -70,7 +70,7 @@ impl Term<'_> {
         let Some(tracked) = self.book.intents.get(&id) else { return Ok(()) };
         let (state, reason, order_id) = match submission {
             Submission::Acknowledged { order_id } => (IntentState::Acknowledged, None, Some(order_id)),
-            Submission::Rejected { reason } => (IntentState::Rejected, Some(reason), None),
+            Submission::Rejected { reason, order_id } => (IntentState::Rejected, Some(reason), order_id),
             // A human may still release it at the bridge: not proven gone.
             Submission::NotSent { reason, cause: NotSentCause::QueuedForHuman } => {
                 (IntentState::InDoubt, Some(reason), None)

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ha::Moment;
 use rust_decimal::Decimal;
 
@@ -19,7 +20,7 @@ use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::{PendingEntry, Portfolio};
 use crate::domain::position::{Position, PositionStatus};
-use crate::domain::sessions::Calendar;
+use crate::domain::sessions::{Calendar, trading_day};
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
@@ -176,10 +177,15 @@ impl Book {
 
     /// Forgets a wish to close what no order was sent for yet.
     pub fn keep_open(&mut self, position: PositionId) {
-        let untouched = self.position(position).is_some_and(|p| p.status == PositionStatus::Open);
-        if untouched && self.closing.get(&position).is_some_and(|closing| closing.signal.is_none()) {
+        if self.may_be_kept_open(position) {
             self.closing.remove(&position);
         }
+    }
+
+    /// True while a position is wanted closed by no signal and no order was journaled for it yet.
+    pub fn may_be_kept_open(&self, position: PositionId) -> bool {
+        self.position(position).is_some_and(|p| p.status == PositionStatus::Open)
+            && self.closing.get(&position).is_some_and(|closing| closing.signal.is_none())
     }
 
     /// The position with this id, if it is still held.
@@ -227,6 +233,23 @@ impl Book {
             .filter_map(|tracked| pending_entry(&tracked.intent))
             .collect();
         portfolio
+    }
+
+    /// Notes which exchanges of held positions are known to be closed at the wall-clock time `at`: by today's calendar,
+    /// since yesterday's says nothing about today. An exit that waits for its exchange is due the moment it opens.
+    pub fn note_closed(&mut self, at: DateTime<Utc>, now: Moment) {
+        let today = self.calendar.as_ref().filter(|calendar| calendar.day() == trading_day(at));
+        let closed: BTreeSet<String> = today.map_or_else(BTreeSet::new, |calendar| {
+            let held = self.portfolio.held().map(|position| &position.exchange);
+            held.filter(|exchange| !calendar.is_open(exchange, at)).cloned().collect()
+        });
+        let before = std::mem::replace(&mut self.closed, closed);
+        for position in &self.portfolio.positions {
+            let opened = before.contains(&position.exchange) && !self.closed.contains(&position.exchange);
+            if let Some(closing) = self.closing.get_mut(&position.id).filter(|_| opened) {
+                closing.not_before = closing.not_before.min(now);
+            }
+        }
     }
 
     /// Takes over what the ledger has committed.
@@ -346,6 +369,11 @@ impl Book {
             let Some(tracked) = self.intents.get(&update.id) else { continue };
             if tracked.intent.class == OrderClass::Entry {
                 continue;
+            }
+            let refused = matches!(update.state, IntentState::Rejected | IntentState::NotSent);
+            if let Some(day) = self.day.as_mut().filter(|_| refused) {
+                // As the ledger counts: tries to get out must not use up the day's entries.
+                day.orders = day.orders.saturating_sub(1);
             }
             if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
                 closing.failures += 1;

@@ -126,7 +126,8 @@ impl Term<'_> {
         let named = self.book.portfolio.held().filter(|position| close.select.names(position));
         let named: Vec<(PositionId, Quantity)> =
             named.map(|position| (position.id, position.quantity)).collect();
-        let mut closing = Closing { entries: self.unwind_for(&close).await?, ..Closing::default() };
+        let entries = self.unwind(|intent| close.select.means(intent), &close.why).await?;
+        let mut closing = Closing { entries, ..Closing::default() };
         for (position, held) in named {
             let under_way = self.book.closing.contains_key(&position);
             if self.book.close_by(position, ExitCause::Operator, close.why.clone(), now) {
@@ -139,17 +140,19 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// Marks the entries on their way that a close means, so that what they fill is closed at once.
-    async fn unwind_for(&mut self, close: &Close) -> Result<usize, LedgerError> {
-        let meant = |intent: &OrderIntent| {
-            intent.class == OrderClass::Entry && !intent.state.is_terminal() && close.select.means(intent)
-        };
+    /// Marks the entries on their way that are meant, so that what they fill is closed at once; gives their number.
+    pub(super) async fn unwind(
+        &mut self,
+        meant: impl Fn(&OrderIntent) -> bool,
+        why: &str,
+    ) -> Result<usize, LedgerError> {
+        let entry = |i: &OrderIntent| i.class == OrderClass::Entry && !i.state.is_terminal() && meant(i);
         let entries: Vec<OrderIntent> =
-            self.book.intents.values().map(|t| &t.intent).filter(|i| meant(i)).cloned().collect();
+            self.book.intents.values().map(|t| &t.intent).filter(|i| entry(i)).cloned().collect();
         let update = |intent: &OrderIntent| IntentUpdate {
             id: intent.id,
             state: intent.state,
-            reason: Some(format!("{}: a late fill is closed at once", close.why)),
+            reason: Some(format!("{why}: a late fill is closed at once")),
             broker_order_id: None,
             filled: intent.filled,
             unwind: true,

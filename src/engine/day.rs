@@ -95,10 +95,7 @@ impl Term<'_> {
     fn keep_calendar(&mut self, date: NaiveDate) {
         let now = self.fence().now();
         let at = wall_clock();
-        if let Some(calendar) = &self.book.calendar {
-            let held = self.book.portfolio.held().map(|position| &position.exchange);
-            self.book.closed = held.filter(|exchange| !calendar.is_open(exchange, at)).cloned().collect();
-        }
+        self.book.note_closed(at, now);
         if self.book.calendar.as_ref().is_some_and(|known| known.day() == date) || now < self.next_calendar {
             return;
         }

@@ -77,6 +77,10 @@ pub fn decide(rules: &Rules, book: &Book, queued: &Queued, quotes: &Quotes, now:
             };
             let mut moved: Vec<Position> =
                 book.portfolio.held_of(&queued.signal.instrument).cloned().collect();
+            // A bar that comes late says nothing about what was bought after it closed.
+            moved.retain(|held| {
+                (held.entry_bar_time, held.entry_signal_seq) < (queued.signal.bar_time, queued.seq)
+            });
             moved.retain_mut(|position| {
                 let before = (position.highest_close, position.current_stop);
                 position.trail(bar.price, bar.atr, instrument.atr_trailing);

@@ -15,7 +15,10 @@ use crate::domain::ids::SignalId;
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::Quotes;
-use crate::domain::signal::SignalType;
+use crate::domain::signal::{Action, SignalType};
+
+/// For how long quotes may decide: a signal that had to wait longer than this after they came has them asked anew.
+pub const QUOTE_LIFE: Duration = Duration::from_secs(2);
 
 /// How far the first signal of a lane is.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +28,8 @@ pub enum Phase {
     Waiting,
     /// Its quotes are being fetched.
     Quoting,
-    /// Its quotes are here; some may be missing.
-    Quoted(Quotes),
+    /// Its quotes came at a moment; some may be missing.
+    Quoted(Quotes, Moment),
 }
 
 /// A signal in a lane.
@@ -40,6 +43,16 @@ pub struct Waiting {
     pub not_before: Moment,
     /// When it was put into its lane.
     pub since: Moment,
+}
+
+impl Waiting {
+    /// The quotes it may be decided by; none before they are here, and none once they are old.
+    pub fn quotes(&self, now: Moment) -> Option<&Quotes> {
+        match &self.phase {
+            Phase::Quoted(quotes, at) if now.since(*at) <= QUOTE_LIFE => Some(quotes),
+            _ => None,
+        }
+    }
 }
 
 /// All lanes.
@@ -79,14 +92,15 @@ impl Lanes {
         self.0.values_mut().filter_map(VecDeque::front_mut)
     }
 
-    /// The first EXIT of each lane that entries alone keep from its turn.
+    /// The first EXIT of each lane that an entry at its head keeps from its turn.
     ///
-    /// They may be stuck for a minute (no quote, an order in doubt, ERROR), and taking risk off must not wait for
-    /// that. Those that the EXIT means are refused when it acts.
+    /// The entry may be stuck for a minute (no quote, an order in doubt, ERROR), and taking risk off must not wait for
+    /// that, whatever else stands between the two. Entries that the EXIT means are refused when it acts.
     pub fn exits_behind_entries(&self) -> impl Iterator<Item = &Waiting> {
         self.0.values().filter_map(|lane| {
-            let place = lane.iter().position(|waiting| !waiting.queued.signal.kind().opens())?;
-            lane.get(place).filter(|waiting| place > 0 && waiting.queued.signal.kind() == SignalType::Exit)
+            let blocked = lane.front().is_some_and(|head| head.queued.signal.kind().opens());
+            let exit = |waiting: &&Waiting| waiting.queued.signal.kind() == SignalType::Exit;
+            lane.iter().filter(|_| blocked).find(exit)
         })
     }
 
@@ -126,7 +140,9 @@ impl Lanes {
 ///
 /// An entry waits for whatever is out, in doubt or closing on its instrument. An EXIT waits only for entries that
 /// may fill any moment, and for one in doubt when there is nothing else to close; for no longer than `patience`:
-/// what fills after that is closed at once.
+/// what fills after that is closed at once. It also waits, for as long as it takes, while a stop or an operator wants
+/// one of its positions closed and no order was journaled for that yet: the wish may be dropped again (a halt of all
+/// orders, a price that came back), and an EXIT that was refused meanwhile would be lost.
 pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duration) -> bool {
     if now < waiting.not_before {
         return false;
@@ -137,6 +153,11 @@ pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duratio
         let closing =
             book.closing.keys().filter_map(|id| book.position(*id)).any(|p| p.instrument == *instrument);
         return !busy && !closing;
+    }
+    if let Action::Exit(exit) = &waiting.queued.signal.action
+        && book.portfolio.held_of(instrument).any(|p| exit.target.names(p) && book.may_be_kept_open(p.id))
+    {
+        return false;
     }
     let held = book.portfolio.held_of(instrument).next().is_some();
     let awaited = |intent: &OrderIntent| {

@@ -98,7 +98,7 @@ impl Term<'_> {
                     _ => 0,
                 };
                 let quotes = match &waiting.phase {
-                    Phase::Quoted(quotes) => quotes.clone(),
+                    Phase::Quoted(quotes, _) => quotes.clone(),
                     _ => Quotes::default(),
                 };
                 let age = (wall_clock() - queued.signal.sent_at).num_milliseconds().max(0);
@@ -149,7 +149,8 @@ impl Term<'_> {
 
     /// The heads of lanes that may be decided; asks for quotes where they are needed first.
     fn ready_heads(&mut self) -> Vec<Waiting> {
-        let now = self.fence().now();
+        let fence = self.fence().clone();
+        let now = fence.now();
         let (book, engine, sender) = (&self.book, self.engine, &self.sender);
         // ERROR, waiting for the bridge, a dead broker session and a heartbeat that is overdue stop entries; exits go on.
         let in_time = self.journal.fence().deadline().until(now) >= engine.pace.entry_queue;
@@ -177,13 +178,12 @@ impl Term<'_> {
                 continue;
             }
             let needed = quotes_needed(&engine.rules, book, signal);
-            let complete = match &head.phase {
-                Phase::Quoting => continue,
-                Phase::Waiting => needed.is_empty(),
-                Phase::Quoted(quotes) => {
-                    needed.iter().all(|(exchange, symbol)| quotes.get(exchange, symbol).is_some())
-                }
-            };
+            if matches!(head.phase, Phase::Quoting) {
+                continue;
+            }
+            let complete = needed.iter().all(|(exchange, symbol)| {
+                head.quotes(now).is_some_and(|quotes| quotes.get(exchange, symbol).is_some())
+            });
             if complete {
                 if !opens || room > 0 {
                     room -= usize::from(opens);
@@ -193,6 +193,7 @@ impl Term<'_> {
             }
             head.phase = Phase::Quoting;
             let (broker, sender, id) = (Arc::clone(&engine.broker), sender.clone(), head.queued.id);
+            let fence = fence.clone();
             tokio::spawn(async move {
                 let (mut quotes, mut failures) = (Quotes::default(), Vec::new());
                 for (exchange, symbol) in needed {
@@ -202,7 +203,7 @@ impl Term<'_> {
                     }
                 }
                 // Gone with the term.
-                let _ = sender.send(Event::Quoted { id, quotes, failures }).await;
+                let _ = sender.send(Event::Quoted { id, quotes, at: fence.now(), failures }).await;
             });
         }
         let lane_is_served = |exit: &Waiting, ready: &[Waiting]| {

@@ -66,6 +66,8 @@ pub enum Event {
         id: SignalId,
         /// Live prices.
         quotes: Quotes,
+        /// When the last of them came.
+        at: Moment,
         /// The symbols that gave none, with the reason.
         failures: Vec<String>,
     },

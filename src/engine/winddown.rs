@@ -4,6 +4,7 @@
 //! entries that rest at the broker, and under `flatten` sells everything that is held until the books show it flat.
 //! `hold` sells nothing. Protective orders are never cancelled.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::term::{End, Event, Term};
 use crate::broker::{Submission, Ticket};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::ledger::LedgerError;
 
@@ -85,27 +87,38 @@ impl Engine {
 impl Term<'_> {
     /// Cancels entries that rest at the broker, and waits until the books show their end.
     async fn cancel_entries(&mut self, until: Instant) -> Result<String, String> {
-        let resting: Vec<IntentId> = self
-            .book
-            .intents
-            .values()
-            .filter(|t| t.intent.class == OrderClass::Entry && t.intent.state.is_live())
-            .map(|t| t.intent.id)
-            .collect();
-        if resting.is_empty() {
-            return Ok("no entry rests at the broker".to_owned());
+        let mut asked = BTreeSet::new();
+        let ended =
+            self.turn_until(until, &mut asked, |term| term.resting_entries().next().is_none()).await?;
+        let doubted = self.open_entries().filter(|entry| !entry.state.is_live()).count();
+        match (ended, asked.len(), doubted) {
+            (true, 0, 0) => Ok("no entry rests at the broker".to_owned()),
+            (true, resting, 0) => Ok(format!("{resting} resting entries ended")),
+            (true, _, doubted) => Err(format!("{doubted} entries are in doubt: they may still be filled")),
+            (false, resting, doubted) => Err(format!(
+                "not all of {resting} resting entries are seen to have ended; {doubted} more are in doubt"
+            )),
         }
-        for id in &resting {
-            self.cancel(*id).await.map_err(|error| error.to_string())?;
+    }
+
+    /// Entries that may still be filled.
+    fn open_entries(&self) -> impl Iterator<Item = &OrderIntent> {
+        let intents = self.book.intents.values().map(|tracked| &tracked.intent);
+        intents.filter(|intent| intent.class == OrderClass::Entry && !intent.state.is_terminal())
+    }
+
+    fn resting_entries(&self) -> impl Iterator<Item = &OrderIntent> {
+        self.open_entries().filter(|entry| entry.state.is_live())
+    }
+
+    async fn cancel_resting(&mut self, asked: &mut BTreeSet<IntentId>) -> Result<(), LedgerError> {
+        let resting: Vec<IntentId> = self.resting_entries().map(|entry| entry.id).collect();
+        for id in resting {
+            if asked.insert(id) {
+                self.cancel(id).await?;
+            }
         }
-        let ids = resting.clone();
-        let ended = move |term: &Self| {
-            ids.iter().all(|id| term.book.intents.get(id).is_none_or(|t| t.intent.state.is_terminal()))
-        };
-        match self.turn_until(until, ended).await? {
-            true => Ok(format!("{} resting entries ended", resting.len())),
-            false => Err(format!("not all of {} resting entries are seen to have ended", resting.len())),
-        }
+        Ok(())
     }
 
     async fn cancel(&mut self, id: IntentId) -> Result<(), LedgerError> {
@@ -125,7 +138,7 @@ impl Term<'_> {
             let submission = broker.cancel(&cancel.order_id, ticket).await;
             let (state, reason) = match submission {
                 Submission::Acknowledged { .. } => ("acknowledged", None),
-                Submission::Rejected { reason } => ("rejected", Some(reason)),
+                Submission::Rejected { reason, .. } => ("rejected", Some(reason)),
                 Submission::NotSent { reason, .. } => ("not_sent", Some(reason)),
                 Submission::InDoubt { reason, .. } => ("in_doubt", Some(reason)),
             };
@@ -142,15 +155,19 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// Sells everything that is held, again and again, until the books show it flat.
+    /// Sells everything that is held, again and again, until the books show it flat; what an entry fills meanwhile, too.
     async fn sell_everything(&mut self, until: Instant) -> Result<String, String> {
+        let why = "the last instance stops: flatten";
+        self.unwind(|_| true, why).await.map_err(|error| error.to_string())?;
         let now = self.fence().now();
         let held: Vec<PositionId> = self.book.portfolio.held().map(|position| position.id).collect();
         for id in &held {
-            self.book.close_by(*id, ExitCause::Shutdown, "the last instance stops: flatten".to_owned(), now);
+            self.book.close_by(*id, ExitCause::Shutdown, why.to_owned(), now);
         }
-        let flat = self.turn_until(until, |term| term.book.portfolio.held().next().is_none()).await?;
-        if flat {
+        let mut asked = self.resting_entries().map(|entry| entry.id).collect();
+        let over =
+            |term: &Self| term.book.portfolio.held().next().is_none() && term.open_entries().next().is_none();
+        if self.turn_until(until, &mut asked, over).await? {
             return Ok(format!("{} positions closed, flat by the broker's books", held.len()));
         }
         let open = self.book.portfolio.held().map(|position| {
@@ -166,13 +183,27 @@ impl Term<'_> {
             };
             format!("{} of {}: {state}", position.quantity, position.symbol)
         });
-        let open: Vec<String> = open.collect();
-        Err(format!("still held: {}", open.join("; ")))
+        let entries = self.open_entries().map(|entry| {
+            format!("{} of {}: its entry is not known to have ended", entry.remaining(), entry.order.symbol)
+        });
+        let left: Vec<String> = open.chain(entries).collect();
+        let held = self.book.portfolio.held().next().is_some();
+        Err(format!("{}: {}", if held { "still held" } else { "still to come" }, left.join("; ")))
     }
 
-    /// Turns the loop without deciding signals until `done`, or until the time is over.
-    async fn turn_until(&mut self, until: Instant, done: impl Fn(&Self) -> bool) -> Result<bool, String> {
-        while !done(self) {
+    /// Turns the loop without deciding signals until `done`, or until the time is over. Entries that rest at the broker
+    /// are cancelled, each once, also those that come to light meanwhile.
+    async fn turn_until(
+        &mut self,
+        until: Instant,
+        asked: &mut BTreeSet<IntentId>,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<bool, String> {
+        loop {
+            self.cancel_resting(asked).await.map_err(|error| error.to_string())?;
+            if done(self) {
+                return Ok(true);
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
@@ -185,7 +216,6 @@ impl Term<'_> {
                 Err(_) => return Ok(false),
             }
         }
-        Ok(true)
     }
 
     async fn turn(&mut self) -> Result<(), End> {

@@ -31,7 +31,10 @@ impl Ledger {
     pub async fn migrate(&self) -> Result<Migrated, LedgerError> {
         // A session of its own: the lock must not outlive a pooled connection's user, nor its timeouts apply.
         let mut config = self.config.clone();
-        config.options("-c statement_timeout=0 -c lock_timeout=0");
+        // Behind the operator's own, such as a search_path; the last of two wins.
+        let own = config.get_options().unwrap_or_default();
+        let options = format!("{own} -c statement_timeout=0 -c lock_timeout=0");
+        config.options(options.trim_start());
         let (mut client, mut messages) =
             connect(&config, &self.tls).await.map_err(LedgerError::during("connect for the migrations"))?;
         let driver = tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });

@@ -12,6 +12,13 @@ use crate::support::cluster::{Cluster, Options, PATIENCE};
 /// The budget of a clean stop, and what a busy machine may add.
 const BUDGET: Duration = Duration::from_secs(10);
 
+const SILVER_SYMBOL: &str = "SILVERM27FEB26FUT";
+
+/// The broker may show an order as late as the tests hide one.
+fn settles_late() -> Vec<(&'static str, String)> {
+    vec![("BATON_BROKER__SETTLE_MS", "60000".to_owned())]
+}
+
 async fn alone(env: Vec<(&'static str, String)>) -> Cluster {
     let cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
@@ -60,7 +67,7 @@ async fn the_last_instance_flattens_and_tells_each_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hold_keeps_positions_and_cancels_entries_that_rest() {
     let mut cluster = alone(vec![("BATON_SHUTDOWN__EXIT_POLICY", "hold".to_owned())]).await;
-    cluster.paper.set_price("SILVERM27FEB26FUT", "MCX", dec!(150000)).await;
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
     cluster.paper.post("fills", json!({ "hold": true })).await;
     cluster.post(0, &base("rests", "SILVER_MINI", 150_000)).await;
     crate::support::wait::until("the entry rests", PATIENCE, async || {
@@ -93,6 +100,54 @@ async fn a_slow_broker_ends_the_stop_within_its_budget_and_the_next_one_finds_th
     cluster.leader().await;
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (2, 0), "the exit is one order");
+}
+
+/// Leaves an entry on silver that was answered, but that the bridge shows in no book for `ms`.
+async fn unseen_entry(cluster: &Cluster, ms: u64) {
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
+    cluster
+        .paper
+        .fault(json!({ "fault": { "kind": "hidden", "ms": ms }, "verb": "placeorder", "count": 1 }))
+        .await;
+    cluster
+        .paper
+        .fault(json!({ "fault": { "kind": "lost_ack_after" }, "verb": "placeorder", "count": 1 }))
+        .await;
+    cluster.post(0, &base("unseen", "SILVER_MINI", 150_000)).await;
+    crate::support::wait::until("the entry is in doubt", PATIENCE, async || {
+        match cluster.count("SELECT count(*) FROM order_intent WHERE state = 'in_doubt'").await {
+            1 => Ok(()),
+            _ => Err(cluster.logs()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_entry_in_doubt_fills_during_the_stop_is_sold_too() {
+    let mut cluster = alone(settles_late()).await;
+    unseen_entry(&cluster, 1500).await;
+    let log = stopped(&mut cluster).await;
+    assert!(log.contains("flat by the broker's books"), "{log}");
+    assert_eq!(held(&cluster).await, 0, "{log}");
+    let sold = "SELECT count(*) FROM order_intent WHERE class <> 'entry' AND state = 'filled'";
+    assert_eq!(cluster.count(sold).await, 2, "{log}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_stays_in_doubt_is_not_called_flat() {
+    let mut cluster = alone(settles_late()).await;
+    unseen_entry(&cluster, 30_000).await;
+    let log = stopped(&mut cluster).await;
+    assert!(!log.contains("flat by the broker's books"), "{log}");
+    assert!(log.contains("[SHUTDOWN] cancel: 1 entries are in doubt"), "{log}");
+    assert!(log.contains(&format!("of {SILVER_SYMBOL}: its entry is not known to have ended")), "{log}");
+    assert_eq!(held(&cluster).await, 0, "what could be sold was: {log}");
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    let check = cluster.finish().await;
+    assert_eq!(check.open_positions, 0, "what it fills is closed at once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

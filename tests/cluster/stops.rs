@@ -183,6 +183,33 @@ async fn a_halt_does_not_hold_a_stop_back_and_halt_all_does() {
     cluster.finish().await;
 }
 
+// R: S13: an EXIT that comes while `halt --all` holds a stop back is not lost with the stop's wish.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exit_that_comes_under_halt_all_beside_a_stop_acts_on_resume() {
+    let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    enter(&cluster).await;
+    metric(&cluster, "baton_stops_unarmed", 0.0).await;
+    set(&cluster, "halted = true, halt_all = true").await;
+    price(&cluster, dec!(139000)).await;
+    metric(&cluster, "baton_stop_hits_total{cause=\"stop_loss\"}", 1.0).await;
+    let mut waiting = Vec::new();
+    for n in 0..5 {
+        waiting.push(cluster.post(0, &exit(&format!("waits-{n}"), GOLD, "ALL", 139_000)).await);
+        // The stop's wish comes and goes with each look: an EXIT in each part of that.
+        tokio::time::sleep(std::time::Duration::from_millis(130)).await;
+    }
+    price(&cluster, dec!(140000)).await;
+    metric(&cluster, "baton_stops_unarmed", 0.0).await;
+    let refused = "SELECT count(*) FROM signal WHERE type = 'EXIT' AND status = 'refused'";
+    assert_eq!(cluster.count(refused).await, 0, "{:?}", cluster.logs());
+    set(&cluster, "halted = false, halt_all = false").await;
+    flat(&cluster).await;
+    assert_eq!(exits(&cluster).await, exits_are("exit", "signal", &["filled"]));
+    let view = cluster.terminal(&waiting[0].id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    cluster.finish().await;
+}
+
 // R: D3: the broker refuses the exit; it is tried again until it is flat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_stop_is_tried_until_flat() {

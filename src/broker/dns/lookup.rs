@@ -1,8 +1,8 @@
 //! One way to ask for a name: the system's, or a server of our choice.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -31,8 +31,9 @@ pub(super) trait Lookup: Send + Sync {
 /// The system's resolver, with its hosts file and search domains.
 #[derive(Default)]
 pub(super) struct System {
-    /// A call of the system cannot be given up: while one hangs, no second one is made, or threads would pile up.
-    hanging: Arc<AtomicBool>,
+    /// A call of the system cannot be given up: while one for a name hangs, no second one for it is made, or threads
+    /// would pile up.
+    hanging: Arc<Mutex<HashSet<String>>>,
 }
 
 /// One DNS server.
@@ -48,18 +49,22 @@ fn checked(addresses: Vec<IpAddr>, ttl: Duration) -> Result<Answer, String> {
 
 // === impl System ===
 
+fn hanging(names: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Lookup for System {
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Answer, String>> {
         let host = host.to_owned();
         async move {
-            if self.hanging.swap(true, Ordering::AcqRel) {
+            if !hanging(&self.hanging).insert(host.clone()) {
                 return Err("the system's resolver still hangs".to_owned());
             }
-            let hanging = Arc::clone(&self.hanging);
+            let asked = Arc::clone(&self.hanging);
             // A task of its own: it ends when the system answers, not when its caller gives up.
             let found = tokio::spawn(async move {
-                let found = tokio::net::lookup_host((host, 0)).await;
-                hanging.store(false, Ordering::Release);
+                let found = tokio::net::lookup_host((host.as_str(), 0)).await;
+                hanging(&asked).remove(&host);
                 found.map(|addresses| addresses.map(|address| address.ip()).collect::<Vec<_>>())
             });
             match found.await {
@@ -107,5 +112,20 @@ impl Lookup for Server {
             checked(found.iter().collect(), ttl).map_err(failed)
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_does_not_wait_for_another() {
+        let system = System::default();
+        let (one, other) = tokio::join!(system.lookup("localhost"), system.lookup("127.0.0.1"));
+        assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+        let (one, again) = tokio::join!(system.lookup("localhost"), system.lookup("localhost"));
+        assert!(one.is_ok(), "{one:?}");
+        assert_eq!(again.unwrap_err(), "the system's resolver still hangs");
     }
 }

@@ -26,7 +26,7 @@ fn check(verb: Verb, armed: BridgeMode, status: u16, kind: &str, body: &str, exp
     let found = of(verb, armed, status, kind, body);
     let right = match (expect, &found) {
         (Ack(id), Submission::Acknowledged { order_id }) => id == order_id,
-        (Rejected, Submission::Rejected { reason }) => !reason.is_empty(),
+        (Rejected, Submission::Rejected { reason, .. }) => !reason.is_empty(),
         (NotSent(want), Submission::NotSent { cause, .. }) => want == cause,
         (InDoubt, Submission::InDoubt { wrong_mode: None, .. }) => true,
         (WrongMode(id), Submission::InDoubt { wrong_mode: Some(wrong), .. }) => {
@@ -136,6 +136,15 @@ fn answers_to_a_live_place() {
     for (status, kind, body, expect) in rows {
         check(Verb::Place, BridgeMode::Live, *status, kind, body, expect);
     }
+}
+
+// The sandbox books its refusals: without the id the row in its book would look like somebody else's order.
+#[test]
+fn a_booked_refusal_keeps_its_id() {
+    let body = r#"{"mode":"analyze","status":"error","message":"CNC short sell","orderid":"8"}"#;
+    let refused = of(Verb::Place, BridgeMode::Analyze, 400, JSON, body);
+    let (reason, order_id) = ("CNC short sell".to_owned(), Some("8".to_owned()));
+    assert_eq!(refused, Submission::Rejected { reason, order_id });
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::domain::instrument::{Catalog, plain_name};
 use crate::domain::label::{Label, Target};
 use crate::domain::money::{Lots, Price};
 use crate::domain::policy::SignalPolicy;
+use crate::domain::position::MOST_PRICE;
 
 /// What a refused body was, for the answer's status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,7 +252,13 @@ impl<'a> Reader<'a> {
             );
         }
         let by_percent = percent.map(|percent| Price(price.0 + price.0 * percent.0 / Decimal::ONE_HUNDRED));
-        level.or(by_percent).map(Price::rounded)
+        let (field, level) =
+            if level.is_some() { ("take_profit", level) } else { ("take_profit_percent", by_percent) };
+        if let Some(level) = level.filter(|level| *level > MOST_PRICE) {
+            // The ledger could not keep the position that it belongs to.
+            self.fault(field, format!("takes the profit at {level}; the highest price is {MOST_PRICE}"));
+        }
+        level.map(Price::rounded)
     }
 
     fn lots(&mut self) -> Option<Lots> {

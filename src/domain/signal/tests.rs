@@ -165,6 +165,16 @@ fn each_rule_refuses_its_field() {
     assert_eq!(read(twice.as_bytes()).unwrap_err().faults[0].field, "price");
 }
 
+// The ledger could not keep such a position, and its fill could never be booked.
+#[test]
+fn a_profit_is_taken_at_a_price_that_can_be_kept() {
+    let percent = |percent: Value| with(entry(), "take_profit_percent", percent);
+    assert!(read_json(&percent(json!(1000))).is_ok());
+    for absurd in [json!(19_300_000), json!(10_000_000_000_i64)] {
+        assert_eq!(fault_fields(&percent(absurd)), BTreeSet::from(["take_profit_percent".to_owned()]));
+    }
+}
+
 #[test]
 fn a_minute_in_the_future_is_still_taken() {
     assert!(read_json(&with(entry(), "timestamp", json!("2025-11-28T10:31:05Z"))).is_ok());

@@ -3,7 +3,7 @@
 use rust_decimal::dec;
 
 use super::desk::{CAPITAL, Desk, rules};
-use super::lanes::{entry_at, exit_of, queued};
+use super::lanes::{bar, entry_at, exit_of, queued};
 use crate::domain::fixtures;
 use crate::domain::intent::OrderIntent;
 use crate::domain::label::{Label, Target};
@@ -121,6 +121,27 @@ fn an_exit_sells_what_is_held_the_youngest_first_and_needs_no_quote() {
         codes(decide(&rules(), &book, &elsewhere, &Quotes::default(), fixtures::at(6))),
         ["NO_POSITION"]
     );
+}
+
+// A bar that was resent after an outage must not put the stop of a younger position above its market.
+#[test]
+fn a_late_bar_moves_no_stop_of_what_was_bought_after_it() {
+    let older = fixtures::position("GOLD_MINI", 1, 1, dec!(1000), dec!(900), 3);
+    let younger = fixtures::position("GOLD_MINI", 2, 1, dec!(1000), dec!(900), 7);
+    let book = book(vec![older.clone(), younger], CAPITAL);
+    let moved = |n| match decide(
+        &rules(),
+        &book,
+        &queued(n, "GOLD_MINI", bar(dec!(1500))),
+        &Quotes::default(),
+        fixtures::at(9),
+    ) {
+        Decision::Trail(moved) => moved.iter().map(|position| position.id).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(moved(5), [older.id]);
+    assert_eq!(moved(8).len(), 2);
+    assert!(moved(2).is_empty());
 }
 
 #[test]

@@ -6,15 +6,16 @@ use std::time::Duration;
 use rust_decimal::{Decimal, dec};
 
 use super::desk::{Desk, at, entry, signal};
+use crate::domain::cause::ExitCause;
 use crate::domain::exit::ExitRequest;
 use crate::domain::fixtures;
 use crate::domain::ids::SignalKey;
 use crate::domain::label::{Label, Target};
 use crate::domain::money::Price;
 use crate::domain::order::IntentState;
-use crate::domain::signal::{Action, Entry, Exit, Signal};
+use crate::domain::signal::{Action, Entry, Exit, MarketData, Signal};
 use crate::engine::book::Queued;
-use crate::engine::lanes::{Lanes, may_decide};
+use crate::engine::lanes::{Lanes, Phase, may_decide};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -50,6 +51,10 @@ pub(super) fn entry_at(label: u8, price: Decimal, stop: Decimal, atr: Decimal) -
 
 pub(super) fn exit_of(target: Target) -> Action {
     Action::Exit(Exit { target, reason: "stop".to_owned(), price: None })
+}
+
+pub(super) fn bar(close: Decimal) -> Action {
+    Action::MarketData(MarketData { price: Price(close), atr: Price(dec!(10)), supertrend: Price(dec!(0)) })
 }
 
 fn buy(n: u128) -> Queued {
@@ -111,6 +116,46 @@ fn an_exit_waits_for_entries_that_may_fill_but_not_for_ever() {
     assert!(desk.journal(&doubt));
     desk.outcome(doubt.id, IntentState::InDoubt, None);
     assert!(ready(&desk, sell(9), 0), "what is held does not wait for what is in doubt");
+}
+
+// The stop's order may never be sent (a halt of all orders, a price that comes back): a refused EXIT would be lost.
+#[test]
+fn an_exit_waits_while_a_stop_wants_its_position_and_may_let_it_go() {
+    let mut desk = Desk::new();
+    let held = desk.bought(1, 1, 900).position;
+    assert!(desk.book.close_by(held, ExitCause::StopLoss, "its stop".to_owned(), at(0)));
+    assert!(!ready(&desk, sell(9), 600_000), "however long that takes");
+    assert!(
+        ready(&desk, queued(9, "GOLD_MINI", exit_of(Target::One(Label::new(2).unwrap()))), 0),
+        "not its own"
+    );
+    desk.book.keep_open(held);
+    assert!(ready(&desk, sell(9), 0));
+    assert!(desk.book.close_by(held, ExitCause::StopLoss, "its stop".to_owned(), at(0)));
+    let stop = desk.due_exit(held).unwrap();
+    assert!(desk.journal(&stop));
+    assert!(ready(&desk, sell(9), 0), "it is on its way out for good: the EXIT is told so");
+}
+
+#[test]
+fn quotes_decide_for_two_seconds() {
+    let mut lanes = Lanes::default();
+    lanes.add(buy(1), at(0));
+    let waiting = lanes.find(signal(1)).unwrap();
+    assert!(waiting.quotes(at(0)).is_none());
+    waiting.phase = Phase::Quoted(fixtures::quote("GOLD_MINI", dec!(1000)), at(500));
+    assert!(waiting.quotes(at(2_500)).is_some());
+    assert!(waiting.quotes(at(2_501)).is_none(), "asked anew");
+}
+
+#[test]
+fn a_bar_between_an_entry_and_an_exit_does_not_hold_the_exit_back() {
+    let mut lanes = Lanes::default();
+    lanes.add(buy(1), at(0));
+    lanes.add(queued(2, "GOLD_MINI", bar(dec!(1100))), at(0));
+    lanes.add(sell(3), at(0));
+    let behind: Vec<_> = lanes.exits_behind_entries().map(|waiting| waiting.queued.seq).collect();
+    assert_eq!(behind, [3]);
 }
 
 #[test]
