@@ -184,7 +184,7 @@ async fn s11_leadership_is_not_handed_over_while_an_order_is_in_flight() {
     let slow = json!({ "kind": "hang_after", "ms": 10_000 });
     cluster.paper.fault(json!({ "fault": slow, "verb": "placeorder", "count": 1 })).await;
     let old = cluster.leader().await;
-    let signal = cluster.post(old, &base("in flight", GOLD, 140_000)).await;
+    let signal = cluster.post(old, &base("in-flight", GOLD, 140_000)).await;
     wait::until("the order is at the bridge", PATIENCE, async || {
         if cluster.paper.orders().await.is_empty() { Err(cluster.logs()) } else { Ok(()) }
     })

@@ -24,7 +24,7 @@ async fn a_leader_without_pooled_connections_waits_and_goes_on_in_the_same_term(
     let epoch = cluster.epoch().await;
     // An order whose answer comes while there is nothing to record it with.
     cluster.paper.fault(json!({ "fault": { "kind": "hang_after", "ms": 700 }, "verb": "placeorder" })).await;
-    let signal = cluster.post(0, &base("in flight", GOLD, 140_000)).await;
+    let signal = cluster.post(0, &base("in-flight", GOLD, 140_000)).await;
     wait::until("the order is at the bridge", PATIENCE, async || {
         if cluster.paper.orders().await.is_empty() { Err(cluster.logs()) } else { Ok(()) }
     })
