@@ -60,6 +60,8 @@ pub enum Kind {
     ForeignOrder,
     /// The broker's verified position book and the ledger differ; the scope is the contract.
     PositionDrift,
+    /// Stored state is damaged, and this position's stop does not fire; the scope is the position.
+    StopNotWatched,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -81,6 +83,7 @@ named!(Kind {
     OrderAbandoned = "ORDER_ABANDONED",
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
+    StopNotWatched = "STOP_NOT_WATCHED",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -99,7 +102,9 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift => Severity::Critical,
+            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift | Self::StopNotWatched => {
+                Severity::Critical
+            }
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -135,6 +140,7 @@ impl Kind {
             | Self::Stopped
             | Self::OrderAbandoned
             | Self::ForeignOrder
+            | Self::StopNotWatched
             | Self::NotificationFailed => Life::Moment,
         }
     }
