@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::assurance::Assurance;
 use crate::clock::Moment;
 use crate::config::Timing;
 use crate::ids::{Epoch, Instance};
@@ -140,6 +141,8 @@ pub struct Watcher {
     stand_at: Option<Moment>,
     hold_down: HoldDown,
     highest: Epoch,
+    /// Set from the word to stop on.
+    retiring: Option<Assurance>,
 }
 
 /// What has to stay the same for the leader to count as stale, and for how long it has.
@@ -190,6 +193,7 @@ impl Watcher {
             stand_at: None,
             hold_down: HoldDown::default(),
             highest: Epoch::ZERO,
+            retiring: None,
         }
     }
 
@@ -206,6 +210,31 @@ impl Watcher {
     /// Notes an epoch seen elsewhere, e.g. in Redis.
     pub fn saw(&mut self, epoch: Epoch) {
         self.highest = self.highest.max(epoch);
+    }
+
+    /// Told to stop: it accepts no offer any more and may stand whatever its status, so that the last one of all acts by
+    /// the exit policy. Returns whether it was news.
+    pub fn retire(&mut self, now: Moment) -> bool {
+        let news = self.retiring.is_none();
+        if news {
+            self.retiring = Some(Assurance::from(now));
+        }
+        news
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.is_some()
+    }
+
+    /// Whether this follower may leave: it was told to stop, and somebody was seen in office since and since it last stood.
+    pub fn may_leave(&self) -> bool {
+        self.retiring.as_ref().is_some_and(Assurance::is_given)
+    }
+
+    /// Whether it was told to stop and has waited for T for a sign of a leader.
+    pub fn waits_in_vain(&self, now: Moment) -> bool {
+        self.retiring.as_ref().is_some_and(|it| !it.is_given() && it.waited(now) >= self.timing.ttl)
     }
 
     /// Starts over as a follower that just stopped leading: what it knew of itself is no evidence.
@@ -241,6 +270,14 @@ impl Watcher {
 
     /// Decides after a look.
     pub fn observe(&mut self, look: &Look, standing: &Standing) -> Decision {
+        let decision = self.decide(look, standing);
+        if let (Decision::Stand(_), Some(assurance)) = (&decision, &mut self.retiring) {
+            *assurance = Assurance::from(look.finished);
+        }
+        decision
+    }
+
+    fn decide(&mut self, look: &Look, standing: &Standing) -> Decision {
         self.note(look, standing);
         let row = &look.row;
         let now = look.finished;
@@ -249,7 +286,9 @@ impl Watcher {
             self.stand_at = None;
             let able = self.able(standing, now);
             return match (named, able) {
-                (Some(offer), Ok(())) if !offer.acknowledged => Decision::Acknowledge(offer.id),
+                (Some(offer), Ok(())) if !offer.acknowledged && !self.is_retiring() => {
+                    Decision::Acknowledge(offer.id)
+                }
                 (_, Err(why)) => Decision::Wait { why, look_at: None },
                 (_, Ok(())) => Decision::Wait { why: "another instance leads".to_owned(), look_at: None },
             };
@@ -279,6 +318,9 @@ impl Watcher {
     fn note(&mut self, look: &Look, standing: &Standing) {
         let row = &look.row;
         self.saw(row.epoch);
+        if let Some(assurance) = &mut self.retiring {
+            assurance.note(look, &self.me);
+        }
         if self.session != Some(look.session) {
             // After an outage the incumbent gets its chance to come back first. The very first connection
             // follows no outage.
@@ -374,6 +416,8 @@ impl Watcher {
         }
         match standing.status {
             Some(Status::Active) => {}
+            // Its takeover reads everything back, and it decides nothing new.
+            _ if self.is_retiring() => {}
             Some(status) => return Err(format!("its status is {status}, only an active instance leads")),
             None => return Err("its status is not stored yet".to_owned()),
         }
@@ -411,11 +455,12 @@ impl Watcher {
     }
 
     /// A candidate's delay: the most preferred (priority 1, newest build) draws only the random part. An older
-    /// build waits until a newer one must have seen what it sees, and drawn the longest delay.
+    /// build waits until a newer one must have seen what it sees, and drawn the longest delay; so does one that was
+    /// told to stop.
     fn delay(&mut self, standing: &Standing) -> Duration {
         let steps = u32::from(self.priority.saturating_sub(1));
-        let older =
-            if standing.newer_rival { self.timing.watch * 5 / 4 + Timing::JITTER } else { Duration::ZERO };
+        let last = standing.newer_rival || (self.is_retiring() && standing.rival);
+        let older = if last { self.timing.watch * 5 / 4 + Timing::JITTER } else { Duration::ZERO };
         Timing::PRIORITY_STEP * steps + older + self.random(Timing::JITTER)
     }
 

@@ -300,3 +300,111 @@ fn a_lease_in_the_way_is_not_respected_for_ever() {
     }
     assert_eq!(last.patience, Patience::Exhausted);
 }
+
+// R: R20
+#[test]
+fn one_that_was_told_to_stop_may_leave_on_a_heartbeat_and_on_nothing_else() {
+    type Change = fn(&mut Bench);
+    let no_heartbeat: [(&str, Change); 4] = [
+        ("nothing", |_| {}),
+        ("a promotion that may have come too late", |bench| {
+            (bench.row.epoch, bench.row.counter) = (Epoch::new(5), bench.row.counter + 1);
+        }),
+        ("a resumption that may have come too late", |bench| {
+            (bench.row.pin, bench.row.counter) = (Some(backend(9)), bench.row.counter + 1);
+        }),
+        ("a free pin", |bench| (bench.row.pin, bench.row.counter) = (None, bench.row.counter + 1)),
+    ];
+    for (what, change) in no_heartbeat {
+        let mut bench = Bench::new();
+        bench.look();
+        assert!(bench.watcher.retire(at(bench.now)), "it is news");
+        assert!(!bench.watcher.may_leave(), "what was seen before is no sign");
+        for _ in 0..2 {
+            bench.now += 50;
+            bench.look();
+        }
+        change(&mut bench);
+        bench.now += 50;
+        bench.look();
+        assert!(!bench.watcher.may_leave(), "{what}");
+        bench.row.pin.get_or_insert(backend(9));
+        bench.now += 50;
+        bench.look();
+        assert!(!bench.watcher.may_leave(), "{what}, and a look at what it left");
+        bench.row.counter += 1;
+        bench.now += 50;
+        bench.look();
+        assert!(bench.watcher.may_leave(), "a heartbeat after {what}");
+    }
+}
+
+// R: R20
+#[test]
+fn a_look_that_began_before_the_word_to_stop_is_no_sign() {
+    let mut bench = Bench::new();
+    bench.watcher.retire(at(100));
+    bench.look();
+    bench.now = 100;
+    bench.row.counter += 1;
+    bench.look();
+    assert!(!bench.watcher.may_leave(), "the counter may have moved before");
+    bench.now = 150;
+    bench.row.counter += 1;
+    bench.look();
+    assert!(bench.watcher.may_leave());
+}
+
+// R: R20
+#[test]
+fn one_that_was_told_to_stop_and_sees_nobody_in_office_stands_whatever_its_status() {
+    for status in [Status::Draining, Status::Recovering] {
+        let mut bench = Bench::new();
+        bench.standing = Standing { status: Some(status), rival: false, ..bench.standing };
+        bench.row.pin = None;
+        assert_eq!(bench.stands_within(5_000, |_| {}), None, "{status} does not lead");
+        bench.watcher.retire(at(bench.now));
+        let (_, ballot) = bench.stands_within(1_000, |_| {}).unwrap();
+        assert_eq!(ballot.reason, Reason::Crash);
+        // Having stood, it needs a new sign.
+        bench.row.pin = Some(backend(8));
+        bench.stands_within(100, |_| {});
+        assert!(!bench.watcher.may_leave());
+        bench.row.counter += 1;
+        bench.stands_within(100, |_| {});
+        assert!(bench.watcher.may_leave());
+    }
+}
+
+// R: R20
+#[test]
+fn one_that_was_told_to_stop_accepts_no_offer() {
+    let mut bench = Bench::new();
+    bench.watcher.retire(at(0));
+    bench.row.offer = Some(Offer { id: Uuid::now_v7(), to: bench.me.clone(), acknowledged: false });
+    assert!(matches!(bench.look(), Decision::Wait { .. }));
+}
+
+#[test]
+fn before_the_first_promotion_of_all_there_is_nothing_to_stay_for() {
+    let mut bench = Bench::new();
+    (bench.row.epoch, bench.row.holder, bench.row.pin) = (Epoch::ZERO, None, None);
+    bench.watcher.retire(at(0));
+    bench.now = 50;
+    bench.look();
+    assert!(bench.watcher.may_leave());
+}
+
+// R: R20: the simulation's seed 513 of `r20_whatever_moves_leadership_while_all_are_told_to_stop_the_last_one_acts`.
+#[test]
+fn a_late_heartbeat_of_its_own_is_no_sign_of_another_leader() {
+    let mut bench = Bench::new();
+    bench.row.holder = Some(bench.me.clone());
+    bench.watcher.retire(at(0));
+    for _ in 0..3 {
+        bench.now += 50;
+        bench.row.counter += 1;
+        bench.look();
+    }
+    assert!(!bench.watcher.may_leave());
+}

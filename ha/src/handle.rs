@@ -14,7 +14,7 @@ use crate::lease::RedisLease;
 use crate::observer::Observer;
 use crate::operator::{Desk, FenceOutcome, Noted, OperatorError, Reign, Request};
 use crate::pulse::Pulse;
-use crate::role::{Role, Status};
+use crate::role::{Retirement, Role, Status};
 use crate::session::{AbortOnDrop, sentence};
 use crate::stats::{HandoverOutcome, InstanceInfo, ListError, Stats};
 
@@ -208,6 +208,17 @@ impl Handle {
         }
         let lost = HandoverOutcome::Lost { why: "leadership was lost on the way".to_owned() };
         outcome.await.unwrap_or(lost)
+    }
+
+    /// Tells an instance to stop, and waits for what it comes to. A follower accepts no leadership any more and drains,
+    /// but it does not leave an empty office behind: it may leave once it has seen a heartbeat that came after this
+    /// call, and else stands for election as the last one of all. Ask again when leadership was lost after it.
+    pub async fn retire(&self) -> Retirement {
+        let (reply, retirement) = oneshot::channel();
+        if self.commands.send(Command::Retire(reply)).await.is_err() {
+            return Retirement::Stopped;
+        }
+        retirement.await.unwrap_or(Retirement::Stopped)
     }
 
     /// Leaves the cluster. A leader gives leadership up without a successor: hand over first.

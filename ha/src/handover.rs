@@ -132,6 +132,7 @@ mod tests {
             held_down: false,
             fenced: false,
             reach: None,
+            redis: None,
         }
     }
 

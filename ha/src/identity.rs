@@ -88,6 +88,9 @@ struct Task {
     /// The session that held the lock before the present one, if it may still do so.
     previous: Option<Backend>,
     peers: Peers,
+    /// When Redis was first tried, and when it last answered.
+    redis_since: Option<Moment>,
+    redis_last: Option<Moment>,
 }
 
 enum End {
@@ -117,18 +120,18 @@ const ENTER: &str = "
 WITH gone AS (
     UPDATE instance SET status = 'gone', status_since = now()
      WHERE member = $2 AND incarnation <> $1 AND status <> 'gone')
-INSERT INTO instance (incarnation, member, version, build, address, priority, status, held_down, reach)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO instance (incarnation, member, version, build, address, priority, status, held_down, reach, redis)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (incarnation) DO UPDATE
    SET liveness = instance.liveness + 1, seen_at = now(), held_down = excluded.held_down,
-       reach = excluded.reach, status = excluded.status,
+       reach = excluded.reach, redis = excluded.redis, status = excluded.status,
        status_since = CASE WHEN instance.status = excluded.status THEN instance.status_since ELSE now() END";
 
 const STRIKE: &str = "UPDATE instance SET status = 'gone', status_since = now() WHERE incarnation = $1";
 
 const LIST: &str = "
 SELECT incarnation, member, version, build, address, priority, status, held_down, liveness,
-       EXISTS (SELECT 1 FROM member_fence f WHERE f.member = instance.member), reach
+       EXISTS (SELECT 1 FROM member_fence f WHERE f.member = instance.member), reach, redis
   FROM instance WHERE status <> 'gone' ORDER BY member LIMIT 1000";
 
 // === impl Identity ===
@@ -157,6 +160,8 @@ impl Identity {
             leave: leaving,
             previous: None,
             peers,
+            redis_since: None,
+            redis_last: None,
         };
         let task = tokio::spawn(task.run());
         Self { roll, wish, leave, _task: AbortOnDrop::new(task.abort_handle()) }
@@ -358,6 +363,7 @@ impl Task {
                     &wish.status.name(),
                     &wish.held_down,
                     &wish.reach,
+                    &self.reaches_redis(),
                 ],
             )
             .await?;
@@ -380,8 +386,25 @@ impl Task {
         Ok(())
     }
 
+    fn note_redis(&mut self, reached: bool) {
+        let now = self.clock.now();
+        self.redis_since.get_or_insert(now);
+        if reached {
+            self.redis_last = Some(now);
+        }
+    }
+
+    /// Whether Redis was reached within T; unknown for T after the first try.
+    fn reaches_redis(&self) -> Option<bool> {
+        let (now, ttl) = (self.clock.now(), self.config.timing.ttl);
+        match (self.redis_since?, self.redis_last) {
+            (_, Some(last)) => Some(now.since(last) < ttl),
+            (since, None) => (now.since(since) >= ttl).then_some(false),
+        }
+    }
+
     /// Publishes the instance in Redis, for whoever looks there.
-    async fn publish(&self) {
+    async fn publish(&mut self) {
         let Wish { status, held_down, reach } = *self.wish.borrow();
         let entered = Entered {
             instance: self.me.clone(),
@@ -396,6 +419,7 @@ impl Task {
         let Ok(entry) = serde_json::to_string(&entered) else { return };
         let outcome = self.redis.publish(&self.me, &entry, self.config.timing.ttl).await;
         let outcome = outcome.map_err(|error| Arc::from(error.to_string()));
+        self.note_redis(outcome.is_ok());
         self.roll.send_if_modified(|roll| {
             let changed = roll.redis.as_ref() != Some(&outcome);
             roll.redis = Some(outcome);
@@ -428,6 +452,7 @@ fn read(row: &SqlRow) -> Result<Option<(InstanceInfo, i64)>, tokio_postgres::Err
         held_down: row.try_get(7)?,
         fenced: row.try_get(9)?,
         reach: row.try_get(10)?,
+        redis: row.try_get(11)?,
     };
     Ok(Some((info, row.try_get(8)?)))
 }
@@ -447,5 +472,6 @@ pub(crate) fn from_redis(entry: &str) -> Option<InstanceInfo> {
         // Redis is not told of fences.
         fenced: false,
         reach: entered.reach,
+        redis: Some(true),
     })
 }

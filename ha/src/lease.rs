@@ -129,13 +129,16 @@ redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return {1, highest(KEYS[2]), ''}
 ";
 
-// KEYS leader, epoch; ARGV instance, epoch, value, TTL in ms.
+// KEYS leader, epoch; ARGV instance, epoch, value, TTL in ms, 1 if it announces.
+// An announcement that finds its own number was either made before, and then the lease is its own, or another minted the
+// same: PostgreSQL lost that one's epoch with its tail.
 const HOLD: &str = "
 local mine, seen = tonumber(ARGV[2]), highest(KEYS[2])
 if seen > mine then return {2, seen, ''} end
-if seen < mine or redis.call('TYPE', KEYS[2]).ok ~= 'string' then redis.call('SET', KEYS[2], ARGV[2]) end
 local raw = current(KEYS[1])
 local l = lease(raw)
+if ARGV[5] == '1' and seen == mine and (l == nil or l.instance ~= ARGV[1]) then return {2, seen, raw or ''} end
+if seen < mine or redis.call('TYPE', KEYS[2]).ok ~= 'string' then redis.call('SET', KEYS[2], ARGV[2]) end
 if l and l.epoch > mine then return {2, l.epoch, raw} end
 if l and l.epoch == mine and l.instance ~= ARGV[1] then return {0, seen, raw} end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
@@ -200,12 +203,34 @@ impl RedisLease {
         })
     }
 
-    /// Writes the leader's lease and raises the epoch key; a higher epoch found there puts the leader out.
+    /// Makes a new epoch known as [`RedisLease::hold`] does; an equal one found there that is not this candidate's own
+    /// puts it out, too.
+    pub(crate) async fn announce(
+        &self,
+        me: &Instance,
+        epoch: Epoch,
+        ttl: Duration,
+    ) -> Result<Renewal, LeaseError> {
+        self.write(me, epoch, ttl, true).await
+    }
+
+    /// Writes the leader's lease and raises the epoch key; a higher epoch found there puts the leader out. The epoch is
+    /// this leader's own: a lost lease or key is written again.
     pub(crate) async fn hold(
         &self,
         me: &Instance,
         epoch: Epoch,
         ttl: Duration,
+    ) -> Result<Renewal, LeaseError> {
+        self.write(me, epoch, ttl, false).await
+    }
+
+    async fn write(
+        &self,
+        me: &Instance,
+        epoch: Epoch,
+        ttl: Duration,
+        announces: bool,
     ) -> Result<Renewal, LeaseError> {
         let mut call = self.0.hold.prepare_invoke();
         call.key(&self.0.leader_key)
@@ -213,7 +238,8 @@ impl RedisLease {
             .arg(me.to_string())
             .arg(epoch.get())
             .arg(value(me, epoch, LeaseState::Leader))
-            .arg(millis(ttl));
+            .arg(millis(ttl))
+            .arg(u8::from(announces));
         let (held, highest, raw): (i64, i64, String) = self.invoke("renew the lease", &call).await?;
         Ok(match held {
             1 => Renewal::Held,

@@ -7,7 +7,7 @@
 //! still at work. Losing Redis moves nothing.
 //!
 //! ```text
-//!            ┌────────── Handle: role (watched), pulse, set_status, hand_over, leave
+//!            ┌────────── Handle: role (watched), pulse, set_status, hand_over, retire, leave
 //!            ▼
 //!  agent ── asks ──▶ election, tenure, handover (pure: no I/O, no clock)
 //!   │ │ └─ pin:      lock, promote, beat, resume      one dedicated session, lent to the caller by Fence
@@ -82,6 +82,7 @@
 extern crate self as ha;
 
 mod agent;
+mod assurance;
 pub mod clock;
 pub mod config;
 pub mod election;
@@ -112,6 +113,7 @@ mod warm;
 pub const SCHEMA: &str = concat!(
     include_str!("../../migrations/V1__leadership.sql"),
     include_str!("../../migrations/V8__leadership_operators.sql"),
+    include_str!("../../migrations/V10__instance_redis.sql"),
 );
 
 pub use clock::{BootClock, Clock, ManualClock, Moment};
@@ -121,6 +123,6 @@ pub use handle::{Handle, JoinError};
 pub use ids::{Epoch, Incarnation, Instance, InvalidMember, Member};
 pub use line::Line;
 pub use pulse::{Beat, Pulse};
-pub use role::{Leader, Role, Status, Stop};
+pub use role::{Leader, Retirement, Role, Status, Stop};
 pub use session::{Backend, Database};
 pub use stats::{HandoverOutcome, InstanceInfo, ListError, Reason, Stats, StoreState};

@@ -72,6 +72,22 @@ pub enum Stop {
     },
 }
 
+/// What an instance that was told to stop has come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Retirement {
+    /// It leads: the caller hands over, or does what the last one of all has to do.
+    Leads,
+    /// It follows, and has seen another instance in office since: it may leave.
+    MayLeave,
+    /// It saw nobody in office and cannot lead either: whoever is left has to see to it.
+    Unable {
+        /// Why it cannot.
+        why: String,
+    },
+    /// It takes no further part already.
+    Stopped,
+}
+
 /// How far an instance is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -145,15 +145,22 @@ mod tests {
             held_down: false,
             fenced: false,
             reach: None,
+            redis: None,
         }
     }
 
+    // R: S12
     #[test]
-    fn a_live_process_refuses_a_newcomer() {
+    fn s12_a_newcomer_is_refused_by_a_counter_that_moves_and_by_nothing_else() {
         let mut door = Door::new(&Timing::default());
         assert_eq!(door.look(occupant(1, 5), at(0), at(1)), Entry::Wait);
         assert_eq!(door.look(occupant(1, 5), at(100), at(101)), Entry::Wait);
-        assert_eq!(door.look(occupant(1, 6), at(200), at(201)), Entry::Refused);
+        assert_eq!(door.look(occupant(1, 6), at(200), at(201)), Entry::Refused, "at the first move");
+        let mut silent = Door::new(&Timing::default());
+        for now in (0..3_000).step_by(50) {
+            assert_eq!(silent.look(occupant(1, 5), at(now), at(now + 1)), Entry::Wait, "after {now} ms");
+        }
+        assert_eq!(silent.look(occupant(1, 5), at(3_050), at(3_051)), Entry::Evict(occupant(1, 5)));
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub struct InstanceInfo {
     pub fenced: bool,
     /// Whether it reaches what a leader works with beside the stores, as it says itself; none = it does not know.
     pub reach: Option<bool>,
+    /// Whether it reached Redis within T, as it says itself; none = not tried yet.
+    pub redis: Option<bool>,
 }
 
 /// How a handover ended.

@@ -164,7 +164,7 @@ async fn an_answer_binds_drain_waits_for_the_promotion() {
 
 // R: L5
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_engine_is_replaced_though_its_timers_live() {
+async fn l5_a_silent_engine_is_replaced_though_its_timers_live() {
     let world = World::new().await;
     let b1 = world.member("b1").await;
     let fence = b1.leads().await;

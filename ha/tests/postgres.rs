@@ -15,7 +15,7 @@ const PIN_HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' A
 
 // R: S9
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_loses_its_pin_journals_nothing_more_under_that_fence() {
+async fn s9_a_leader_that_loses_its_pin_journals_nothing_more_under_that_fence() {
     let world = World::new().await;
     let b1 = world.member("b1").await;
     let fence = b1.leads().await;

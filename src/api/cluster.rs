@@ -41,6 +41,7 @@ pub async fn cluster(extract::State(context): extract::State<Context>) -> Result
                 "alive": info.alive,
                 "fenced": info.fenced,
                 "reaches_broker": info.reach,
+                "reaches_redis": info.redis,
                 "operational": operational,
             })
         })

@@ -8,6 +8,7 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{Context, Problem};
+use crate::health::warmth::lacks;
 use crate::telemetry::metrics::Metrics;
 
 /// For platforms and people: who this is and how it is; always 200 while the process serves.
@@ -51,11 +52,23 @@ async fn ready(context: &Context) -> Result<(), Problem> {
     let stats = context.handle()?.stats().borrow().clone();
     context.0.ledger.ping().await?;
     match stats.status {
-        Some(Status::Active) => Ok(()),
+        Some(Status::Active) => warm(context).await,
         Some(Status::Recovering) | None => {
             Err(not_ready("RECOVERING", format!("not recovered yet: {}", context.operational().reason)))
         }
         Some(Status::Draining) => Err(not_ready("DRAINING", "the instance is on its way out".to_owned())),
+    }
+}
+
+/// Not ready while a link of its own is cut that another instance has (ADR 20).
+async fn warm(context: &Context) -> Result<(), Problem> {
+    let handle = context.handle()?;
+    let listed = handle.instances().await.unwrap_or_default();
+    match lacks(handle.instance(), &listed) {
+        None => Ok(()),
+        Some(stale) => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, stale.code(), stale.sentence().to_owned()))
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ha::{Handle, HandoverOutcome, Role, Status};
+use ha::{Handle, HandoverOutcome, Retirement, Role, Status};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -59,8 +59,7 @@ pub(super) async fn shutdown(
         // Orders in flight get their answers recorded before anybody else may lead.
         let _ = trading.await;
         tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] drained");
-        hand_over(handle, (plan.budget / 3).min(SUCCESSOR)).await;
-        wind_down(handle, engine, &plan).await;
+        vacate(handle, engine, &plan).await;
         handle.set_status(Status::Draining).await;
     };
     let pulse = handle.pulse();
@@ -93,15 +92,50 @@ async fn heard_again(stop: &mut Stop, first: Instant) -> &'static str {
     }
 }
 
+/// What a handover came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Office {
+    HandedOver,
+    /// Nobody takes it.
+    Kept,
+    Lost,
+}
+
+/// Leaves no empty office behind: a leader hands over or carries the exit policy out, a follower waits until it sees
+/// somebody lead. Whoever sees nobody leads itself, as the last one.
+async fn vacate(handle: &Arc<Handle>, engine: &Engine, plan: &Shutdown) {
+    loop {
+        match handle.retire().await {
+            Retirement::Leads => match hand_over(handle, (plan.budget / 3).min(SUCCESSOR)).await {
+                Office::HandedOver => return,
+                Office::Kept if wind_down(handle, engine, plan).await => return,
+                Office::Kept | Office::Lost => {}
+            },
+            Retirement::MayLeave => {
+                tracing::info!("[SHUTDOWN] another instance leads");
+                return;
+            }
+            Retirement::Unable { why } => {
+                tracing::error!(
+                    "[SHUTDOWN] close: nobody leads and this instance cannot ({why}), so nothing was cancelled or closed: \
+                     positions stay as they are and nobody watches their stops"
+                );
+                return;
+            }
+            Retirement::Stopped => return,
+        }
+    }
+}
+
 /// Offers leadership for as long as somebody may still take it: a follower that has just come up, or that was slow to
 /// answer once, is worth a second offer.
-async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
+async fn hand_over(handle: &Arc<Handle>, patience: Duration) -> Office {
     let begun = Instant::now();
-    while matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. }) {
+    loop {
         match handle.hand_over(None).await {
             HandoverOutcome::HandedOver { to, epoch, gap } => {
                 tracing::info!(%to, %epoch, gap_ms = gap.as_millis(), "[SHUTDOWN] handed over");
-                break;
+                return Office::HandedOver;
             }
             HandoverOutcome::NoSuccessor { why } if may_come(handle, begun.elapsed(), patience).await => {
                 tracing::info!("[SHUTDOWN] no successor yet ({why}); offering again");
@@ -109,29 +143,21 @@ async fn hand_over(handle: &Arc<Handle>, patience: Duration) {
             }
             HandoverOutcome::NoSuccessor { why } => {
                 tracing::warn!("[SHUTDOWN] no successor ({why})");
-                break;
+                return Office::Kept;
             }
-            HandoverOutcome::NotLeader => break,
+            HandoverOutcome::NotLeader => return Office::Lost,
             HandoverOutcome::Lost { why } => {
                 tracing::warn!("[SHUTDOWN] leadership was lost on the way: {why}");
-                break;
+                return Office::Lost;
             }
         }
     }
 }
 
-/// Nobody took over, so the exit policy decides about what is held.
-async fn wind_down(handle: &Handle, engine: &Engine, plan: &Shutdown) {
-    let role = handle.role().borrow().clone();
-    let Role::Leader(fence) = role else {
-        if matches!(role, Role::Suspended { .. }) {
-            tracing::error!(
-                "[SHUTDOWN] close: the database is away and nothing can be journaled, so nothing was cancelled or closed: \
-                 positions stay as they are and nobody watches their stops"
-            );
-        }
-        return;
-    };
+/// Nobody took over, so the exit policy decides about what is held. Says whether it was carried out to its end, well or
+/// badly, and not cut short by the loss of leadership.
+async fn wind_down(handle: &Handle, engine: &Engine, plan: &Shutdown) -> bool {
+    let Some(fence) = handle.role().borrow().fence().cloned() else { return false };
     let flatten = plan.exit_policy == ExitPolicy::Flatten;
     tracing::info!("[SHUTDOWN] exit policy {}", plan.exit_policy.as_str());
     let budgets = Budgets { cancel: plan.cancel, close: plan.close };
@@ -143,6 +169,7 @@ async fn wind_down(handle: &Handle, engine: &Engine, plan: &Shutdown) {
             tracing::error!(took_ms, "[SHUTDOWN] {}: {}", step.name, step.outcome);
         }
     }
+    matches!(*handle.role().borrow(), Role::Leader(_))
 }
 
 /// Waits for a task's end within a step's budget, and tells how it went.

@@ -47,6 +47,8 @@ pub struct Broker {
     pub settle: Duration,
     /// K: the idle time after which the bridge closes a kept-alive connection, if known.
     pub idle_close: Option<Duration>,
+    /// D: how long the bridge may not show an order that it has accepted.
+    pub hides: Duration,
     /// Order calls a second.
     pub orders_per_second: u32,
     /// Reads a second.
@@ -73,6 +75,7 @@ impl Broker {
         let settle = reader.millis("broker.settle_ms", 180_000, 100..=3_600_000);
         let idle_close = reader.optional_whole("broker.idle_close_ms", None, 100..=3_600_000, "ms");
         let idle_close = idle_close.map(Duration::from_millis);
+        let hides = reader.millis("broker.hides_ms", 90_000, 0..=3_600_000);
         let orders_per_second =
             reader.whole("broker.orders_per_second", 3, 1..=1000, "orders a second") as u32;
         let reads_per_second =
@@ -84,17 +87,7 @@ impl Broker {
             let advice = "broker.mode = \"live\" sends real orders, so name the account they are for";
             reader.missing("broker.account", advice);
         }
-        if let Some(idle) = idle_close
-            && reader.sound(&["broker.settle_ms", "broker.idle_close_ms"])
-            && settle <= idle
-        {
-            let allowed = format!(
-                "more than {} ms: settle_ms > idle_close_ms, because a process that was paused can still write on a \
-                 connection that the bridge keeps open",
-                idle.as_millis()
-            );
-            reader.invalid("broker.settle_ms", format!("{} ms", settle.as_millis()), allowed);
-        }
+        settles_late_enough(reader, settle, idle_close, hides);
         Self {
             url,
             api_key,
@@ -105,10 +98,30 @@ impl Broker {
             read_timeout,
             settle,
             idle_close,
+            hides,
             orders_per_second,
             reads_per_second,
             warm_connections,
             poll,
         }
     }
+}
+
+/// B > K + D. An order may be written as late as the bridge keeps an idle connection open, and then stay hidden: with
+/// less, one that is on its way is taken for one that never was. Without K nothing is known of late writes, and an exit
+/// is not abandoned by its absence; what is hidden is hidden all the same.
+fn settles_late_enough(reader: &mut Reader, settle: Duration, idle_close: Option<Duration>, hides: Duration) {
+    let least = idle_close.unwrap_or_default() + hides;
+    if settle > least || !reader.sound(&["broker.settle_ms", "broker.idle_close_ms", "broker.hides_ms"]) {
+        return;
+    }
+    let relation = match idle_close {
+        Some(_) => {
+            "settle_ms > idle_close_ms + hides_ms, because a process that was paused can still write on a connection that \
+             the bridge keeps open, and the bridge may take hides_ms to show what it accepted"
+        }
+        None => "settle_ms > hides_ms, because the bridge may take hides_ms to show what it accepted",
+    };
+    let allowed = format!("more than {} ms: {relation}", least.as_millis());
+    reader.invalid("broker.settle_ms", format!("{} ms", settle.as_millis()), allowed);
 }

@@ -30,9 +30,11 @@ pub(super) fn of_member(
         ("BATON_FEED__URL", proxy),
         ("BATON_BROKER__API_KEY", API_KEY),
         ("BATON_BROKER__MODE", "paper"),
-        // The bridge closes idle connections after 1.5 s, so 2 s is as short as the in-doubt rule allows.
+        // The bridge closes idle connections after 1.5 s and hides nothing: 2 s is about as short as the in-doubt rule
+        // allows.
         ("BATON_BROKER__SETTLE_MS", "2000"),
         ("BATON_BROKER__IDLE_CLOSE_MS", "1500"),
+        ("BATON_BROKER__HIDES_MS", "0"),
         // The bridge was told to lift its request limits.
         ("BATON_BROKER__ORDERS_PER_SECOND", "1000"),
         ("BATON_BROKER__READS_PER_SECOND", "10000"),

@@ -147,9 +147,8 @@ impl Term<'_> {
         if !findings.foreign.is_empty() && !blind {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
             tell::foreign(&findings.foreign, &self.engine.notifier);
-            let watermark = self
-                .patiently(self.engine.ledger.remember_foreign_orders(self.fence(), &findings.foreign))
-                .await?;
+            let (ledger, foreign) = (&self.engine.ledger, &findings.foreign);
+            let watermark = self.from_pool(|| ledger.remember_foreign_orders(self.fence(), foreign)).await?;
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
@@ -180,7 +179,7 @@ impl Term<'_> {
         if change.is_empty() {
             return Ok(());
         }
-        self.patiently(self.engine.ledger.commit(self.fence(), &change)).await?;
+        self.from_pool(|| self.engine.ledger.commit(self.fence(), &change)).await?;
         let metrics = &self.engine.metrics;
         tell(&self.book, &change, metrics, &self.engine.notifier);
         let now = self.fence().now();

@@ -17,6 +17,7 @@ mod holdings;
 pub mod lanes;
 mod monitor;
 mod orders;
+mod pool;
 pub mod recess;
 mod signals;
 pub mod stops;

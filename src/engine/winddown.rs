@@ -129,7 +129,8 @@ impl Term<'_> {
         let ledger = self.engine.ledger.clone();
         let window = self.engine.pace.send_window;
         let fence = self.fence().clone();
-        let Some(cancel) = self.patiently(ledger.journal_cancel(&fence, id, window)).await? else {
+        let asked = self.from_pool(|| ledger.journal_cancel(&fence, id, window)).await?;
+        let Some(cancel) = asked else {
             return Ok(());
         };
         let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());

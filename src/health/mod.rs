@@ -4,3 +4,4 @@ pub mod checks;
 pub mod classify;
 pub mod operational;
 pub mod rounds;
+pub mod warmth;

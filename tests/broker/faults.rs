@@ -250,7 +250,7 @@ async fn the_callers_own_limit_shortens_the_call() {
 /// A request that the bridge has not read when the time is up: the kernel must not deliver it afterwards.
 // R: S5
 #[tokio::test]
-async fn bytes_not_received_at_the_timeout_are_never_delivered() {
+async fn s5_bytes_not_received_at_the_timeout_are_never_delivered() {
     let double = Double::start([Script::json(200, ACK)]);
     let mut settings = settings(double.url());
     settings.order_timeout = Duration::from_millis(300);

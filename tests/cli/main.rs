@@ -7,5 +7,6 @@ mod config;
 mod errors;
 mod pages;
 mod paper;
+mod properties;
 mod status;
 mod support;

@@ -11,7 +11,7 @@ use crate::support::{faketime, wait};
 
 // R: S10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn steps_of_the_wall_clock_by_an_hour_move_nothing() {
+async fn s10_steps_of_the_wall_clock_by_an_hour_move_nothing() {
     let Some(library) = faketime::library() else {
         println!(
             "SKIPPED: libfaketime is not installed, so the wall clock cannot be stepped: run ops/setup --dev"

@@ -2,6 +2,7 @@
 
 use baton::failpoint::PLACES;
 use rust_decimal::dec;
+use serde_json::json;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, PATIENCE};
@@ -18,7 +19,7 @@ pub async fn hit(cluster: &mut Cluster, place: &str) {
 
 // R: S1, S2, S14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_dies_anywhere_in_an_orders_way_leaves_a_ledger_that_fits_the_bridge() {
+async fn s14_a_leader_that_dies_anywhere_in_an_orders_way_leaves_a_ledger_that_fits_the_bridge() {
     let mut cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     for place in PLACES {
@@ -68,4 +69,28 @@ async fn an_order_belongs_to_the_intent_in_doubt_and_not_to_an_abandoned_one_tha
     cluster.revive().await;
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (1, 1));
+}
+
+// R: S6: the bridge accepts an order, loses the answer, hides the order for a while, and then fills it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s6_an_order_that_the_bridge_hides_and_then_fills_is_never_sent_again() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    for fault in [json!({ "kind": "hidden", "ms": 1200 }), json!({ "kind": "lost_ack_after" })] {
+        cluster.paper.fault(json!({ "fault": fault, "verb": "placeorder", "count": 1 })).await;
+    }
+    let signal = cluster.post(0, &base("hidden", GOLD, 140_000)).await;
+    let doubted = "SELECT count(*) FROM order_intent WHERE state = 'in_doubt'";
+    wait::until("the order is in doubt", PATIENCE, async || match cluster.count(doubted).await {
+        1 => Ok(()),
+        _ => Err(cluster.logs()),
+    })
+    .await;
+    // Whoever leads next is in the same doubt.
+    let (old, ..) = cluster.kill_leader().await;
+    let view = cluster.terminal(&signal.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    cluster.members[old].restart().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (1, 1), "one order, found in the books");
 }

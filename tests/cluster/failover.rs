@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use rust_decimal::dec;
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::seed::Seed;
-use crate::support::wait::spread;
+use crate::support::wait::{self, spread};
 
 /// Kills and handovers in the quick tests.
 const ROUNDS: usize = 20;
@@ -31,7 +32,7 @@ async fn enter(cluster: &Cluster) {
 
 // R: H1, C6, L1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_of_the_leader_fails_over_under_a_second() {
+async fn l1_kill_of_the_leader_fails_over_under_a_second() {
     kill_the_leader(ROUNDS).await;
 }
 
@@ -173,4 +174,31 @@ async fn signals_flow_through_a_rolling_restart() {
     }
     let check = cluster.finish().await;
     assert_eq!((check.signals, check.orders, check.open_positions), (9, 9, 1));
+}
+
+// R: S11: the bridge answers after 10 s; the call times out before leadership goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s11_leadership_is_not_handed_over_while_an_order_is_in_flight() {
+    let mut cluster = Cluster::with(Options { members: 2, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let slow = json!({ "kind": "hang_after", "ms": 10_000 });
+    cluster.paper.fault(json!({ "fault": slow, "verb": "placeorder", "count": 1 })).await;
+    let old = cluster.leader().await;
+    let signal = cluster.post(old, &base("in-flight", GOLD, 140_000)).await;
+    wait::until("the order is at the bridge", PATIENCE, async || {
+        if cluster.paper.orders().await.is_empty() { Err(cluster.logs()) } else { Ok(()) }
+    })
+    .await;
+    cluster.members[old].process.signal(Signal::TERM);
+    let new = cluster.leader_within(PATIENCE, |index| index != old).await;
+    assert!(cluster.members[old].process.exit(PATIENCE).await.success());
+    // What was in flight at the handover would have been put in doubt by the successor.
+    let log = std::fs::read_to_string(&cluster.members[new].process.log).unwrap();
+    assert!(!log.contains("order intents of an older epoch are in doubt"), "{log}");
+    let handovers = "SELECT count(*) FROM leadership_history WHERE reason = 'handover'";
+    assert_eq!(cluster.count(handovers).await, 1, "{:?}", cluster.history().await);
+    let view = cluster.terminal(&signal.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (1, 1));
 }

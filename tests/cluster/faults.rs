@@ -12,7 +12,11 @@ use crate::support::database::connect;
 use crate::support::member::Member;
 use crate::support::paper::Paper;
 use crate::support::process::Launch;
+use crate::support::proxy::{Link, Proxy, Way};
 use crate::support::wait;
+
+/// T of the members here.
+const T: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Stores and a bridge, and no member yet.
 struct Ground {
@@ -182,7 +186,7 @@ async fn a_second_cluster_on_the_account_is_refused() {
 
 // R: S12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_process_of_a_member_refuses_to_start_and_a_restart_after_kill_does_not() {
+async fn s12_a_second_process_of_a_member_refuses_to_start_and_a_restart_after_kill_does_not() {
     let ground = Ground::new().await;
     let mut member = ground.member(&[]).await;
     trades(&member).await;
@@ -197,9 +201,37 @@ async fn a_second_process_of_a_member_refuses_to_start_and_a_restart_after_kill_
     println!("a restart after kill -9 trades after {:?}", begun.elapsed());
 }
 
+// R: S12: rule 22: the host of the first process is gone, its sessions half-open. Nobody but the counter is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s12_a_newcomer_beside_a_lost_host_gets_in_after_t() {
+    let ground = Ground::new().await;
+    let mut launch = ground.launch("b1", &[]);
+    let link = Proxy::before(&mut launch, "BATON_POSTGRES__URL").await;
+    let mut first = Member::start("b1", launch, ground.client.clone()).await;
+    trades(&first).await;
+    link.set(Link::Stall(Way::Both));
+    first.process.kill().await;
+    let sql = connect(&ground.stores.database_url()).await;
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'baton/b1/identity'";
+    let held: i64 = sql.query_one(held, &[]).await.unwrap().get(0);
+    assert_eq!(held, 1, "PostgreSQL has not noticed");
+    let begun = std::time::Instant::now();
+    let log = ground.folder.path().join("newcomer.log");
+    let second =
+        Member::start("b1", Launch { log: log.clone(), ..ground.launch("b1", &[]) }, ground.client.clone())
+            .await;
+    trades(&second).await;
+    let took = begun.elapsed();
+    println!("beside a lost host it trades after {took:?}; T = {T:?}");
+    assert!(took >= T, "not before the counter was still for T: {took:?}");
+    assert!(took < T * 10, "{took:?}");
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("ends the session that held the place of member b1"), "{said}");
+}
+
 // R: S8, H1: an outage of Redis moves nothing and loses no signal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_outage_moves_nothing() {
+async fn s8_a_redis_outage_moves_nothing() {
     let cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let (leader, epoch) = (cluster.leader().await, cluster.epoch().await);

@@ -17,6 +17,7 @@ mod metrics;
 mod operators;
 mod outages;
 mod paused;
+mod pool;
 mod replay;
 mod rolling;
 mod secured;

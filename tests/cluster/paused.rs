@@ -94,7 +94,7 @@ async fn stopped_before_its_write(cluster: &mut Cluster, id: &str, until_final: 
 
 // R: S4, S6: the late write is legal: it is the intent's own, and the successor finds it in the bridge's books.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_comes_after_the_takeover_is_adopted_and_never_doubled() {
+async fn s4_a_write_that_comes_after_the_takeover_is_adopted_and_never_doubled() {
     let mut cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let mut ends = Vec::new();
@@ -109,7 +109,7 @@ async fn a_write_that_comes_after_the_takeover_is_adopted_and_never_doubled() {
 
 // R: S16: after B nothing can be written any more: the bridge has closed the connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_abandoned_order_never_reaches_the_bridge() {
+async fn s16_an_abandoned_order_never_reaches_the_bridge() {
     let mut cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     for round in 0..2 {

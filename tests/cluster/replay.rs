@@ -191,7 +191,7 @@ fn touched(trades: &[ExportTrade], end: &End) -> BTreeSet<u64> {
 
 // R: C6, S1, S14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replay_with_twenty_kills_equals_the_replay_without() {
+async fn s1_replay_with_twenty_kills_equals_the_replay_without() {
     let trades = export();
     let signals = timeline(&trades).unwrap().len();
     let mut seed = Seed::drawn("replay");

@@ -215,3 +215,26 @@ async fn post_shutdown_hands_over_and_the_last_one_obeys_its_policy() {
     cluster.leader().await;
     cluster.finish().await;
 }
+
+// R: N12: rule 20: all are told to stop while nobody is in office. Each of the two would leave as a follower.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r20_all_told_to_stop_without_a_leader_the_last_one_flattens() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    cluster.play(0, &base("held", GOLD, 140_000)).await;
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    cluster.members[leader].process.signal(Signal::KILL);
+    for index in &others {
+        cluster.members[*index].process.signal(Signal::TERM);
+    }
+    let begun = Instant::now();
+    for index in &others {
+        let status = cluster.members[*index].process.exit(PATIENCE).await;
+        assert!(status.success(), "{status}\n{:?}", cluster.logs());
+    }
+    println!("both had left after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < BUDGET, "{:?}\n{:?}", begun.elapsed(), cluster.logs());
+    assert_eq!(held(&cluster).await, 0, "somebody acts by the exit policy\n{:?}", cluster.logs());
+    cluster.finish().await;
+}

@@ -5,7 +5,7 @@ use crate::support::cluster::{Cluster, Options};
 
 // R: S2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_intent_is_committed_before_its_order_arrives() {
+async fn s2_every_intent_is_committed_before_its_order_arrives() {
     let mut cluster = Cluster::with(Options { witnessed: true, ..Options::default() }).await;
     let price = 140_000;
     for round in 0..10 {

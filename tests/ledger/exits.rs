@@ -19,7 +19,7 @@ async fn set(client: &Client, id: Uuid, state: &str, filled: i64) {
 
 // R: S15
 #[tokio::test]
-async fn exits_out_never_exceed_what_is_held() {
+async fn s15_exits_out_never_exceed_what_is_held() {
     let database = Database::start().await;
     let client = database.connect().await;
     let statement = statement(&client).await;

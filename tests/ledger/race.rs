@@ -92,7 +92,7 @@ async fn race(database: &Database, sql: &str, rounds: usize, enough: usize, seed
 
 // R: B1, S3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_intent_of_an_old_epoch_commits_after_a_takeover() {
+async fn s3_no_intent_of_an_old_epoch_commits_after_a_takeover() {
     let database = Database::start().await;
     let mut seed = Seed::drawn("race");
     let begun = Instant::now();

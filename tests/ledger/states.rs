@@ -79,7 +79,7 @@ async fn an_operational_state_moves_only_as_the_code_says() {
 
 // R: S7
 #[tokio::test]
-async fn the_epoch_only_rises_and_its_row_stays() {
+async fn s7_the_epoch_only_rises_and_its_row_stays() {
     let database = Database::start().await;
     let client = database.connect().await;
     client.execute("UPDATE leadership SET epoch = 7", &[]).await.unwrap();

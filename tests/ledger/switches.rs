@@ -8,7 +8,7 @@ use crate::support::database::Database;
 
 // R: B4, S13
 #[tokio::test]
-async fn each_switch_blocks_its_classes_and_no_other() {
+async fn s13_each_switch_blocks_its_classes_and_no_other() {
     let database = Database::start().await;
     let client = database.connect().await;
     let statement = statement(&client).await;

@@ -374,6 +374,7 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         ("BATON_BROKER__SETTLE_MS", text(&2000)),
         // The paper bridge closes an idle connection after 1500 ms.
         ("BATON_BROKER__IDLE_CLOSE_MS", text(&1500)),
+        ("BATON_BROKER__HIDES_MS", text(&400)),
         ("BATON_BROKER__POLL_MS", text(&50)),
         ("BATON_BROKER__ORDERS_PER_SECOND", text(&1000)),
         ("BATON_BROKER__READS_PER_SECOND", text(&10000)),

@@ -40,6 +40,8 @@ pub enum Link {
     CutAfter(usize),
     /// Resets connections and takes no new ones.
     Refuse,
+    /// Passes on what is connected, and takes no new connections.
+    Full,
 }
 
 impl Link {
@@ -117,7 +119,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, link: watch::Receiver
 /// One connection until one end closes it or the link does; `number` tells the proxy's connections apart.
 async fn serve(number: u64, client: TcpStream, server: SocketAddr, mut link: watch::Receiver<Link>) {
     let begun = link.wait_for(|link| !matches!(link, Link::Stall(_) | Link::Discard(_))).await;
-    if begun.map_or(true, |link| *link == Link::Refuse) {
+    if begun.map_or(true, |link| matches!(*link, Link::Refuse | Link::Full)) {
         return reset(&client);
     }
     let Ok(server) = TcpStream::connect(server).await else { return reset(&client) };

@@ -121,19 +121,6 @@ pub enum Fault {
 /// How many kinds of counted faults there are.
 pub const FAULTS: usize = 10;
 
-/// Rules that the protocol does not have and that would close what the model found open.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Remedy {
-    /// An instance that was told to stop leaves, if it does not lead, only after it has seen a heartbeat since it last
-    /// stood or led. Without one it stands, and acts by the exit policy as the last leader.
-    LastOneStands,
-    /// A new epoch is announced in Redis only if no other instance has announced the same: an equal one found there
-    /// puts the candidate out as a higher one does.
-    AnnouncesStrictly,
-    /// Fenced statements compare the holder's incarnation with the row's, beside the epoch.
-    FencesByHolder,
-}
-
 /// One exploration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -173,8 +160,6 @@ pub struct Config {
     pub mutant: Option<Mutant>,
     /// Properties that are known not to hold here.
     pub excepted: &'static [&'static str],
-    /// A rule that the protocol does not have, and that closes a gap which the model found.
-    pub remedy: Option<Remedy>,
 }
 
 impl Config {
@@ -199,7 +184,6 @@ impl Config {
             timing: Timing::SMALL,
             mutant: None,
             excepted: &[],
-            remedy: None,
         }
     }
 
@@ -217,18 +201,6 @@ impl Config {
         self.symmetric = false;
         self.mutant = Some(mutant);
         self
-    }
-
-    /// Adds a rule.
-    #[must_use]
-    pub fn repaired(mut self, remedy: Remedy) -> Self {
-        self.remedy = Some(remedy);
-        self
-    }
-
-    /// Whether this rule is added.
-    pub fn has(&self, remedy: Remedy) -> bool {
-        self.remedy == Some(remedy)
     }
 
     /// Whether epochs are remembered beyond the row: needed only where a lost tail may take the row's away, and the

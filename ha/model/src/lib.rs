@@ -29,7 +29,7 @@
 //! | `TakePin`, `LockRow`, `CommitEpoch` | `pg_try_advisory_lock`; `FOR UPDATE` and the look at the row; the commit | `ha/src/pin.rs` |
 //! | `Beat` | the heartbeat; starts and commits in one step, since a later answer buys no later deadline | `ha/src/agent/lead.rs` |
 //! | `Suspend`, `Repin`, `LockOwn`, `Reclaim`, `GiveUp` | rule 16, each statement a step | `ha/src/agent/suspended.rs`, `pin::resume` |
-//! | `Offer`, `Acknowledge`, `Release`, `ReservationLapses`, `Succeeded`, `LeaveAlone`, `Leave` | rules 19, 20 | `ha/src/handover.rs`, `agent/lead.rs`, `agent/succeed.rs`, `src/app/shutdown.rs` |
+//! | `Offer`, `Acknowledge`, `Release`, `ReservationLapses`, `Succeeded`, `LeaveAlone`, `Leave` | rules 19, 20 | `ha/src/handover.rs`, `assurance.rs`, `agent/lead.rs`, `agent/retire.rs`, `agent/succeed.rs`, `src/app/shutdown.rs` |
 //! | `Doubt` | unfinished intents in doubt, on the pinned session | `src/engine/takeover.rs`, `src/ledger/snapshot.rs` |
 //! | `Begin`, `LockJournal`, `CommitJournal`, `Learn` | the journal statement: sent with its `send_by`; row locked and read; committed; answered (rules 8, 9, 11) | `src/ledger/journal.rs`, `src/engine/orders.rs` |
 //! | `Check` or `Withhold`, `Write`, `Deliver` | second check; bytes into the kernel; at the bridge. Sleep between any two (rules 9, 12) | `src/engine/submit.rs`, `src/broker/wire.rs` |
@@ -48,43 +48,45 @@
 //! | S2 | at the first byte: its intent is committed | `SendsFirst` |
 //! | S3 | at an intent's commit: its epoch is the row's | `PoolWithoutRowLock`, `RedisAlone` |
 //! | S6 | an intent called unsent has no order at the broker | `BelievesSilence` |
-//! | S7 | nobody acts under an epoch that another acted under, or below it | `RawEpochKey` |
+//! | S7 | nobody acts under an epoch that another acted under, or below it | `RawEpochKey`, `AnnouncesLoosely` |
 //! | S8, L3 | no leader within its deadline is deposed, whatever Redis does | `EvictsUnseen` |
 //! | S9 | at an intent's commit: its leader has the pin | `PoolWithoutRowLock` |
 //! | S13 | at an intent's commit: no switch forbids it | `NoRowLock` |
 //! | S14 | a leader that trades has lost track of no intent | `DoubtsBesideThePin` |
 //! | S15 | at the broker: the position never goes below zero | `Oversells` |
-//! | S16 | an intent called abandoned has no order at the broker | `NoDeadline`, `UnboundedNetwork`, `NoIdleClose`, `InheritsNoTime` |
-//! | R14, R17, R18, R19, R21 | damaged state, lost tail, cut-off leader, succession, flapping | `TradesOnCorrupt`, the two of S1, `StaysCutOff`, `LeavesBeforeSuccessor`, `FlapsOn` |
+//! | S16 | an intent called abandoned has no order at the broker | `NoDeadline`, `UnboundedNetwork`, `NoIdleClose`, `InheritsNoTime`, `FencesByNumber` |
+//! | R14, R17 to R21 | damaged state, lost tail, cut-off leader, succession, the last one out, flapping | `TradesOnCorrupt`, the two of S1, `StaysCutOff`, `LeavesBeforeSuccessor`, `LeavesUnassured`, `FlapsOn` |
 //! | L2 | from every state some instance comes to lead, with no further fault, restart or help, and without putting a healthy leader to sleep | `EvictsOnlyTheNamed`, `NeverGivesUp`, `StaysCutOff` |
 //!
 //! Rules 18 and 21 (the limit of transitions) are modelled as they are written, not as they are built. So is rule 14 but for
 //! one thing: the finding is a mark on the leadership row that the journal statement reads, which the model leaves to the
 //! leader's own knowledge.
 //!
-//! # What the model found open
+//! # What the model found
 //!
-//! `tests/findings.rs` keeps each as a test that asks for its counterexample, and where a rule is known that closes it
-//! ([`Remedy`]), for its absence with that rule.
+//! Closed, each with the mutant that shows what the rule is for:
 //!
-//! 1. **All may leave while nobody is in office** (rules 19, 20). "Higher epoch in the row" is not "somebody leads": a
-//!    candidate that commits its epoch too late for its own deadline gives up again, but the old leader has read the
-//!    number and is out. If all were told to stop, each then leaves as a follower and nobody acts by the exit policy.
-//!    16 steps. Closed if one that was told to stop leaves as a follower only after it has seen a heartbeat since it
-//!    last stood or led, and else stands.
-//! 2. **An epoch can be given out twice beside Redis** (rule 2). A candidate asks Redis for the highest epoch when it wins
-//!    the lease, not when it mints. Meanwhile another is promoted and announces its epoch, PostgreSQL loses that with its
-//!    tail, and the candidate mints the same number; `HOLD` finds an *equal* number and takes it for its own. 27 steps.
-//!    Closed if an announcement is refused at an equal number that is not its own.
-//! 3. **An epoch can be given out twice without Redis** (rules 2, 17): a lost tail takes the only memory along. 21 steps.
-//!    The number alone then does not fence the former leader's pool connections (`src/ledger/change.rs`): an absence that
-//!    it read before the failover is committed after it, and the order arrives (S16; about 55 steps). Closed, also in the
-//!    built code: fenced statements compare the holder's incarnation too.
-//! 4. **A lost tail doubles an exit** (rule 17). Reduce-only lets exits through. One whose intent was lost is journaled
+//! 1. **All could leave while nobody was in office** (rules 19, 20; `LeavesUnassured`). "Higher epoch in the row" is not
+//!    "somebody leads": a candidate that commits its epoch too late for its own deadline gives up again, but the old leader
+//!    has read the number and is out. Each then left as a follower and nobody acted by the exit policy. So one that was
+//!    told to stop leaves as a follower only after it has seen a heartbeat since it last stood or led, and else stands.
+//! 2. **An epoch could be given out twice beside Redis** (rule 2; `AnnouncesLoosely`). A candidate asks Redis for the
+//!    highest epoch when it wins the lease, not when it mints. Meanwhile another is promoted and announces its epoch,
+//!    PostgreSQL loses that with its tail, and the candidate mints the same number. So an announcement is refused at an
+//!    equal number, unless the lease is the candidate's own.
+//! 3. **B > K is not enough** (rule 10). If the bridge may hide an accepted order for D, B has to exceed K + D: an order
+//!    that was written late is else still hidden when its absence counts as proven. A configuration with less is refused.
+//! 4. **A number alone does not fence** (rules 2, 8, 17; `FencesByNumber`). After a lost tail without Redis the former
+//!    leader's pool connections would commit an absence that it read before, under a number that is in force again, and the
+//!    order arrives (S16). So fenced statements compare the holder's incarnation too.
+//!
+//! Open, in `tests/findings.rs`, where each has a test that asks for its counterexample:
+//!
+//! 5. **An epoch can be given out twice without Redis** (rules 2, 17): a lost tail takes the only memory along. 21 steps.
+//!    Harmless by 4.
+//! 6. **A lost tail doubles an exit** (rule 17). Reduce-only lets exits through. One whose intent was lost is journaled
 //!    and sent again: two orders for one leg, and a position that flips if both fill. Only a synchronous standby, or no
 //!    exits either until the broker's positions are verified, prevents it.
-//! 5. **B > K is not enough** (rule 10). If the bridge may hide an accepted order for D, B has to exceed K + D: with
-//!    K = 3, D = 4 and B = 4 ticks an order that was written late is still hidden when its absence counts as proven.
 //!
 //! # What is not modelled
 //!
@@ -114,7 +116,7 @@ mod state;
 mod step;
 
 pub use action::Action;
-pub use config::{Class, Config, FAULTS, Fault, Remedy, Slot, Timing};
+pub use config::{Class, Config, FAULTS, Fault, Slot, Timing};
 pub use explore::{Cluster, Trace};
 pub use liveness::Stuck;
 pub use mutant::Mutant;

@@ -47,4 +47,10 @@ pub enum Mutant {
     StaysCutOff,
     /// Flapping is counted and has no consequence (rule 21).
     FlapsOn,
+    /// One that was told to stop leaves as a follower without having seen that anybody leads (rule 20).
+    LeavesUnassured,
+    /// An epoch is announced in Redis though another instance has announced the same (rule 2).
+    AnnouncesLoosely,
+    /// Fenced statements compare the epoch, and not the holder's incarnation (rule 8).
+    FencesByNumber,
 }

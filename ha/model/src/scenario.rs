@@ -1,6 +1,6 @@
 //! The configurations, each about some of the faults.
 
-use crate::config::{Class, Config, Fault, Remedy, Slot, Timing};
+use crate::config::{Class, Config, Fault, Slot, Timing};
 use crate::property::{EPOCH_RISES, NO_FALSE_END};
 
 const ENTRY: &[Slot] = &[Slot::first(Class::Entry)];
@@ -60,6 +60,12 @@ pub fn entry_crash() -> Config {
 /// An entry, and a bridge that hides it for a while.
 pub fn entry_hidden() -> Config {
     Config { timing: Timing { hides: 1, ..Timing::SMALL }, ..trading("entry, hidden", ENTRY) }
+}
+
+/// An entry that is written late, to a bridge that hides it for long: B exceeds K + D (rule 10).
+pub fn entry_late() -> Config {
+    let timing = Timing { idle_close: 3, hides: 4, settle: 8, ..Timing::SMALL };
+    Config { timing, ..trading("entry, late and hidden", ENTRY) }
 }
 
 /// An entry while PostgreSQL goes away.
@@ -124,13 +130,12 @@ pub fn cut_off_only() -> Config {
 }
 
 /// A failover of PostgreSQL that loses the tail, without Redis: reduce-only keeps an entry from being sent again
-/// (rule 17). An epoch can be given out twice then, so statements compare the holder too, which they do not in the
-/// code: a finding of its own. And a lost entry's order stays at the broker without an intent, for the operator to close.
+/// (rule 17). An epoch can be given out twice then, so statements compare the holder too. And a lost entry's order stays
+/// at the broker without an intent, for the operator to close.
 pub fn failover() -> Config {
     let excepted = &[EPOCH_RISES, NO_FALSE_END];
     Config { silence: false, replicates: false, excepted, ..trading("failover", ENTRY) }
         .with(Fault::Failover, 1)
-        .repaired(Remedy::FencesByHolder)
 }
 
 /// A failover without orders, with Redis, which remembers the epoch.

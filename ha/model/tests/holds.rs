@@ -20,9 +20,12 @@ holds! {
     s8_losing_redis_never_moves_leadership: redis;
     lost_sessions_outages_and_a_candidate_that_dies: suspension;
     handovers_whose_parties_die: handover_disturbed;
+    r20_the_last_one_out_acts_by_the_exit_policy: handover;
+    s7_a_lost_epoch_is_not_given_out_again_beside_redis: failover_epoch;
     s1_s16_an_entry_through_pauses_and_lost_answers: entry;
     s1_s16_an_entry_and_a_crash: entry_crash;
     s6_an_entry_that_the_bridge_hides: entry_hidden;
+    s16_an_entry_that_is_written_late_and_hidden_for_long: entry_late;
     s9_an_entry_while_postgresql_goes_away: entry_outage;
     s14_an_entry_whose_term_fails: entry_hang;
     s11_an_entry_while_leadership_is_handed_over: entry_handover;

@@ -21,7 +21,8 @@ impl Agent {
             if self.refused() {
                 return Next::Stop(self.duplicate(), None);
             }
-            let wake = earliest(look_at, self.bound);
+            self.retire_if_possible();
+            let wake = earliest(earliest(look_at, self.bound), self.waits_until());
             let nap = self.sleep_until(wake);
             tokio::select! {
                 Ok(()) = self.sight.changed() => match self.see().await {

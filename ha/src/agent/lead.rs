@@ -14,7 +14,7 @@ use crate::handover::{Answer, Offering, choose};
 use crate::ids::{Instance, Member};
 use crate::observer::Sight;
 use crate::pin::{self, Claim, PinError};
-use crate::role::{Role, Stop};
+use crate::role::{Retirement, Role, Stop};
 use crate::stats::HandoverOutcome;
 use crate::tenure::{Duty, Silence, Tenure};
 
@@ -49,6 +49,7 @@ impl Agent {
         });
         self.role.send_replace(Role::Leader(seat.fence.clone()));
         loop {
+            self.retired(Retirement::Leads);
             if let Some(next) = self.go_on_handing_over(&mut seat).await {
                 return match next {
                     Step::Release => self.release(seat).await,
@@ -88,6 +89,7 @@ impl Agent {
                 Some(command) = self.commands.recv() => match command {
                     Command::SetStatus(status, done) => self.set_status(status, done),
                     Command::HandOver(to, reply) => begin(&mut seat, to, reply),
+                    Command::Retire(reply) => self.retire(reply),
                     Command::Leave(done) => return self.resign(&seat, done).await,
                 },
             }

@@ -1,7 +1,7 @@
 //! The task that plays an instance's role.
 //!
 //! One loop, one state at a time: [`follow`], [`stand`], [`lead`], [`succeed`] (a released leadership waits for
-//! its successor) and [`suspended`]. Each state gathers events, asks the pure machines ([`crate::election`],
+//! its successor) and [`suspended`]; [`retire`] is the way out. Each state gathers events, asks the pure machines ([`crate::election`],
 //! [`crate::tenure`], [`crate::handover`]) and returns the next state; whatever a state holds, it hands on or
 //! drops. The observer and the identity run as tasks of their own, so looking at PostgreSQL never delays a
 //! heartbeat.
@@ -10,6 +10,7 @@ mod blockers;
 mod follow;
 mod keeper;
 mod lead;
+mod retire;
 mod stand;
 mod succeed;
 mod suspended;
@@ -27,7 +28,7 @@ use crate::ids::{Instance, Member};
 use crate::lease::RedisLease;
 use crate::observer::{Observer, Sight};
 use crate::pulse::Pulse;
-use crate::role::{Role, Status, Stop};
+use crate::role::{Retirement, Role, Status, Stop};
 use crate::roll::rivals;
 use crate::stats::{HandoverOutcome, Stats, StoreState};
 use crate::warm::WarmPin;
@@ -40,6 +41,7 @@ use suspended::Exile;
 pub(crate) enum Command {
     SetStatus(Status, oneshot::Sender<()>),
     HandOver(Option<Member>, oneshot::Sender<HandoverOutcome>),
+    Retire(oneshot::Sender<Retirement>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -78,6 +80,8 @@ pub(crate) struct Agent {
     bound: Option<Moment>,
     /// The drain that waits for that.
     deferred: Option<oneshot::Sender<()>>,
+    /// Whoever told this instance to stop, and waits.
+    retiring: Option<oneshot::Sender<Retirement>>,
 }
 
 /// What an agent is made of.
@@ -118,6 +122,7 @@ impl Agent {
             commands,
             bound: None,
             deferred: None,
+            retiring: None,
         }
     }
 
@@ -141,6 +146,7 @@ impl Agent {
 
     async fn stop(&mut self, why: Stop, done: Option<oneshot::Sender<()>>) {
         self.say(&format!("takes no further part: {why}"));
+        self.retired(Retirement::Stopped);
         self.identity.leave(self.config.timing.acknowledgement()).await;
         self.role.send_replace(Role::Stopped { why });
         self.stats.send_modify(|stats| stats.leading = false);
@@ -152,6 +158,7 @@ impl Agent {
             match command {
                 Command::SetStatus(_, done) => drop(done.send(())),
                 Command::HandOver(_, reply) => drop(reply.send(HandoverOutcome::NotLeader)),
+                Command::Retire(reply) => drop(reply.send(Retirement::Stopped)),
                 Command::Leave(done) => {
                     let _ = done.send(());
                     return;
@@ -165,6 +172,7 @@ impl Agent {
         match command {
             Command::SetStatus(status, done) => self.set_status(status, done),
             Command::HandOver(_, reply) => drop(reply.send(HandoverOutcome::NotLeader)),
+            Command::Retire(reply) => self.retire(reply),
             Command::Leave(done) => return Heard::Leave(done),
         }
         Heard::Nothing
@@ -172,6 +180,10 @@ impl Agent {
 
     fn set_status(&mut self, status: Status, done: oneshot::Sender<()>) {
         let now = self.clock.now();
+        if status != Status::Draining && self.watcher.is_retiring() {
+            let _ = done.send(());
+            return;
+        }
         if status == Status::Draining && self.bound.is_some_and(|until| now < until) {
             self.deferred = Some(done);
             return;

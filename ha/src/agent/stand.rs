@@ -30,6 +30,10 @@ enum Defeat {
     Observer(#[from] ObserverError),
     #[error(transparent)]
     Pin(#[from] PinError),
+    #[error(
+        "another instance announced epoch {0} before PostgreSQL lost its promotion: a higher one is needed"
+    )]
+    Twin(Epoch),
     #[error("the promotion took too long: its deadline has passed already")]
     Late,
 }
@@ -108,10 +112,13 @@ impl Agent {
         // Without Redis the keeper does this when Redis is back; one that hangs must not delay the takeover.
         if leased
             && let Ok(Renewal::Outbid { highest }) =
-                self.lease.hold(&self.me, promotion.epoch, timing.ttl).await
+                self.lease.announce(&self.me, promotion.epoch, timing.ttl).await
         {
             self.watcher.saw(highest);
-            return Err(PinError::Outbid { mine: promotion.epoch, highest }.into());
+            return Err(match highest == promotion.epoch {
+                true => Defeat::Twin(highest),
+                false => PinError::Outbid { mine: promotion.epoch, highest }.into(),
+            });
         }
         // The promotion's commit moved the counter: it is the first confirmed heartbeat.
         let now = self.clock.now();

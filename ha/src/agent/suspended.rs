@@ -11,7 +11,7 @@ use crate::exile::{self, Turn};
 use crate::identity::Membership;
 use crate::observer::Sight;
 use crate::pin::{self, Claim, PinError};
-use crate::role::Stop;
+use crate::role::{Retirement, Stop};
 use crate::session::Session;
 use crate::stats::HandoverOutcome;
 use crate::tenure::Tenure;
@@ -132,9 +132,13 @@ impl Agent {
         Next::Follow
     }
 
-    /// A handover does not wait for ever for PostgreSQL.
-    fn answer_late(&self, exile: &mut Exile) {
-        if self.clock.now().since(exile.wait.since()) < self.config.timing.ttl {
+    /// Neither a handover nor a stop waits for ever for PostgreSQL.
+    fn answer_late(&mut self, exile: &mut Exile) {
+        let (away, ttl) = (self.clock.now().since(exile.wait.since()), self.config.timing.ttl);
+        if away >= ttl * 2 {
+            self.retired(Retirement::Unable { why: "leadership could not be resumed within 2 T".to_owned() });
+        }
+        if away < ttl {
             return;
         }
         if let Some(handover) = exile.handover.take() {

@@ -37,6 +37,7 @@ pub struct Tally {
     pub evicted_members: u64,
     pub duplicates: u64,
     pub failovers: u64,
+    pub wound_down: u64,
 }
 
 #[derive(Default)]

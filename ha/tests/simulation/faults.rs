@@ -111,6 +111,22 @@ pub fn of_redis(dice: &mut Dice, ttl: u64) -> Fault {
     }
 }
 
+/// Draws one fault that moves leadership and kills nobody.
+pub fn while_stopping(dice: &mut Dice, ttl: u64) -> Fault {
+    let (short, long) = (dice.within(MILLI, ttl / 2), dice.within(MILLI, ttl * 2));
+    match dice.pick(9) {
+        0 => Fault::PauseLeader(short),
+        1 => Fault::PauseLeader(long),
+        2 => Fault::HigherEpochInRedis,
+        3 => Fault::EndPin,
+        4 => Fault::SlowLeader(dice.within(50 * MILLI, 700 * MILLI), long),
+        5 => Fault::StopNextCandidate { lost: false, span: long },
+        6 => Fault::RestartPostgres(short),
+        7 => Fault::StopRedis(long),
+        _ => Fault::CutPostgres(Direction::Both, short),
+    }
+}
+
 /// The process that holds the pin; some process if none does.
 pub fn leader(world: &World) -> Option<Rc<Process>> {
     let holder = world.postgres.borrow().pin_process();
@@ -247,6 +263,12 @@ fn pause(world: &World, process: Option<Rc<Process>>, span: u64) {
         process.pause();
         world.after(span, move |_| process.go_on());
     }
+}
+
+/// Tells the process that fills a member's place to stop.
+pub fn terminate_member(world: &World, member: usize) {
+    let process = world.processes.borrow().iter().find(|p| p.alive.get() && p.member == member).cloned();
+    terminate(world, process);
 }
 
 fn terminate(world: &World, process: Option<Rc<Process>>) {

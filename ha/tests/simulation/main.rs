@@ -42,6 +42,39 @@ fn a_hundred_thousand_schedules_keep_every_promise() {
     swept.touched_everything();
 }
 
+/// Runs a schedule of this theme that has to keep every promise; one that does not is told line by line.
+fn keeps(seed: u64, theme: Theme) -> checker::Tally {
+    let report = run(seed, theme, None, false);
+    if report.violation.is_some() {
+        let told = run(seed, theme, None, true);
+        panic!("seed {seed}, {theme:?}: {:?}\n{}", told.violation, told.trace.join("\n"));
+    }
+    report.tally
+}
+
+// R: L3: T = 3 s; every hundredth message comes 200 to 1200 ms late, processes pause for up to a second.
+#[test]
+fn l3_late_messages_and_pauses_of_a_second_move_nothing() {
+    let (from, count) = (number("BATON_SEED_FROM").unwrap_or(1), 300);
+    println!("seeds {from} to {}", from + count - 1);
+    for seed in from..from + count {
+        keeps(seed, Theme::Jitter);
+    }
+}
+
+// R: R20
+#[test]
+fn r20_whatever_moves_leadership_while_all_are_told_to_stop_the_last_one_acts() {
+    let (from, count) = (number("BATON_SEED_FROM").unwrap_or(1), 3_000);
+    println!("seeds {from} to {}", from + count - 1);
+    let mut acted = 0;
+    for seed in from..from + count {
+        acted += keeps(seed, Theme::Stopping).wound_down;
+    }
+    println!("{acted} instances acted by the exit policy");
+    assert!(acted >= count, "in each schedule somebody does");
+}
+
 #[test]
 fn a_seed_is_the_whole_schedule() {
     for seed in 0..32 {

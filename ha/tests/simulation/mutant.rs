@@ -23,4 +23,6 @@ pub enum Mutant {
     EvictsOnlyTheRowsSession,
     /// A follower calls a leader stale after a third of T.
     ImpatientFollower,
+    /// One that was told to stop leaves as a follower whether or not anybody leads.
+    LeavesUnassured,
 }

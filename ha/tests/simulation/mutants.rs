@@ -77,3 +77,8 @@ fn ending_the_rows_session_only_leaves_a_pin_held_for_ever() {
 fn an_impatient_follower_flaps() {
     caught(Mutant::ImpatientFollower, Theme::Jitter, &["L3"]);
 }
+
+#[test]
+fn leaving_without_a_sign_of_a_leader_leaves_the_policy_undone() {
+    caught(Mutant::LeavesUnassured, Theme::Stopping, &["R20"]);
+}

@@ -38,7 +38,7 @@ pub struct Gate {
 #[derive(Clone, Debug)]
 pub enum Ask {
     Win { me: String, row: i64, patience: Patience, ttl: u64 },
-    Hold { me: String, epoch: i64, ttl: u64 },
+    Hold { me: String, epoch: i64, ttl: u64, announces: bool },
     Reserve { me: String, to: String, epoch: i64, ttl: u64 },
     GiveBack { me: String },
 }
@@ -99,8 +99,9 @@ impl Redis {
                 self.lease = Some((lease, now + ttl));
                 Said::Won { highest: self.epoch }
             }
-            Ask::Hold { me, epoch, ttl } => {
-                if self.epoch > *epoch {
+            Ask::Hold { me, epoch, ttl, announces } => {
+                let own = current.as_ref().is_some_and(|l| l.instance == *me);
+                if self.epoch > *epoch || (*announces && self.epoch == *epoch && !own) {
                     return Said::Outbid { highest: self.epoch };
                 }
                 self.epoch = *epoch;

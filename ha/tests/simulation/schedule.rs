@@ -29,6 +29,8 @@ pub enum Theme {
     FailOver,
     /// Members are asked to leave, one after the other: each leadership is handed over (S11).
     Rolling,
+    /// All are told to stop while leadership is about to move: the last one acts by the exit policy (rule 20).
+    Stopping,
 }
 
 impl Theme {
@@ -41,6 +43,7 @@ impl Theme {
             4 | 5 => Self::Crash,
             6 | 7 => Self::FailOver,
             8 => Self::Rolling,
+            9 => Self::Stopping,
             _ => Self::Anything,
         }
     }
@@ -71,7 +74,9 @@ pub fn run(seed: u64, theme: Theme, mutant: Option<Mutant>, traced: bool) -> Rep
             process::start(world, member, timing);
         });
     }
-    supervise(&world, timing);
+    if theme != Theme::Stopping {
+        supervise(&world, timing);
+    }
     let mut dice = Dice::new(seed.rotate_left(17) ^ 0xfau64);
     let healed_after = play(&world, theme, timing, &mut dice);
     let (violation, tally) = {
@@ -226,10 +231,50 @@ fn play(world: &Rc<World>, theme: Theme, timing: Timing, dice: &mut Dice) -> Opt
                 pass(world, world.now() + ttl);
             }
         }
+        Theme::Stopping => return stopping(world, timing, dice),
         Theme::Anything => unreachable!("it has its own way"),
     }
     None
 }
+
+/// Something moves leadership, and meanwhile everybody is told to stop. Nobody is started again.
+fn stopping(world: &Rc<World>, timing: Timing, dice: &mut Dice) -> Option<Duration> {
+    let ttl = nanos(timing.ttl);
+    for _ in 0..dice.within(0, 3) {
+        let at = world.now() + dice.within(0, ttl);
+        let fault = faults::while_stopping(dice, ttl);
+        world.at(at, move |world| faults::happen(world, fault, timing));
+    }
+    for place in 0..MEMBERS {
+        let at = world.now() + dice.within(0, ttl);
+        world.at(at, move |world| faults::terminate_member(world, place));
+    }
+    if !pass(world, world.now() + 2 * ttl) {
+        return None;
+    }
+    faults::heal(world);
+    let (from, end) = (world.now(), world.now() + GONE * ttl);
+    let gone = |world: &World| world.processes.borrow().iter().all(|process| !process.alive.get());
+    while !gone(world) && world.step(end) {
+        if world.checker.borrow().violation.is_some() {
+            return None;
+        }
+    }
+    let (aborted, acted) = {
+        let tally = &world.checker.borrow().tally;
+        (tally.aborts > 0, tally.wound_down > 0)
+    };
+    let what = match (gone(world), acted || aborted) {
+        (true, true) => return Some(Duration::from_nanos(world.now() - from)),
+        (true, false) => "R20: all have left and nobody acted by the exit policy".to_owned(),
+        (false, _) => format!("R20: not all have left within {} ms", GONE * ttl / MILLI),
+    };
+    world.checker.borrow_mut().judge(world, what);
+    None
+}
+
+/// How many T a stop of all may take once nothing disturbs it.
+const GONE: u64 = 12;
 
 /// How many T may pass after the last disturbance until somebody leads again.
 const RECOVERY: u64 = 3;

@@ -84,6 +84,7 @@ impl Swept {
                 Theme::Crash => "a crash",
                 Theme::Hang => "a hang",
                 Theme::FailOver => "a failover of PostgreSQL",
+                Theme::Stopping => "all were told to stop (until all had left)",
                 _ => "anything",
             };
             let longest = self.longest_heal.entry(name).or_default();
@@ -117,6 +118,7 @@ impl Swept {
             ("place taken from a lost host", t.evicted_members),
             ("refused second process", t.duplicates),
             ("failover of PostgreSQL", t.failovers),
+            ("last instance that acted by its exit policy", t.wound_down),
         ] {
             assert!(count > 0, "no {what} in {} schedules", self.count);
         }
@@ -141,6 +143,7 @@ impl Tally {
         self.evicted_members += other.evicted_members;
         self.duplicates += other.duplicates;
         self.failovers += other.failovers;
+        self.wound_down += other.wound_down;
     }
 }
 

@@ -64,7 +64,7 @@ fn every_fault_is_told_at_once_with_key_source_and_what_is_allowed() {
       BATON_POSTGRES_URL: unknown key; did you mean BATON_POSTGRES__URL (two underscores after the section)?
       broker.account: missing; broker.mode = "live" sends real orders, so name the account they are for
       broker.api_key_file (from OPENALGO_API_KEY_FILE): found "/no/such/file", which cannot be read (No such file or directory (os error 2)); allowed: the path of a readable file that holds the secret
-      broker.settle_ms (from baton.toml): found 30000 ms; allowed: more than 60000 ms: settle_ms > idle_close_ms, because a process that was paused can still write on a connection that the bridge keeps open
+      broker.settle_ms (from baton.toml): found 30000 ms; allowed: more than 150000 ms: settle_ms > idle_close_ms + hides_ms, because a process that was paused can still write on a connection that the bridge keeps open, and the bridge may take hides_ms to show what it accepted
       cluster.name (from baton.toml): found "two words"; allowed: 1 to 40 letters, digits, '-', '_' or '.', starting with a letter or digit
       cluster.priority (from baton.toml): found "high"; allowed: a whole number from 0 to 100 (0 = never leads)
       empty (from baton.toml): unknown key; the sections are broker, cluster, dns, emergency, feed, health, http, instruments, log, notify, operator, postgres, recovery, redis, shutdown, signals, timing, trading

@@ -57,6 +57,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(config.broker.mode, Mode::Paper);
     assert_eq!(config.broker.settle, Duration::from_secs(180));
     assert_eq!(config.broker.idle_close, None);
+    assert_eq!(config.broker.hides, Duration::from_secs(90));
     assert_eq!(config.recovery.attempts, 3);
     assert_eq!(config.shutdown.budget, Duration::from_secs(9));
     assert_eq!(config.address(config.http.listen), "http://127.0.0.1:8080");
@@ -185,11 +186,33 @@ fn relations_hold_at_their_very_edges() {
     assert!(timing("900", "300"), "900 × 3 = 3000 − 300");
     assert!(!timing("901", "300"));
     assert!(!timing("100", "299"));
-    let settle = |settle: &str, idle: &str| {
-        load(&with(&[("BATON_BROKER__SETTLE_MS", settle), ("BATON_BROKER__IDLE_CLOSE_MS", idle)])).is_ok()
+}
+
+// R: S16: B > K + D; the model's `a_settle_time_above_idle_close_alone` shows what happens with less.
+#[test]
+fn a_settle_time_that_does_not_exceed_idle_close_and_hiding_is_refused() {
+    let settle = |settle: &'static str, idle: &'static str, hides: &'static str| {
+        let all = [
+            ("BATON_BROKER__SETTLE_MS", settle),
+            ("BATON_BROKER__IDLE_CLOSE_MS", idle),
+            ("BATON_BROKER__HIDES_MS", hides),
+        ];
+        let set: Vec<_> = all.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        load(&with(&set)).map_err(|error| error.to_string())
     };
-    assert!(settle("5001", "5000"));
-    assert!(!settle("5000", "5000"));
+    settle("9001", "5000", "4000").unwrap();
+    let refused = settle("9000", "5000", "4000").unwrap_err();
+    assert!(refused.contains("more than 9000 ms: settle_ms > idle_close_ms + hides_ms"), "{refused}");
+    // More than either alone is not enough.
+    settle("5001", "5000", "4000").unwrap_err();
+    // Who says nothing of hiding is taken to hide for 90 s.
+    settle("180000", "89999", "").unwrap();
+    settle("180000", "90000", "").unwrap_err();
+    settle("5001", "5000", "0").unwrap();
+    // Without K what is hidden still counts.
+    settle("4001", "", "4000").unwrap();
+    let refused = settle("4000", "", "4000").unwrap_err();
+    assert!(refused.contains("more than 4000 ms: settle_ms > hides_ms"), "{refused}");
 }
 
 #[test]

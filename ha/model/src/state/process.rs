@@ -37,7 +37,7 @@ pub struct Instance {
     pub bound: Ticks,
     /// It reaches the broker.
     pub link: bool,
-    /// It was told to end and has seen a leader's heartbeat since.
+    /// It was told to end and has seen a leader's heartbeat since it last stood or led.
     pub assured: bool,
 }
 

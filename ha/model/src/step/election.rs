@@ -2,7 +2,7 @@
 
 use super::postgres::{may_update, moved, open};
 use super::tenure::hold;
-use crate::config::{Config, Remedy};
+use crate::config::Config;
 use crate::mutant::Mutant;
 use crate::property::Broken;
 use crate::state::{Ballot, Going, Id, Kind, Lease, Life, Owner, Role, State, Step, Term, Watch};
@@ -22,7 +22,7 @@ pub(super) fn look(s: &mut State, i: Id) -> Option<()> {
 /// It has evidence: a handover that names it, a pin that is free, a leader that has not moved for T.
 pub(super) fn stand(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = *s.of(i);
-    let able = !me.leaving || me.bound > 0 || c.has(Remedy::LastOneStands);
+    let able = !me.leaving || me.bound > 0 || !c.lacks(Mutant::LeavesUnassured);
     if me.role != Role::Follow || !s.pg.up || !able {
         return None;
     }
@@ -206,12 +206,13 @@ pub(super) fn commit_epoch(c: &Config, s: &mut State, i: Id) -> Option<()> {
     go_on(s, i, ballot, Step::Announce)
 }
 
-/// The epoch in Redis is raised; then it leads, unless that took too long.
+/// The epoch in Redis is raised; then it leads, unless that took too long. An equal epoch there is another's, unless the
+/// lease is this instance's own.
 pub(super) fn announce(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let ballot = ballot(s, i, Step::Announce)?;
     let mine = s.of(i).epoch;
     let rivalled = s.redis.key == mine && s.redis.lease.is_none_or(|lease| lease.by != Owner::Of(i));
-    let outbid = rivalled && c.has(Remedy::AnnouncesStrictly);
+    let outbid = rivalled && !c.lacks(Mutant::AnnouncesLoosely);
     if ballot.leased && s.redis.up && (outbid || !hold(c, s, i)) {
         let key = s.redis.key;
         let me = s.of_mut(i);

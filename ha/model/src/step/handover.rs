@@ -2,7 +2,7 @@
 
 use super::postgres::{may_update, moved};
 use super::tenure::{close_fence, fenced};
-use crate::config::{Config, Fault, Remedy};
+use crate::config::{Config, Fault};
 use crate::mutant::Mutant;
 use crate::property::Broken;
 use crate::state::{Going, Id, Instance, Kind, Lease, Offer, Owner, Role, Sender, State, Watch};
@@ -175,10 +175,11 @@ pub(super) fn leave_alone(c: &Config, s: &mut State, i: Id) -> Option<()> {
     gone(s, i)
 }
 
-/// One that does not lead goes, unless an acknowledgement binds it.
+/// One that does not lead goes, unless an acknowledgement binds it, once it has seen a heartbeat since it last stood or
+/// led: somebody is in office. Without one it stands, and acts by the exit policy as the last leader.
 pub(super) fn leave(c: &Config, s: &mut State, i: Id) -> Option<()> {
     let me = s.of(i);
-    let unsure = c.has(Remedy::LastOneStands) && !me.assured;
+    let unsure = !me.assured && !c.lacks(Mutant::LeavesUnassured);
     if me.role != Role::Follow || !me.leaving || me.bound > 0 || unsure {
         return None;
     }

@@ -1,7 +1,7 @@
 //! A leader's time in office: heartbeat, lease, suspension, return, and every way out.
 
 use super::postgres::{end, may_update, moved, open};
-use crate::config::{Config, Remedy};
+use crate::config::Config;
 use crate::mutant::Mutant;
 use crate::state::{
     Epoch, Going, Id, Instance, Journal, Kind, Lease, Owner, Role, Sender, State, Term, Watch,
@@ -79,11 +79,9 @@ pub(super) fn beat(c: &Config, s: &mut State, i: Id) -> Option<()> {
     }
     s.of_mut(i).deadline = c.timing.validity;
     moved(s);
-    if c.has(Remedy::LastOneStands) {
-        s.at.iter_mut()
-            .filter(|other| other.leaving && other.role == Role::Follow)
-            .for_each(|other| other.assured = true);
-    }
+    s.at.iter_mut()
+        .filter(|other| other.leaving && other.role == Role::Follow)
+        .for_each(|other| other.assured = true);
     Some(())
 }
 

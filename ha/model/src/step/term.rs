@@ -2,7 +2,7 @@
 
 use super::postgres::{may_share, open};
 use super::tenure::fenced;
-use crate::config::{Class, Config, Remedy};
+use crate::config::{Class, Config};
 use crate::mutant::Mutant;
 use crate::property::Broken;
 use crate::state::{
@@ -45,7 +45,7 @@ pub(super) fn doubt(c: &Config, s: &mut State, i: Id) -> Option<()> {
 
 /// What a fenced statement compares.
 fn in_force(c: &Config, s: &State, i: Id) -> bool {
-    let holder = s.db.holder == Owner::Of(i) || !c.has(Remedy::FencesByHolder);
+    let holder = s.db.holder == Owner::Of(i) || c.lacks(Mutant::FencesByNumber);
     (s.db.epoch == s.of(i).epoch && holder) || c.lacks(Mutant::RedisAlone)
 }
 

@@ -10,7 +10,7 @@ use ha::{Moment, Reason, Status};
 
 use super::lead::{Released, Seat};
 use super::suspended::Exiled;
-use super::{Command, Membership, Outcome, Process, Sight, lead, stand, suspended};
+use super::{Command, Membership, Outcome, Process, Retirement, Sight, lead, stand, suspended};
 use crate::mutant::Mutant;
 use crate::postgres::{Ask, Said};
 
@@ -104,6 +104,7 @@ async fn follow(me: &Rc<Process>) -> Next {
         if me.roll.borrow().membership == Membership::Refused {
             return Next::Stop;
         }
+        retire_if_possible(me);
         let wake = match (look_at, me.bound.get()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -194,6 +195,7 @@ pub fn obey(me: &Process, command: Command) -> bool {
     match command {
         Command::SetStatus(status) => set_status(me, status),
         Command::HandOver => answer(me, Outcome::NotLeader),
+        Command::Retire => retire(me),
         Command::Leave => return true,
     }
     false
@@ -204,7 +206,33 @@ pub fn answer(me: &Process, outcome: Outcome) {
     me.nudge();
 }
 
+pub fn retire(me: &Process) {
+    let now = me.now();
+    me.watcher.borrow_mut().retire(now);
+    me.retiring.set(true);
+}
+
+pub fn retired(me: &Process, retirement: Retirement) {
+    if me.retiring.take() {
+        me.retirement.set(Some(retirement));
+        me.nudge();
+    }
+}
+
+fn retire_if_possible(me: &Process) {
+    if !me.retiring.get() || me.bound.get().is_some() {
+        return;
+    }
+    me.wish(|wish| wish.status = Status::Draining);
+    if me.watcher.borrow().may_leave() || me.world().is(Mutant::LeavesUnassured) {
+        retired(me, Retirement::MayLeave);
+    }
+}
+
 pub fn set_status(me: &Process, status: Status) {
+    if status != Status::Draining && me.watcher.borrow().is_retiring() {
+        return;
+    }
     if status == Status::Draining && me.bound.get().is_some_and(|until| me.now() < until) {
         me.drain_waits.set(true);
         return;

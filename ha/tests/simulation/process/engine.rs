@@ -9,11 +9,14 @@ use std::time::Duration;
 use ha::gate::Gate;
 use ha::{Moment, Status};
 
-use super::{Command, Outcome, Process};
+use super::{Command, Outcome, Process, Retirement};
 use crate::mutant::Mutant;
 use crate::postgres::{Ask, Said};
 use crate::session::ClientEnd;
 use crate::world::MILLI;
+
+/// Later than any schedule lasts.
+const NEVER: u64 = u64::MAX / 2;
 
 fn some(me: &Process, low_ms: u64, high_ms: u64) -> Duration {
     Duration::from_nanos(me.world().draw(low_ms * MILLI, high_ms * MILLI))
@@ -30,8 +33,7 @@ pub async fn recover(me: Rc<Process>) {
                 continue;
             }
         }
-        let never = u64::MAX / 2;
-        me.until_or(never, || me.wish.get().status == Status::Recovering && !me.hangs.get()).await;
+        me.until_or(NEVER, || me.wish.get().status == Status::Recovering && !me.hangs.get()).await;
     }
 }
 
@@ -96,25 +98,47 @@ async fn send(me: &Process, gate: &Gate, session: &ClientEnd, send_by: Moment) {
     }
 }
 
-/// SIGTERM: drain, hand over, leave.
+/// SIGTERM: drain, hand over or act by the exit policy, and leave no empty office behind; as `src/app/shutdown.rs` does.
 pub async fn terminate_gracefully(me: Rc<Process>) {
     me.draining.set(true);
-    me.command(Command::SetStatus(Status::Draining));
     while me.in_flight.get() > 0 {
         me.sleep(Duration::from_millis(2)).await;
     }
-    me.outcome.set(None);
-    me.command(Command::HandOver);
-    let patience = super::nanos(me.timing.ttl * 3);
-    let until = me.world().now() + patience;
     loop {
-        me.sleep(Duration::from_millis(5)).await;
-        if me.outcome.get().is_some() || me.world().now() > until {
+        me.retirement.set(None);
+        me.command(Command::Retire);
+        until(&me, || me.retirement.get().is_some()).await;
+        if me.retirement.get() == Some(Retirement::MayLeave) {
             break;
         }
+        me.outcome.set(None);
+        me.command(Command::HandOver);
+        until(&me, || me.outcome.get().is_some()).await;
+        let outcome = me.outcome.get();
+        me.tell(|| format!("its handover came to {outcome:?}"));
+        match outcome {
+            Some(Outcome::HandedOver) => break,
+            Some(Outcome::NoSuccessor) if wind_down(&me).await => break,
+            _ => {}
+        }
     }
-    let outcome = me.outcome.get();
-    me.tell(|| format!("its handover came to {outcome:?}"));
-    debug_assert!(outcome != Some(Outcome::HandedOver) || me.draining.get());
     me.command(Command::Leave);
+}
+
+/// Waits for what only the agent's task is woken for.
+async fn until(me: &Process, come: impl Fn() -> bool) {
+    while !come() {
+        me.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Acts by the exit policy; false if leadership was lost meanwhile.
+async fn wind_down(me: &Process) -> bool {
+    me.sleep(some(me, 1, 200)).await;
+    let leads = me.leads.get();
+    if leads {
+        me.tell(|| "acted by the exit policy".to_owned());
+        me.world().checker.borrow_mut().tally.wound_down += 1;
+    }
+    leads
 }

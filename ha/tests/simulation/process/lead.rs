@@ -10,9 +10,9 @@ use ha::handover::{Answer, Offering, Succession, choose, succession};
 use ha::tenure::{Duty, Silence, Tenure, renews};
 use ha::{Beat, Instance, Moment, Timing};
 
-use super::agent::{Heard, Next, answer, demote, hear, obey, set_status, unbind};
+use super::agent::{Heard, Next, answer, demote, hear, obey, retire, retired, set_status, unbind};
 use super::suspended::{Claim, Exiled};
-use super::{Command, Membership, Outcome, Process, Sight, engine, named, nanos, why};
+use super::{Command, Membership, Outcome, Process, Retirement, Sight, engine, named, nanos, why};
 use crate::mutant::Mutant;
 use crate::postgres::{Ask, Fault, Said};
 use crate::redis;
@@ -75,7 +75,8 @@ async fn keep(me: Rc<Process>, gate: Rc<Gate>) {
         let mut pause = me.timing.renew;
         if renews(&me.timing, began, me.pulse(), me.now()) && gate.check(me.now()).is_ok() {
             let epoch = gate.epoch().get();
-            let hold = redis::Ask::Hold { me: named(&me.me), epoch, ttl: nanos(me.timing.ttl) };
+            let hold =
+                redis::Ask::Hold { me: named(&me.me), epoch, ttl: nanos(me.timing.ttl), announces: false };
             match me.redis(hold).await {
                 Some(redis::Said::Outbid { highest }) if !me.world().is(Mutant::EpochFromRedis) => {
                     gate.close(&format!("Redis holds epoch {highest}"));
@@ -105,13 +106,21 @@ fn deadline_of(me: &Process, deadline: Moment) -> Moment {
     if me.world().is(Mutant::NoDeadline) { deadline.plus(Duration::from_secs(3600)) } else { deadline }
 }
 
-pub async fn lead(me: &Rc<Process>, mut seat: Box<Seat>) -> Next {
+pub async fn lead(me: &Rc<Process>, seat: Box<Seat>) -> Next {
+    me.leads.set(true);
+    let next = lead_on(me, seat).await;
+    me.leads.set(false);
+    next
+}
+
+async fn lead_on(me: &Rc<Process>, mut seat: Box<Seat>) -> Next {
     me.set_pace(me.timing.renew);
     unbind(me);
     me.tell(|| format!("leads under epoch {}", seat.gate.epoch()));
     seat.gate.extend(deadline_of(me, seat.tenure.deadline()));
     me.world().spawn(me, engine::trade(me.clone(), seat.gate.clone(), seat.session.clone()));
     loop {
+        retired(me, Retirement::Leads);
         if let Some(step) = go_on_handing_over(me, &mut seat).await {
             return match step {
                 Step::Release => release(me, *seat).await,
@@ -166,6 +175,7 @@ pub async fn lead(me: &Rc<Process>, mut seat: Box<Seat>) -> Next {
                     seat.handover = Some(Handover::default());
                 }
             }
+            Heard::Command(Command::Retire) => retire(me),
             Heard::Command(Command::Leave) => {
                 seat.gate.close("left the cluster");
                 let vacate = seat.session.ask(Ask::Vacate(seat.gate.epoch()));

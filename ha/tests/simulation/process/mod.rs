@@ -66,6 +66,7 @@ pub struct Wish {
 pub enum Command {
     SetStatus(Status),
     HandOver,
+    Retire,
     Leave,
 }
 
@@ -76,6 +77,13 @@ pub enum Outcome {
     NoSuccessor,
     NotLeader,
     Lost,
+}
+
+/// What one that was told to stop has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retirement {
+    Leads,
+    MayLeave,
 }
 
 pub struct Process {
@@ -115,6 +123,10 @@ pub struct Process {
     pub bound: Cell<Option<Moment>>,
     pub drain_waits: Cell<bool>,
     pub draining: Cell<bool>,
+    pub leads: Cell<bool>,
+    /// Somebody waits for what it comes to.
+    pub retiring: Cell<bool>,
+    pub retirement: Cell<Option<Retirement>>,
     pub in_flight: Cell<u32>,
     main_tasks: RefCell<Vec<TaskId>>,
 }
@@ -174,6 +186,9 @@ pub fn start(world: &Rc<World>, member: usize, timing: Timing) -> Rc<Process> {
         bound: Cell::new(None),
         drain_waits: Cell::new(false),
         draining: Cell::new(false),
+        leads: Cell::new(false),
+        retiring: Cell::new(false),
+        retirement: Cell::new(None),
         in_flight: Cell::new(0),
         main_tasks: RefCell::default(),
     });
@@ -301,6 +316,7 @@ pub fn entry(process: &Process) -> InstanceInfo {
         held_down,
         fenced: false,
         reach: None,
+        redis: None,
     }
 }
 

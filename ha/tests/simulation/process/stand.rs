@@ -123,7 +123,8 @@ async fn take_office(me: &Rc<Process>, ballot: &Ballot, leased: bool, in_redis: 
     };
     me.watcher.borrow_mut().saw(epoch);
     if leased {
-        let hold = redis::Ask::Hold { me: named(&me.me), epoch: epoch.get(), ttl: nanos(timing.ttl) };
+        let (epoch, ttl) = (epoch.get(), nanos(timing.ttl));
+        let hold = redis::Ask::Hold { me: named(&me.me), epoch, ttl, announces: true };
         if let Some(RedisSaid::Outbid { highest }) = me.redis(hold).await
             && !me.world().is(Mutant::EpochFromRedis)
         {
