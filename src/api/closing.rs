@@ -11,17 +11,18 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::forward::Served;
 use super::{Context, Operator, Problem, reason};
 use crate::domain::ids::PositionId;
-use crate::engine::command::{Closing, Select};
-use crate::ledger::exits::Outcome;
+use crate::engine::command::{Closing, NotClosed, Select};
+use crate::ledger::exits::{ExitView, Outcome};
 
-/// How long the leader's loop may take to take a command up.
-const TAKE_UP: Duration = Duration::from_secs(4);
 /// How long the answer waits for the fills.
 const WAIT: Duration = Duration::from_secs(3);
+/// How long the whole may take: less than whoever passed the call on waits.
+const ALL: Duration = Duration::from_millis(8500);
 /// Between two looks at the ledger.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -87,39 +88,20 @@ async fn act(
         Select::Named(name) => Some(name.clone()),
         Select::Position(id) => Some(id.to_string()),
     };
-    let taken = tokio::time::timeout(TAKE_UP, context.0.desk.close(select, why)).await;
-    let closing = match taken {
-        Ok(Ok(closing)) => closing,
-        Ok(Err(why)) => return Err(not_taken(why.to_string())),
-        Err(_) => {
-            return Err(not_taken(format!(
-                "the engine did not take the command up within {} s (it is taking over, or the database hangs); \
-                 nothing was done, try again",
-                TAKE_UP.as_secs()
-            )));
-        }
-    };
+    let latest = Instant::now() + ALL;
+    let closing = context.0.desk.close(select, operator.name.clone(), why).await.map_err(not_closed)?;
     if closing.positions.is_empty()
         && closing.entries == 0
         && let Some(name) = nothing
     {
         return Err(Problem::not_found(format!("No open trade found for {name}")));
     }
-    report(context, &closing).await
+    report(context, &closing, latest.min(Instant::now() + WAIT)).await
 }
 
 /// Waits a moment for the fills and says how far each position is.
-async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
-    let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
-    let until = tokio::time::Instant::now() + WAIT;
-    let views = loop {
-        let views = context.0.ledger.exits_of(&ids).await?;
-        let done = views.iter().all(|view| view.outcome == Outcome::Filled);
-        if done || tokio::time::Instant::now() >= until {
-            break views;
-        }
-        tokio::time::sleep(LOOK).await;
-    };
+async fn report(context: &Context, closing: &Closing, until: Instant) -> Result<Response, Problem> {
+    let views = outcomes(context, closing, until).await?;
     let worst = views.iter().map(|view| view.outcome).max();
     let positions: Vec<Value> = views
         .iter()
@@ -141,6 +123,29 @@ async fn report(context: &Context, closing: &Closing) -> Result<Response, Proble
     Ok((status, Json(answer)).into_response())
 }
 
+/// Reads what became of the exits until all are filled, or until the time is over: then how far they were last seen.
+async fn outcomes(context: &Context, closing: &Closing, until: Instant) -> Result<Vec<ExitView>, Problem> {
+    let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
+    let mut seen = None;
+    while let Ok(read) = tokio::time::timeout_at(until, context.0.ledger.exits_of(&ids)).await {
+        match read {
+            Ok(views) if views.iter().all(|view| view.outcome == Outcome::Filled) => return Ok(views),
+            Ok(views) => seen = Some(views),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "how far a close is could not be read"
+                );
+            }
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    seen.ok_or_else(unread)
+}
+
 fn object(body: Body) -> Result<Value, Problem> {
     let Json(value) = body.map_err(|error| bad(&error.body_text()))?;
     if value.is_object() { Ok(value) } else { Err(bad("the body must be a JSON object")) }
@@ -154,6 +159,19 @@ fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
 }
 
-fn not_taken(detail: String) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_TAKEN", detail)
+fn not_closed(why: NotClosed) -> Problem {
+    let code = match why {
+        NotClosed::Busy | NotClosed::NotTaken => "NOT_TAKEN",
+        NotClosed::Unknown => "CLOSE_UNKNOWN",
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, why.to_string())
+}
+
+fn unread() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "CLOSE_UNKNOWN",
+        "the close is stored and is being carried out; how far it is could not be read; ask again: a repetition never makes \
+         a second exit",
+    )
 }

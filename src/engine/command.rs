@@ -1,9 +1,12 @@
 //! What an operator asks of the leader: a bounded channel into the loop, so that nobody but the loop touches the book.
 //!
 //! A command waits in the channel at most as long as its asker does: one whose asker is gone is thrown away, so that a
-//! close which nobody remembers does not act under a later leader.
+//! close which nobody remembers does not act under a later leader. Taking it up is a step of its own, said before
+//! anything is done: an asker who gave up knows whether that was in time. What was taken is answered after it is stored,
+//! so that it outlives the term.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -15,10 +18,15 @@ use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
 use crate::domain::position::Position;
 use crate::ledger::change::IntentUpdate;
+use crate::ledger::wishes::Wish;
 use crate::ledger::{Change, LedgerError};
 
 /// Commands that may wait at once.
 const WAITING: usize = 64;
+/// How long the leader's loop may take to take a command up.
+const TAKE_UP: Duration = Duration::from_secs(4);
+/// How long storing it may take then: a little longer than the loop waits for the ledger.
+const STORE: Duration = Duration::from_millis(3500);
 
 /// What to close.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,21 +81,31 @@ pub struct Closing {
 #[derive(Debug)]
 pub struct Close {
     select: Select,
+    by: String,
     why: String,
+    taken: oneshot::Sender<()>,
     reply: oneshot::Sender<Closing>,
 }
 
-/// Why a command was not taken.
+/// Why a command has no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum NotTaken {
+pub enum NotClosed {
     /// Too many commands wait.
-    #[error("too many commands wait for the engine; try again in a second")]
+    #[error("too many commands wait for the engine; nothing was done, try again in a second")]
     Busy,
-    /// The term ended first.
+    /// The loop did not come to it in time, and will not any more.
     #[error(
-        "leadership ended before the command was taken; try again: a repetition never makes a second exit"
+        "the engine did not take the command up within {} s (it is taking over, or the database hangs); nothing was done, \
+         try again",
+        TAKE_UP.as_secs()
     )]
-    Ended,
+    NotTaken,
+    /// It was taken up, and the ledger failed or the term ended before it was known to be stored.
+    #[error(
+        "the engine took the command up, and whether it is stored is not known: the database did not answer, or \
+         leadership ended; ask again: a repetition never makes a second exit"
+    )]
+    Unknown,
 }
 
 /// The askers' side.
@@ -104,58 +122,96 @@ pub fn desk() -> (Desk, Commands) {
 }
 
 impl Desk {
-    /// Has the leader close what is selected; returns once it has been taken up. Dropping the future takes it back, if
-    /// it was not.
+    /// Has the leader close what is selected, for the operator `by`; returns once that is stored. Dropping the future
+    /// takes it back, if it was not taken up.
     ///
     /// # Errors
-    /// It was not taken; nothing was done.
-    pub async fn close(&self, select: Select, why: String) -> Result<Closing, NotTaken> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send(Close { select, why, reply }).map_err(|_| NotTaken::Busy)?;
-        answer.await.map_err(|_| NotTaken::Ended)
+    /// Nothing was done, or it is not known: see [`NotClosed`].
+    pub async fn close(&self, select: Select, by: String, why: String) -> Result<Closing, NotClosed> {
+        let ((taken, mut taking), (reply, answer)) = (oneshot::channel(), oneshot::channel());
+        let close = Close { select, by, why, taken, reply };
+        self.0.try_send(close).map_err(|_| NotClosed::Busy)?;
+        let in_time = tokio::time::timeout(TAKE_UP, &mut taking).await.is_ok_and(|taken| taken.is_ok());
+        if !in_time {
+            // From here on it cannot be taken up any more; it may have been, this very moment.
+            taking.close();
+            taking.try_recv().map_err(|_| NotClosed::NotTaken)?;
+        }
+        match tokio::time::timeout(STORE, answer).await {
+            Ok(Ok(closing)) => Ok(closing),
+            Ok(Err(_)) | Err(_) => Err(NotClosed::Unknown),
+        }
     }
 }
 
 impl Term<'_> {
-    /// Takes up an operator's close: the positions are due from now on, whatever switch is on.
+    /// Takes up an operator's close: the positions are due from now on, whatever switch is on and whoever leads.
     pub(super) async fn close_for_operator(&mut self, close: Close) -> Result<(), LedgerError> {
-        if close.reply.is_closed() {
+        let Close { select, by, why, taken, reply } = close;
+        if taken.send(()).is_err() {
             return Ok(());
         }
-        let now = self.fence().now();
-        let named = self.book.portfolio.held().filter(|position| close.select.names(position));
-        let named: Vec<(PositionId, Quantity)> =
-            named.map(|position| (position.id, position.quantity)).collect();
-        let mut closing = Closing { entries: self.unwind_for(&close).await?, ..Closing::default() };
-        for (position, held) in named {
-            let under_way = self.book.closing.contains_key(&position);
-            if self.book.close_by(position, ExitCause::Operator, close.why.clone(), now) {
-                tracing::warn!(%position, under_way, "closed for an operator: {}", close.why);
-            }
-            closing.positions.push(Taken { position, held, under_way });
+        let named = self.book.portfolio.held().filter(|position| select.names(position));
+        let positions = named.map(|position| Taken {
+            position: position.id,
+            held: position.quantity,
+            under_way: self.book.closing.contains_key(&position.id),
+        });
+        let positions: Vec<Taken> = positions.collect();
+        let wanted = positions.iter().filter(|p| self.book.is_news_to(p.position, ExitCause::Operator));
+        let wishes: Vec<Wish> =
+            wanted.map(|p| Wish { position: p.position, by: by.clone(), why: why.clone() }).collect();
+        let (entries, intents) = self.unwound(&select, &why);
+        let told: Vec<PositionId> = wishes.iter().map(|wish| wish.position).collect();
+        self.commit(Change { intents, wishes, ..Change::default() }).await?;
+        for position in told {
+            tracing::warn!(%position, "closed for an operator: {why}");
         }
-        // The asker may have gone this very moment; what was taken up stays taken up, and is in the log.
-        let _ = close.reply.send(closing);
+        // The asker may have gone; what was taken up stays taken up, and is in the log.
+        let _ = reply.send(Closing { positions, entries });
         Ok(())
     }
 
-    /// Marks the entries on their way that a close means, so that what they fill is closed at once.
-    async fn unwind_for(&mut self, close: &Close) -> Result<usize, LedgerError> {
-        let meant = |intent: &OrderIntent| {
-            intent.class == OrderClass::Entry && !intent.state.is_terminal() && close.select.means(intent)
+    /// The entries on their way that a close means: how many, and the marks by which what they fill is closed at once.
+    fn unwound(&self, select: &Select, why: &str) -> (usize, Vec<IntentUpdate>) {
+        let meant = |intent: &&OrderIntent| {
+            intent.class == OrderClass::Entry && !intent.state.is_terminal() && select.means(intent)
         };
-        let entries: Vec<OrderIntent> =
-            self.book.intents.values().map(|t| &t.intent).filter(|i| meant(i)).cloned().collect();
-        let update = |intent: &OrderIntent| IntentUpdate {
+        let entries: Vec<&OrderIntent> =
+            self.book.intents.values().map(|t| &t.intent).filter(meant).collect();
+        let update = |intent: &&OrderIntent| IntentUpdate {
             id: intent.id,
             state: intent.state,
-            reason: Some(format!("{}: a late fill is closed at once", close.why)),
+            reason: Some(format!("{why}: a late fill is closed at once")),
             broker_order_id: None,
             filled: intent.filled,
             unwind: true,
         };
-        let intents = entries.iter().filter(|intent| !intent.unwind).map(update).collect();
-        self.commit(Change { intents, ..Change::default() }).await?;
-        Ok(entries.len())
+        (entries.len(), entries.iter().filter(|intent| !intent.unwind).map(update).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_that_nobody_takes_up_in_time_is_never_taken_up() {
+        let (desk, commands) = desk();
+        let answer = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned()).await;
+        assert_eq!(answer, Err(NotClosed::NotTaken));
+        let late = commands.lock().await.recv().await.unwrap();
+        assert!(late.taken.send(()).is_err(), "the loop sees that it is too late");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_was_taken_up_and_never_answered_is_not_called_undone() {
+        let (desk, commands) = desk();
+        let asked = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned());
+        let term_ends = async {
+            let taken = commands.lock().await.recv().await.unwrap();
+            taken.taken.send(()).unwrap();
+        };
+        assert_eq!(tokio::join!(asked, term_ends).0, Err(NotClosed::Unknown));
     }
 }

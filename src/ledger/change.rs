@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Transaction;
 
 use super::inbox::SignalStatus;
+use super::wishes::{self, Wish};
 use super::{Ledger, LedgerError, audit};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
@@ -100,6 +101,8 @@ pub struct Change {
     pub pyramids: Vec<PyramidWrite>,
     /// Signals that ended or were explained.
     pub signals: Vec<SignalUpdate>,
+    /// Positions that an operator wants closed.
+    pub wishes: Vec<Wish>,
 }
 
 impl Change {
@@ -140,6 +143,9 @@ impl Ledger {
         }
         for signal in &change.signals {
             write_signal(&tx, signal, fence).await?;
+        }
+        for wish in &change.wishes {
+            wishes::write(&tx, wish).await?;
         }
         if let Some(told) = audit::of_change(change, fence.epoch().get()) {
             audit::append(&tx, "change", fence.instance().member.as_str(), &told).await?;

@@ -31,6 +31,7 @@ pub mod starts;
 pub mod switches;
 pub mod switching;
 pub mod views;
+pub mod wishes;
 
 use std::time::Duration;
 

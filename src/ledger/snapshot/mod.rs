@@ -20,6 +20,7 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
 use super::switches::Switches;
+use super::wishes::Wish;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
@@ -75,6 +76,8 @@ pub struct Snapshot {
     pub strayed: Vec<Strayed>,
     /// Filled orders without the position that they made.
     pub orphans: Vec<Orphan>,
+    /// What operators want closed and is not yet.
+    pub wishes: Vec<Wish>,
 }
 
 impl Ledger {
@@ -137,6 +140,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         proofs::strayed(tx, &faults),
         proofs::unasked(tx, &faults),
         proofs::orphans(tx, depth, &faults),
+        state::wishes(tx, &faults),
     );
     if let Some(cause) = faults.cause() {
         return Err(cause);
@@ -155,6 +159,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         strayed,
         unasked,
         orphans,
+        wishes,
     ) = read;
     faults.none()?;
     Ok(Snapshot {
@@ -170,6 +175,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         position_fills: position_fills?.into_iter().collect(),
         strayed: strayed?.into_iter().chain(unasked?).collect(),
         orphans: orphans?,
+        wishes: wishes?,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::ledger::cells::{Cells, UnreadableCell};
 use crate::ledger::change::PortfolioRow;
 use crate::ledger::rows::{self, INTENT_COLUMNS, POSITION_COLUMNS};
 use crate::ledger::switches::Switches;
+use crate::ledger::wishes::Wish;
 
 pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Position>, LedgerError> {
     let sql =
@@ -156,6 +157,20 @@ pub(super) async fn foreign(
         let mut cells = Cells::new(row, "broker_order_seen", key);
         let seen = (cells.get("order_id"), cells.get("seq"));
         cells.finish(seen)
+    })
+    .await
+}
+
+pub(super) async fn wishes(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Wish>, LedgerError> {
+    let sql = "SELECT id, close_by, close_why FROM position WHERE status <> 'closed' AND close_at IS NOT NULL ORDER BY id";
+    each(tx, sql, "fetch what operators want closed", faults, |row| {
+        let mut cells = Cells::keyed(row, "position");
+        let wish = Wish {
+            position: PositionId(cells.get("id")),
+            by: cells.get("close_by"),
+            why: cells.get("close_why"),
+        };
+        cells.finish(wish)
     })
     .await
 }
