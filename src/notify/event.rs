@@ -46,6 +46,8 @@ pub enum Kind {
     StillWaiting,
     /// A leader was replaced against its will.
     Failover,
+    /// Leadership was lost too often against its holders' will: reduce-only is set until an operator has looked.
+    Flapping,
     /// A leader handed over.
     Handover,
     /// An instance started.
@@ -74,6 +76,7 @@ named!(Kind {
     OperationalError = "OPERATIONAL_ERROR",
     StillWaiting = "STILL_WAITING",
     Failover = "FAILOVER",
+    Flapping = "FLAPPING",
     Handover = "HANDOVER",
     Started = "STARTED",
     Stopped = "STOPPED",
@@ -99,7 +102,9 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift => Severity::Critical,
+            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift | Self::Flapping => {
+                Severity::Critical
+            }
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -130,6 +135,7 @@ impl Kind {
             Self::OrderInDoubt | Self::PositionDrift => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
+            | Self::Flapping
             | Self::Handover
             | Self::Started
             | Self::Stopped
