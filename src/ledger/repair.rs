@@ -37,6 +37,8 @@ pub struct Mending {
     pub positions: Vec<Position>,
     /// Sales by hand.
     pub bookings: Vec<Booking>,
+    /// The broker's ids of the orders that made them, as far as its trade book shows them.
+    pub by_hand: Vec<String>,
     /// The aggregates, if they change.
     pub portfolio: Option<PortfolioRow>,
     /// Pyramids that change.
@@ -152,6 +154,7 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
     for booking in &mending.bookings {
         book(tx, booking, operator).await?;
     }
+    explain(tx, &mending.by_hand).await?;
     for position in &mending.positions {
         change::update_position(tx, position).await?;
     }
@@ -196,6 +199,18 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
         price: booking.price,
     };
     change::write_fill(tx, &fill).await
+}
+
+/// The orders behind the bookings are explained: a leader that finds one of them in the books takes it for nobody's.
+async fn explain(tx: &Transaction<'_>, orders: &[String]) -> Result<(), LedgerError> {
+    tx.execute(
+        "INSERT INTO broker_order_seen (order_id, booked_at) SELECT DISTINCT unnest($1::text[]), now()
+         ON CONFLICT (trading_day, order_id) DO UPDATE SET booked_at = now()",
+        &[&orders],
+    )
+    .await
+    .map_err(LedgerError::during("remember the orders of sales by hand"))?;
+    Ok(())
 }
 
 /// An entry's signal ends with the last of its orders.

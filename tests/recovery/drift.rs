@@ -7,7 +7,7 @@ use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::{paper, wait};
 
-const QUICK: [(&str, &str); 2] =
+pub const QUICK: [(&str, &str); 2] =
     [("BATON_RECOVERY__RECONCILE_MS", "300"), ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300")];
 
 pub async fn started() -> Cluster {

@@ -66,7 +66,7 @@ pub struct Snapshot {
     pub pyramids: Vec<PyramidingState>,
     /// The operator's switches.
     pub switches: Switches,
-    /// Broker order ids that intents of the last two days claim.
+    /// Broker order ids that intents of the last two days claim, or that a repair has booked.
     pub claimed_orders: Vec<String>,
     /// Foreign orders at the broker: id and watermark.
     pub foreign_orders: HashMap<String, i64>,
