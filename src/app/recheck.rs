@@ -24,11 +24,18 @@ pub(super) async fn stay_proven(
     let mut found = None;
     loop {
         tokio::time::sleep(every).await;
-        if !matches!(*role.borrow_and_update(), Role::Leader(_)) {
+        // Another term than that of the last look, or none: what was found then is not this one's.
+        if role.has_changed().unwrap_or(true) {
             found = None;
+        }
+        if !matches!(*role.borrow_and_update(), Role::Leader(_)) {
             continue;
         }
         let report = recovery.examine(Depth::Open).await;
+        // That took its time: whoever does not lead any more, or leads anew, is told nothing by it.
+        if role.has_changed().unwrap_or(true) {
+            continue;
+        }
         let now = operational.watch().borrow().clone();
         match report.code {
             Some(code @ ("DATA_CORRUPT" | "VALIDATION_FAILED")) if now.state == State::Active => {
