@@ -94,6 +94,9 @@ impl Ledger {
             .start()
             .await
             .map_err(LedgerError::during("begin the recovery snapshot"))?;
+        if depth == Depth::Whole {
+            Self::unhurried(&tx).await?;
+        }
         let snapshot = read(&tx, depth).await?;
         tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
         Ok(snapshot)
