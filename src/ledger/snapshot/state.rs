@@ -160,7 +160,7 @@ pub(super) async fn foreign(
     tx: &Transaction<'_>,
     faults: &Faults,
 ) -> Result<Vec<(String, i64)>, LedgerError> {
-    let sql = "SELECT order_id, seq FROM broker_order_seen 
+    let sql = "SELECT order_id, seq FROM broker_order_seen
         WHERE first_seen_at > now() - interval '2 days' AND booked_at IS NULL";
     each(tx, sql, "fetch foreign orders", faults, |row| {
         let key: String = row.try_get(0).unwrap_or_else(|_| "?".to_owned());
