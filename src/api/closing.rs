@@ -3,19 +3,25 @@
 //! The answer is what the ledger knows after a moment, which is what the broker's books have shown: `filled`,
 //! `submitted`, `pending`, `refused` or `in_doubt`. A repetition makes no second exit: it reports the one under way.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::forward::Served;
 use super::{Context, Operator, Problem, reason};
 use crate::domain::ids::PositionId;
 use crate::domain::money::Quantity;
-use crate::engine::command::{Beside, Closing, Select};
+use crate::engine::command::{Beside, Closing, FILLS, NotClosed, Select};
 use crate::ledger::exits::Outcome;
+
+/// How long the whole may take: less than whoever passed the call on waits.
+const ALL: Duration = Duration::from_millis(8500);
 
 type Body = Result<Json<Value>, JsonRejection>;
 
@@ -79,8 +85,8 @@ async fn act(
         Select::Named(name) => Some(name.clone()),
         Select::Position(id) => Some(id.to_string()),
     };
-    let taken = context.0.desk.close_in_time(select, why).await;
-    let closing = taken.map_err(|why| not_taken(why.to_string()))?;
+    let latest = Instant::now() + ALL;
+    let closing = context.0.desk.close(select, operator.name.clone(), why).await.map_err(not_closed)?;
     if closing.positions.is_empty()
         && closing.beside.is_empty()
         && closing.entries == 0
@@ -88,12 +94,12 @@ async fn act(
     {
         return Err(Problem::not_found(format!("No open trade found for {name}")));
     }
-    report(context, &closing).await
+    report(context, &closing, latest.min(Instant::now() + FILLS)).await
 }
 
 /// Waits a moment for the fills and says how far each position is.
-async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
-    let views = closing.progress(&context.0.ledger).await?;
+async fn report(context: &Context, closing: &Closing, until: Instant) -> Result<Response, Problem> {
+    let views = closing.progress(&context.0.ledger, until).await.ok_or_else(unread)?;
     let worst = views.iter().map(|view| view.outcome).max();
     let positions: Vec<Value> = views
         .iter()
@@ -143,6 +149,19 @@ fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
 }
 
-fn not_taken(detail: String) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_TAKEN", detail)
+fn not_closed(why: NotClosed) -> Problem {
+    let code = match why {
+        NotClosed::Busy | NotClosed::NotTaken | NotClosed::Unverified(_) => "NOT_TAKEN",
+        NotClosed::Unknown => "CLOSE_UNKNOWN",
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, why.to_string())
+}
+
+fn unread() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "CLOSE_UNKNOWN",
+        "the close is stored and is being carried out; how far it is could not be read; ask again: a repetition never makes \
+         a second exit",
+    )
 }

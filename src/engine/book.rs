@@ -130,6 +130,9 @@ impl Book {
             };
             book.closing.insert(position.id, closing);
         }
+        for wish in snapshot.wishes {
+            book.close_by(wish.position, ExitCause::Operator, wish.why, now);
+        }
         book.claimed = snapshot.claimed_orders.into_iter().collect();
         book.watermark = snapshot.foreign_orders.values().copied().max().unwrap_or(0);
         book.foreign = snapshot.foreign_orders;
@@ -162,17 +165,21 @@ impl Book {
     /// for a reason as strong already, or not held. The one closer of a position is its entry here: a second reason
     /// never makes a second exit.
     pub fn close_by(&mut self, position: PositionId, cause: ExitCause, why: String, now: Moment) -> bool {
-        if self.position(position).is_none() {
-            return false;
-        }
-        let closing = self.closing.entry(position).or_insert(Closing::at_once(now, ExitCause::LateFill));
-        let stronger = closing.cause < cause || closing.why.is_none() && closing.cause == cause;
+        let stronger = self.is_news_to(position, cause);
         if stronger {
+            let closing = self.closing.entry(position).or_insert(Closing::at_once(now, cause));
             closing.cause = cause;
             closing.why = Some(why);
             closing.not_before = closing.not_before.min(now);
         }
         stronger
+    }
+
+    /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
+    pub fn is_news_to(&self, position: PositionId, cause: ExitCause) -> bool {
+        let before = self.closing.get(&position);
+        let stronger = before.is_none_or(|c| c.cause < cause || c.cause == cause && c.why.is_none());
+        stronger && self.position(position).is_some()
     }
 
     /// Forgets a wish to close what no order was sent for yet.
@@ -284,6 +291,9 @@ impl Book {
             self.portfolio.equity_high = row.equity_high;
         }
         self.note_exits_that_ended(change, now);
+        for wish in &change.wishes {
+            self.close_by(wish.position, ExitCause::Operator, wish.why.clone(), now);
+        }
         for signal in &change.signals {
             if signal.status.is_final() {
                 self.working.remove(&signal.id);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::command::{Beside, Close, Closing, NotTaken, Select, Taken};
+use super::command::{Beside, Close, Closing, NotClosed, Select, Taken};
 use super::decide::custody_order;
 use super::submit::submit;
 use super::term::Term;
@@ -230,7 +230,7 @@ impl Term<'_> {
         let book = match self.verified_book().await {
             Ok(book) => book,
             Err(error) => {
-                close.answer(Err(NotTaken::Unverified(error.to_string())));
+                close.answer(Err(NotClosed::Unverified(error.to_string())));
                 return Ok(());
             }
         };
@@ -256,7 +256,7 @@ impl Term<'_> {
                     "{} is being closed without the ledger, by `baton emergency-close`",
                     contract.symbol
                 );
-                close.answer(Err(NotTaken::Unverified(why)));
+                close.answer(Err(NotClosed::Unverified(why)));
                 return Ok(());
             }
             let custody = self.custody.as_ref();
@@ -274,7 +274,7 @@ impl Term<'_> {
                     "position {id} cannot be told apart while stored state is damaged: close its contract, `baton close {}`",
                     contract.symbol
                 );
-                close.answer(Err(NotTaken::Unverified(why)));
+                close.answer(Err(NotClosed::Unverified(why)));
                 return Ok(());
             }
             let out = self.may_still_be_sold(&contract, &book);

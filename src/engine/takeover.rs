@@ -151,12 +151,7 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), D
     if let Some(limit) = engine.pace.flapping
         && let Some(times) = engine.ledger.guard_flapping(fence, limit).await.map_err(failed)?
     {
-        tracing::error!(
-            times,
-            "[HA] leadership was lost against its holder's will {times} times within {} s: reduce-only is set until an \
-             operator has looked",
-            limit.within.as_secs()
-        );
+        tell::flapping(times, limit, &engine.notifier);
     }
     match engine.recovery.recover().await {
         Ok(recovered) => {

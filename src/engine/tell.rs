@@ -6,6 +6,7 @@ use crate::domain::ids::IntentId;
 use crate::domain::order::IntentState;
 use crate::domain::position::{Position, PositionStatus};
 use crate::ledger::Change;
+use crate::ledger::flapping::FlapLimit;
 use crate::ledger::inbox::SignalStatus;
 use crate::notify::{Event, Key, Kind, Notifier};
 use crate::telemetry::metrics::Metrics;
@@ -95,6 +96,16 @@ pub(super) fn doubted(intents: &[IntentId], notifier: &Notifier) {
             "the former leader left it without an outcome; see RUNBOOK.md#in-doubt-orders",
         ));
     }
+}
+
+/// Leadership flaps, and reduce-only was set for it.
+pub(super) fn flapping(times: i64, limit: FlapLimit, notifier: &Notifier) {
+    let sentence = format!(
+        "leadership was lost against its holder's will {times} times within {} s: reduce-only is set until an operator has looked",
+        limit.within.as_secs()
+    );
+    tracing::error!(times, "[HA] {sentence}");
+    notifier.raise(Event::new(Kind::Flapping, format!("{sentence}; see RUNBOOK.md#flapping")));
 }
 
 /// Notifies of orders at the broker that are not ours.

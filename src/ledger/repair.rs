@@ -1,8 +1,10 @@
 //! Repairs and operators' words: one transaction each, under the leadership row's lock, with an audit row.
 //!
 //! The row is locked `FOR UPDATE`, so no leader writes meanwhile; it is looked at, mended and proven inside, and rolled
-//! back unless it is whole. What a leader remembers is behind the ledger afterwards, so its session is ended: it
-//! resumes, or another takes over, and reads everything back.
+//! back unless it is whole. What a leader remembers is behind the ledger afterwards, so its session is ended, as the last
+//! thing before the commit: whoever dies in between has changed nothing. To lead on it needs this row, so it reads what
+//! was committed; and the row does not name its old session any more, so that a change of its which waits for the lock
+//! is refused instead of written over the repair.
 
 use serde_json::Value;
 use tokio_postgres::Transaction;
@@ -60,6 +62,8 @@ pub struct Mending {
     pub outside: Vec<Outside>,
     /// Sales by hand.
     pub bookings: Vec<Booking>,
+    /// The broker's ids of the orders that made them, as far as its trade book shows them.
+    pub by_hand: Vec<String>,
     /// The aggregates, if they change.
     pub portfolio: Option<PortfolioRow>,
     /// Pyramids that change.
@@ -96,8 +100,8 @@ impl Ledger {
         prove(snapshot::read(&tx, Depth::Open).await?)?;
         let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
         audit::append(&tx, kind, operator.name, &told).await?;
+        have_leader_reread(&tx).await?;
         tx.commit().await.map_err(LedgerError::during("commit a repair"))?;
-        self.have_leader_reread().await?;
         Ok(())
     }
 
@@ -146,11 +150,13 @@ impl Ledger {
             "intent": intent, "from": found, "to": state, "order": broker_order_id, "evidence": operator.reason,
         });
         audit::append(&tx, "resolve", operator.name, &told).await?;
+        have_leader_reread(&tx).await?;
         tx.commit().await.map_err(&during)?;
-        self.have_leader_reread().await?;
         Ok(true)
     }
+}
 
+impl Ledger {
     /// Says whether an intent is there.
     ///
     /// # Errors
@@ -164,20 +170,17 @@ impl Ledger {
             .map_err(LedgerError::during("look for an order"))?;
         Ok(row.get(0))
     }
+}
 
-    /// Ends the leader's session: what it remembers is older than what is stored.
-    async fn have_leader_reread(&self) -> Result<(), LedgerError> {
-        self.client()
-            .await?
-            .execute(
-                "SELECT pg_terminate_backend(a.pid) FROM leadership l
-                 JOIN pg_stat_activity a ON a.pid = l.backend_pid AND a.backend_start = l.backend_start",
-                &[],
-            )
-            .await
-            .map_err(LedgerError::during("have the leader read state back"))?;
-        Ok(())
-    }
+/// Ends the leader's session: what it remembers is older than what is about to be committed.
+async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
+    tx.batch_execute(
+        "SELECT pg_terminate_backend(a.pid) FROM leadership l
+            JOIN pg_stat_activity a ON a.pid = l.backend_pid AND a.backend_start = l.backend_start;
+         UPDATE leadership SET backend_pid = NULL, backend_start = NULL",
+    )
+    .await
+    .map_err(LedgerError::during("have the leader read state back"))
 }
 
 async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, LedgerError> {
@@ -196,6 +199,7 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
     for booking in &mending.bookings {
         book(tx, booking, operator).await?;
     }
+    explain(tx, &mending.by_hand).await?;
     for position in &mending.positions {
         change::update_position(tx, position).await?;
     }
@@ -276,6 +280,18 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
         price: booking.price,
     };
     change::write_fill(tx, &fill).await
+}
+
+/// The orders behind the bookings are explained: a leader that finds one of them in the books takes it for nobody's.
+async fn explain(tx: &Transaction<'_>, orders: &[String]) -> Result<(), LedgerError> {
+    tx.execute(
+        "INSERT INTO broker_order_seen (order_id, booked_at) SELECT DISTINCT unnest($1::text[]), now()
+         ON CONFLICT (trading_day, order_id) DO UPDATE SET booked_at = now()",
+        &[&orders],
+    )
+    .await
+    .map_err(LedgerError::during("remember the orders of sales by hand"))?;
+    Ok(())
 }
 
 /// An entry's signal ends with the last of its orders.

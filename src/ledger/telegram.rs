@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::switching::{COLUMNS, SwitchChange};
+use super::switching::{SwitchChange, setting};
 use super::{Ledger, LedgerError};
 
 /// The outbox channel of replies; a queue of its own, so that neither holds up the other.
@@ -177,17 +177,10 @@ impl Ledger {
         outcome: &str,
     ) -> Result<bool, LedgerError> {
         // The leadership row first, as everywhere: two statements that lock in one order never wait for each other.
-        let statement = format!(
-            "WITH locked AS (
-                SELECT 1 FROM leadership FOR UPDATE
-             ), claimed AS (
-                UPDATE telegram_command SET state = 'done', outcome = $9 FROM locked
-                WHERE bot = $7 AND update_id = $8 AND epoch = $6 AND state = 'taken' RETURNING 1
-             ), u AS (
-                UPDATE leadership SET {COLUMNS} FROM claimed RETURNING 1
-             )
-             INSERT INTO switch_history (switch, value, who, why, until) SELECT $1, $2, $3, $4, $5 FROM u"
-        );
+        let statement = setting(Some(
+            "UPDATE telegram_command SET state = 'done', outcome = $9 FROM o
+             WHERE bot = $7 AND update_id = $8 AND epoch = $6 AND state = 'taken' RETURNING 1",
+        ));
         let until = change.until.filter(|_| change.on);
         let (switch, on) = (change.switch.as_str(), change.on);
         let values: [&(dyn ToSql + Sync); 9] =

@@ -46,6 +46,8 @@ pub enum Kind {
     StillWaiting,
     /// A leader was replaced against its will.
     Failover,
+    /// Leadership was lost too often against its holders' will: reduce-only is set until an operator has looked.
+    Flapping,
     /// A leader handed over.
     Handover,
     /// An instance started.
@@ -76,6 +78,7 @@ named!(Kind {
     OperationalError = "OPERATIONAL_ERROR",
     StillWaiting = "STILL_WAITING",
     Failover = "FAILOVER",
+    Flapping = "FLAPPING",
     Handover = "HANDOVER",
     Started = "STARTED",
     Stopped = "STOPPED",
@@ -102,9 +105,11 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift | Self::StopNotWatched => {
-                Severity::Critical
-            }
+            Self::OperationalError
+            | Self::OrderAbandoned
+            | Self::PositionDrift
+            | Self::StopNotWatched
+            | Self::Flapping => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -135,6 +140,7 @@ impl Kind {
             Self::OrderInDoubt | Self::PositionDrift => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
+            | Self::Flapping
             | Self::Handover
             | Self::Started
             | Self::Stopped

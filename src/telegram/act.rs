@@ -1,8 +1,10 @@
 //! Carrying commands out, by the same code as command line and API: the ledger's switches, the engine's desk, the views.
 
+use tokio::time::Instant;
+
 use super::command::{Command, Verb};
 use super::{Ending, Term, words};
-use crate::engine::command::Select;
+use crate::engine::command::{FILLS, Select};
 use crate::ledger::LedgerError;
 use crate::ledger::switching::{Switch, SwitchChange, SwitchView};
 use crate::ledger::telegram::Incoming;
@@ -57,14 +59,14 @@ impl Term<'_> {
 
     async fn flatten(&self, incoming: &Incoming, command: &Command) -> (String, Ending) {
         let why = format!("{}: {}", incoming.actor, command.reason());
-        let closing = match self.commander.desk.close_in_time(Select::All, why).await {
+        let closing = match self.commander.desk.close(Select::All, incoming.actor.clone(), why).await {
             Ok(closing) => closing,
             Err(error) => return (words::failed(command, &error.to_string()), Ending::Refused),
         };
-        match closing.progress(&self.commander.ledger).await {
-            Ok(views) => (words::flattened(&views, closing.entries), Ending::Done),
+        match closing.progress(&self.commander.ledger, Instant::now() + FILLS).await {
+            Some(views) => (words::flattened(&views, closing.entries), Ending::Done),
             // It was taken up: whether the ledger can say how far it is changes nothing of that.
-            Err(error) => (words::flattening(closing.positions.len(), &error.to_string()), Ending::Done),
+            None => (words::flattening(closing.positions.len(), "the database does not say"), Ending::Done),
         }
     }
 

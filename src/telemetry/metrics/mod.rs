@@ -112,7 +112,7 @@ metrics! {
     /// Open positions that the last crash recovery restored.
     recovered_positions: IntGauge = "baton_recovered_positions";
 
-    /// Contracts of which the ledger and the broker's verified position book hold different quantities.
+    /// Contracts of which the ledger and the broker's verified position book hold different quantities; 0 on who does not lead.
     position_drift: IntGauge = "baton_position_drift";
     /// Unix time of the last comparison with the broker's position book that could be made; 0 before the first.
     reconcile_last_success: Gauge = "baton_reconcile_last_success_timestamp_seconds";
