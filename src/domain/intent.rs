@@ -1,6 +1,6 @@
 //! An order intent: the durable decision to send one order, and what became of it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::cause::ExitCause;
@@ -79,6 +79,8 @@ pub struct OrderIntent {
     pub watermark: i64,
     /// The epoch it was journaled under.
     pub epoch: i64,
+    /// The day in India in which it was journaled; none before.
+    pub day: Option<NaiveDate>,
 }
 
 impl OrderIntent {

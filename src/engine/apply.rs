@@ -128,6 +128,9 @@ impl Term<'_> {
             match settled {
                 Ok(change) => {
                     failpoint::hit("before_fill_commit");
+                    if findings.unseen.contains(id) {
+                        tell::unseen_end(&change, &self.engine.notifier);
+                    }
                     self.commit(change).await?;
                     moved = true;
                 }

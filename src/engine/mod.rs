@@ -4,12 +4,14 @@
 //! it serves a [`term`]: takes over what the former leader left, then loops: gather events, decide over the
 //! [`book`] (pure), journal, send, record. What a term knows dies with it; the next one reads the ledger.
 
+mod adoption;
 mod apply;
 pub mod book;
 pub mod command;
 mod day;
 pub mod decide;
 pub mod draft;
+mod ends;
 pub mod evidence;
 mod failover;
 mod holdings;

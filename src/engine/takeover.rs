@@ -82,7 +82,7 @@ impl<'a> Term<'a> {
             Err(error) => return Err(unreachable(engine, &error)),
         }
         let begun = self.fence().now();
-        let (books, positions) = tokio::join!(engine.broker.books(), engine.reconciler.look());
+        let (books, positions) = tokio::join!(Reading::take(engine, begun), engine.reconciler.look());
         match positions {
             // What was seen once is looked at again soon; entries on it wait for that.
             Ok(diff) if diff.drift > 0 => engine.reconciler.look_soon(),
@@ -91,11 +91,10 @@ impl<'a> Term<'a> {
             Err(ReconcileError::Ledger(error)) => return Err(ledger_failed(engine, &error)),
         }
         match books {
-            Ok(books) => {
+            Ok(reading) => {
                 // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
                 engine.operational.mended("reconciling: stored state and bridge are usable");
-                let reading = Event::Books(Ok(Reading { books, begun }));
-                self.apply(reading).await.map_err(|error| ledger_failed(engine, &error))
+                self.apply(Event::Books(Ok(reading))).await.map_err(|error| ledger_failed(engine, &error))
             }
             Err(error) => Err(unreachable(engine, &error)),
         }

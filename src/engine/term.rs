@@ -302,11 +302,10 @@ impl<'a> Term<'a> {
         if now < self.next_reading || self.reading.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let (broker, fence, sender) =
-            (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
+        let (engine, sender) = (self.engine.clone(), self.sender.clone());
+        let begun = self.fence().now();
         self.reading = Some(tokio::spawn(async move {
-            let begun = fence.now();
-            let books = broker.books().await.map(|books| Reading { books, begun });
+            let books = Reading::take(&engine, begun).await;
             // Gone with the term.
             let _ = sender.send(Event::Books(books)).await;
         }));

@@ -27,7 +27,7 @@ use crate::domain::order::OrderSpec;
 use crate::mutant::Mutant;
 
 /// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
-/// (the switches and the ids it committed), or none when the epoch is another. Public for the tests that race it.
+/// (the switches, the ids it committed and the day in India), or none when the epoch is another. Public for the tests that race it.
 pub const JOURNAL: &str = "
 WITH l AS (
     SELECT halted, halt_all, reduce_only FROM leadership
@@ -69,7 +69,7 @@ WITH l AS (
         decision = coalesce($4::jsonb -> signal.id::text, decision)
     FROM i WHERE signal.id = i.signal_id
 )
-SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i) FROM l";
+SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i), (now() AT TIME ZONE INTERVAL '05:30')::date FROM l";
 
 /// Proof that an order's intent is committed under an epoch; made only here, consumed by the one submission.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Journal {
         let committed: HashSet<uuid::Uuid> = committed.unwrap_or_default().into_iter().collect();
         let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new() };
         for mut intent in intents {
-            intent.epoch = self.fence.epoch().get();
+            (intent.epoch, intent.day) = (self.fence.epoch().get(), Some(answer.get(4)));
             if committed.contains(&intent.id.0) {
                 journaled.intents.push(JournaledIntent::new(intent, send_by));
             } else if switches.allow(intent.class) {

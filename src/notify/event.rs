@@ -56,6 +56,8 @@ pub enum Kind {
     OrderInDoubt,
     /// An order in doubt was given up; the scope is the intent.
     OrderAbandoned,
+    /// An order left the broker's books and nobody saw its end; the scope is the intent.
+    OrderEndUnseen,
     /// An order at the broker that is not ours; the scope is its id.
     ForeignOrder,
     /// The broker's verified position book and the ledger differ; the scope is the contract.
@@ -79,6 +81,7 @@ named!(Kind {
     Stopped = "STOPPED",
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
+    OrderEndUnseen = "ORDER_END_UNSEEN",
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
     NotificationFailed = "NOTIFICATION_FAILED",
@@ -99,7 +102,9 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift => Severity::Critical,
+            Self::OperationalError | Self::OrderAbandoned | Self::OrderEndUnseen | Self::PositionDrift => {
+                Severity::Critical
+            },
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -134,6 +139,7 @@ impl Kind {
             | Self::Started
             | Self::Stopped
             | Self::OrderAbandoned
+            | Self::OrderEndUnseen
             | Self::ForeignOrder
             | Self::NotificationFailed => Life::Moment,
         }
