@@ -19,6 +19,7 @@ pub mod lanes;
 mod monitor;
 mod orders;
 pub mod recess;
+pub mod refusals;
 mod signals;
 pub mod stops;
 mod submit;
@@ -53,7 +54,8 @@ use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
 use recess::Recess;
-use term::Term;
+use refusals::Refusals;
+use term::{End, Term};
 
 /// How often a follower's engine shows that it is alive.
 const IDLE_BEAT: Duration = Duration::from_millis(200);
@@ -113,6 +115,8 @@ pub struct Engine {
     pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Changes that PostgreSQL does not take.
+    pub refusals: Refusals,
     /// Rests while an operator has leadership handed over.
     pub recess: Recess,
 }
@@ -145,9 +149,12 @@ impl Engine {
 
     async fn lead(&self, fence: Fence, drain: &CancellationToken) {
         let epoch = fence.epoch();
-        match Term::take_over(self, fence, drain).await {
+        match Term::take_over(self, fence.clone(), drain).await {
             Some(mut term) => {
                 let end = term.serve(drain).await;
+                if let End::Ledger(error) = &end {
+                    self.gives_up(&fence, error);
+                }
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.stops_unarmed.set(0);
@@ -155,7 +162,8 @@ impl Engine {
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
         }
         if !drain.is_cancelled() {
-            self.operational.waiting("no longer leading");
+            // An ERROR that leadership was given up for stays until recovery has looked.
+            self.operational.following("no longer leading");
         }
     }
 

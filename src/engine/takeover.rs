@@ -23,6 +23,14 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Between two looks at state that did not add up: a repair is seen within this time.
 const RECHECK: Duration = Duration::from_secs(5);
 
+/// What holds a takeover up, and how long to wait before the next try.
+enum Setback {
+    /// The ledger: everything is to be read back.
+    Ledger(Duration),
+    /// The bridge: what was read back stays true.
+    Bridge(Duration),
+}
+
 impl<'a> Term<'a> {
     /// Takes over; none when leadership ended first, or `drain` was cancelled.
     pub(super) async fn take_over(
@@ -45,19 +53,12 @@ impl<'a> Term<'a> {
     }
 
     async fn prepare(engine: &'a Engine, fence: Fence) -> Self {
-        let (journal, recovered) = loop {
-            match read_back(engine, &fence).await {
-                Ok(read) => break read,
+        let term = loop {
+            match Self::attempt(engine, &fence).await {
+                Ok(term) => break term,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
         };
-        let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
-        loop {
-            match term.reconcile().await {
-                Ok(()) => break,
-                Err(wait) => tokio::time::sleep(wait).await,
-            }
-        }
         let in_doubt = term.book.in_doubt().count();
         tracing::info!(epoch = %fence.epoch(), in_doubt, "[RECOVERY] reconciled with the broker's books");
         engine.operational.active(match in_doubt {
@@ -67,19 +68,33 @@ impl<'a> Term<'a> {
         term
     }
 
+    /// Reads the ledger back and compares it with the broker's books. When the ledger fails meanwhile, it is read back
+    /// anew: a change whose commit was not heard of may be stored, and would be refused for as long as it is drafted
+    /// over a memory that lacks it.
+    async fn attempt(engine: &'a Engine, fence: &Fence) -> Result<Self, Duration> {
+        let (journal, recovered) = read_back(engine, fence).await?;
+        let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
+        loop {
+            match term.reconcile().await {
+                Ok(()) => return Ok(term),
+                Err(Setback::Bridge(wait)) => tokio::time::sleep(wait).await,
+                Err(Setback::Ledger(wait)) => return Err(wait),
+            }
+        }
+    }
+
     /// Takes up the signals that were begun, then reads the broker's books once and settles what they tell.
-    async fn reconcile(&mut self) -> Result<(), Duration> {
-        let engine = self.engine;
-        self.sweep().await.map_err(|error| ledger_failed(engine, &error))?;
+    async fn reconcile(&mut self) -> Result<(), Setback> {
+        let (engine, fence) = (self.engine, self.fence().clone());
+        let failed = |error: LedgerError| Setback::Ledger(ledger_failed(engine, &fence, &error));
+        let unreachable = |error: &BrokerError| Setback::Bridge(unreachable(engine, error));
+        self.sweep().await.map_err(failed)?;
         match engine.broker.mode().await {
             Ok(found) if found == engine.pace.armed => {}
             Ok(found) => {
-                return Err(unreachable(
-                    engine,
-                    &BrokerError::WrongMode { expected: engine.pace.armed, found },
-                ));
+                return Err(unreachable(&BrokerError::WrongMode { expected: engine.pace.armed, found }));
             }
-            Err(error) => return Err(unreachable(engine, &error)),
+            Err(error) => return Err(unreachable(&error)),
         }
         let begun = self.fence().now();
         let (books, positions) = tokio::join!(Reading::take(engine, begun), engine.reconciler.look());
@@ -87,22 +102,22 @@ impl<'a> Term<'a> {
             // What was seen once is looked at again soon; entries on it wait for that.
             Ok(diff) if diff.drift > 0 => engine.reconciler.look_soon(),
             Ok(_) => {}
-            Err(ReconcileError::Unverified(error)) => return Err(unreachable(engine, &error)),
-            Err(ReconcileError::Ledger(error)) => return Err(ledger_failed(engine, &error)),
+            Err(ReconcileError::Unverified(error)) => return Err(unreachable(&error)),
+            Err(ReconcileError::Ledger(error)) => return Err(failed(error)),
         }
         match books {
             Ok(reading) => {
                 // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
                 engine.operational.mended("reconciling: stored state and bridge are usable");
-                self.apply(Event::Books(Ok(reading))).await.map_err(|error| ledger_failed(engine, &error))
+                self.apply(Event::Books(Ok(reading))).await.map_err(failed)
             }
-            Err(error) => Err(unreachable(engine, &error)),
+            Err(error) => Err(unreachable(&error)),
         }
     }
 }
 
 async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered), Duration> {
-    let failed = |error: LedgerError| ledger_failed(engine, &error);
+    let failed = |error: LedgerError| ledger_failed(engine, fence, &error);
     let journal = Journal::open(fence.clone(), engine.pace.send_window).await.map_err(failed)?;
     let doubted = match Mutant::DoubtsNothing.is_on() {
         true => Vec::new(),
@@ -148,7 +163,10 @@ fn first_portfolio(recovered: &Recovered) -> Change {
     Change { portfolio: Some(row), ..Change::default() }
 }
 
-fn ledger_failed(engine: &Engine, error: &LedgerError) -> Duration {
+fn ledger_failed(engine: &Engine, fence: &Fence, error: &LedgerError) -> Duration {
+    if engine.gives_up(fence, error) {
+        return RETRY;
+    }
     tracing::warn!(error = error as &dyn std::error::Error, "[RECOVERY] the ledger failed; trying again");
     engine.operational.waiting(format!("reconciling: {error}; trying again"));
     RETRY

@@ -24,5 +24,6 @@ mod story;
 #[path = "../support/mod.rs"]
 mod support;
 mod switches;
+mod takeover;
 mod warm;
 mod witness;
