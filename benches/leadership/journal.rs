@@ -25,10 +25,7 @@ pub async fn times(rounds: usize, progress: &ProgressBar) -> (Vec<Duration>, Vec
     let session = database.connect().await;
     let epoch: i64 =
         session.query_one("SELECT epoch FROM leadership", &[]).await.expect("it is migrated").get(0);
-    let statements = [
-        session.prepare(&bare()).await.expect("it is a statement"),
-        statement(&session).await,
-    ];
+    let statements = [session.prepare(&bare()).await.expect("it is a statement"), statement(&session).await];
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..rounds + 20 {
         for (statement, times) in statements.iter().zip(&mut times) {

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::cause::ExitCause;
 use super::ids::{IntentId, PositionId, SignalId};
@@ -79,6 +80,8 @@ pub struct OrderIntent {
     pub watermark: i64,
     /// The epoch it was journaled under.
     pub epoch: i64,
+    /// The process it was journaled by, the only one that may write it; none before.
+    pub incarnation: Option<Uuid>,
     /// The day in India in which it was journaled; none before.
     pub day: Option<NaiveDate>,
 }

@@ -27,7 +27,7 @@ use super::draft::{BookingError, Draft};
 pub use super::ends::Suspects;
 use super::ends::{END_SETTLES, End, INHERITED_SETTLES};
 use super::term::wall_clock;
-use super::trades::{Traded, sum_trades};
+use super::trades::{Traded, Trades, sum_trades};
 use crate::broker::session::SessionState;
 use crate::broker::{Books, BrokerError, BrokerOrder};
 use crate::domain::ids::IntentId;
@@ -45,7 +45,8 @@ pub struct AbsenceRule {
     pub user_timeout: Duration,
     /// B: how long an order may take to appear.
     pub settle: Duration,
-    /// The bridge is known to close idle connections sooner than B, so a paused process cannot write late.
+    /// The bridge is known to close idle connections sooner than B, so a paused process cannot write late. Otherwise an
+    /// exit's absence proves something only when its sender is known to be past writing.
     pub idle_close_known: bool,
 }
 
@@ -98,7 +99,7 @@ impl Findings {
 /// Everything an intent's evidence is judged by.
 pub struct Evidence<'a> {
     orders: HashMap<&'a str, &'a BrokerOrder>,
-    traded: HashMap<&'a str, Option<Traded>>,
+    traded: HashMap<Trades<'a>, Option<Traded>>,
     adopted: BTreeMap<IntentId, String>,
     ambiguous: Vec<Ambiguity>,
     unclaimed: Vec<String>,
@@ -192,7 +193,7 @@ impl<'a> Evidence<'a> {
         let Some(order_id) = order_id else { return self.absence(tracked) };
         let adopted = intent.broker_order_id.is_none();
         // Sums that leave the numbers' range say nothing that could be booked.
-        let traded = self.traded.get(order_id).copied().unwrap_or(Some(Traded::default()))?;
+        let traded = self.traded_of(intent, order_id).unwrap_or(Some(Traded::default()))?;
         let Traded { quantity, value } = traded.at_most(intent.order.quantity);
         let quantity = quantity.max(intent.filled);
         let fresh_units = quantity - intent.filled;
@@ -217,7 +218,7 @@ impl<'a> Evidence<'a> {
         if state == intent.state && fill.is_none() {
             return None;
         }
-        let said = self.orders.get(order_id).and_then(|order| order.rejection_reason.clone());
+        let said = self.order_of(intent, order_id).and_then(|order| order.rejection_reason.clone());
         let reason = match end {
             Some(End::Rejected) => Some(said.unwrap_or("the broker's order book says rejected".to_owned())),
             Some(End::Gone) => Some(self.unseen_end(intent, order_id)),
@@ -237,7 +238,7 @@ impl<'a> Evidence<'a> {
         suspects: &Suspects,
         fresh: &mut Suspects,
     ) -> Option<End> {
-        let (end, settles) = match self.orders.get(order_id) {
+        let (end, settles) = match self.order_of(intent, order_id) {
             Some(order) if order.may_inherit => (End::of(&order.status)?, INHERITED_SETTLES),
             Some(order) => (End::of(&order.status)?, END_SETTLES),
             None if self.is_gone(intent, order_id) => (End::Gone, self.rule.settle),
@@ -254,8 +255,20 @@ impl<'a> Evidence<'a> {
         intent.state.is_live()
             && later
             && self.reading.verified
-            && !self.traded.contains_key(order_id)
+            && self.traded_of(intent, order_id).is_none()
             && !unreadable()
+    }
+
+    /// The row of an intent's order; one of the same id on another contract or side is another day's.
+    fn order_of(&self, intent: &OrderIntent, order_id: &str) -> Option<&BrokerOrder> {
+        let order = self.orders.get(order_id).copied()?;
+        ((&order.symbol, order.side) == (&intent.order.symbol, intent.order.side)).then_some(order)
+    }
+
+    /// What an order's trades add up to, if it has any; none inside where that leaves the numbers' range.
+    fn traded_of(&self, intent: &OrderIntent, order_id: &str) -> Option<Option<Traded>> {
+        let (symbol, side) = (intent.order.symbol.as_str(), intent.order.side);
+        self.traded.get(&Trades { order_id, symbol, side }).copied()
     }
 
     fn unseen_end(&self, intent: &OrderIntent, order_id: &str) -> String {
@@ -271,7 +284,7 @@ impl<'a> Evidence<'a> {
     fn absence(&self, tracked: &Tracked) -> Option<Verdict> {
         let intent = &tracked.intent;
         let ambiguous = self.ambiguous.iter().any(|(intents, _)| intents.contains(&intent.id));
-        let provable = intent.class == OrderClass::Entry || self.rule.idle_close_known;
+        let provable = intent.class == OrderClass::Entry || self.rule.idle_close_known || tracked.silent;
         if intent.state != IntentState::InDoubt
             || ambiguous
             || !provable

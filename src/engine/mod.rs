@@ -18,8 +18,10 @@ mod holdings;
 pub mod lanes;
 mod monitor;
 mod orders;
+mod process;
 pub mod recess;
 pub mod refusals;
+pub mod senders;
 mod signals;
 pub mod stops;
 mod submit;
@@ -55,6 +57,7 @@ use decide::Rules;
 use evidence::AbsenceRule;
 use recess::Recess;
 use refusals::Refusals;
+use senders::Sending;
 use term::{End, Term};
 
 /// How often a follower's engine shows that it is alive.
@@ -115,6 +118,8 @@ pub struct Engine {
     pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Orders that a task of this process may still write.
+    pub sending: Sending,
     /// Changes that PostgreSQL does not take.
     pub refusals: Refusals,
     /// Rests while an operator has leadership handed over.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::book::Book;
 use super::evidence::Reading;
+use super::process;
 use super::tell;
 use super::term::{Event, Term};
 use crate::broker::BrokerError;
@@ -89,6 +90,7 @@ impl<'a> Term<'a> {
         let failed = |error: LedgerError| Setback::Ledger(ledger_failed(engine, &fence, &error));
         let unreachable = |error: &BrokerError| Setback::Bridge(unreachable(engine, error));
         self.sweep().await.map_err(failed)?;
+        self.hear_senders().await.map_err(failed)?;
         match engine.broker.mode().await {
             Ok(found) if found == engine.pace.armed => {}
             Ok(found) => {
@@ -126,6 +128,10 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered
     if !doubted.is_empty() {
         tracing::warn!(count = doubted.len(), "[RECOVERY] order intents of an older epoch are in doubt");
         tell::doubted(&doubted, &engine.notifier);
+    }
+    if let Some(process) = process::own() {
+        let me = fence.instance().incarnation;
+        engine.ledger.note_process(me, &process).await.map_err(failed)?;
     }
     engine.ledger.hold_failover(fence).await.map_err(failed)?;
     if let Some(limit) = engine.pace.flapping

@@ -193,6 +193,7 @@ impl Journal {
         let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new() };
         for mut intent in intents {
             (intent.epoch, intent.day) = (self.fence.epoch().get(), Some(answer.get(4)));
+            intent.incarnation = Some(self.fence.instance().incarnation.as_uuid());
             if committed.contains(&intent.id.0) {
                 journaled.intents.push(JournaledIntent::new(intent, send_by));
             } else if switches.allow(intent.class) {

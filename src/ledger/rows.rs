@@ -51,7 +51,8 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
 
 pub(super) const INTENT_COLUMNS: &str = "id, signal_id, leg, attempt, position_id, instrument, class, symbol, \
     exchange, side, quantity, price_type, product, price, trigger_price, plan, unwind, state, reason, \
-    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause, trading_day";
+    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause, incarnation, \
+    trading_day";
 
 pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "order_intent");
@@ -91,6 +92,7 @@ pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
         send_window_ms: cells.get("send_window_ms"),
         watermark: cells.get("order_watermark"),
         epoch: cells.get("epoch"),
+        incarnation: Some(cells.get("incarnation")),
         day: Some(cells.get("trading_day")),
     };
     cells.finish(intent)

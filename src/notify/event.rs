@@ -104,7 +104,7 @@ impl Kind {
         match self {
             Self::OperationalError | Self::OrderAbandoned | Self::OrderEndUnseen | Self::PositionDrift => {
                 Severity::Critical
-            },
+            }
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError

@@ -25,5 +25,6 @@ mod story;
 mod support;
 mod switches;
 mod takeover;
+mod unsent;
 mod warm;
 mod witness;

@@ -77,7 +77,8 @@ async fn a_change_that_postgresql_always_refuses_is_an_error_and_leadership_is_g
             .map(|row| json!([row.get::<_, Option<String>>(0), row.get::<_, String>(1)]))
             .collect();
         let is_told = told.iter().any(|error| {
-            error[0] == "DATA_CORRUPT" && error[1].as_str().is_some_and(|why| why.contains("no fill of this order fits"))
+            error[0] == "DATA_CORRUPT"
+                && error[1].as_str().is_some_and(|why| why.contains("no fill of this order fits"))
         });
         if epoch >= begun + 2 && is_told { Ok(()) } else { Err((epoch, told, cluster.logs())) }
     })

@@ -226,7 +226,8 @@ async fn an_order_whose_end_nobody_saw_lets_its_position_be_sold() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledged_order_that_left_the_books_ends_by_the_operators_word() {
     let (cluster, signal, order) = exit_out_of_sight(600_000).await;
-    let word = |state| ["orders", "resolve", &order, "--as", state, "--evidence", "expired", "--operator", "asha"];
+    let word =
+        |state| ["orders", "resolve", &order, "--as", state, "--evidence", "expired", "--operator", "asha"];
     let wrong = cluster.baton(&word("abandoned")).await;
     assert_eq!(wrong.status.code(), Some(1), "the broker had it");
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("only cancelled or rejected"), "{wrong:?}");

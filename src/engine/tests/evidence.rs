@@ -250,7 +250,8 @@ fn an_exit_in_doubt_is_not_proven_absent_while_idle_connections_may_still_write(
     desk.read(600_000);
     assert_eq!(desk.state(exit.id), IntentState::InDoubt);
     assert!(desk.due_exit(bought.position).is_none());
-    desk.idle_close_known = true;
+    // Nobody can write it any more, by the kernel's word.
+    desk.book.intents.get_mut(&exit.id).unwrap().silent = true;
     desk.read(1);
     assert_eq!(desk.state(exit.id), IntentState::Abandoned);
     desk.now += 500;
@@ -300,6 +301,19 @@ fn an_order_that_no_later_day_shows_has_ended_and_its_position_is_sold() {
     desk.now += 500;
     let next = desk.due_exit(bought.position).unwrap();
     assert_eq!((next.order.quantity, next.attempt), (Quantity(600), 1));
+}
+
+#[test]
+fn another_orders_trades_under_the_same_id_are_not_booked() {
+    let (mut desk, id) = acknowledged();
+    let intent = desk.book.intents[&id].intent.clone();
+    let mut sold = trade("B1", &intent, 900, dec!(1000));
+    sold.side = crate::domain::order::Side::Sell;
+    let mut elsewhere = trade("B1", &intent, 900, dec!(1000));
+    elsewhere.symbol = "ANOTHER".to_owned();
+    desk.books.trades = vec![sold, elsewhere];
+    desk.read(20);
+    assert_eq!((desk.state(id), desk.rows.held()), (IntentState::Acknowledged, 0));
 }
 
 #[test]
