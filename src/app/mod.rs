@@ -37,6 +37,8 @@ use crate::emergency::mark::Marks;
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
+use crate::engine::refusals::Refusals;
+use crate::engine::senders::Sending;
 use crate::engine::wholeness::Wholeness;
 use crate::engine::{Engine, Pace, command};
 use crate::health::operational::{Operational, OperationalState, store_changes};
@@ -169,6 +171,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.clone(),
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
+        sending: Sending::default(),
+        refusals: Refusals::default(),
         recess: recess.clone(),
         wholeness: wholeness.clone(),
         marks,

@@ -82,11 +82,15 @@ impl Term<'_> {
             Submission::InDoubt { reason, .. } if Mutant::BelievesSilence.is_on() => {
                 (IntentState::NotSent, Some(reason), None)
             }
-            Submission::InDoubt { reason, wrong_mode } => {
+            Submission::InDoubt { mut reason, wrong_mode } => {
                 if let Some(wrong) = wrong_mode {
-                    self.engine
-                        .operational
-                        .error("WRONG_MODE", format!("the bridge answered in {} mode", wrong.found));
+                    if let Some(order) = &wrong.order_id {
+                        reason = format!("{reason}; there it is order {order}");
+                    }
+                    self.engine.operational.error(
+                        "WRONG_MODE",
+                        format!("the bridge answered in {} mode: {reason}", wrong.found),
+                    );
                 }
                 (IntentState::InDoubt, Some(reason), None)
             }
@@ -132,6 +136,9 @@ impl Term<'_> {
             match settled {
                 Ok(change) => {
                     failpoint::hit("before_fill_commit");
+                    if findings.unseen.contains(id) {
+                        tell::unseen_end(&change, &self.engine.notifier);
+                    }
                     let committed = self.commit(change).await;
                     moved |= committed.is_ok();
                     self.bearable(committed)?;

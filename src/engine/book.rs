@@ -41,6 +41,8 @@ pub struct Tracked {
     pub filled_value: Decimal,
     /// No byte of it can be written after this moment, whoever journaled it.
     pub sent_by: Moment,
+    /// Its sender is known to be past writing it, even one that was paused before the write.
+    pub silent: bool,
 }
 
 /// A signal whose orders are out.
@@ -114,7 +116,10 @@ impl Book {
         for intent in snapshot.intents {
             let window = Duration::from_millis(u64::try_from(intent.send_window_ms).unwrap_or(0));
             let filled_value = snapshot.filled.get(&intent.id).map_or(Decimal::ZERO, |sum| sum.value);
-            book.intents.insert(intent.id, Tracked { intent, filled_value, sent_by: now.plus(window) });
+            book.intents.insert(
+                intent.id,
+                Tracked { intent, filled_value, sent_by: now.plus(window), silent: false },
+            );
         }
         for position in book.portfolio.positions.iter().filter(|p| p.status == PositionStatus::Closing) {
             let exits = book.intents.values().map(|tracked| &tracked.intent);
@@ -304,7 +309,7 @@ impl Book {
 
     /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
     pub fn plan(&mut self, intent: OrderIntent, sent_by: Moment) {
-        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by };
+        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by, silent: false };
         let known = self.intents.insert(tracked.intent.id, tracked).is_some();
         if let Some(day) = self.day.as_mut().filter(|_| !known) {
             day.orders += 1;

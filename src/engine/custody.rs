@@ -16,7 +16,6 @@ use serde_json::json;
 
 use super::command::{Beside, Close, Closing, NotClosed, Select, Taken};
 use super::decide::custody_order;
-use super::submit::submit;
 use super::term::Term;
 use crate::broker::BrokerError;
 use crate::domain::cause::ExitCause;
@@ -319,10 +318,7 @@ impl Term<'_> {
             );
             self.engine.metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), None, intent.send_by());
-            self.in_flight += 1;
-            let (broker, fence, sender) =
-                (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
-            tokio::spawn(submit(broker, fence, intent, sender));
+            self.send(intent);
         }
         Ok(journaled.blocked.iter().map(|(intent, _)| intent.id).collect())
     }

@@ -72,9 +72,7 @@ impl Term<'_> {
                  Trading stays reduce-only until an operator has looked at them"
             );
         }
-        let settled = !self.book.intents.values().any(|tracked| tracked.intent.state.is_unresolved());
-        let clean = settled && findings.foreign.is_empty() && findings.ambiguous.is_empty();
-        if !clean || begun < self.proof.began.plus(self.engine.pace.afterglow()) {
+        if !findings.explain_every_order() || begun < self.proof.began.plus(self.engine.pace.afterglow()) {
             return Ok(());
         }
         // Whichever way it ends, this term is done with it: an operator's word is not waited for here.

@@ -87,6 +87,18 @@ fn notify(id: IntentId, before: IntentState, now: IntentState, order: &str, noti
     }
 }
 
+/// Notifies of an order that has left the books without anybody seeing its end.
+pub(super) fn unseen_end(change: &Change, notifier: &Notifier) {
+    for update in &change.intents {
+        let why = update.reason.clone().unwrap_or_default();
+        notifier.raise(Event::about(
+            Kind::OrderEndUnseen,
+            update.id.to_string(),
+            format!("{why}; see RUNBOOK.md#order_end_unseen"),
+        ));
+    }
+}
+
 /// Notifies of orders that a former leader left without an outcome.
 pub(super) fn doubted(intents: &[IntentId], notifier: &Notifier) {
     for id in intents {

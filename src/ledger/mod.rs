@@ -27,6 +27,7 @@ pub mod operational;
 pub mod outbox;
 pub mod repair;
 mod rows;
+pub mod senders;
 pub mod snapshot;
 pub mod starts;
 pub mod switches;

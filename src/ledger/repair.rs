@@ -105,11 +105,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends an order in doubt by the operator's word: `abandoned`, `rejected` or `not_sent`; or names its order at the
-    /// broker (`acknowledged`), whose fills the books then tell. Gives its state before, or none for no such order.
+    /// Ends an order by the operator's word. One in doubt was `abandoned`, `rejected`, `cancelled` or `not_sent`; or its
+    /// order at the broker is named (`acknowledged`), whose fills the books then tell. One that is known to have been at
+    /// the broker can only have been `cancelled` (which an order that expires is, too) or `rejected`, and keeps the fills
+    /// that are known. False for no such order.
     ///
     /// # Errors
-    /// [`LedgerError::Conflict`] when its outcome is known already; any database error.
+    /// [`LedgerError::Unresolvable`] when its end is known already, or cannot be this one; any database error.
     pub async fn resolve_intent(
         &self,
         intent: Uuid,
@@ -129,10 +131,13 @@ impl Ledger {
             .map_err(&during)?;
         let Some(row) = row else { return Ok(false) };
         let (found, class): (String, String) = (row.get(0), row.get(1));
-        if found != "in_doubt" {
-            return Err(LedgerError::Conflict {
-                what: format!("order {intent} is {found}, not in doubt: it"),
-            });
+        let takes: &[&str] = match found.as_str() {
+            "in_doubt" => &["abandoned", "acknowledged", "cancelled", "not_sent", "rejected"],
+            "acknowledged" | "partially_filled" => &["cancelled", "rejected"],
+            _ => &[],
+        };
+        if !takes.contains(&state) {
+            return Err(LedgerError::Unresolvable { intent, found, wanted: state.to_owned() });
         }
         let reason = format!("{} by {}'s word: {}", state, operator.name, operator.reason);
         tx.execute(
@@ -301,6 +306,8 @@ async fn end_entry_signal(
     state: &str,
     reason: &str,
 ) -> Result<(), LedgerError> {
+    // A signal's orders are cancelled, the signal itself is rejected: as when the books tell it.
+    let state = if state == "cancelled" { "rejected" } else { state };
     let reasons = serde_json::json!([{ "code": state.to_uppercase(), "sentence": reason }]);
     tx.execute(
         "UPDATE signal SET finished_at = now(), reasons = $3,

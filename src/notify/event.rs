@@ -58,6 +58,8 @@ pub enum Kind {
     OrderInDoubt,
     /// An order in doubt was given up; the scope is the intent.
     OrderAbandoned,
+    /// An order left the broker's books and nobody saw its end; the scope is the intent.
+    OrderEndUnseen,
     /// An order at the broker that is not ours; the scope is its id.
     ForeignOrder,
     /// The broker's verified position book and the ledger differ; the scope is the contract.
@@ -84,6 +86,7 @@ named!(Kind {
     Stopped = "STOPPED",
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
+    OrderEndUnseen = "ORDER_END_UNSEEN",
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
     StopNotWatched = "STOP_NOT_WATCHED",
@@ -107,6 +110,7 @@ impl Kind {
         match self {
             Self::OperationalError
             | Self::OrderAbandoned
+            | Self::OrderEndUnseen
             | Self::PositionDrift
             | Self::StopNotWatched
             | Self::Flapping => Severity::Critical,
@@ -145,6 +149,7 @@ impl Kind {
             | Self::Started
             | Self::Stopped
             | Self::OrderAbandoned
+            | Self::OrderEndUnseen
             | Self::ForeignOrder
             | Self::StopNotWatched
             | Self::NotificationFailed => Life::Moment,

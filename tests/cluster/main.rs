@@ -29,6 +29,8 @@ mod story;
 #[path = "../support/mod.rs"]
 mod support;
 mod switches;
+mod takeover;
+mod unsent;
 mod vitals;
 mod warm;
 mod witness;

@@ -268,3 +268,63 @@ async fn an_order_in_doubt_ends_by_the_operators_word() {
     let audit = answer(&cluster.baton(&["audit", "verify", "-o", "json"]).await);
     assert_eq!(audit["ok"], true, "{audit}");
 }
+
+/// A position whose exit was acknowledged and is in no book since: hidden, with everything it might do.
+async fn exit_out_of_sight(settle_ms: u64) -> (Cluster, Value, String) {
+    let env = vec![("BATON_BROKER__SETTLE_MS", settle_ms.to_string())];
+    let cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let held = cluster.play(0, &base("in", GOLD, 140_000)).await;
+    assert_eq!(held["status"], "executed", "{held}");
+    let hidden = json!({ "kind": "hidden", "ms": 3_600_000 });
+    cluster.paper.fault(json!({ "fault": hidden, "verb": "placeorder", "count": 1 })).await;
+    let out = cluster.post(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    let order = wait::until("its exit is acknowledged", PATIENCE, async || {
+        let sql = "SELECT id::text FROM order_intent WHERE class = 'exit' AND state = 'acknowledged'";
+        match cluster.sql.query_opt(sql, &[]).await.unwrap() {
+            Some(row) => Ok(row.get(0)),
+            None => Err(cluster.logs()),
+        }
+    })
+    .await;
+    (cluster, json!(out.id), order)
+}
+
+async fn flat(cluster: &Cluster, signal: &Value) {
+    let view = cluster.terminal(signal.as_str().unwrap()).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    assert_eq!(cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await, 0);
+}
+
+// An exit that rested when its session ended, and a book that turned over before anybody looked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_end_nobody_saw_lets_its_position_be_sold() {
+    let (mut cluster, signal, order) = exit_out_of_sight(2000).await;
+    cluster.members[0].process.kill().await;
+    let aged = "UPDATE order_intent SET trading_day = trading_day - 1 WHERE class = 'exit'";
+    assert_eq!(cluster.sql.execute(aged, &[]).await.unwrap(), 1);
+    cluster.members[0].restart().await;
+    flat(&cluster, &signal).await;
+    let sql = "SELECT state, reason FROM order_intent WHERE id = $1::text::uuid";
+    let row = cluster.sql.query_one(sql, &[&order]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "cancelled");
+    assert!(row.get::<_, &str>(1).contains("nobody saw its end"), "{row:?}");
+    let told = "SELECT count(*) FROM error_notifications_log WHERE error_type = 'ORDER_END_UNSEEN'";
+    wait::until("somebody is told", PATIENCE, async || {
+        if cluster.count(told).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_order_that_left_the_books_ends_by_the_operators_word() {
+    let (cluster, signal, order) = exit_out_of_sight(600_000).await;
+    let word =
+        |state| ["orders", "resolve", &order, "--as", state, "--evidence", "expired", "--operator", "asha"];
+    let wrong = cluster.baton(&word("abandoned")).await;
+    assert_eq!(wrong.status.code(), Some(1), "the broker had it");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("only cancelled or rejected"), "{wrong:?}");
+    let output = cluster.baton(&word("cancelled")).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    flat(&cluster, &signal).await;
+}
