@@ -27,6 +27,8 @@ pub struct Budgets {
     pub cancel: Duration,
     /// Closing what is held.
     pub close: Duration,
+    /// When everything has to be told.
+    pub end: Instant,
 }
 
 /// One step and how it ended, for the log.
@@ -77,7 +79,7 @@ impl Engine {
         let mut steps = vec![Step::ended("cancel", begun, outcome)];
         if flatten {
             let begun = Instant::now();
-            let outcome = term.sell_everything(begun + budgets.close).await;
+            let outcome = term.sell_everything(budgets.end.min(begun + budgets.close)).await;
             steps.push(Step::ended("close", begun, outcome));
         }
         steps

@@ -52,6 +52,8 @@ pub enum Kind {
     Started,
     /// An instance stopped in order.
     Stopped,
+    /// The last instance stopped and left positions behind against the exit policy; the scope is the member.
+    PositionsUnwatched,
     /// An order's outcome is not known; the scope is the intent.
     OrderInDoubt,
     /// An order in doubt was given up; the scope is the intent.
@@ -77,6 +79,7 @@ named!(Kind {
     Handover = "HANDOVER",
     Started = "STARTED",
     Stopped = "STOPPED",
+    PositionsUnwatched = "POSITIONS_UNWATCHED",
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
     ForeignOrder = "FOREIGN_ORDER",
@@ -99,7 +102,10 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift => Severity::Critical,
+            Self::OperationalError
+            | Self::OrderAbandoned
+            | Self::PositionDrift
+            | Self::PositionsUnwatched => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -133,6 +139,7 @@ impl Kind {
             | Self::Handover
             | Self::Started
             | Self::Stopped
+            | Self::PositionsUnwatched
             | Self::OrderAbandoned
             | Self::ForeignOrder
             | Self::NotificationFailed => Life::Moment,
