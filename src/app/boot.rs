@@ -136,7 +136,8 @@ fn build_number(version: &str) -> i64 {
     version.split(['.', '-', '+']).take(3).fold(0, |sum, part| sum * 1000 + part.parse::<i64>().unwrap_or(0))
 }
 
-/// Recovers whenever the status is recovering: at the start, and after each involuntary loss of leadership.
+/// Recovers whenever the status is recovering: at the start, and after each involuntary loss of leadership. A follower
+/// that took an ERROR along from leading proves stored state again, too: nothing else lifts it.
 pub(super) async fn stay_recovered(
     handle: Arc<Handle>,
     recovery: CrashRecoveryManager,
@@ -148,7 +149,7 @@ pub(super) async fn stay_recovered(
     while !drain.is_cancelled() {
         let status = stats.borrow_and_update().status;
         let follows = matches!(*role.borrow_and_update(), Role::Follower { .. });
-        if follows && (!recovered || status == Some(Status::Recovering)) {
+        if follows && (!recovered || status == Some(Status::Recovering) || operational.is_error()) {
             recovered = false;
             match recovery.recover().await {
                 Ok(_) if drain.is_cancelled() => return,
