@@ -6,7 +6,7 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos bench-ha bench-recovery fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,10 @@ generate: setup-ops ## Write what follows from the sources of alerts and dashboa
 chaos: setup-dev ## Disturb a cluster at random: SEED=... FAULTS=1000 MEMBERS=3
 	$(if $(SEED),BATON_SEED=$(SEED)) BATON_CHAOS_FAULTS=$(or $(FAULTS),1000) BATON_CHAOS_MEMBERS=$(or $(MEMBERS),3) \
 		cargo test --locked --test chaos nothing_is_doubled -- --ignored --nocapture
+
+soak: setup-dev ## Load a cluster through late links with a leader that pauses, for MINUTES=30: SEED=...
+	$(if $(SEED),BATON_SEED=$(SEED)) BATON_SOAK_MINUTES=$(or $(MINUTES),30) \
+		cargo test --locked --test cluster soak::l3_ -- --ignored --nocapture
 
 bench-ha: setup-dev ## Measure failovers, handovers and outages with real processes: KILLS=200 HANGS=30 SEED=...
 	$(if $(SEED),BATON_SEED=$(SEED)) $(if $(KILLS),BATON_BENCH_KILLS=$(KILLS)) $(if $(HANGS),BATON_BENCH_HANGS=$(HANGS)) \

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod domain;
+pub mod emergency;
 pub mod engine;
 pub mod failpoint;
 pub mod feed;

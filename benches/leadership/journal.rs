@@ -15,7 +15,8 @@ fn bare() -> String {
     let (before, fence) = JOURNAL.split_once("FROM leadership").expect("the fence is where it was");
     let (_, after) = fence.split_once("FOR SHARE").expect("the fence locks its row");
     format!(
-        "{before} FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only WHERE $1::bigint >= 0) f {after}"
+        "{before} FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only, NULL::text AS custody
+            WHERE $1::bigint >= 0) f {after}"
     )
 }
 

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::forward::Served;
 use super::{Context, Operator, Problem, reason};
-use crate::domain::ids::PositionId;
-use crate::engine::command::{Closing, Select};
+use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::money::Quantity;
+use crate::engine::command::{Beside, Closing, Select};
 use crate::ledger::exits::Outcome;
 
 /// How long the leader's loop may take to take a command up.
@@ -100,6 +101,7 @@ async fn act(
         }
     };
     if closing.positions.is_empty()
+        && closing.beside.is_empty()
         && closing.entries == 0
         && let Some(name) = nothing
     {
@@ -112,16 +114,19 @@ async fn act(
 async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
     let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
     let until = tokio::time::Instant::now() + WAIT;
-    let views = loop {
+    let sent: Vec<IntentId> =
+        closing.beside.iter().filter(|b| b.units > Quantity::ZERO).map(|beside| beside.id).collect();
+    let (views, sales) = loop {
         let views = context.0.ledger.exits_of(&ids).await?;
-        let done = views.iter().all(|view| view.outcome == Outcome::Filled);
+        let sales = context.0.ledger.sales_beside(&sent).await?;
+        let done = views.iter().chain(&sales).all(|view| view.outcome == Outcome::Filled);
         if done || tokio::time::Instant::now() >= until {
-            break views;
+            break (views, sales);
         }
         tokio::time::sleep(LOOK).await;
     };
-    let worst = views.iter().map(|view| view.outcome).max();
-    let positions: Vec<Value> = views
+    let worst = views.iter().chain(&sales).map(|view| view.outcome).max();
+    let mut positions: Vec<Value> = views
         .iter()
         .map(|view| {
             let taken = closing.positions.iter().find(|taken| taken.position.0 == view.position);
@@ -130,15 +135,31 @@ async fn report(context: &Context, closing: &Closing) -> Result<Response, Proble
             shown
         })
         .collect();
-    let flat = worst.is_none_or(|worst| worst == Outcome::Filled) && closing.entries == 0;
+    positions.extend(sales.iter().map(|sale| json!(sale)));
+    // What could not be sold although it is held: orders on their way may sell it, or it is more than one order takes.
+    let left: Vec<Value> =
+        closing.beside.iter().filter(|beside| beside.units != beside.held).map(left).collect();
+    let flat = worst.is_none_or(|worst| worst == Outcome::Filled) && closing.entries == 0 && left.is_empty();
     let status = if flat { StatusCode::OK } else { StatusCode::ACCEPTED };
     let answer = json!({
         // Nothing held and nothing on its way is as flat as all filled.
         "status": worst.map_or(json!("flat"), |worst| json!(worst)),
         "positions": positions,
+        "not_sold": left,
         "entries_closed_when_filled": closing.entries,
     });
     Ok((status, Json(answer)).into_response())
+}
+
+/// What of a contract that a custodian closes was not sold, and why.
+fn left(beside: &Beside) -> Value {
+    let Beside { contract, held, out, units, .. } = beside;
+    let why = match (*held < Quantity::ZERO, *out > Quantity::ZERO) {
+        (true, _) => "the broker is short: buy it back by hand".to_owned(),
+        (false, true) => format!("orders on their way may still sell {out} units"),
+        (false, false) => "more than one order takes, or the ledger took none: ask again".to_owned(),
+    };
+    json!({ "contract": contract.to_string(), "held": held, "sold_by_this": units, "why": why })
 }
 
 fn object(body: Body) -> Result<Value, Problem> {

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha::{BootClock, Handle, Member, Role, Status, Timing};
+use ha::{BootClock, Clock as _, Handle, Member, Moment, Role, Stats, Status, Timing};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::health::operational::OperationalState;
+use crate::ledger::snapshot::Depth;
 use crate::ledger::{Ledger, LedgerError};
-use crate::recovery::{CrashRecoveryManager, RecoveryError};
+use crate::recovery::{CrashRecoveryManager, RecoveryError, Severity};
 
 /// Between two tries at a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -18,6 +21,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const STORM_RECHECK: Duration = Duration::from_secs(1);
 /// Between two looks at what only an operator can mend.
 const RECHECK: Duration = Duration::from_secs(5);
+/// A leader's heartbeat that did not change for so long is nobody's.
+const VACANT: Duration = Duration::from_secs(4);
 
 /// Migrates, checks the account, and joins; waits for as long as the database is away.
 ///
@@ -136,16 +141,25 @@ fn build_number(version: &str) -> i64 {
     version.split(['.', '-', '+']).take(3).fold(0, |sum, part| sum * 1000 + part.parse::<i64>().unwrap_or(0))
 }
 
-/// Recovers whenever the status is recovering: at the start, and after each involuntary loss of leadership. A follower
-/// that took an ERROR along from leading proves stored state again, too: nothing else lifts it.
+/// Recovers whenever the status is recovering: at the start, and after each involuntary loss of leadership; and looks
+/// again every `every` while it follows. A follower that took an ERROR along from leading proves stored state at once:
+/// nothing else lifts it.
+///
+/// What a follower finds damaged it reports: the leader looks again, and the leader's finding decides (HA.md rule 14).
+/// Such a follower may lead only as custodian, so it is ready to where a leader has found the same, or where nobody
+/// leads: an instance that alone cannot read what the others trade by must not end their trading.
 pub(super) async fn stay_recovered(
     handle: Arc<Handle>,
+    ledger: Ledger,
     recovery: CrashRecoveryManager,
     operational: OperationalState,
+    every: Duration,
     drain: CancellationToken,
 ) {
     let (mut role, mut stats) = (handle.role(), handle.stats());
     let mut recovered = false;
+    let mut damaged_since = None;
+    let mut next_look = Instant::now() + every;
     while !drain.is_cancelled() {
         let status = stats.borrow_and_update().status;
         let follows = matches!(*role.borrow_and_update(), Role::Follower { .. });
@@ -155,16 +169,18 @@ pub(super) async fn stay_recovered(
                 Ok(_) if drain.is_cancelled() => return,
                 Ok(_) => {
                     recovered = true;
+                    damaged_since = None;
                     operational.mended("stored state was read back and is whole");
-                    handle.set_status(Status::Active).await;
-                    // Seen before the next look, which would else take the old status for a new loss.
-                    let active = async {
-                        let _ = stats.wait_for(|stats| stats.status == Some(Status::Active)).await;
-                    };
-                    let _ = tokio::time::timeout(RETRY, active).await;
+                    stand_as(Status::Active, &handle, &mut stats).await;
                 }
                 Err(error) => {
-                    tokio::time::sleep(halt(&error, &operational)).await;
+                    let wait = halt(&error, &operational);
+                    if !error.findings().is_empty() {
+                        let since = *damaged_since.get_or_insert_with(|| BootClock.now());
+                        found_damage(&handle, &ledger, &error, since, &mut stats).await;
+                    }
+                    // Leadership may come meanwhile: then the engine says what state is in.
+                    let _ = tokio::time::timeout(wait, role.changed()).await;
                 }
             }
             continue;
@@ -172,9 +188,46 @@ pub(super) async fn stay_recovered(
         tokio::select! {
             _ = role.changed() => {}
             _ = stats.changed() => {}
+            // What is seen of the others changes all the time: a deadline, or the time would never come.
+            () = tokio::time::sleep_until(next_look), if follows => {
+                next_look = Instant::now() + every;
+                let found = recovery.examine(Depth::Open).await;
+                recovered &= !found.findings.iter().any(|finding| finding.severity == Severity::Critical);
+            }
             () = drain.cancelled() => {}
         }
     }
+}
+
+/// Reports what a follower found, and is ready to lead as custodian only where there is to be one.
+async fn found_damage(
+    handle: &Handle,
+    ledger: &Ledger,
+    error: &RecoveryError,
+    since: Moment,
+    stats: &mut watch::Receiver<Stats>,
+) {
+    if let Err(failed) = ledger.report_damage(handle.instance(), error.code(), &error.to_string()).await {
+        tracing::warn!(error = &failed as &dyn std::error::Error, "[RECOVERY] the leader was not told");
+    }
+    let now = BootClock.now();
+    let seen = stats.borrow().leader_seen;
+    let vacant = [Some(since), seen].into_iter().flatten().all(|at| now.since(at) >= VACANT);
+    let agreed = matches!(ledger.custody().await, Ok(Some(_)));
+    let status = if agreed || vacant { Status::Active } else { Status::Recovering };
+    if stats.borrow().status != Some(status) {
+        tracing::warn!(%status, agreed, vacant, "[RECOVERY] stored state is damaged: ready to lead as custodian where nobody else does");
+        stand_as(status, handle, stats).await;
+    }
+}
+
+/// Sets the status and waits until it is seen: the next look would else take the old one for a new loss.
+async fn stand_as(status: Status, handle: &Handle, stats: &mut watch::Receiver<Stats>) {
+    handle.set_status(status).await;
+    let seen = async {
+        let _ = stats.wait_for(|stats| stats.status == Some(status)).await;
+    };
+    let _ = tokio::time::timeout(RETRY, seen).await;
 }
 
 fn halt(error: &RecoveryError, operational: &OperationalState) -> Duration {

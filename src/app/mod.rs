@@ -36,9 +36,12 @@ use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
+use crate::emergency::import::Importer;
+use crate::emergency::mark::Marks;
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
+use crate::engine::wholeness::Wholeness;
 use crate::engine::{Engine, Pace, command};
 use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
@@ -134,7 +137,20 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.recovery.drift_settle,
     ));
     context.reconciles(Arc::clone(&reconciler));
+    let marks = Arc::new(Marks::glancing(&config.redis.access(), &config.cluster.name)?);
+    let importer = Importer {
+        path: config.emergency.journal.clone(),
+        ledger: ledger.clone(),
+        broker: Arc::clone(&broker),
+        reconciler: Arc::clone(&reconciler),
+        marks: Arc::clone(&marks),
+        catalog: Arc::new(config.instruments.clone()),
+        capital: config.trading.capital,
+        absent_after: config.broker.order_timeout + config.broker.user_timeout + config.broker.settle,
+    };
+    let importing = tokio::spawn(importer.run());
     let drain = CancellationToken::new();
+    let wholeness = Wholeness::default();
     let engine = Engine {
         ledger: ledger.clone(),
         broker: Arc::clone(&broker),
@@ -152,6 +168,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
         recess: recess.clone(),
+        wholeness: wholeness.clone(),
+        marks,
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
@@ -165,20 +183,28 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.timing.lease_ttl,
     ));
     let comparing = tokio::spawn(reconciler.run(handle.role(), config.recovery.reconcile, drain.clone()));
-    let rechecking = tokio::spawn(recheck::stay_proven(
-        handle.role(),
-        recovery.clone(),
-        operational.clone(),
-        Arc::clone(&metrics),
-        config.recovery.reconcile,
-    ));
+    let recheck = recheck::Recheck {
+        ledger: ledger.clone(),
+        recovery: recovery.clone(),
+        operational: operational.clone(),
+        wholeness,
+        metrics: Arc::clone(&metrics),
+        every: config.recovery.reconcile,
+    };
+    let rechecking = tokio::spawn(recheck.run(handle.role()));
     let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
     tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
-    let readiness =
-        tokio::spawn(boot::stay_recovered(Arc::clone(&handle), recovery, operational.clone(), drain.clone()));
+    let readiness = tokio::spawn(boot::stay_recovered(
+        Arc::clone(&handle),
+        ledger.clone(),
+        recovery,
+        operational.clone(),
+        config.recovery.reconcile,
+        drain.clone(),
+    ));
 
     let mut role = handle.role();
     let ended = tokio::select! {
@@ -215,7 +241,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     telling.stopped(&config, &stopping.why, &parting);
     let last_state = async {
         drop(engine);
-        for task in [reaching, readiness, observing, switching, comparing, rechecking] {
+        for task in [importing, reaching, readiness, observing, switching, comparing, rechecking] {
             task.abort();
             // Aborted: what it held is let go of, the operational state above all.
             let _ = task.await;
@@ -280,7 +306,8 @@ fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     settings
 }
 
-fn armed(config: &Config) -> BridgeMode {
+/// The mode that the configuration arms.
+pub(crate) fn armed(config: &Config) -> BridgeMode {
     match config.broker.mode {
         Mode::Paper => BridgeMode::Analyze,
         Mode::Live => BridgeMode::Live,

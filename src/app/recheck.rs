@@ -1,54 +1,99 @@
 //! A leader proves stored state again and again: what was tampered with during its term is found within minutes, not
-//! by its successor.
+//! by its successor; and within a second of a follower's report.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use ha::Role;
+use ha::{Fence, Role};
 use tokio::sync::watch;
 
+use crate::engine::wholeness::Wholeness;
 use crate::health::operational::{OperationalState, State};
+use crate::ledger::Ledger;
 use crate::ledger::snapshot::Depth;
-use crate::recovery::{CrashRecoveryManager, Severity};
+use crate::recovery::{CrashRecoveryManager, Report, Severity};
 use crate::telemetry::metrics::Metrics;
 
-/// Examines stored state every `every` while this instance leads and trades. What does not add up is an ERROR: entries
-/// stop, exits go on, each cut to what the broker holds. It lifts when a later look finds state whole.
-pub(super) async fn stay_proven(
-    mut role: watch::Receiver<Role>,
-    recovery: CrashRecoveryManager,
-    operational: OperationalState,
-    metrics: Arc<Metrics>,
-    every: Duration,
-) {
-    let mut found = None;
-    loop {
-        tokio::time::sleep(every).await;
-        if !matches!(*role.borrow_and_update(), Role::Leader(_)) {
-            found = None;
-            continue;
+/// How often reports of followers are looked for.
+const REPORTS: Duration = Duration::from_secs(1);
+/// Between two looks of a custodian: a repair by hand is seen within this time.
+const MENDING: Duration = Duration::from_secs(5);
+
+/// What a leader's look at stored state works with.
+pub(super) struct Recheck {
+    pub ledger: Ledger,
+    pub recovery: CrashRecoveryManager,
+    pub operational: OperationalState,
+    pub wholeness: Wholeness,
+    pub metrics: std::sync::Arc<Metrics>,
+    /// Between two looks.
+    pub every: Duration,
+}
+
+impl Recheck {
+    /// Examines stored state while this instance leads. What does not add up is marked on the leadership row, so that
+    /// nothing but a custodian's orders is journaled from then on, and the engine goes on as custodian; it ends when a
+    /// later look finds state whole.
+    pub async fn run(self, role: watch::Receiver<Role>) {
+        let mut reports = None;
+        let mut waited = Duration::ZERO;
+        loop {
+            let corrupt = self.in_custody();
+            let every = if corrupt { self.every.min(MENDING) } else { self.every };
+            let step = REPORTS.min(every);
+            tokio::time::sleep(step).await;
+            waited += step;
+            let Role::Leader(fence) = role.borrow().clone() else {
+                (reports, waited) = (None, Duration::ZERO);
+                continue;
+            };
+            let told = match self.ledger.damage_reports().await {
+                // What was reported before this term's first look here may be later than what the term began with.
+                Ok(newest) => newest > reports.replace(newest).unwrap_or(0),
+                // Away, or the pool is busy: the time will come round.
+                Err(_) => false,
+            };
+            if !told && waited < every {
+                continue;
+            }
+            if told {
+                tracing::warn!("[RECOVERY] a follower finds stored state damaged: looking again");
+            }
+            waited = Duration::ZERO;
+            self.look(&fence).await;
         }
-        let report = recovery.examine(Depth::Open).await;
-        let now = operational.watch().borrow().clone();
+    }
+
+    fn in_custody(&self) -> bool {
+        let now = self.operational.watch().borrow().clone();
+        now.state == State::Error && matches!(now.code, Some("DATA_CORRUPT" | "VALIDATION_FAILED"))
+    }
+
+    async fn look(&self, fence: &Fence) {
+        let report = self.recovery.examine(Depth::Open).await;
         match report.code {
-            Some(code @ ("DATA_CORRUPT" | "VALIDATION_FAILED")) if now.state == State::Active => {
-                for finding in report.findings.iter().filter(|f| f.severity == Severity::Critical) {
-                    tracing::error!(code, "[RECOVERY] {finding}");
-                }
-                tracing::error!(code, "[RECOVERY] CRITICAL: State corruption detected - HALTING");
-                metrics.recovery_failures.with_label_values(&[code]).inc();
+            None => self.wholeness.found(true),
+            Some(code @ ("DATA_CORRUPT" | "VALIDATION_FAILED")) => {
                 let sentences: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-                operational.error(code, format!("{code}: {}", sentences.join("; ")));
-                found = Some(code);
+                match self.ledger.take_custody(fence, code, &sentences.join("; ")).await {
+                    Ok(true) => self.tell(code, &report),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "[RECOVERY] damaged state could not be marked; looking again"
+                    ),
+                }
+                self.wholeness.found(false);
             }
-            // Only what was set here is lifted here: a takeover's own ERROR is the takeover's.
-            None if found.is_some() && now.code == found => {
-                operational.mended("stored state was looked at again and is whole");
-                operational.active("stored state is whole again");
-                found = None;
-            }
-            _ if now.code != found => found = None,
-            _ => {}
+            // Not reached: nothing is known.
+            Some(_) => {}
         }
+    }
+
+    fn tell(&self, code: &'static str, report: &Report) {
+        for finding in report.findings.iter().filter(|f| f.severity == Severity::Critical) {
+            tracing::error!(code, "[RECOVERY] {finding}");
+        }
+        tracing::error!(code, "[RECOVERY] CRITICAL: State corruption detected - HALTING");
+        self.metrics.recovery_failures.with_label_values(&[code]).inc();
     }
 }

@@ -106,6 +106,16 @@ fn told(answer: &Value, output: &Output) -> anyhow::Result<ExitCode> {
     if !positions.is_empty() {
         output.table(&heading, &rows.collect::<Vec<_>>())?;
     }
+    for left in answer["not_sold"].as_array().into_iter().flatten() {
+        let text = |name: &str| left[name].as_str().unwrap_or_default().to_owned();
+        output.line(format!(
+            "{}: the broker holds {}, this sells {}: {}",
+            text("contract"),
+            left["held"],
+            left["sold_by_this"],
+            text("why")
+        ))?;
+    }
     if entries > 0 {
         output.line(format!("{entries} entries are on their way; what they fill is closed at once."))?;
     }

@@ -10,6 +10,7 @@ pub mod close;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod emergency;
 pub mod errors;
 pub mod healthcheck;
 pub mod leadership;
@@ -77,6 +78,8 @@ pub enum Verb {
     Demo(demo::Args),
     /// Look at everything an instance depends on, now.
     Doctor(doctor::Args),
+    /// Sell what the broker holds of a symbol while the database is gone.
+    EmergencyClose(emergency::Args),
     /// List what went wrong; sum it up, acknowledge it, end it.
     Errors(errors::Args),
     /// Keep a member from leading; if it leads, its epoch ends at once.
@@ -160,6 +163,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
+            Verb::EmergencyClose(args) => emergency::run(args, &inputs, output).await,
             Verb::Errors(args) => errors::run(args, &inputs, output).await,
             Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,

@@ -35,7 +35,9 @@ pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Notify, Smtp, Throttle};
-pub use process::{ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals};
+pub use process::{
+    Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
+};
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
@@ -82,6 +84,8 @@ pub struct Config {
     pub health: Health,
     /// What is logged, and how.
     pub log: Log,
+    /// An operator's close without the database.
+    pub emergency: Emergency,
     /// Retries of crash recovery.
     pub recovery: Recovery,
     /// The budget of a clean stop.
@@ -132,6 +136,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let notify = Notify::read(reader);
     let health = Health::read(reader);
     let log = Log::read(reader);
+    let emergency = Emergency::read(reader);
     let recovery = Recovery::read(reader);
     let shutdown = Shutdown::read(reader);
     Config {
@@ -150,6 +155,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         notify,
         health,
         log,
+        emergency,
         recovery,
         shutdown,
         entries: Vec::new(),

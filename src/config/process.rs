@@ -1,6 +1,7 @@
 //! The sections about the process itself: `[signals]`, `[operator]`, `[log]`, `[recovery]` and `[shutdown]`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -75,6 +76,21 @@ impl Log {
         let names = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let format = reader.choice("log.format", LogFormat::Text, &names);
         Self { level: level.unwrap_or_default(), format }
+    }
+}
+
+/// An operator's close without the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emergency {
+    /// The local journal: written by `baton emergency-close`, imported by the instance of the same file.
+    pub journal: PathBuf,
+}
+
+impl Emergency {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let default = Some("baton-emergency.jsonl");
+        let journal = reader.text("emergency.journal", default, "a file's path", |text| !text.is_empty());
+        Self { journal: journal.unwrap_or_default().into() }
     }
 }
 

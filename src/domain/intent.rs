@@ -63,6 +63,8 @@ pub struct OrderIntent {
     pub order: OrderSpec,
     /// For entries: what the position will be.
     pub plan: Option<EntryPlan>,
+    /// A sale by the broker's verified book while stored state is damaged: of no position of the ledger.
+    pub custody: bool,
     /// An entry whose position should be gone already: its late fill is closed at once.
     pub unwind: bool,
     /// Where it is in its life.

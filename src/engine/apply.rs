@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::custody::Custody;
 use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
 use super::lanes::Phase;
@@ -35,8 +36,8 @@ impl Term<'_> {
                 }
                 Ok(())
             }
-            Event::Held(reading) => {
-                self.held(reading);
+            Event::Held { book, marked } => {
+                self.held(book, marked);
                 Ok(())
             }
             Event::Confirmed { listing, quote } => {
@@ -105,7 +106,7 @@ impl Term<'_> {
     }
 
     async fn books(&mut self, reading: Reading) -> Result<(), LedgerError> {
-        if self.bridge_failures >= BRIDGE_PATIENCE {
+        if self.bridge_failures >= BRIDGE_PATIENCE && self.custody.is_none() {
             self.engine.operational.active("the bridge answers again");
         }
         self.bridge_failures = 0;
@@ -123,13 +124,17 @@ impl Term<'_> {
         }
         let mut moved = false;
         for id in &findings.intents {
+            if !self.may_settle(*id) {
+                continue;
+            }
             let settled =
                 evidence.settle(&self.book, &self.engine.rules.catalog, *id, &confirmed, wall_clock());
             match settled {
                 Ok(change) => {
                     failpoint::hit("before_fill_commit");
-                    self.commit(change).await?;
-                    moved = true;
+                    let committed = self.commit(change).await;
+                    moved |= committed.is_ok();
+                    self.bearable(committed)?;
                 }
                 Err(error) => {
                     tracing::error!(intent = %id, error = &error as &dyn std::error::Error, "the broker's books contradict the ledger");
@@ -137,7 +142,9 @@ impl Term<'_> {
                 }
             }
         }
-        if !findings.foreign.is_empty() {
+        // Where not every order of ours is known, none can be called another's.
+        let blind = self.custody.as_ref().is_some_and(Custody::is_blind);
+        if !findings.foreign.is_empty() && !blind {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
             tell::foreign(&findings.foreign, &self.engine.notifier);
             let watermark = self
@@ -146,7 +153,9 @@ impl Term<'_> {
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
-        self.prove_failover(reading.begun, &findings).await?;
+        if self.custody.is_none() {
+            self.prove_failover(reading.begun, &findings).await?;
+        }
         // What cannot be booked will not be bookable in 20 ms either.
         self.plan_next_reading(moved);
         Ok(())
@@ -159,7 +168,7 @@ impl Term<'_> {
             failures = self.bridge_failures,
             "the books could not be read"
         );
-        if self.bridge_failures >= BRIDGE_PATIENCE {
+        if self.bridge_failures >= BRIDGE_PATIENCE && self.custody.is_none() {
             self.engine.operational.waiting(format!("the bridge is not usable: {error}"));
         }
         self.plan_next_reading(false);
@@ -167,6 +176,7 @@ impl Term<'_> {
 
     /// The one way to change the book: commit, then install.
     pub(super) async fn commit(&mut self, change: Change) -> Result<(), LedgerError> {
+        let change = self.undamaged(change);
         if change.is_empty() {
             return Ok(());
         }

@@ -315,7 +315,7 @@ impl Book {
             let working = self.working.entry(signal).or_insert(Working { kind, intents: Vec::new() });
             working.intents.push(intent.id);
         }
-        if intent.class != OrderClass::Entry {
+        if intent.class != OrderClass::Entry && !intent.custody {
             let cause = intent.cause.unwrap_or(ExitCause::Signal);
             let closing = self.closing.entry(intent.position).or_insert(Closing::at_once(sent_by, cause));
             closing.signal = intent.signal.map(|signal| (signal, intent.leg));

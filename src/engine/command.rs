@@ -9,11 +9,11 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::term::Term;
 use crate::domain::cause::ExitCause;
-use crate::domain::ids::PositionId;
+use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
-use crate::domain::position::Position;
+use crate::domain::position::{HoldingKey, Position};
 use crate::ledger::change::IntentUpdate;
 use crate::ledger::{Change, LedgerError};
 
@@ -32,12 +32,17 @@ pub enum Select {
 }
 
 impl Select {
-    fn names(&self, position: &Position) -> bool {
+    pub(super) fn names(&self, position: &Position) -> bool {
         match self {
             Self::All => true,
             Self::Position(id) => position.id == *id,
             Self::Named(name) => [&position.symbol, &position.instrument].contains(&name),
         }
+    }
+
+    /// Of a contract that is closed: not only another position of it is meant.
+    pub(super) fn includes(&self, id: PositionId) -> bool {
+        !matches!(self, Self::Position(other) if *other != id)
     }
 
     fn means(&self, intent: &OrderIntent) -> bool {
@@ -60,11 +65,28 @@ pub struct Taken {
     pub under_way: bool,
 }
 
+/// A contract that a custodian closes by the broker's verified book, beside the ledger's positions.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Beside {
+    /// The order.
+    pub id: IntentId,
+    /// Of what.
+    pub contract: HoldingKey,
+    /// Units that the book holds.
+    pub held: Quantity,
+    /// Units of them that orders on their way may still sell.
+    pub out: Quantity,
+    /// Units that the order sells; none was sent when zero.
+    pub units: Quantity,
+}
+
 /// What a command set off.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Closing {
     /// The positions.
     pub positions: Vec<Taken>,
+    /// Contracts whose rows are damaged.
+    pub beside: Vec<Beside>,
     /// Entries on their way that it means: what they fill is closed at once.
     pub entries: usize,
 }
@@ -72,13 +94,26 @@ pub struct Closing {
 /// A command with its way back.
 #[derive(Debug)]
 pub struct Close {
-    select: Select,
-    why: String,
-    reply: oneshot::Sender<Closing>,
+    pub(super) select: Select,
+    pub(super) why: String,
+    reply: oneshot::Sender<Result<Closing, NotTaken>>,
+}
+
+impl Close {
+    /// Nobody waits for the answer any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    /// Says what became of it.
+    pub(super) fn answer(self, answer: Result<Closing, NotTaken>) {
+        // The asker may have gone this very moment; what was taken up stays taken up, and is in the log.
+        let _ = self.reply.send(answer);
+    }
 }
 
 /// Why a command was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotTaken {
     /// Too many commands wait.
     #[error("too many commands wait for the engine; try again in a second")]
@@ -88,6 +123,9 @@ pub enum NotTaken {
         "leadership ended before the command was taken; try again: a repetition never makes a second exit"
     )]
     Ended,
+    /// Stored state is damaged, and what the broker holds could not be verified.
+    #[error("stored state is damaged and the broker's book could not be verified: {0}; nothing was done")]
+    Unverified(String),
 }
 
 /// The askers' side.
@@ -112,15 +150,18 @@ impl Desk {
     pub async fn close(&self, select: Select, why: String) -> Result<Closing, NotTaken> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Close { select, why, reply }).map_err(|_| NotTaken::Busy)?;
-        answer.await.map_err(|_| NotTaken::Ended)
+        answer.await.map_err(|_| NotTaken::Ended)?
     }
 }
 
 impl Term<'_> {
     /// Takes up an operator's close: the positions are due from now on, whatever switch is on.
     pub(super) async fn close_for_operator(&mut self, close: Close) -> Result<(), LedgerError> {
-        if close.reply.is_closed() {
+        if close.is_forgotten() {
             return Ok(());
+        }
+        if self.custody.is_some() {
+            return self.close_in_custody(close).await;
         }
         let now = self.fence().now();
         let named = self.book.portfolio.held().filter(|position| close.select.names(position));
@@ -135,8 +176,7 @@ impl Term<'_> {
             }
             closing.positions.push(Taken { position, held, under_way });
         }
-        // The asker may have gone this very moment; what was taken up stays taken up, and is in the log.
-        let _ = close.reply.send(closing);
+        close.answer(Ok(closing));
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::domain::money::{Lots, Price, Quantity};
 use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Side};
 use crate::domain::policy::{EquityBasis, TradingPolicy};
 use crate::domain::portfolio::{Portfolio, Quotes};
-use crate::domain::position::Position;
+use crate::domain::position::{HoldingKey, Position};
 use crate::domain::refusal::Refusal;
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
@@ -283,6 +283,28 @@ pub fn exit_order(
     OrderIntent { cause: Some(cause), ..exit }
 }
 
+/// A market sale of `units` of a contract by the broker's verified book, of no position of the ledger.
+pub fn custody_order(
+    rules: &Rules,
+    book: &Book,
+    instrument: &str,
+    contract: &HoldingKey,
+    units: Quantity,
+) -> OrderIntent {
+    let order = OrderSpec {
+        symbol: contract.symbol.clone(),
+        exchange: contract.exchange.clone(),
+        side: Side::Sell,
+        quantity: units,
+        price_type: PriceType::Market,
+        product: contract.product,
+        price: Price::ZERO,
+        trigger_price: Price::ZERO,
+    };
+    let sale = intent(rules, book, OrderClass::Operator, PositionId::new(), instrument, order);
+    OrderIntent { cause: Some(ExitCause::Operator), custody: true, ..sale }
+}
+
 fn entry_order(rules: &Rules, book: &Book, instrument: &Instrument, quantity: Quantity) -> OrderIntent {
     let order = OrderSpec {
         symbol: instrument.symbol.clone(),
@@ -316,6 +338,7 @@ fn intent(
         cause: None,
         order,
         plan: None,
+        custody: false,
         unwind: false,
         state: IntentState::Journaled,
         reason: None,

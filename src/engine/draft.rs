@@ -91,6 +91,9 @@ impl<'a> Draft<'a> {
         }
         if intent.class == OrderClass::Entry {
             self.entry_fill(intent, quantity, price)
+        } else if intent.custody {
+            // Of no position: a repair says of which.
+            Ok(())
         } else {
             let missing = BookingError::NoPosition { intent: intent.id, position: intent.position };
             let position = self.position(intent.position).ok_or(missing)?;

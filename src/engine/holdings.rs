@@ -7,7 +7,7 @@
 //! dies while it waits leaves nothing in doubt. A book that cannot be read is unknown, never flat: the exit goes on
 //! waiting, and is not sent blind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::Instrument;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
+use crate::domain::order::OrderClass;
 use crate::domain::position::HoldingKey;
 use crate::domain::refusal::Refusal;
 use crate::ledger::LedgerError;
@@ -44,6 +45,7 @@ pub(super) struct Holdings {
     signals: BTreeSet<SignalId>,
     positions: BTreeSet<PositionId>,
     short: BTreeMap<HoldingKey, u32>,
+    marked: BTreeSet<String>,
     failures: u32,
 }
 
@@ -56,6 +58,8 @@ pub(super) enum Allowed {
     Nothing,
     /// There is no reading to go by.
     Unknown,
+    /// Stored state is damaged, and what it says of the contract is not what the book holds.
+    Disagrees(Quantity),
 }
 
 /// An exit that waits.
@@ -71,6 +75,12 @@ impl Holdings {
         self.failures = 0;
         self.used.clear();
         self.reading = Some((now, held_by_broker(positions)));
+    }
+
+    /// What the last reading holds of an intent's contract.
+    fn shown(&self, key: &HoldingKey) -> Option<Quantity> {
+        let (_, held) = self.reading.as_ref()?;
+        Some(held.get(key).copied().unwrap_or(Quantity::ZERO))
     }
 
     /// Judges the exits of one batch together, so that they do not sell the same units twice.
@@ -175,9 +185,19 @@ impl Term<'_> {
             return (ready, held);
         }
         let now = self.fence().now();
+        let batch: BTreeSet<IntentId> = exits.iter().map(|intent| intent.id).collect();
         let verdicts = self.holdings.judge(&self.book, &exits, now);
         for mut intent in exits {
-            match verdicts.get(&intent.id).copied().unwrap_or(Allowed::Unknown) {
+            let verdict = verdicts.get(&intent.id).copied().unwrap_or(Allowed::Unknown);
+            if verdict != Allowed::Unknown && self.holdings.marked.contains(&intent.order.symbol) {
+                held.push(Held { intent, until: now.plus(RETRY) });
+                continue;
+            }
+            match self.in_custody(&intent, &batch, verdict) {
+                Allowed::Disagrees(broker) => {
+                    self.tell_disagreement(&intent, broker);
+                    held.push(Held { intent, until: now.plus(RETRY_AT_MOST) });
+                }
                 Allowed::Units(units) => {
                     if units < intent.order.quantity {
                         self.tell_short(&intent, units);
@@ -200,6 +220,31 @@ impl Term<'_> {
             }
         }
         (ready, held)
+    }
+
+    /// A custodian's stop fires only where the rows of its contract add up to what the book holds.
+    fn in_custody(&self, intent: &OrderIntent, batch: &BTreeSet<IntentId>, verdict: Allowed) -> Allowed {
+        if self.custody.is_none() || intent.class != OrderClass::Protective || verdict == Allowed::Unknown {
+            return verdict;
+        }
+        let key = key(intent);
+        if out(&self.book, &key, batch) > Quantity::ZERO {
+            // What is on its way may be in the book already and not in the rows yet.
+            return Allowed::Unknown;
+        }
+        match self.holdings.shown(&key) {
+            Some(held) if self.rows_agree(&key, held) => verdict,
+            Some(held) => Allowed::Disagrees(held),
+            None => Allowed::Unknown,
+        }
+    }
+
+    /// What the book holds of the contracts of a custodian's orders; the journal statement compares.
+    pub(super) fn verified_units(&self, batch: &[OrderIntent]) -> HashMap<IntentId, Quantity> {
+        if self.custody.is_none() {
+            return HashMap::new();
+        }
+        batch.iter().filter_map(|intent| Some((intent.id, self.holdings.shown(&key(intent))?))).collect()
     }
 
     /// Takes an exit back until its time: nothing of it was journaled. To follow the journaling of its batch: another
@@ -243,16 +288,30 @@ impl Term<'_> {
         }
         self.holdings.asked = Some(now);
         let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
+        let marks = Arc::clone(&self.engine.marks);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             // Gone with the term.
-            let _ = sender.send(Event::Held(broker.positions().await)).await;
+            // Without Redis nobody can have marked anything.
+            let (book, marked) = tokio::join!(broker.positions(), marks.marked());
+            let _ = sender.send(Event::Held { book, marked: marked.unwrap_or_default() }).await;
         });
     }
 
     /// The position book came, or did not.
-    pub(super) fn held(&mut self, reading: Result<Vec<BrokerPosition>, BrokerError>) {
+    pub(super) fn held(
+        &mut self,
+        reading: Result<Vec<BrokerPosition>, BrokerError>,
+        marked: BTreeSet<String>,
+    ) {
         self.holdings.asked = None;
+        for symbol in marked.difference(&self.holdings.marked) {
+            tracing::warn!(
+                symbol,
+                "[RECONCILE] an operator closes it without the ledger: its exits wait until that is told"
+            );
+        }
+        self.holdings.marked = marked;
         match reading {
             Ok(positions) => {
                 let now = self.fence().now();

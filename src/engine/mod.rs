@@ -7,6 +7,7 @@
 mod apply;
 pub mod book;
 pub mod command;
+mod custody;
 mod day;
 pub mod decide;
 pub mod draft;
@@ -24,6 +25,7 @@ mod takeover;
 mod tell;
 pub mod term;
 mod trades;
+pub mod wholeness;
 pub mod winddown;
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::session::Session;
 use crate::broker::{BridgeMode, Broker};
+use crate::emergency::mark::Marks;
 use crate::feed::{OrderNews, PriceBoard};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
@@ -51,7 +54,8 @@ use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
 use recess::Recess;
-use term::Term;
+use term::{End, Term};
+use wholeness::Wholeness;
 
 /// How often a follower's engine shows that it is alive.
 const IDLE_BEAT: Duration = Duration::from_millis(200);
@@ -111,6 +115,10 @@ pub struct Engine {
     pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What the leader's own looks at stored state found.
+    pub wholeness: Wholeness,
+    /// What somebody closes without the ledger.
+    pub marks: Arc<Marks>,
     /// Rests while an operator has leadership handed over.
     pub recess: Recess,
 }
@@ -146,9 +154,13 @@ impl Engine {
         match Term::take_over(self, fence, drain).await {
             Some(mut term) => {
                 let end = term.serve(drain).await;
+                let anew = matches!(end, End::Reread);
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.stops_unarmed.set(0);
+                if anew {
+                    return;
+                }
             }
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
         }

@@ -37,7 +37,8 @@ impl Term<'_> {
         let engine = self.engine;
         let policy = &engine.rules.policy.stops;
         let look = self.stops.look(policy, &self.book, |of| engine.prices.get(of), engine.prices.ages(), now);
-        engine.metrics.stops_unarmed.set(i64::try_from(look.unarmed).unwrap_or(i64::MAX));
+        let unarmed = look.unarmed + self.unwatched();
+        engine.metrics.stops_unarmed.set(i64::try_from(unarmed).unwrap_or(i64::MAX));
         for (id, why) in look.told {
             if let Some(position) = self.book.position(id) {
                 tell::unarmed(position, why);

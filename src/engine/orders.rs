@@ -31,7 +31,8 @@ impl Term<'_> {
         let now = self.fence().now();
         let mut due = Vec::new();
         for (id, closing) in &self.book.closing {
-            if now < closing.not_before || self.book.exit_is_out(*id) {
+            let held_back = self.custody.as_ref().is_some_and(|custody| !custody.lets(closing.cause));
+            if held_back || now < closing.not_before || self.book.exit_is_out(*id) {
                 continue;
             }
             let Some(position) = self.book.position(*id) else { continue };
@@ -73,7 +74,10 @@ impl Term<'_> {
     ) -> Result<(), LedgerError> {
         failpoint::hit("before_journal");
         let begun = Instant::now();
-        let journaled = self.patiently(self.journal.commit(batch, decisions)).await?;
+        let verified = self.verified_units(&batch);
+        let journaled = self.patiently(self.journal.commit(batch, decisions, &verified)).await?;
+        // Marked, or no more, since this term read state back.
+        self.reread |= journaled.custody != self.custody.is_some();
         let metrics = &self.engine.metrics;
         metrics.order_latency.with_label_values(&["journal"]).observe(begun.elapsed().as_secs_f64());
         let kinds: HashMap<SignalId, SignalType> =

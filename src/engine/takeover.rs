@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::book::Book;
+use super::custody::Custody;
 use super::evidence::Reading;
 use super::tell;
 use super::term::{Event, Term};
@@ -15,13 +16,23 @@ use crate::broker::BrokerError;
 use crate::ledger::change::PortfolioRow;
 use crate::ledger::{Change, Journal, LedgerError};
 use crate::mutant::Mutant;
-use crate::recovery::Recovered;
 use crate::recovery::reconcile::ReconcileError;
+use crate::recovery::salvage::Salvaged;
+use crate::recovery::{Recovered, RecoveryError};
 
 /// Between two attempts at a step that failed.
 const RETRY: Duration = Duration::from_millis(500);
-/// Between two looks at state that did not add up: a repair is seen within this time.
+
+/// Between two looks at a table that the journal itself needs.
 const RECHECK: Duration = Duration::from_secs(5);
+
+/// What reading back gave.
+enum State {
+    /// It can be traded on.
+    Whole(Recovered),
+    /// It cannot; the code, and what of it can be read.
+    Damaged(&'static str, Salvaged),
+}
 
 impl<'a> Term<'a> {
     /// Takes over; none when leadership ended first, or `drain` was cancelled.
@@ -45,11 +56,16 @@ impl<'a> Term<'a> {
     }
 
     async fn prepare(engine: &'a Engine, fence: Fence) -> Self {
-        let (journal, recovered) = loop {
+        let (journal, state) = loop {
+            engine.wholeness.reads();
             match read_back(engine, &fence).await {
                 Ok(read) => break read,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
+        };
+        let recovered = match state {
+            State::Whole(recovered) => recovered,
+            State::Damaged(code, salvaged) => return Self::custodian(engine, journal, code, salvaged),
         };
         let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
         loop {
@@ -64,6 +80,24 @@ impl<'a> Term<'a> {
             0 => format!("leading under epoch {}", fence.epoch()),
             n => format!("leading under epoch {}; {n} orders in doubt", fence.epoch()),
         });
+        term
+    }
+
+    /// Leads over damaged state. Nothing waits for the bridge here: each order is verified by its books anyway.
+    fn custodian(engine: &'a Engine, journal: Journal, code: &'static str, salvaged: Salvaged) -> Self {
+        let now = journal.fence().now();
+        let Salvaged { recovered, suspects, orders_lost, positions_lost } = salvaged;
+        tracing::error!(
+            code,
+            believed = recovered.portfolio.positions.len(),
+            suspects = suspects.len(),
+            orders_lost,
+            positions_lost,
+            "[RECOVERY] leading as custodian: operators' orders, and stops of positions that agree with the broker; nothing else"
+        );
+        let mut term = Self::new(engine, journal, Book::restored(recovered, now));
+        term.custody = Some(Custody::new(code, suspects, orders_lost));
+        term.tell_suspects();
         term
     }
 
@@ -102,7 +136,7 @@ impl<'a> Term<'a> {
     }
 }
 
-async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered), Duration> {
+async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), Duration> {
     let failed = |error: LedgerError| ledger_failed(engine, &error);
     let journal = Journal::open(fence.clone(), engine.pace.send_window).await.map_err(failed)?;
     let doubted = match Mutant::DoubtsNothing.is_on() {
@@ -129,17 +163,32 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, Recovered
             if recovered.first_time {
                 engine.ledger.commit(fence, &first_portfolio(&recovered)).await.map_err(failed)?;
             }
-            Ok((journal, recovered))
+            if engine.ledger.end_custody(fence).await.map_err(failed)? {
+                tracing::warn!("[RECOVERY] stored state is whole again: custody ends");
+            }
+            Ok((journal, State::Whole(recovered)))
         }
         Err(error) if error.code() == "DB_UNAVAILABLE" => {
             engine.operational.waiting(format!("{}: {error}", error.code()));
             Err(RETRY)
         }
-        Err(error) => {
-            engine.operational.error(error.code(), format!("{}: {error}", error.code()));
-            Err(RECHECK)
-        }
+        Err(error) => Ok((journal, take_custody(engine, fence, &error).await.map_err(failed)?)),
     }
+}
+
+/// Marks state as damaged before anything is done about it, and reads what can be read of it.
+async fn take_custody(engine: &Engine, fence: &Fence, error: &RecoveryError) -> Result<State, LedgerError> {
+    let code = error.code();
+    engine.operational.error(code, custody_sentence(code, &error.to_string()));
+    engine.ledger.take_custody(fence, code, &error.to_string()).await?;
+    Ok(State::Damaged(code, engine.recovery.salvage().await?))
+}
+
+/// What a custodian says of itself.
+pub(crate) fn custody_sentence(code: &str, why: &str) -> String {
+    format!(
+        "{code}: {why}; it leads as custodian: an operator's closes and the stops of positions that agree with the broker, nothing else"
+    )
 }
 
 fn first_portfolio(recovered: &Recovered) -> Change {
@@ -151,6 +200,11 @@ fn first_portfolio(recovered: &Recovered) -> Change {
 
 fn ledger_failed(engine: &Engine, error: &LedgerError) -> Duration {
     tracing::warn!(error = error as &dyn std::error::Error, "[RECOVERY] the ledger failed; trying again");
+    if error.is_corruption() {
+        // A table that the journal itself needs: not even an operator's order can be authorised.
+        engine.operational.error("DATA_CORRUPT", format!("DATA_CORRUPT: {error}: nothing can be journaled"));
+        return RECHECK;
+    }
     engine.operational.waiting(format!("reconciling: {error}; trying again"));
     RETRY
 }

@@ -1,6 +1,6 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::book::Book;
 use super::command::Close;
+use super::custody::Custody;
 use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
 use super::holdings::Holdings;
@@ -85,7 +86,12 @@ pub enum Event {
     /// The books were read, or not.
     Books(Result<Reading, BrokerError>),
     /// The position book was read for exits that wait for it, or not.
-    Held(Result<Vec<BrokerPosition>, BrokerError>),
+    Held {
+        /// What the broker holds.
+        book: Result<Vec<BrokerPosition>, BrokerError>,
+        /// Symbols that somebody closes without the ledger.
+        marked: BTreeSet<String>,
+    },
 }
 
 /// Why a term ended.
@@ -100,6 +106,9 @@ pub enum End {
     /// Asked to stop; everything sent is answered or in doubt.
     #[error("drained")]
     Drained,
+    /// Stored state was found damaged, or whole again: it is read back anew.
+    #[error("stored state is to be read back anew")]
+    Reread,
 }
 
 /// A leader at work.
@@ -132,6 +141,10 @@ pub struct Term<'a> {
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
     pub(super) proof: Proof,
+    /// Stored state is damaged; none for a leader that trades.
+    pub(super) custody: Option<Custody>,
+    /// The journal said otherwise.
+    pub(super) reread: bool,
 }
 
 impl<'a> Term<'a> {
@@ -165,6 +178,8 @@ impl<'a> Term<'a> {
             next_day_look: now,
             next_calendar: now,
             proof: Proof::new(now),
+            custody: None,
+            reread: false,
         }
     }
 
@@ -228,6 +243,12 @@ impl<'a> Term<'a> {
             if let Err(error) = self.work(woken).await {
                 return self.failed(error);
             }
+            if self.reread || self.engine.wholeness.is_other(self.custody.is_some()) {
+                return match self.drain().await {
+                    End::Drained => End::Reread,
+                    end => end,
+                };
+            }
         }
     }
 
@@ -244,6 +265,7 @@ impl<'a> Term<'a> {
             () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
             () = self.engine.prices.changed() => Selected::Prices,
+            () = self.engine.wholeness.other(self.custody.is_some()) => Selected::Time,
             () = tokio::time::sleep(wait) => Selected::Time,
         }
     }
@@ -261,6 +283,13 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
+        if self.custody.is_some() {
+            let swept = woken == Woken::Arrival || now >= self.next_sweep;
+            if swept {
+                self.next_sweep = now.plus(SWEEP);
+            }
+            return self.keep_custody(swept).await;
+        }
         self.keep_day().await?;
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
@@ -274,7 +303,7 @@ impl<'a> Term<'a> {
     }
 
     /// Keeps a session that hears of new signals; without it the sweep finds them.
-    async fn listen(&mut self) {
+    pub(super) async fn listen(&mut self) {
         if self.listener.as_ref().is_none_or(Listener::is_closed) {
             let listening = self.engine.ledger.listen(Arc::clone(&self.engine.arrivals));
             match self.patiently(listening).await {

@@ -75,6 +75,10 @@ impl Engine {
                 return vec![Step::ended("cancel", begun, Err(outcome))];
             }
         };
+        if term.custody.is_some() {
+            let outcome = "stored state is damaged: nothing was cancelled or closed, positions stay as they are and nobody watches their stops".to_owned();
+            return vec![Step::ended("cancel", begun, Err(outcome))];
+        }
         let outcome = term.cancel_entries(begun + budgets.cancel).await;
         let mut steps = vec![Step::ended("cancel", begun, outcome)];
         if flatten {

@@ -106,6 +106,18 @@ impl LedgerError {
         database.code().is_some_and(|code| code.code().starts_with("28"))
     }
 
+    /// True when a server is there and said no: too many connections, no such database, no such user. One that is starting
+    /// or stopping is as good as away.
+    pub fn is_answer(&self) -> bool {
+        let said = match self {
+            Self::Query { source, .. } | Self::Connect(deadpool_postgres::PoolError::Backend(source)) => {
+                source
+            }
+            _ => return false,
+        };
+        said.code().is_some_and(|code| !code.code().starts_with("57"))
+    }
+
     /// True for a statement that was not tried, because one before it in its transaction had failed.
     pub(super) fn is_aborted_transaction(&self) -> bool {
         matches!(self, Self::Query { source, .. } if source.code().is_some_and(|code| code.code() == "25P02"))

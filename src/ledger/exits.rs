@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Ledger, LedgerError};
-use crate::domain::ids::PositionId;
+use crate::domain::ids::{IntentId, PositionId};
 
 /// How far a close is, by the evidence; from the best to the worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -78,6 +78,29 @@ impl Ledger {
             )
             .await
             .map_err(LedgerError::during("read exits"))?;
+        Ok(rows.iter().map(view).collect())
+    }
+}
+
+impl Ledger {
+    /// Reads how far a custodian's sales are; each is of no position.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn sales_beside(&self, orders: &[IntentId]) -> Result<Vec<ExitView>, LedgerError> {
+        let ids: Vec<Uuid> = orders.iter().map(|id| id.0).collect();
+        let rows = self
+            .client()
+            .await?
+            .query(
+                "SELECT o.position_id, o.symbol, o.instrument, '-', o.quantity - o.filled_quantity, o.filled_quantity,
+                    (SELECT round(sum(f.price * f.quantity) / sum(f.quantity), 8) FROM fill f WHERE f.intent_id = o.id),
+                    o.id, o.class, o.state, o.broker_order_id, o.reason
+                 FROM order_intent o WHERE o.id = ANY ($1) ORDER BY o.journaled_at, o.id",
+                &[&ids],
+            )
+            .await
+            .map_err(LedgerError::during("read a custodian's sales"))?;
         Ok(rows.iter().map(view).collect())
     }
 }

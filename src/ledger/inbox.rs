@@ -6,6 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::cells::Cells;
 use super::{Ledger, LedgerError};
@@ -106,6 +107,31 @@ impl SignalStatus {
 }
 
 impl Ledger {
+    /// Says of signals that wait why they do; they stay pending.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`], or any database error.
+    pub async fn note_waiting(
+        &self,
+        fence: &ha::Fence,
+        signals: &[SignalId],
+        reasons: &Value,
+    ) -> Result<(), LedgerError> {
+        let ids: Vec<Uuid> = signals.iter().map(|id| id.0).collect();
+        let row = self
+            .client()
+            .await?
+            .query_one(
+                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE), u AS (
+                    UPDATE signal SET reasons = $4 FROM l WHERE id = ANY ($3) AND status = 'pending')
+                 SELECT EXISTS (SELECT 1 FROM l)",
+                &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid(), &ids, &reasons],
+            )
+            .await
+            .map_err(LedgerError::during("say why signals wait"))?;
+        if row.get(0) { Ok(()) } else { Err(LedgerError::Fenced(fence.epoch())) }
+    }
+
     /// Stores a signal once; a repeat of its key gets the first one's receipt. Returns after the commit.
     ///
     /// # Errors

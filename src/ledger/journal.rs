@@ -8,6 +8,10 @@
 //! The row must name this incarnation, too: a PostgreSQL failover that loses its tail takes the memory of an epoch
 //! along, and while Redis is away its number can be minted again for another (`ha/model`, finding 3).
 //!
+//! So is the mark that stored state is damaged (rule 14): while it is there, the statement takes an operator's orders, and
+//! a stop only if the rows of its contract add up to what the broker's verified book holds. A sale by that book alone, of
+//! no position, is never more than the book holds less what may still be sold of the contract.
+//!
 //! An exit's intent also turns its position to `closing`, in the same statement: whatever happens next, recovery
 //! sees that the position was meant to be gone.
 
@@ -23,28 +27,30 @@ use super::switches::Switches;
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
-use crate::domain::order::OrderSpec;
+use crate::domain::money::Quantity;
+use crate::domain::order::{OrderClass, OrderSpec};
 use crate::mutant::Mutant;
 
 /// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
-/// (the switches and the ids it committed), or none when the epoch is another. Public for the tests that race it.
+/// (the switches, the ids it committed, and whether state is damaged), or none when the epoch is another. Public for the
+/// tests that race it.
 pub const JOURNAL: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only FROM leadership
+    SELECT halted, halt_all, reduce_only, custody FROM leadership
     WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), u AS (
     SELECT * FROM jsonb_to_recordset($2) AS u (
         id uuid, signal_id uuid, leg int, attempt int, position_id uuid, instrument text, class text, symbol text,
         exchange text, side text, quantity bigint, price_type text, product text, price numeric,
         trigger_price numeric, strategy_tag text, plan jsonb, send_window_ms int, order_watermark bigint,
-        cause text, reason text)
+        cause text, reason text, custody boolean, verified bigint)
 ), i AS (
     INSERT INTO order_intent (id, signal_id, leg, attempt, position_id, instrument, epoch, incarnation, class, symbol,
         exchange, side, quantity, price_type, product, price, trigger_price, strategy_tag, plan, send_window_ms,
-        order_watermark, cause, reason)
+        order_watermark, cause, reason, custody)
     SELECT u.id, u.signal_id, u.leg, u.attempt, u.position_id, u.instrument, $1, $3, u.class, u.symbol,
         u.exchange, u.side, u.quantity, u.price_type, u.product, u.price, u.trigger_price, u.strategy_tag, u.plan,
-        u.send_window_ms, u.order_watermark, u.cause, u.reason
+        u.send_window_ms, u.order_watermark, u.cause, u.reason, coalesce(u.custody, false)
     FROM u, l
     WHERE CASE u.class
             WHEN 'entry' THEN NOT (l.halted OR l.halt_all OR l.reduce_only)
@@ -52,13 +58,24 @@ WITH l AS (
             WHEN 'protective' THEN NOT l.halt_all
             ELSE true
           END
-      AND (u.class = 'entry' OR (
+      AND (l.custody IS NULL OR u.class = 'operator' OR (u.class = 'protective' AND u.verified = (
+            SELECT sum(p.quantity) FROM position p WHERE p.status <> 'closed'
+              AND (p.symbol, p.exchange, p.product) = (u.symbol, u.exchange, u.product))))
+      AND CASE WHEN u.class = 'entry' THEN true WHEN u.custody THEN
+            l.custody IS NOT NULL AND u.class = 'operator' AND u.side = 'SELL' AND u.verified >= (
+                SELECT coalesce(sum(o.quantity - o.filled_quantity), 0) FROM order_intent o
+                WHERE (o.symbol, o.exchange, o.product) = (u.symbol, u.exchange, u.product) AND o.side = 'SELL'
+                  AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+              ) + (SELECT sum(u2.quantity) FROM u u2
+                WHERE (u2.symbol, u2.exchange, u2.product) = (u.symbol, u.exchange, u.product) AND u2.side = 'SELL')
+          ELSE (
             SELECT p.quantity FROM position p WHERE p.id = u.position_id
           ) >= (
             SELECT coalesce(sum(o.quantity - o.filled_quantity), 0) FROM order_intent o
             WHERE o.position_id = u.position_id AND o.class <> 'entry'
               AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
-          ) + (SELECT sum(u2.quantity) FROM u u2 WHERE u2.position_id = u.position_id AND u2.class <> 'entry'))
+          ) + (SELECT sum(u2.quantity) FROM u u2 WHERE u2.position_id = u.position_id AND u2.class <> 'entry')
+          END
     ON CONFLICT DO NOTHING
     RETURNING id, signal_id, class, position_id, cause
 ), p AS (
@@ -69,7 +86,7 @@ WITH l AS (
         decision = coalesce($4::jsonb -> signal.id::text, decision)
     FROM i WHERE signal.id = i.signal_id
 )
-SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i) FROM l";
+SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i), custody FROM l";
 
 /// Proof that an order's intent is committed under an epoch; made only here, consumed by the one submission.
 #[derive(Debug)]
@@ -120,6 +137,8 @@ pub struct Journaled {
     pub intents: Vec<JournaledIntent>,
     /// The intents that were not, with the reason.
     pub blocked: Vec<(OrderIntent, Blocked)>,
+    /// Stored state is marked as damaged.
+    pub custody: bool,
 }
 
 /// Why the ledger did not take an intent.
@@ -127,6 +146,8 @@ pub struct Journaled {
 pub enum Blocked {
     /// A switch (halt, reduce-only) forbids its class.
     Switch(Switches),
+    /// Stored state is damaged, and this is nothing that a custodian may order.
+    Custody,
     /// More would be out than is held, the leg has its intent already, or an order of the same terms is unresolved.
     Ledger,
 }
@@ -161,7 +182,8 @@ impl Journal {
 
     /// Commits intents and marks their signals as working, in one statement and one fsync.
     ///
-    /// `decisions` are stored with the signals (sizing, gates): what an operator reads later.
+    /// `decisions` are stored with the signals (sizing, gates): what an operator reads later. `verified` is what the
+    /// broker's verified book holds of an intent's contract, for those that a custodian orders by it.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`] when the epoch is no longer the row's or the deadline has passed. Any other error
@@ -170,17 +192,18 @@ impl Journal {
         &self,
         intents: Vec<OrderIntent>,
         decisions: &HashMap<SignalId, Value>,
+        verified: &HashMap<IntentId, Quantity>,
     ) -> Result<Journaled, LedgerError> {
         let fenced = |_| LedgerError::Fenced(self.fence.epoch());
         let deadline = self.fence.check().map_err(fenced)?;
         let send_by = deadline.min(self.fence.now().plus(self.send_window));
-        let rows = Value::Array(intents.iter().map(row).collect());
+        let rows = Value::Array(intents.iter().map(|intent| row(intent, verified.get(&intent.id))).collect());
         let decisions: Value =
             decisions.iter().map(|(id, decision)| (id.to_string(), decision.clone())).collect();
         if Mutant::SendsFirst.is_on() {
             tokio::spawn(self.clone().execute(rows, decisions));
             let intents = intents.into_iter().map(|intent| JournaledIntent::new(intent, send_by)).collect();
-            return Ok(Journaled { intents, blocked: Vec::new() });
+            return Ok(Journaled { intents, blocked: Vec::new(), custody: false });
         }
         let Some(answer) = self.clone().execute(rows, decisions).await? else {
             self.fence.report_fenced("the journal found another epoch in the leadership row");
@@ -190,15 +213,18 @@ impl Journal {
             Switches { halted: answer.get(0), halt_all: answer.get(1), reduce_only: answer.get(2) };
         let committed: Option<Vec<uuid::Uuid>> = answer.get(3);
         let committed: HashSet<uuid::Uuid> = committed.unwrap_or_default().into_iter().collect();
-        let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new() };
+        let custody = answer.get::<_, Option<&str>>(4).is_some();
+        let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new(), custody };
         for mut intent in intents {
             intent.epoch = self.fence.epoch().get();
             if committed.contains(&intent.id.0) {
                 journaled.intents.push(JournaledIntent::new(intent, send_by));
-            } else if switches.allow(intent.class) {
-                journaled.blocked.push((intent, Blocked::Ledger));
-            } else {
+            } else if !switches.allow(intent.class) {
                 journaled.blocked.push((intent, Blocked::Switch(switches)));
+            } else if custody && intent.class != OrderClass::Operator {
+                journaled.blocked.push((intent, Blocked::Custody));
+            } else {
+                journaled.blocked.push((intent, Blocked::Ledger));
             }
         }
         Ok(journaled)
@@ -214,7 +240,7 @@ impl Journal {
     }
 }
 
-fn row(intent: &OrderIntent) -> Value {
+fn row(intent: &OrderIntent, verified: Option<&Quantity>) -> Value {
     let order = &intent.order;
     json!({
         "id": intent.id,
@@ -238,5 +264,7 @@ fn row(intent: &OrderIntent) -> Value {
         "order_watermark": intent.watermark,
         "cause": intent.cause.map(ExitCause::as_str),
         "reason": intent.reason,
+        "custody": intent.custody,
+        "verified": verified.map(|units| units.0),
     })
 }

@@ -10,6 +10,7 @@ pub mod cancels;
 pub mod cells;
 pub mod change;
 mod connect;
+pub mod custody;
 pub mod day;
 pub mod error;
 pub mod errors;

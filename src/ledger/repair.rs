@@ -13,7 +13,7 @@ use super::snapshot::{self, Depth, Snapshot};
 use super::{Ledger, LedgerError, audit};
 use crate::domain::ids::IntentId;
 use crate::domain::money::{Price, Quantity};
-use crate::domain::position::Position;
+use crate::domain::position::{HoldingKey, Position};
 
 /// A sale that was made by hand at the broker, booked on its position.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,11 +28,36 @@ pub struct Booking {
     pub price: Price,
 }
 
+/// An order that was sent beside the ledger, as it ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outside {
+    /// Its id.
+    pub id: IntentId,
+    /// Of what.
+    pub contract: HoldingKey,
+    /// Its instrument, or its symbol.
+    pub instrument: String,
+    /// Units ordered.
+    pub quantity: Quantity,
+    /// Units sold.
+    pub filled: Quantity,
+    /// Their average price.
+    pub price: Price,
+    /// The broker's id, if it had one.
+    pub order_id: Option<String>,
+    /// What was sent as the bridge's `strategy`.
+    pub tag: String,
+    /// How it ended, in words.
+    pub reason: String,
+}
+
 /// What a repair writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mending {
     /// Positions as they are to be, each with its next version.
     pub positions: Vec<Position>,
+    /// Orders that were sent beside the ledger: kept as they were, of no position.
+    pub outside: Vec<Outside>,
     /// Sales by hand.
     pub bookings: Vec<Booking>,
     /// The aggregates, if they change.
@@ -51,7 +76,7 @@ pub struct Operator<'a> {
 }
 
 impl Ledger {
-    /// Mends stored state: `plan` says how, from what is read under the lock, and what to tell the audit; `prove` sees
+    /// Mends stored state, told to the audit as `kind`: `plan` says how, from what is read under the lock, and what to tell the audit; `prove` sees
     /// the outcome before it is committed.
     ///
     /// # Errors
@@ -59,6 +84,7 @@ impl Ledger {
     pub async fn repair<E: From<LedgerError>>(
         &self,
         operator: Operator<'_>,
+        kind: &'static str,
         plan: impl FnOnce(&Snapshot) -> Result<(Mending, Value), E>,
         prove: impl FnOnce(Snapshot) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -69,7 +95,7 @@ impl Ledger {
         write(&tx, &mending, operator).await?;
         prove(snapshot::read(&tx, Depth::Open).await?)?;
         let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
-        audit::append(&tx, "repair", operator.name, &told).await?;
+        audit::append(&tx, kind, operator.name, &told).await?;
         tx.commit().await.map_err(LedgerError::during("commit a repair"))?;
         self.have_leader_reread().await?;
         Ok(())
@@ -125,6 +151,20 @@ impl Ledger {
         Ok(true)
     }
 
+    /// Says whether an intent is there.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn knows_intent(&self, intent: IntentId) -> Result<bool, LedgerError> {
+        let row = self
+            .client()
+            .await?
+            .query_one("SELECT EXISTS (SELECT 1 FROM order_intent WHERE id = $1)", &[&intent.0])
+            .await
+            .map_err(LedgerError::during("look for an order"))?;
+        Ok(row.get(0))
+    }
+
     /// Ends the leader's session: what it remembers is older than what is stored.
     async fn have_leader_reread(&self) -> Result<(), LedgerError> {
         self.client()
@@ -150,6 +190,9 @@ async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_
 }
 
 async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) -> Result<(), LedgerError> {
+    for order in &mending.outside {
+        outside(tx, order).await?;
+    }
     for booking in &mending.bookings {
         book(tx, booking, operator).await?;
     }
@@ -163,6 +206,42 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
         change::write_pyramid(tx, pyramid).await?;
     }
     Ok(())
+}
+
+/// An order that no intent preceded; what it sold is booked on positions like a sale by hand.
+async fn outside(tx: &Transaction<'_>, order: &Outside) -> Result<(), LedgerError> {
+    let state = match (order.filled, &order.order_id) {
+        (filled, _) if filled == order.quantity => "filled",
+        (_, Some(_)) => "cancelled",
+        (_, None) => "not_sent",
+    };
+    tx.execute(
+        "INSERT INTO order_intent (id, position_id, instrument, epoch, incarnation, class, symbol, exchange, side,
+            quantity, price_type, product, price, trigger_price, strategy_tag, state, reason, broker_order_id,
+            filled_quantity, send_window_ms, order_watermark, cause, custody)
+         SELECT $1, $1, $2, epoch, '00000000-0000-0000-0000-000000000000', 'operator', $3, $4, 'SELL', $5, 'MARKET', $6,
+            0, 0, $7, $8, $9, $10, $11, 1, 0, 'operator', true FROM leadership",
+        &[
+            &order.id.0,
+            &order.instrument,
+            &order.contract.symbol,
+            &order.contract.exchange,
+            &order.quantity.0,
+            &order.contract.product.as_str(),
+            &order.tag,
+            &state,
+            &order.reason,
+            &order.order_id,
+            &order.filled.0,
+        ],
+    )
+    .await
+    .map_err(LedgerError::during("keep an emergency order"))?;
+    if order.filled == Quantity::ZERO {
+        return Ok(());
+    }
+    let (cumulative, quantity) = (order.filled, order.filled);
+    change::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
 }
 
 /// A sale by hand is an order of the operator's, filled: fills stay the only thing that moves a position.

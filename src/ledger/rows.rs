@@ -51,7 +51,7 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
 
 pub(super) const INTENT_COLUMNS: &str = "id, signal_id, leg, attempt, position_id, instrument, class, symbol, \
     exchange, side, quantity, price_type, product, price, trigger_price, plan, unwind, state, reason, \
-    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause";
+    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause, custody";
 
 pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "order_intent");
@@ -83,6 +83,7 @@ pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
             trigger_price: Price(cells.get("trigger_price")),
         },
         plan,
+        custody: cells.get("custody"),
         unwind: cells.get("unwind"),
         state: cells.word("state", IntentState::InDoubt),
         reason: cells.get("reason"),

@@ -62,6 +62,8 @@ pub enum Kind {
     ForeignOrder,
     /// The broker's verified position book and the ledger differ; the scope is the contract.
     PositionDrift,
+    /// Stored state is damaged, and this position's stop does not fire; the scope is the position.
+    StopNotWatched,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -84,6 +86,7 @@ named!(Kind {
     OrderAbandoned = "ORDER_ABANDONED",
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
+    StopNotWatched = "STOP_NOT_WATCHED",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -105,7 +108,8 @@ impl Kind {
             Self::OperationalError
             | Self::OrderAbandoned
             | Self::PositionDrift
-            | Self::PositionsUnwatched => Severity::Critical,
+            | Self::PositionsUnwatched
+            | Self::StopNotWatched => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -142,6 +146,7 @@ impl Kind {
             | Self::PositionsUnwatched
             | Self::OrderAbandoned
             | Self::ForeignOrder
+            | Self::StopNotWatched
             | Self::NotificationFailed => Life::Moment,
         }
     }

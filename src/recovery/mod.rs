@@ -9,6 +9,7 @@
 pub mod reconcile;
 pub mod repair;
 pub mod report;
+pub mod salvage;
 mod validate;
 
 use std::sync::Arc;

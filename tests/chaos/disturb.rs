@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::fault::{Fault, Loss, Server, T};
-use crate::support::database;
 use crate::support::proxy::Link;
+use crate::support::{database, faketime};
 use crate::world::World;
 
 /// Something that is to be put right at a moment.
@@ -22,10 +22,15 @@ enum Remedy {
     WakeAll,
     Revive,
     Link(usize, Server),
+    Clock(usize),
     Redis,
     Postgres,
     Bridge,
 }
+
+/// How long a member may take over its orderly end, whatever else is wrong, and how long a roll waits for the next one.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const READY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One session of a member's, or the pin.
 const END_SESSION: &str = "
@@ -64,9 +69,25 @@ impl World {
                 self.links[&(index, server)].set(link);
                 self.wound("link", Remedy::Link(index, server), lasting);
             }
+            Fault::Roll => {
+                self.roll().await;
+                self.count("rolling restart");
+            }
+            Fault::Clock(who, seconds, lasting) => {
+                let index = self.index(who).await;
+                if self.step_clock(index, seconds) {
+                    self.wound("clock stepped", Remedy::Clock(index), lasting);
+                } else {
+                    self.count("no clock to step");
+                }
+            }
             Fault::KillRedis(lasting) => {
                 self.cluster.stores.redis().kill().await.unwrap();
                 self.wound("Redis killed", Remedy::Redis, lasting);
+            }
+            Fault::RestartRedis(lasting) => {
+                self.cluster.stores.redis().stop().await.unwrap();
+                self.wound("Redis restarted", Remedy::Redis, lasting);
             }
             Fault::StopRedis(lasting) => {
                 self.cluster.stores.redis().pause();
@@ -79,6 +100,10 @@ impl World {
             Fault::KillPostgres(lasting) => {
                 self.cluster.stores.postgres().kill().await.unwrap();
                 self.wound("PostgreSQL killed", Remedy::Postgres, lasting);
+            }
+            Fault::RestartPostgres(lasting) => {
+                self.cluster.stores.postgres().stop().await.unwrap();
+                self.wound("PostgreSQL restarted", Remedy::Postgres, lasting);
             }
             Fault::EndSession { pin } => {
                 // Without a database there is no session to end.
@@ -118,6 +143,32 @@ impl World {
         }
     }
 
+    /// Replaces every member, one after the other; each is waited for only as long as a deployment in a hurry would.
+    async fn roll(&mut self) {
+        for index in 0..self.members() {
+            let process = &mut self.cluster.members[index].process;
+            // One that another fault has stopped could not act on it.
+            process.signal(Signal::CONT);
+            process.signal(Signal::TERM);
+            process.exit(STOP_PATIENCE).await;
+            self.revive().await;
+            let ready = async {
+                while !self.cluster.members[index].is_ready().await {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            // Not ready in time: a store is away, or its link. A roll that goes on regardless is the worse one.
+            let _ = tokio::time::timeout(READY_PATIENCE, ready).await;
+        }
+    }
+
+    fn step_clock(&self, index: usize, seconds: i64) -> bool {
+        if self.clocks {
+            faketime::step(self.cluster.folder(), &self.cluster.members[index].name, seconds);
+        }
+        self.clocks
+    }
+
     fn count(&mut self, name: &'static str) {
         *self.counts.entry(name).or_default() += 1;
     }
@@ -138,6 +189,9 @@ impl World {
                     }
                 }
                 Remedy::Revive => self.revive().await,
+                Remedy::Clock(index) => {
+                    self.step_clock(index, 0);
+                }
                 Remedy::Link(index, server) => self.links[&(index, server)].set(Link::Open),
                 Remedy::Redis => {
                     self.cluster.stores.redis().resume();

@@ -51,14 +51,22 @@ pub enum Fault {
     At(&'static str, &'static str, Duration),
     /// A member's link.
     Link(Who, Server, Link, Duration),
+    /// Every member in turn: SIGTERM, and another process of the name.
+    Roll,
+    /// A member's wall clock is so many seconds ahead; its monotonic one stays true.
+    Clock(Who, i64, Duration),
     /// Redis is killed; temporary stores come back empty.
     KillRedis(Duration),
+    /// Redis ends in order, and is started again.
+    RestartRedis(Duration),
     /// Redis answers nothing.
     StopRedis(Duration),
     /// Redis loses keys.
     Lose(Loss),
     /// PostgreSQL is killed, as by a power cut.
     KillPostgres(Duration),
+    /// PostgreSQL is shut down, sessions first, and started again.
+    RestartPostgres(Duration),
     /// One session of some member ends; the leader's pin with this flag.
     EndSession { pin: bool },
     /// The bridge misbehaves for a number of requests.
@@ -67,6 +75,9 @@ pub enum Fault {
 
 /// T of the members under test.
 pub const T: Duration = Duration::from_millis(1000);
+
+/// By how much a wall clock is stepped: nearly an hour, since signals from further ahead are refused.
+const STEP_S: i64 = 3500;
 
 fn who(seed: &mut Seed, members: usize) -> Who {
     if seed.below(2) == 0 { Who::Leader } else { Who::Member(seed.below(members)) }
@@ -112,22 +123,26 @@ pub fn draw(seed: &mut Seed, members: usize) -> Fault {
     match seed.below(100) {
         0..14 => Fault::Kill(who(seed, members), lasting(seed)),
         14..26 => Fault::Stop(who(seed, members), lasting(seed)),
-        26..32 => Fault::Terminate(who(seed, members)),
-        32..44 => {
+        26..31 => Fault::Terminate(who(seed, members)),
+        31..32 => Fault::Roll,
+        32..43 => {
             let action = ["kill", "stop"][seed.below(2)];
             Fault::At(PLACES[seed.below(PLACES.len())], action, lasting(seed))
         }
-        44..66 => {
+        43..63 => {
             let server = [Server::Postgres, Server::Redis, Server::Bridge][seed.below(3)];
             Fault::Link(who(seed, members), server, link(seed, server), lasting(seed))
         }
-        66..69 => Fault::KillRedis(lasting(seed)),
+        63..66 => Fault::Clock(who(seed, members), [-STEP_S, STEP_S][seed.below(2)], lasting(seed)),
+        66..68 => Fault::KillRedis(lasting(seed)),
+        68..69 => Fault::RestartRedis(lasting(seed)),
         69..72 => Fault::StopRedis(lasting(seed)),
         72..77 => {
             let losses = [Loss::Everything, Loss::Lease, Loss::LeaseExpires, Loss::Epoch];
             Fault::Lose(losses[seed.below(losses.len())])
         }
-        77..80 => Fault::KillPostgres(lasting(seed)),
+        77..79 => Fault::KillPostgres(lasting(seed)),
+        79..80 => Fault::RestartPostgres(lasting(seed)),
         80..86 => Fault::EndSession { pin: seed.below(2) == 0 },
         _ => Fault::Bridge(misbehaviour(seed), lasting(seed)),
     }

@@ -20,6 +20,8 @@ pub const PRICE: i64 = 1000;
 const PAUSE: Duration = Duration::from_millis(700);
 /// How long a sender waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an exit waits for its entry: longer than most faults last.
+const ENTRY_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The name of an instrument.
 pub fn instrument(number: usize) -> String {
@@ -85,11 +87,15 @@ impl Sender {
                     "in" => base(&id, &name, PRICE),
                     _ => exit(&id, &name, "ALL", PRICE),
                 };
-                self.deliver(&body).await;
+                let accepted = self.deliver(&body).await;
                 self.accepted.fetch_add(1, Ordering::Relaxed);
                 // Some senders send twice, as TradingView does after a timeout.
                 if self.seed.below(5) == 0 {
                     self.deliver(&body).await;
+                }
+                // Most exits come after their entries were carried out; some overtake them.
+                if leg == "in" && self.seed.below(3) > 0 {
+                    let _ = tokio::time::timeout(ENTRY_PATIENCE, self.end_of(&accepted)).await;
                 }
             }
             if stopping.load(Ordering::Relaxed) {
@@ -98,22 +104,45 @@ impl Sender {
         }
     }
 
-    /// Delivers to one member after the other until one has accepted it.
-    async fn deliver(&mut self, body: &Value) {
+    /// Waits until any member says that a signal has its end.
+    async fn end_of(&mut self, id: &str) {
+        for turn in 0.. {
+            let url = format!("{}/api/v1/signals/{id}", self.address(turn));
+            let answer = self.client.get(url).timeout(PATIENCE).send().await;
+            if let Ok(answer) = answer
+                && let Ok(view) = answer.json::<Value>().await
+                && view["finished_at"].is_string()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn address(&self, turn: usize) -> String {
+        let addresses = self.addresses.lock().unwrap();
+        addresses[turn % addresses.len()].clone()
+    }
+
+    /// Delivers to one member after the other until one has accepted it; gives the id it answered.
+    async fn deliver(&mut self, body: &Value) -> String {
         for turn in self.seed.below(INSTRUMENTS).. {
-            let address = {
-                let addresses = self.addresses.lock().unwrap();
-                addresses[turn % addresses.len()].clone()
-            };
+            let address = self.address(turn);
             let request = self.client.post(format!("{address}/webhook")).bearer_auth(TOKEN).json(body);
             if let Ok(answer) = request.timeout(PATIENCE).send().await {
                 match answer.status() {
-                    StatusCode::ACCEPTED | StatusCode::OK => return,
+                    StatusCode::ACCEPTED | StatusCode::OK => {
+                        // An answer that is cut off short is no answer.
+                        if let Ok(answer) = answer.json::<Value>().await {
+                            return answer["id"].as_str().expect("an accepted signal has an id").to_owned();
+                        }
+                    }
                     StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {}
                     other => panic!("{other} for {body}: {}", answer.text().await.unwrap_or_default()),
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        unreachable!("the turns do not end")
     }
 }

@@ -11,6 +11,7 @@ use crate::fault::{Server, Who};
 use crate::support::checker::Check;
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::faketime;
 use crate::support::proxy::Proxy;
 use crate::support::seed::Seed;
 use crate::support::wait::spread;
@@ -23,6 +24,8 @@ pub struct World {
     pub(super) wounds: Vec<Wound>,
     /// Faults by name.
     pub(super) counts: BTreeMap<&'static str, usize>,
+    /// Each member has a wall clock of its own.
+    pub(super) clocks: bool,
     addresses: Addresses,
     stretch: usize,
     senders: Seed,
@@ -43,11 +46,14 @@ impl World {
     /// Starts everything, the senders too; the members without a guard, when one is named.
     pub async fn start(members: usize, mutant: Option<Mutant>, seed: &mut Seed) -> Self {
         let mut env = independent();
-        env.push(("BATON_TRADING__AGE__REJECT_S", "600".to_owned()));
+        // Stepped clocks make signals an hour old, or an hour early; that they trade is what makes trouble.
+        env.push(("BATON_TRADING__AGE__REJECT_S", "7200".to_owned()));
+        env.push(("BATON_TRADING__SIGNALS__MAX_FUTURE_S", "3600".to_owned()));
         env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
         let instruments = (0..INSTRUMENTS).map(instrument).collect();
         let mut links = BTreeMap::new();
         let mut number = 0;
+        let library = faketime::library();
         let options = Options { members, env, instruments, witnessed: true, ..Options::default() };
         let cluster = Cluster::wired(options, async |launch| {
             for (key, server) in [
@@ -58,6 +64,9 @@ impl World {
                 links.insert((number, server), Proxy::before(launch, key).await);
             }
             number += 1;
+            if let Some(library) = &library {
+                faketime::preload(launch, library);
+            }
         })
         .await;
         let mut world = Self {
@@ -65,6 +74,7 @@ impl World {
             links,
             wounds: Vec::new(),
             counts: BTreeMap::new(),
+            clocks: library.is_some(),
             addresses: Addresses::default(),
             stretch: 0,
             senders: seed.fork(),
@@ -149,11 +159,20 @@ impl World {
         drop(self.traffic.take());
         let (median, p95, max) = spread(&mut self.leaderless);
         let faults: usize = self.counts.values().sum();
+        let refused = self.refused().await;
         format!(
             "{faults} faults {:?}\nafter the last of a stretch a member traded within {median:?} (median), {p95:?} (p95), \
-             {max:?} (max)\n{calm}",
+             {max:?} (max)\n{calm}\nrefused: {refused}",
             self.counts
         )
+    }
+
+    /// How many signals came to nothing, by the reasons given: chaos in which little trades proves little.
+    async fn refused(&self) -> String {
+        let sql = "SELECT coalesce(string_agg(format('%s %s', code, number), ', ' ORDER BY number DESC), 'none') FROM (
+            SELECT type || ' ' || coalesce(reasons -> 0 ->> 'code', '-') AS code, count(*) AS number
+            FROM signal WHERE status = 'refused' GROUP BY 1) r";
+        self.cluster.sql.query_one(sql, &[]).await.unwrap().get(0)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The wall clock decides nothing about leadership.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,50 +7,25 @@ use rustix::process::Signal;
 
 use crate::signals::{GOLD, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
-use crate::support::wait;
-
-/// libfaketime, where Debian puts it; `ops/setup --dev` installs it.
-fn library() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("BATON_FAKETIME_LIBRARY") {
-        return Some(named.into());
-    }
-    let folders = std::fs::read_dir("/usr/lib").ok()?;
-    let mut found = folders.flatten().map(|entry| entry.path().join("faketime/libfaketime.so.1"));
-    found.find(|path| path.exists())
-}
+use crate::support::{faketime, wait};
 
 // R: S10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steps_of_the_wall_clock_by_an_hour_move_nothing() {
-    let Some(library) = library() else {
+    let Some(library) = faketime::library() else {
         println!(
             "SKIPPED: libfaketime is not installed, so the wall clock cannot be stepped: run ops/setup --dev"
         );
         return;
     };
-    let clock = |folder: &std::path::Path, member: &str| folder.join(format!("{member}.clock"));
-    let mut cluster = Cluster::wired(Options::default(), async |launch| {
-        let file = clock(&launch.folder, &launch.env["BATON_CLUSTER__MEMBER"]);
-        std::fs::write(&file, "+0\n").unwrap();
-        let set = [
-            ("LD_PRELOAD", library.display().to_string()),
-            ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            // Only the wall clock is a lie.
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ];
-        launch.env.extend(set.map(|(key, value)| (key.to_owned(), value)));
-    })
-    .await;
+    let mut cluster =
+        Cluster::wired(Options::default(), async |launch| faketime::preload(launch, &library)).await;
     let (leader, epoch) = (cluster.leader().await, cluster.epoch().await);
     let beats = "SELECT counter FROM leader_heartbeat";
     // The leader alone, the others alone, one of each, and back.
     let other = (leader + 1) % 3;
-    for (member, step) in
-        [(leader, "+3600"), (other, "-3600"), (leader, "-3600"), (other, "+3600"), (leader, "+0")]
-    {
-        std::fs::write(clock(cluster.folder(), &cluster.members[member].name), format!("{step}\n")).unwrap();
+    for (member, step) in [(leader, 3600), (other, -3600), (leader, -3600), (other, 3600), (leader, 0)] {
+        faketime::step(cluster.folder(), &cluster.members[member].name, step);
         let begun = cluster.count(beats).await;
         // Twelve heartbeats are two T.
         wait::until("the leader's heart beats on", PATIENCE, async || {
@@ -77,7 +51,7 @@ async fn steps_of_the_wall_clock_by_an_hour_move_nothing() {
     assert!(cluster.epoch().await > epoch);
     cluster.members[leader].process.kill().await;
     for member in &cluster.members {
-        std::fs::write(clock(cluster.folder(), &member.name), "+0\n").unwrap();
+        faketime::step(cluster.folder(), &member.name, 0);
     }
     cluster.members[leader].restart().await;
     cluster.all_ready().await;

@@ -11,7 +11,7 @@ use crate::support::wait;
 pub async fn hit(cluster: &mut Cluster, place: &str) {
     wait::until(&format!("a leader dies at {place}"), PATIENCE, async || {
         let dead = cluster.members.iter_mut().any(|member| member.process.exited().is_some());
-        if dead && !cluster.is_armed() { Ok(()) } else { Err(cluster.logs()) }
+        if dead && !cluster.is_armed() { Ok(()) } else { Err(format!("{:?}", cluster.logs())) }
     })
     .await;
 }

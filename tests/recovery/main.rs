@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+mod custody;
 mod drift;
+mod emergency;
 mod faults;
 mod repairs;
 mod scenarios;

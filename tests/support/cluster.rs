@@ -291,10 +291,22 @@ impl Cluster {
         (self.members, self.paper, self.stores, self.folder)
     }
 
-    /// The ends of all logs.
-    pub fn logs(&self) -> Shown {
-        let logs: Vec<String> = self.members.iter().map(|member| member.process.tail()).collect();
-        Shown(format!("{}\n{}", logs.join("\n"), self.paper.tail()))
+    /// The ends of all logs, read when they are shown: a wait that looks every few milliseconds must not read them
+    /// each time.
+    pub fn logs(&self) -> Logs<'_> {
+        Logs(self)
+    }
+}
+
+/// The logs of a cluster.
+pub struct Logs<'a>(&'a Cluster);
+
+impl std::fmt::Debug for Logs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for member in &self.0.members {
+            writeln!(f, "{}", member.process.tail())?;
+        }
+        f.write_str(&self.0.paper.tail())
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod checker;
 pub mod cluster;
 pub mod database;
+pub mod faketime;
 pub mod member;
 pub mod names;
 pub mod paper;

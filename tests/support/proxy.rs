@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::process::Launch;
+use super::seed::Seed;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +33,9 @@ pub enum Link {
     Discard(Way),
     /// Passes each piece on after this time.
     Delay(Duration),
+    /// Passes a piece on late with this chance in a hundred, by a time drawn between these two; what follows it waits
+    /// as well. The draws of each connection come from the seed.
+    Late { percent: u8, least: Duration, most: Duration, seed: u64 },
     /// Passes so many bytes on per connection and direction, then resets the connection.
     CutAfter(usize),
     /// Resets connections and takes no new ones.
@@ -39,6 +43,19 @@ pub enum Link {
 }
 
 impl Link {
+    /// How late the next piece is.
+    fn lateness(self, draws: &mut Option<Seed>, stream: u64) -> Duration {
+        match self {
+            Self::Delay(time) => time,
+            Self::Late { percent, least, most, seed } => {
+                let draws = draws.get_or_insert_with(|| Seed::of(seed ^ stream.rotate_left(32)));
+                let is_late = draws.below(100) < percent.into();
+                if is_late { least + draws.duration(most - least) } else { Duration::ZERO }
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     fn stalls(self, way: Way) -> bool {
         matches!(self, Self::Stall(stalled) if stalled == way || stalled == Way::Both)
     }
@@ -85,18 +102,20 @@ impl Proxy {
 /// Takes connections for as long as the proxy lives; they end with it.
 async fn accept(listener: TcpListener, server: SocketAddr, link: watch::Receiver<Link>) {
     let mut connections = tokio::task::JoinSet::new();
+    let mut number = 0;
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
-                connections.spawn(serve(client, server, link.clone()));
+                connections.spawn(serve(number, client, server, link.clone()));
+                number += 1;
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// One connection, until one end closes it or the link does.
-async fn serve(client: TcpStream, server: SocketAddr, mut link: watch::Receiver<Link>) {
+/// One connection until one end closes it or the link does; `number` tells the proxy's connections apart.
+async fn serve(number: u64, client: TcpStream, server: SocketAddr, mut link: watch::Receiver<Link>) {
     let begun = link.wait_for(|link| !matches!(link, Link::Stall(_) | Link::Discard(_))).await;
     if begun.map_or(true, |link| *link == Link::Refuse) {
         return reset(&client);
@@ -110,8 +129,8 @@ async fn serve(client: TcpStream, server: SocketAddr, mut link: watch::Receiver<
     let ended = tokio::select! {
         ended = async {
             tokio::try_join!(
-                pump(&client, &server, Way::ToServer, pumped.clone()),
-                pump(&server, &client, Way::ToClient, pumped.clone()),
+                pump(&client, &server, Way::ToServer, 2 * number, pumped.clone()),
+                pump(&server, &client, Way::ToClient, 2 * number + 1, pumped.clone()),
             )
         } => ended.map(|_| ()),
         _ = link.wait_for(|link| matches!(link, Link::Refuse)) => Err(Lost),
@@ -137,15 +156,16 @@ fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Passes one direction on, until its source closes it.
+/// Passes one direction on, until its source closes it; `stream` tells the directions of all connections apart.
 async fn pump(
     from: &TcpStream,
     to: &TcpStream,
     way: Way,
+    stream: u64,
     mut link: watch::Receiver<Link>,
 ) -> Result<(), Lost> {
     let mut buffer = vec![0; 16 * 1024];
-    let (mut lost, mut passed) = (false, 0);
+    let (mut lost, mut passed, mut draws) = (false, 0, None);
     loop {
         // A stalled link reads nothing: neither bytes nor the news that the other end is gone.
         let now = *link.wait_for(|link| !link.stalls(way)).await.map_err(|_| Lost)?;
@@ -176,8 +196,9 @@ async fn pump(
             }
             continue;
         }
-        if let Link::Delay(time) = now {
-            tokio::time::sleep(time).await;
+        let lateness = now.lateness(&mut draws, stream);
+        if !lateness.is_zero() {
+            tokio::time::sleep(lateness).await;
         }
         let limit = match now {
             Link::CutAfter(limit) => count.min(limit.saturating_sub(passed)),

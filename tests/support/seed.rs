@@ -18,6 +18,11 @@ impl Seed {
         Self(seed)
     }
 
+    /// The draws of this number.
+    pub fn of(number: u64) -> Self {
+        Self(number)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

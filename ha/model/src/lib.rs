@@ -58,7 +58,9 @@
 //! | R14, R17, R18, R19, R21 | damaged state, lost tail, cut-off leader, succession, flapping | `TradesOnCorrupt`, the two of S1, `StaysCutOff`, `LeavesBeforeSuccessor`, `FlapsOn` |
 //! | L2 | from every state some instance comes to lead, with no further fault, restart or help, and without putting a healthy leader to sleep | `EvictsOnlyTheNamed`, `NeverGivesUp`, `StaysCutOff` |
 //!
-//! Rules 14 (custodian), 18 and 21 (the limit of transitions) are modelled as they are written, not as they are built.
+//! Rules 18 and 21 (the limit of transitions) are modelled as they are written, not as they are built. So is rule 14 but for
+//! one thing: the finding is a mark on the leadership row that the journal statement reads, which the model leaves to the
+//! leader's own knowledge.
 //!
 //! # What the model found open
 //!

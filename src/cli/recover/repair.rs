@@ -93,7 +93,7 @@ async fn apply(
             RepairError::StillBroken(error.findings().iter().map(ToString::to_string).collect())
         })
     };
-    ledger.repair(operator, same, whole).await
+    ledger.repair(operator, "repair", same, whole).await
 }
 
 /// The verified comparison, and the prices of sales that are not Baton's. A book that cannot be verified says nothing:
@@ -117,6 +117,8 @@ async fn ask_broker(
         }
         Ok(first)
     };
+    // What a custodian sold by the broker's book alone is booked like a sale by hand.
+    let custody = ledger.custody_prices().await?;
     let mut prices = BTreeMap::new();
     let (diff, note) = match compared.await {
         Ok(diff) => (diff.rows, None),
@@ -137,6 +139,8 @@ async fn ask_broker(
             });
             if units > 0 {
                 prices.insert(key, Price(value / rust_decimal::Decimal::from(units)).rounded());
+            } else if let Some(price) = custody.get(&key) {
+                prices.insert(key, *price);
             }
         }
     }

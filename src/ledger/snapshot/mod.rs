@@ -5,6 +5,7 @@
 //! of them are reported at once.
 
 mod proofs;
+mod salvage;
 mod state;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 pub use proofs::{Orphan, PositionFills, Strayed};
+pub use salvage::Salvage;
 pub(super) use state::portfolio;
 
 /// How much of the ledger's history the proofs reach back over.

@@ -156,7 +156,7 @@ pub(super) async fn orphans(
     };
     let sql = format!(
         "SELECT o.id, o.position_id, o.filled_quantity, o.symbol FROM order_intent o
-         WHERE o.filled_quantity > 0 {since}
+         WHERE o.filled_quantity > 0 AND NOT o.custody {since}
            AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.position_id) ORDER BY o.journaled_at, o.id"
     );
     each(tx, &sql, "look for orders without a position", faults, |row| {
