@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::night::Night;
+use super::parting::Parting;
 use crate::health::checks::{Check, Outcome};
 use crate::health::operational::{Operational, State};
 use crate::health::rounds::{Phase, Report, Rounds};
@@ -269,10 +270,16 @@ pub(super) fn started(member: &str, mode: &str) -> Event {
     Event::new(Kind::Started, format!("{member} started: version {version}, mode {mode}"))
 }
 
-/// A stop.
-pub(super) fn stopped(member: &str, signal: &str, led: bool) -> Event {
-    let what = if led { "it led; its positions and their stops stay in place" } else { "it did not lead" };
-    Event::new(Kind::Stopped, format!("{member} stopped on {signal}: {what}"))
+/// A stop, told when it is known what became of it.
+pub(super) fn stopped(member: &str, signal: &str, parting: &Parting) -> Event {
+    match parting {
+        Parting::Settled(what) => Event::new(Kind::Stopped, format!("{member} stopped on {signal}: {what}")),
+        Parting::Unwatched(what) => Event::about(
+            Kind::PositionsUnwatched,
+            member,
+            format!("{member} stopped on {signal}: {what}; see RUNBOOK.md#positions_unwatched"),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -387,7 +394,7 @@ mod tests {
         raised(&notifier, Kind::StillWaiting).await;
         following.send_replace(true);
         // Two turns of the loop: what it had raised before is taken away with the second.
-        state.following("follower: b2 leads under epoch 2");
+        state.waiting("follower: b2 leads under epoch 2");
         tokio::time::sleep(Duration::from_millis(50)).await;
         notifier.message_of(Kind::StillWaiting);
         tokio::time::sleep(Duration::from_millis(150)).await;

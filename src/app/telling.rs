@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::night::Night;
+use super::parting::Parting;
 use super::{armed, notices};
 use crate::broker::Broker;
 use crate::config::Config;
@@ -27,7 +28,7 @@ use crate::telemetry::metrics::Metrics;
 /// Connections of its own: neither errors nor a hanging channel may hold up orders or requests.
 const POOL: usize = 4;
 /// How long a stop waits for the last messages.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Everything that tells.
 pub(super) struct Telling {
@@ -139,10 +140,10 @@ impl Telling {
         Ok(())
     }
 
-    /// Tells of a stop.
-    pub fn stopping(&self, config: &Config, signal: &str, led: bool) {
-        if config.notify.start_stop {
-            self.notifier.raise(notices::stopped(&config.cluster.member, signal, led));
+    /// Tells of a stop and what became of it; of positions that nobody watches, whatever the configuration says.
+    pub fn stopped(&self, config: &Config, signal: &str, parting: &Parting) {
+        if config.notify.start_stop || matches!(parting, Parting::Unwatched(_)) {
+            self.notifier.raise(notices::stopped(&config.cluster.member, signal, parting));
         }
     }
 

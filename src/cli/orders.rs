@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Subcommand, ValueEnum};
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -147,8 +146,8 @@ async fn resolve(word: &Resolve, inputs: &Inputs, output: &Output) -> anyhow::Re
         "--order-id goes with --as acknowledged: an order that is not at the broker has none"
     );
     ensure!(!word.evidence.trim().is_empty(), "--evidence is empty: say what you saw, and where");
-    let config = config::load(inputs)?;
-    let ledger = Ledger::new(config.postgres.url.expose_secret(), 2, "baton/orders")?;
+    let postgres = config::load(inputs)?.postgres;
+    let ledger = Ledger::open(postgres.session, postgres.tls, 2, "baton/orders")?;
     ledger.check_schema().await?;
     let value = word.ended.to_possible_value().context("every state has a name")?;
     let state = value.get_name();

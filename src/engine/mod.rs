@@ -181,18 +181,17 @@ impl Engine {
         }
         if !drain.is_cancelled() {
             // An ERROR that leadership was given up for stays until recovery has looked.
-            self.operational.following("no longer leading");
+            self.operational.waiting("no longer leading");
         }
     }
 
     fn follow(&self, role: &Role) {
         match role {
-            Role::Follower { leader: Some(leader) } => self.operational.following(format!(
-                "follower: {} leads under epoch {}",
-                leader.instance.member, leader.epoch
-            )),
-            Role::Follower { leader: None } => self.operational.following("follower: no leader is known yet"),
-            Role::Suspended { why, .. } => self.operational.following(format!("suspended: {why}")),
+            Role::Follower { leader: Some(leader) } => self
+                .operational
+                .waiting(format!("follower: {} leads under epoch {}", leader.instance.member, leader.epoch)),
+            Role::Follower { leader: None } => self.operational.waiting("follower: no leader is known yet"),
+            Role::Suspended { why, .. } => self.operational.waiting(format!("suspended: {why}")),
             Role::Candidate | Role::Leader(_) | Role::Stopped { .. } => {}
         }
     }

@@ -54,6 +54,8 @@ pub enum Kind {
     Started,
     /// An instance stopped in order.
     Stopped,
+    /// The last instance stopped and left positions behind against the exit policy; the scope is the member.
+    PositionsUnwatched,
     /// An order's outcome is not known; the scope is the intent.
     OrderInDoubt,
     /// An order in doubt was given up; the scope is the intent.
@@ -84,6 +86,7 @@ named!(Kind {
     Handover = "HANDOVER",
     Started = "STARTED",
     Stopped = "STOPPED",
+    PositionsUnwatched = "POSITIONS_UNWATCHED",
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
     OrderEndUnseen = "ORDER_END_UNSEEN",
@@ -112,6 +115,7 @@ impl Kind {
             | Self::OrderAbandoned
             | Self::OrderEndUnseen
             | Self::PositionDrift
+            | Self::PositionsUnwatched
             | Self::StopNotWatched
             | Self::Flapping => Severity::Critical,
             Self::StartupError
@@ -148,6 +152,7 @@ impl Kind {
             | Self::Handover
             | Self::Started
             | Self::Stopped
+            | Self::PositionsUnwatched
             | Self::OrderAbandoned
             | Self::OrderEndUnseen
             | Self::ForeignOrder

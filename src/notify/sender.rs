@@ -46,6 +46,8 @@ impl Composer {
         let (mut gauges, mut expire) = (Instant::now(), Instant::now());
         let mut opened = false;
         loop {
+            // Before the look: what is decided while one is under way is not in it.
+            let last = stopped.is_cancelled();
             let now = Instant::now();
             let looked = async {
                 if !opened {
@@ -69,7 +71,7 @@ impl Composer {
                     "[NOTIFICATION] the outbox cannot be read"
                 );
             }
-            if stopped.is_cancelled() {
+            if last {
                 return;
             }
             tokio::select! {
@@ -134,9 +136,10 @@ impl Sender {
     /// Delivers until `stopped`, and then what is still there.
     pub async fn run(self, wake: Arc<Notify>, stopped: CancellationToken) {
         loop {
+            let last = stopped.is_cancelled();
             match self.next().await {
                 Ok(true) => continue,
-                _ if stopped.is_cancelled() => return,
+                _ if last => return,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::debug!(

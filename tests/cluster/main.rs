@@ -7,6 +7,7 @@ mod clock;
 mod closing;
 mod deliveries;
 mod doubt;
+mod errors;
 mod failed_over;
 mod failover;
 mod faults;
