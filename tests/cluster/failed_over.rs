@@ -171,9 +171,12 @@ async fn an_order_whose_intent_was_lost_is_reported_and_keeps_reduce_only() {
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(reduce_only(&cluster).await);
     assert_eq!(refusal(&cluster, "refused").await, json!(["refused", "REDUCE_ONLY"]));
-    let leader = cluster.leader().await;
-    let said = std::fs::read_to_string(&cluster.members[leader].process.log).unwrap();
-    assert!(said.contains("orders that no intent explains, after PostgreSQL failed over"), "{said}");
+    // By whoever led when it was found, which may be another one by now.
+    let logs = cluster.members.iter().map(|member| std::fs::read_to_string(&member.process.log).unwrap());
+    let said = logs
+        .filter(|log| log.contains("orders that no intent explains, after PostgreSQL failed over"))
+        .count();
+    assert!(said > 0, "{:?}", cluster.logs());
 
     // The operator has looked at the order and says so.
     let word = "UPDATE leadership SET reduce_only = false";
