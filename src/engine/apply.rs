@@ -148,7 +148,7 @@ impl Term<'_> {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
             tell::foreign(&findings.foreign, &self.engine.notifier);
             let (ledger, foreign) = (&self.engine.ledger, &findings.foreign);
-            let watermark = self.from_pool(|| ledger.remember_foreign_orders(self.fence(), foreign)).await?;
+            let watermark = self.ask_pool(|| ledger.remember_foreign_orders(self.fence(), foreign)).await?;
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
@@ -179,7 +179,7 @@ impl Term<'_> {
         if change.is_empty() {
             return Ok(());
         }
-        self.from_pool(|| self.engine.ledger.commit(self.fence(), &change)).await?;
+        self.ask_pool(|| self.engine.ledger.commit(self.fence(), &change)).await?;
         let metrics = &self.engine.metrics;
         tell(&self.book, &change, metrics, &self.engine.notifier);
         let now = self.fence().now();

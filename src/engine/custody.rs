@@ -175,7 +175,8 @@ impl Term<'_> {
             return Ok(());
         }
         tracing::info!(signals = fresh.len(), "they wait: {refusal}");
-        self.patiently(self.engine.ledger.note_waiting(self.fence(), &fresh, &json!([refusal]))).await?;
+        let why = json!([refusal]);
+        self.ask_pool(|| self.engine.ledger.note_waiting(self.fence(), &fresh, &why)).await?;
         if let Some(custody) = &mut self.custody {
             custody.noted.extend(fresh);
         }

@@ -129,7 +129,7 @@ impl Term<'_> {
         let ledger = self.engine.ledger.clone();
         let window = self.engine.pace.send_window;
         let fence = self.fence().clone();
-        let asked = self.from_pool(|| ledger.journal_cancel(&fence, id, window)).await?;
+        let asked = self.ask_pool(|| ledger.journal_cancel(&fence, id, window)).await?;
         let Some(cancel) = asked else {
             return Ok(());
         };
