@@ -6,7 +6,7 @@ export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery bench-state fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,8 +36,11 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions, in a release build
 	cargo test --locked --release --test recovery recovery_of_many_positions -- --ignored --nocapture
 
+bench-state: setup-dev ## Time state queries, and orders beside 10 000 errors a second, in a release build
+	cargo test --locked --release --test notify cost::bench -- --ignored --nocapture --test-threads=1
+
 test-slow: setup-dev setup-ops ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
-	cargo nextest run --locked --workspace --profile slow --run-ignored only -E 'not test(/^bench::/)' --no-capture
+	cargo nextest run --locked --workspace --profile slow --run-ignored only -E 'not test(/(^|::)bench::/)' --no-capture
 	$(MAKE) --no-print-directory ops-test
 
 ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook

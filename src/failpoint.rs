@@ -60,6 +60,12 @@ mod armed {
         }
     }
 
+    /// What the file named by `BATON_ERROR_STORM_FILE` says, while it is there; none when no file is named.
+    pub fn errors_a_second() -> Option<u32> {
+        let path = std::env::var_os("BATON_ERROR_STORM_FILE")?;
+        Some(std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    }
+
     fn spin(span: Duration) {
         let until = Instant::now() + span;
         while Instant::now() < until {
@@ -69,7 +75,14 @@ mod armed {
 }
 
 #[cfg(feature = "fail-points")]
-pub use armed::{hit, soon};
+pub use armed::{errors_a_second, hit, soon};
+
+/// Errors that this process is to raise a second, for a test of what a storm of them costs: none in this build.
+#[cfg(not(feature = "fail-points"))]
+#[inline(always)]
+pub fn errors_a_second() -> Option<u32> {
+    None
+}
 
 /// Does nothing in this build.
 #[cfg(not(feature = "fail-points"))]

@@ -23,4 +23,5 @@ pub mod paper;
 pub mod recovery;
 pub mod replay;
 pub mod runbook;
+pub mod telegram;
 pub mod telemetry;

@@ -96,6 +96,11 @@ impl Fence {
         &self.0.session.client
     }
 
+    /// The server process of the pinned session, as the leadership row names it while this fence holds.
+    pub fn backend_pid(&self) -> i32 {
+        self.0.session.backend.pid
+    }
+
     /// Tells the protocol that a statement met a higher epoch: this process is out.
     pub fn report_fenced(&self, why: &str) {
         self.close(why);

@@ -137,6 +137,36 @@ async fn a_successor_that_died_after_its_answer_leaves_the_old_leader_in_office(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_could_not_be_withdrawn_is_withdrawn_before_anybody_is_told() {
+    let world = World::new().await;
+    let b1 = world.member("b1").await;
+    let fence = b1.leads().await;
+    let b2 = world.member("b2").await;
+    knows(&b1, &b2).await;
+    b2.crash();
+    let sql = world.sql().await;
+    // The first withdrawal meets what a lock timeout is; a sequence remembers that over the rollback.
+    sql.batch_execute(
+        "CREATE SEQUENCE withdrawals;
+         CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('withdrawals') = 1 THEN RAISE EXCEPTION 'not now' USING ERRCODE = 'lock_not_available'; END IF;
+            RETURN NEW;
+         END $$;
+         CREATE TRIGGER fail_once BEFORE UPDATE OF offer ON leadership FOR EACH ROW
+            WHEN (OLD.offer IS NOT NULL AND NEW.offer IS NULL) EXECUTE FUNCTION fail_once()",
+    )
+    .await
+    .unwrap();
+    let outcome = b1.handle.hand_over(None).await;
+    assert!(matches!(outcome, HandoverOutcome::NoSuccessor { .. }), "{outcome:?}");
+    let row =
+        sql.query_one("SELECT offer IS NULL, (SELECT last_value FROM withdrawals) FROM leadership", &[]);
+    let row = row.await.unwrap();
+    assert_eq!((row.get::<_, bool>(0), row.get::<_, i64>(1)), (true, 2), "withdrawn, at the second try");
+    assert!(fence.check().is_ok(), "it has led all the time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_binds_drain_waits_for_the_promotion() {
     let world = World::new().await;
     let b1 = world.member("b1").await;

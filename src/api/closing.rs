@@ -11,20 +11,17 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::forward::Served;
 use super::{Context, Operator, Problem, reason};
-use crate::domain::ids::{IntentId, PositionId};
+use crate::domain::ids::PositionId;
 use crate::domain::money::Quantity;
-use crate::engine::command::{Beside, Closing, Select};
+use crate::engine::command::{Beside, Closing, FILLS, NotClosed, Select};
 use crate::ledger::exits::Outcome;
 
-/// How long the leader's loop may take to take a command up.
-const TAKE_UP: Duration = Duration::from_secs(4);
-/// How long the answer waits for the fills.
-const WAIT: Duration = Duration::from_secs(3);
-/// Between two looks at the ledger.
-const LOOK: Duration = Duration::from_millis(25);
+/// How long the whole may take: less than whoever passed the call on waits.
+const ALL: Duration = Duration::from_millis(8500);
 
 type Body = Result<Json<Value>, JsonRejection>;
 
@@ -88,18 +85,8 @@ async fn act(
         Select::Named(name) => Some(name.clone()),
         Select::Position(id) => Some(id.to_string()),
     };
-    let taken = tokio::time::timeout(TAKE_UP, context.0.desk.close(select, why)).await;
-    let closing = match taken {
-        Ok(Ok(closing)) => closing,
-        Ok(Err(why)) => return Err(not_taken(why.to_string())),
-        Err(_) => {
-            return Err(not_taken(format!(
-                "the engine did not take the command up within {} s (it is taking over, or the database hangs); \
-                 nothing was done, try again",
-                TAKE_UP.as_secs()
-            )));
-        }
-    };
+    let latest = Instant::now() + ALL;
+    let closing = context.0.desk.close(select, operator.name.clone(), why).await.map_err(not_closed)?;
     if closing.positions.is_empty()
         && closing.beside.is_empty()
         && closing.entries == 0
@@ -107,26 +94,14 @@ async fn act(
     {
         return Err(Problem::not_found(format!("No open trade found for {name}")));
     }
-    report(context, &closing).await
+    report(context, &closing, latest.min(Instant::now() + FILLS)).await
 }
 
 /// Waits a moment for the fills and says how far each position is.
-async fn report(context: &Context, closing: &Closing) -> Result<Response, Problem> {
-    let ids: Vec<PositionId> = closing.positions.iter().map(|taken| taken.position).collect();
-    let until = tokio::time::Instant::now() + WAIT;
-    let sent: Vec<IntentId> =
-        closing.beside.iter().filter(|b| b.units > Quantity::ZERO).map(|beside| beside.id).collect();
-    let (views, sales) = loop {
-        let views = context.0.ledger.exits_of(&ids).await?;
-        let sales = context.0.ledger.sales_beside(&sent).await?;
-        let done = views.iter().chain(&sales).all(|view| view.outcome == Outcome::Filled);
-        if done || tokio::time::Instant::now() >= until {
-            break (views, sales);
-        }
-        tokio::time::sleep(LOOK).await;
-    };
-    let worst = views.iter().chain(&sales).map(|view| view.outcome).max();
-    let mut positions: Vec<Value> = views
+async fn report(context: &Context, closing: &Closing, until: Instant) -> Result<Response, Problem> {
+    let views = closing.progress(&context.0.ledger, until).await.ok_or_else(unread)?;
+    let worst = views.iter().map(|view| view.outcome).max();
+    let positions: Vec<Value> = views
         .iter()
         .map(|view| {
             let taken = closing.positions.iter().find(|taken| taken.position.0 == view.position);
@@ -135,7 +110,6 @@ async fn report(context: &Context, closing: &Closing) -> Result<Response, Proble
             shown
         })
         .collect();
-    positions.extend(sales.iter().map(|sale| json!(sale)));
     // What could not be sold although it is held: orders on their way may sell it, or it is more than one order takes.
     let left: Vec<Value> =
         closing.beside.iter().filter(|beside| beside.units != beside.held).map(left).collect();
@@ -175,6 +149,19 @@ fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
 }
 
-fn not_taken(detail: String) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_TAKEN", detail)
+fn not_closed(why: NotClosed) -> Problem {
+    let code = match why {
+        NotClosed::Busy | NotClosed::NotTaken | NotClosed::Unverified(_) => "NOT_TAKEN",
+        NotClosed::Unknown => "CLOSE_UNKNOWN",
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, why.to_string())
+}
+
+fn unread() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "CLOSE_UNKNOWN",
+        "the close is stored and is being carried out; how far it is could not be read; ask again: a repetition never makes \
+         a second exit",
+    )
 }

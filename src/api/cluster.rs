@@ -20,7 +20,10 @@ pub async fn cluster(extract::State(context): extract::State<Context>) -> Result
     })?;
     let incarnations: Vec<uuid::Uuid> =
         listed.iter().map(|info| info.instance.incarnation.as_uuid()).collect();
-    let states = context.0.ledger.operational_states(&incarnations).await.unwrap_or_default();
+    let ledger = &context.0.ledger;
+    let (states, switches) = tokio::join!(ledger.operational_states(&incarnations), ledger.switch_views());
+    // Away with the database: not known, which is not the same as off.
+    let (states, switches) = (states.unwrap_or_default(), switches.ok());
     let instances: Vec<Value> = listed
         .iter()
         .filter(|info| info.alive)
@@ -52,6 +55,7 @@ pub async fn cluster(extract::State(context): extract::State<Context>) -> Result
         "epoch": stats.epoch,
         "ha_degraded": stats.ha_degraded,
         "paused": stats.paused,
+        "switches": switches,
         "leader": leader.as_ref().map(shown),
         "this": {
             "instance": handle.instance().to_string(),

@@ -50,7 +50,7 @@ use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
 pub use operator::Operator;
 pub use problem::Problem;
-pub use stop::{Asked, Stop};
+pub use stop::{Asked, Stop, Stopping};
 use switches::reason;
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
@@ -70,8 +70,8 @@ pub struct Wiring {
     pub operational: watch::Receiver<Operational>,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
-    /// A stop has begun.
-    pub draining: watch::Receiver<bool>,
+    /// The stop that has begun.
+    pub draining: watch::Receiver<Option<Stopping>>,
     /// Where the engine takes commands from.
     pub desk: Desk,
     /// Where a stop is asked for.

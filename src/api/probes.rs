@@ -46,7 +46,7 @@ pub async fn readyz(State(context): State<Context>) -> Response {
 
 async fn ready(context: &Context) -> Result<(), Problem> {
     let not_ready = |code, why: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, why);
-    if *context.0.draining.borrow() {
+    if context.0.draining.borrow().is_some() {
         return Err(not_ready("DRAINING", "the instance is on its way out".to_owned()));
     }
     let stats = context.handle()?.stats().borrow().clone();

@@ -142,7 +142,8 @@ fn build_number(version: &str) -> i64 {
 }
 
 /// Recovers whenever the status is recovering: at the start, and after each involuntary loss of leadership; and looks
-/// again every `every` while it follows.
+/// again every `every` while it follows. A follower that took an ERROR along from leading proves stored state at once:
+/// nothing else lifts it.
 ///
 /// What a follower finds damaged it reports: the leader looks again, and the leader's finding decides (HA.md rule 14).
 /// Such a follower may lead only as custodian, so it is ready to where a leader has found the same, or where nobody
@@ -162,7 +163,7 @@ pub(super) async fn stay_recovered(
     while !drain.is_cancelled() {
         let status = stats.borrow_and_update().status;
         let follows = matches!(*role.borrow_and_update(), Role::Follower { .. });
-        if follows && (!recovered || status == Some(Status::Recovering)) {
+        if follows && (!recovered || status == Some(Status::Recovering) || operational.is_error()) {
             recovered = false;
             match recovery.recover().await {
                 Ok(_) if drain.is_cancelled() => return,

@@ -5,12 +5,16 @@
 //! member.
 
 mod boot;
+mod ended;
 mod feeds;
+mod night;
 mod notices;
 mod observe;
+mod parting;
 mod reach;
 mod recheck;
 mod shutdown;
+mod successor;
 mod switches;
 mod telling;
 
@@ -18,13 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::{BootClock, Role};
+use ha::BootClock;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::ended::{Ended, asked_to_stop, corrupted, stopped_role, stopping};
 use crate::api;
 use crate::broker::dns::Resolver;
 use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
@@ -36,9 +42,11 @@ use crate::emergency::mark::Marks;
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
+use crate::engine::refusals::Refusals;
+use crate::engine::senders::Sending;
 use crate::engine::wholeness::Wholeness;
 use crate::engine::{Engine, Pace, command};
-use crate::health::operational::{Operational, OperationalState, store_changes};
+use crate::health::operational::{OperationalState, store_changes};
 use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
@@ -75,15 +83,18 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let requests = pool(config.postgres.pool_size)?;
     let resolver = feeds::resolver(&config, &metrics);
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config, &resolver))?);
+    let stopped = CancellationToken::new();
+    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     let telling = telling::Telling::start(
         &config,
         &application,
         Arc::clone(&broker),
+        &feeds,
         operational.watch(),
         Arc::clone(&metrics),
     )?;
     let arrivals = Arc::new(Notify::new());
-    let (draining, is_draining) = watch::channel(false);
+    let (draining, is_draining) = watch::channel(None);
     let (desk, commands) = command::desk();
     let (stop_asked, mut asked) = mpsc::channel(1);
     let switch_ledger = requests.clone();
@@ -94,12 +105,10 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.watch(),
         arrivals: Arc::clone(&arrivals),
         draining: is_draining,
-        desk,
+        desk: desk.clone(),
         stop: stop_asked,
         rounds: telling.rounds.clone(),
     });
-    let stopped = CancellationToken::new();
-    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config)?;
@@ -107,14 +116,9 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let start = Uuid::now_v7();
     let handle = tokio::select! {
         handle = boot::join(&config, &address, &ledger, &operational, start) => Arc::new(handle?),
-        signal = stop.heard() => {
-            tracing::info!("[SHUTDOWN] {signal} before the start was done");
-            telling.end(start).await;
-            return Ok(());
-        }
-        // The API holds the other end for as long as it serves.
-        Some(asked) = asked.recv() => {
-            tracing::info!("[SHUTDOWN] asked by {} before the start was done", asked.why);
+        asked = asked_to_stop(&mut stop, &mut asked) => {
+            tracing::info!("[SHUTDOWN] {} before the start was done", asked.why);
+            draining.send_replace(Some(stopping(asked, &config)));
             telling.end(start).await;
             return Ok(());
         }
@@ -167,6 +171,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.clone(),
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
+        sending: Sending::default(),
+        refusals: Refusals::default(),
         recess: recess.clone(),
         wholeness: wholeness.clone(),
         marks,
@@ -196,6 +202,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let observing =
         tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
     telling.joined(&config, &handle);
+    telling.listen(&config, &handle, desk, operational.watch(), Arc::clone(&metrics))?;
     tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
     let readiness = tokio::spawn(boot::stay_recovered(
         Arc::clone(&handle),
@@ -208,70 +215,61 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
 
     let mut role = handle.role();
     let ended = tokio::select! {
-        signal = stop.heard() => Ended::Asked(signal.to_owned(), None),
-        Some(asked) = asked.recv() => Ended::Asked(format!("POST /api/shutdown by {}", asked.why), asked.exit_policy),
+        asked = asked_to_stop(&mut stop, &mut asked) => Ended::Asked(asked),
         why = stopped_role(&mut role) => Ended::Refused(why),
         why = corrupted(operational.watch()), if exit_on_corrupt => Ended::Corrupt(why),
     };
-    let (signal, exit_policy, corrupt) = match ended {
+    let (asked, corrupt) = match ended {
         Ended::Refused(why) => {
             telling.end(start).await;
             anyhow::bail!("{why}");
         }
-        Ended::Asked(signal, exit_policy) => (signal, exit_policy, None),
+        Ended::Asked(asked) => (asked, None),
         // Whatever the policy says: nothing is closed by figures that do not add up.
-        Ended::Corrupt(why) => ("corrupt state".to_owned(), Some(config::ExitPolicy::Hold), Some(why)),
+        Ended::Corrupt(why) => {
+            let exit_policy = Some(config::ExitPolicy::Hold);
+            (api::Asked { why: "corrupt state".to_owned(), exit_policy }, Some(why))
+        }
     };
-    // A receiver is always there: the API's.
-    let _ = draining.send(true);
-    let mut plan = config.shutdown;
-    plan.exit_policy = exit_policy.unwrap_or(plan.exit_policy);
-    let led = matches!(*handle.role().borrow(), Role::Leader(_));
-    telling.stopping(&config, &signal, led);
-    let leaving = shutdown::Leaving { handle: &handle, engine: &engine, trading, drain: &drain, plan };
-    shutdown::shutdown(&signal, leaving, &operational, &mut stop).await;
-    telling.end(start).await;
-    drop(engine);
-    for task in [importing, reaching, readiness, observing, switching, comparing, rechecking] {
-        task.abort();
-        // Aborted: what it held is let go of, the operational state above all.
-        let _ = task.await;
+    let begun = Instant::now();
+    let stopping = stopping(asked, &config);
+    draining.send_replace(Some(stopping.clone()));
+    let plan = config::Shutdown { exit_policy: stopping.exit_policy, ..config.shutdown };
+    let leaving = shutdown::Leaving {
+        handle: &handle,
+        engine: &engine,
+        trading,
+        drain: &drain,
+        plan,
+        lease_ttl: config.timing.lease_ttl,
+        begun,
+    };
+    let parting = shutdown::shutdown(&stopping.why, leaving, &operational, &mut stop).await;
+    telling.stopped(&config, &stopping.why, &parting);
+    let last_state = async {
+        drop(engine);
+        for task in [importing, reaching, readiness, observing, switching, comparing, rechecking] {
+            task.abort();
+            // Aborted: what it held is let go of, the operational state above all.
+            let _ = task.await;
+        }
+        drop(operational);
+        stopped.cancel();
+        shutdown::within("save", plan.save, "the last state is stored", stores).await;
+        shutdown::within("disconnect", plan.disconnect, "open requests are answered", server).await;
+    };
+    // The budget is what all of it may take: words and state are seen to side by side.
+    let last = async { tokio::join!(telling.end(start), last_state) };
+    tokio::select! {
+        _ = last => {}
+        never = shutdown::beating(&handle) => match never {},
+        () = tokio::time::sleep_until(begun + plan.budget) => {
+            tracing::warn!("[SHUTDOWN] the budget of {} ms is used up", plan.budget.as_millis());
+        }
     }
-    drop(operational);
-    stopped.cancel();
-    shutdown::within("save", config.shutdown.save, "the last state is stored", stores).await;
-    shutdown::within("disconnect", config.shutdown.disconnect, "open requests are answered", server).await;
     match corrupt {
         Some(why) => anyhow::bail!("{why}"),
         None => Ok(()),
-    }
-}
-
-enum Ended {
-    Asked(String, Option<config::ExitPolicy>),
-    Refused(String),
-    Corrupt(String),
-}
-
-/// Waits until stored state proved corrupt; gives the mismatch.
-async fn corrupted(mut operational: watch::Receiver<Operational>) -> String {
-    let corrupt = |now: &Operational| matches!(now.code, Some("DATA_CORRUPT" | "VALIDATION_FAILED"));
-    match operational.wait_for(corrupt).await {
-        Ok(now) => now.reason.clone(),
-        // The state ends with the process.
-        Err(_) => std::future::pending().await,
-    }
-}
-
-/// Waits until the protocol refuses this process.
-async fn stopped_role(role: &mut watch::Receiver<Role>) -> String {
-    loop {
-        if let Role::Stopped { why } = &*role.borrow_and_update() {
-            return why.to_string();
-        }
-        if role.changed().await.is_err() {
-            return "the cluster protocol ended".to_owned();
-        }
     }
 }
 

@@ -9,20 +9,26 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::night::Night;
+use super::parting::Parting;
 use super::{armed, notices};
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::engine::command::Desk;
+use crate::failpoint;
+use crate::feed::Feeds;
 use crate::health::checks::Checks;
 use crate::health::operational::Operational;
 use crate::health::rounds::{self, Rounds};
 use crate::ledger::Ledger;
-use crate::notify::{self, Channel, Notifier, Settings, heartbeat};
+use crate::notify::{self, Bot, Channel, Event, Kind, Notifier, Settings, heartbeat};
+use crate::telegram::Commander;
 use crate::telemetry::metrics::Metrics;
 
 /// Connections of its own: neither errors nor a hanging channel may hold up orders or requests.
 const POOL: usize = 4;
 /// How long a stop waits for the last messages.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Everything that tells.
 pub(super) struct Telling {
@@ -45,6 +51,7 @@ impl Telling {
         config: &Config,
         application: &str,
         broker: Arc<dyn Broker>,
+        feeds: &Feeds,
         state: watch::Receiver<Operational>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -62,14 +69,22 @@ impl Telling {
             Arc::clone(&metrics),
             stopped.clone(),
         ));
-        let rounds = rounds::start(checks(config, broker, ledger.clone())?, config.health.clone(), metrics);
+        let rounds =
+            rounds::start(checks(config, broker, feeds, ledger.clone())?, config.health.clone(), metrics);
+        let exchanges = config.instruments.iter().map(|instrument| instrument.exchange.clone()).collect();
+        let night = Night::by(feeds.hours.clone(), exchanges, feeds.session.clone());
         let (following, follows) = watch::channel(false);
         let health = &config.health;
         let every = health.waiting_mode_send_hourly_status.then_some(health.waiting_mode_status_interval);
-        let states = notices::tell_state(state, follows, rounds.clone(), notifier.clone(), every);
-        let checks = notices::tell_checks(rounds.watch(), notifier.clone());
+        let states =
+            notices::tell_state(state, follows, rounds.clone(), notifier.clone(), every, night.clone());
+        let checks = notices::tell_checks(rounds.watch(), notifier.clone(), night);
         let token = stopped.clone();
         tokio::spawn(async move { token.run_until_cancelled(async { tokio::join!(states, checks) }).await });
+        if failpoint::errors_a_second().is_some() {
+            let (storm, token) = (storm(notifier.clone()), stopped.clone());
+            tokio::spawn(async move { token.run_until_cancelled(storm).await });
+        }
         Ok(Self { notifier, live, rounds, ledger, following, worker, stopped })
     }
 
@@ -95,10 +110,40 @@ impl Telling {
         }
     }
 
-    /// Tells of a stop.
-    pub fn stopping(&self, config: &Config, signal: &str, led: bool) {
-        if config.notify.start_stop {
-            self.notifier.raise(notices::stopped(&config.cluster.member, signal, led));
+    /// Listens to the bot from now on, whenever this instance leads, if anybody may command it.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn listen(
+        &self,
+        config: &Config,
+        handle: &Arc<Handle>,
+        desk: Desk,
+        operational: watch::Receiver<Operational>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<()> {
+        let Some(policy) = config.notify.commands.clone() else { return Ok(()) };
+        let Some(bot) = Bot::configured(&config.notify)? else { return Ok(()) };
+        let commander = Commander {
+            bot,
+            policy,
+            cluster: config.cluster.name.clone(),
+            mode: config.broker.mode.as_str(),
+            handle: Arc::clone(handle),
+            ledger: self.ledger.clone(),
+            desk,
+            operational,
+            notifier: self.notifier.from("telegram"),
+            metrics,
+        };
+        tokio::spawn(commander.run(self.stopped.clone()));
+        Ok(())
+    }
+
+    /// Tells of a stop and what became of it; of positions that nobody watches, whatever the configuration says.
+    pub fn stopped(&self, config: &Config, signal: &str, parting: &Parting) {
+        if config.notify.start_stop || matches!(parting, Parting::Unwatched(_)) {
+            self.notifier.raise(notices::stopped(&config.cluster.member, signal, parting));
         }
     }
 
@@ -118,12 +163,30 @@ impl Telling {
     }
 }
 
-fn checks(config: &Config, broker: Arc<dyn Broker>, ledger: Ledger) -> anyhow::Result<Checks> {
+/// Raises errors as fast as a test wants, of several kinds, each text another: only in builds with fail points.
+async fn storm(notifier: Notifier) {
+    const TICK: Duration = Duration::from_millis(5);
+    const KINDS: [Kind; 4] =
+        [Kind::BrokerError, Kind::WebsocketError, Kind::RedisDegraded, Kind::NotificationFailed];
+    let (notifier, mut ticks) = (notifier.from("storm"), tokio::time::interval(TICK));
+    loop {
+        ticks.tick().await;
+        let now = failpoint::errors_a_second().unwrap_or(0) / 200;
+        for number in 0..now {
+            let kind = KINDS[number as usize % KINDS.len()];
+            let scope = (number % 5).to_string();
+            notifier.raise(Event::about(kind, scope, format!("storm {}", Uuid::now_v7())));
+        }
+    }
+}
+
+fn checks(config: &Config, broker: Arc<dyn Broker>, feeds: &Feeds, ledger: Ledger) -> anyhow::Result<Checks> {
     let health = &config.health;
     Ok(Checks {
         ledger,
         redis: Line::new(&config.redis.access(), health.check_timeout, health.check_timeout)?,
         broker,
+        live: feeds.live.clone(),
         armed: armed(config),
         timeout: health.check_timeout,
         max_clock_skew: health.max_clock_skew,

@@ -26,13 +26,25 @@ enum Row {
 pub(super) fn orders(data: &Value) -> Result<(Vec<BrokerOrder>, Vec<ForeignRow>), String> {
     let mut known = Vec::new();
     let mut foreign = Vec::new();
+    let mut before = None;
     for row in rows(data.get("orders").ok_or("\"orders\" is missing")?)? {
         match order(row).map_err(|problem| format!("order row: {problem}"))? {
-            Row::Known(order) => known.push(*order),
+            Row::Known(mut order) => {
+                order.may_inherit = may_inherit(&order, before);
+                known.push(*order);
+            }
             Row::Foreign(row) => foreign.push(row),
         }
+        before = Some(row.get("order_status").and_then(Value::as_str).map(status));
     }
     Ok((known, foreign))
+}
+
+/// An order in transit is shown by some plugins with the status of the row before it (OPENALGO.md, "Hazards"). A row that
+/// names its strategy is the sandbox's, and one with a reason of its own has a status of its own.
+fn may_inherit(order: &BrokerOrder, before: Option<Option<OrderStatus>>) -> bool {
+    let alike = before.is_some_and(|before| before.is_none_or(|status| status == order.status));
+    alike && order.strategy.is_none() && order.rejection_reason.is_none()
 }
 
 fn order(row: &Object) -> Result<Row, String> {
@@ -61,6 +73,7 @@ fn order(row: &Object) -> Result<Row, String> {
         price: json::price_or_zero(row, "price")?,
         trigger_price: json::price_or_zero(row, "trigger_price")?,
         status: status(&json::required(row, "order_status", json::text)?),
+        may_inherit: false,
         strategy: json::optional(row, "strategy", json::text)?,
         filled_quantity: json::optional(row, "filled_quantity", json::quantity)?,
         average_price: json::optional(row, "average_price", json::decimal)?.map(Price),
@@ -254,6 +267,28 @@ mod tests {
         assert_eq!(orders.len(), 1);
         assert_eq!(foreign[0].order_id, "1110913228");
         assert!(foreign[0].why.contains("MTF"));
+    }
+
+    #[test]
+    fn a_word_that_the_row_before_says_too_may_be_that_rows() {
+        let row = |status: &str, more: Value| {
+            let mut row = live_row();
+            row["order_status"] = json!(status);
+            row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            row
+        };
+        let rows = [
+            row("rejected", json!({})),
+            row("rejected", json!({})),
+            row("open", json!({})),
+            row("Rejected", json!({ "product": "MTF" })),
+            row("rejected", json!({})),
+            row("rejected", json!({ "rejection_reason": "RMS" })),
+            row("rejected", json!({ "strategy": "sandbox" })),
+        ];
+        let (orders, _) = orders(&json!({ "orders": rows })).unwrap();
+        let seen: Vec<bool> = orders.iter().map(|order| order.may_inherit).collect();
+        assert_eq!(seen, [false, true, false, true, false, false], "rows of other products count as rows");
     }
 
     #[test]

@@ -148,6 +148,8 @@ pub struct BrokerOrder {
     pub trigger_price: Price,
     /// The book's word for its state.
     pub status: OrderStatus,
+    /// The row before it says the same, so the word may be that row's: some plugins show an order in transit so.
+    pub may_inherit: bool,
     /// The `strategy` it was placed with; only in analyze mode.
     pub strategy: Option<String>,
     /// Units filled, where the book says so (analyze mode and two live brokers).

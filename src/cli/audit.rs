@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use secrecy::ExposeSecret;
 
 use super::output::{Colour, Output};
 use crate::config::{self, Inputs};
@@ -29,8 +28,8 @@ Examples:
 /// The configuration has faults, the database is not reached, or stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let Verb::Verify = verb;
-    let config = config::load(inputs)?;
-    let ledger = Ledger::new(config.postgres.url.expose_secret(), 1, "baton/audit")?;
+    let postgres = config::load(inputs)?.postgres;
+    let ledger = Ledger::open(postgres.session, postgres.tls, 1, "baton/audit")?;
     ledger.check_schema().await?;
     let report = ledger.verify_audit().await?;
     if output.is_json() {

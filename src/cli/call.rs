@@ -18,10 +18,10 @@ use crate::config::{self, Inputs, OPERATOR_HEADER};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Target {
     /// Addresses of instances, asked in this order until one answers; default: the configuration's.
-    #[arg(long, env = "BATON_ADDRESS", value_name = "URL", value_delimiter = ',')]
+    #[arg(long, global = true, env = "BATON_ADDRESS", value_name = "URL", value_delimiter = ',')]
     pub address: Vec<String>,
     /// How long one instance may take to answer, in milliseconds.
-    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    #[arg(long, global = true, default_value_t = 10_000, value_name = "MS")]
     pub timeout_ms: u64,
 }
 

@@ -6,12 +6,13 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::call::Target;
+use super::errors::moment;
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
 /// How `baton doctor` finds an instance.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 all checks pass, 1 one fails or could not be asked.
+#[command(after_help = "Exit codes: 0 all checks pass now, 1 one fails, hangs or could not be asked.
 
 Examples:
   baton doctor
@@ -30,7 +31,9 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
     let caller = args.target.caller(inputs)?;
     let answer = caller.post("/api/v1/monitoring/check", &json!({})).await?;
     let checks = answer["report"]["checks"].as_array().cloned().unwrap_or_default();
-    let healthy = !checks.is_empty() && checks.iter().all(|check| check["up"] == true);
+    // The last round proves nothing of now: a check that hangs is a check that fails.
+    let fresh = answer["fresh"] == true;
+    let healthy = fresh && !checks.is_empty() && checks.iter().all(|check| check["up"] == true);
     let code = if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if output.is_json() {
         output.json(&answer)?;
@@ -43,8 +46,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
         operational["state"].as_str().unwrap_or_default(),
         operational["reason"].as_str().unwrap_or_default()
     ))?;
-    if answer["fresh"] == false {
-        output.line("The checks take long; this is the last round's result.")?;
+    if !fresh {
+        output.line("The checks did not end in time: something hangs. This is the last round's result.")?;
     }
     let rows: Vec<Vec<Cell>> = checks
         .iter()
@@ -59,11 +62,12 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
                 state,
                 Cell::of(check["class"].as_str().unwrap_or("-")),
                 Cell::of(format!("{:.1} ms", check["latency_ms"].as_f64().unwrap_or_default())),
+                Cell::of(moment(check["checked_at"].as_str().unwrap_or_default())),
                 Cell::of(check["detail"].as_str().unwrap_or_default()),
             ]
         })
         .collect();
-    output.table(&["CHECK", "RESULT", "WHO CAN MEND IT", "TOOK", "DETAIL"], &rows)?;
+    output.table(&["CHECK", "RESULT", "WHO CAN MEND IT", "TOOK", "LOOKED AT", "DETAIL"], &rows)?;
     Ok(code)
 }
 

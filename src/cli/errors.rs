@@ -97,7 +97,7 @@ fn row(error: &Value) -> Vec<Cell> {
 }
 
 /// In the time of those who read it.
-fn moment(text: &str) -> String {
+pub(super) fn moment(text: &str) -> String {
     let time = chrono::DateTime::parse_from_rfc3339(text).ok();
     time.map_or_else(|| text.to_owned(), |time| crate::notify::compose::moment(time.to_utc()))
 }

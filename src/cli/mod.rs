@@ -28,6 +28,7 @@ pub mod runbook;
 pub mod signal;
 pub mod status;
 pub mod switch;
+mod verdict;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

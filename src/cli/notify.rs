@@ -32,7 +32,10 @@ pub async fn run(_verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Resul
     let (notify, cluster) = config::notify(inputs)?;
     let channels = Channel::configured(&notify)?;
     // The log of this process is of no use to anybody.
-    let channels: Vec<_> = channels.iter().filter(|channel| !matches!(channel, Channel::Log)).collect();
+    let channels: Vec<_> = channels
+        .iter()
+        .filter(|channel| channel.takes_notices() && !matches!(channel, Channel::Log))
+        .collect();
     if channels.is_empty() {
         anyhow::bail!(
             "no channel is configured: set telegram_bot_token and telegram_chat_id, webhook_url, slack_url or smtp_url \
@@ -64,6 +67,7 @@ fn message(cluster: &config::Cluster) -> Message {
         types: vec!["TEST".to_owned()],
         possible_repeat: false,
         created_at: now,
+        recipient: None,
     }
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Subcommand, ValueEnum};
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -23,14 +22,15 @@ pub enum Verb {
   baton orders list
   baton orders list --in-doubt -o json | jq '.orders[].id'")]
     List(List),
-    /// End an order in doubt by your word, with your evidence; needs the database's URL.
+    /// End an order in doubt, or one that left the books, by your word with your evidence; needs the database's URL.
     #[command(
         after_help = "An order that was never at the broker is abandoned; one that is there is acknowledged by its order id,
-and its fills are then read from the trade book. The word is kept in the audit log with its evidence.
+and its fills are then read from the trade book. One that was acknowledged and is in no book any more is cancelled. The word is kept in the audit log with its evidence.
 
 Examples:
   baton orders resolve 0199... --as abandoned --evidence \"not in the terminal at 10:40, broker desk confirmed\"
-  baton orders resolve 0199... --as acknowledged --order-id 251125000012345 --evidence \"terminal, order details\""
+  baton orders resolve 0199... --as acknowledged --order-id 251125000012345 --evidence \"terminal, order details\"
+  baton orders resolve 0199... --as cancelled --evidence \"expired at the session's end, contract note\""
     )]
     Resolve(Resolve),
 }
@@ -56,6 +56,8 @@ pub enum As {
     Abandoned,
     /// The broker refused it.
     Rejected,
+    /// It ended at the broker, cancelled or expired; the fills that are known stay.
+    Cancelled,
     /// Its bytes never left.
     NotSent,
     /// It is at the broker, under the given order id.
@@ -144,8 +146,8 @@ async fn resolve(word: &Resolve, inputs: &Inputs, output: &Output) -> anyhow::Re
         "--order-id goes with --as acknowledged: an order that is not at the broker has none"
     );
     ensure!(!word.evidence.trim().is_empty(), "--evidence is empty: say what you saw, and where");
-    let config = config::load(inputs)?;
-    let ledger = Ledger::new(config.postgres.url.expose_secret(), 2, "baton/orders")?;
+    let postgres = config::load(inputs)?.postgres;
+    let ledger = Ledger::open(postgres.session, postgres.tls, 2, "baton/orders")?;
     ledger.check_schema().await?;
     let value = word.ended.to_possible_value().context("every state has a name")?;
     let state = value.get_name();

@@ -1,27 +1,32 @@
 //! `baton status`: asks one instance how the cluster is, over its HTTP interface.
 //!
 //! Any instance can answer, so several addresses may be given; the first that answers is believed. The exit code is
-//! the verdict, for scripts: 0 healthy, 1 degraded (it trades, but something wants a look), 2 down.
+//! the verdict, for scripts: 0 healthy, 1 degraded (something wants a look), 2 down (nobody leads, or the leader stands in
+//! ERROR).
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::output::{Cell, Colour, Output};
+use super::verdict::{Cluster, Health, Instance, judge};
 use crate::config::{self, Inputs};
 
 /// How `baton status` finds the cluster.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 healthy, 1 degraded, 2 down or not to be told.
+#[command(
+    after_help = "Exit codes: 0 healthy, 1 degraded (the leader waits, a switch is on, nobody stands by, Redis is away, …),
+2 down (nobody leads, or the leader is in ERROR) or not to be told.
 
 Examples:
   baton status
   baton status --address http://b1:8080,http://b2:8080
   baton status --watch
-  baton status -o json | jq .health")]
+  baton status -o json | jq .health"
+)]
 pub struct Args {
     /// Addresses of instances, asked in this order until one answers; default: the configuration's.
     #[arg(long, env = "BATON_ADDRESS", value_name = "URL", value_delimiter = ',')]
@@ -33,56 +38,6 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
-}
-
-/// What `GET /api/v1/cluster` answers, as far as `status` needs it.
-#[derive(Debug, Deserialize)]
-struct Cluster {
-    /// The cluster's name.
-    #[serde(default)]
-    cluster: String,
-    /// The highest epoch known.
-    epoch: Option<i64>,
-    /// Redis is away.
-    #[serde(default)]
-    ha_degraded: bool,
-    instances: Vec<Instance>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Instance {
-    /// `member/incarnation`.
-    instance: String,
-    /// `recovering`, `active` or `draining`.
-    status: String,
-    /// `leader`, `candidate`, `follower`, …
-    role: String,
-    epoch: Option<i64>,
-    #[serde(default)]
-    address: String,
-}
-
-/// The verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Health {
-    Healthy,
-    Degraded,
-    Down,
-}
-
-impl Health {
-    fn exit_code(self) -> ExitCode {
-        ExitCode::from(self as u8)
-    }
-
-    fn colour(self) -> Colour {
-        match self {
-            Self::Healthy => Colour::Green,
-            Self::Degraded => Colour::Yellow,
-            Self::Down => Colour::Red,
-        }
-    }
 }
 
 /// The answer in JSON: the verdict, its reasons, and what the instance said.
@@ -190,84 +145,4 @@ fn row(instance: &Instance) -> Vec<Cell> {
         Cell::of(instance.epoch.map_or("-".to_owned(), |epoch| epoch.to_string())),
         Cell::of(&instance.address),
     ]
-}
-
-/// Down without a leader; degraded when nobody could take over, or when something is not as it should be.
-fn judge(cluster: &Cluster) -> (Health, Vec<String>) {
-    let leaders = cluster.instances.iter().filter(|instance| instance.role == "leader").count();
-    let standbys =
-        cluster.instances.iter().filter(|instance| instance.role != "leader" && instance.status == "active");
-    let mut verdict = Health::Healthy;
-    let mut reasons = Vec::new();
-    let mut note = |health: Health, reason: String| {
-        verdict = verdict.max(health);
-        reasons.push(reason);
-    };
-    match leaders {
-        0 => note(Health::Down, "no instance leads, so nothing trades".to_owned()),
-        1 => {}
-        // Registries lag behind a takeover; the fence lets only the highest epoch act.
-        _ => note(
-            Health::Degraded,
-            format!("{leaders} instances say that they lead; only the highest epoch acts"),
-        ),
-    }
-    if leaders > 0 && standbys.count() == 0 {
-        note(Health::Degraded, "no other instance is ready to take over".to_owned());
-    }
-    if cluster.ha_degraded {
-        note(Health::Degraded, "Redis is away; PostgreSQL alone arbitrates".to_owned());
-    }
-    for instance in cluster.instances.iter().filter(|instance| instance.status != "active") {
-        note(Health::Degraded, format!("{} is {}", instance.instance, instance.status));
-    }
-    (verdict, reasons)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cluster(instances: &[(&str, &str)]) -> Cluster {
-        let instances = instances.iter().enumerate().map(|(n, (status, role))| Instance {
-            instance: format!("b{n}/0190"),
-            status: (*status).to_owned(),
-            role: (*role).to_owned(),
-            epoch: Some(7),
-            address: String::new(),
-        });
-        Cluster {
-            cluster: "baton".into(),
-            epoch: Some(7),
-            ha_degraded: false,
-            instances: instances.collect(),
-        }
-    }
-
-    #[test]
-    fn a_leader_and_a_ready_follower_are_healthy() {
-        assert_eq!(
-            judge(&cluster(&[("active", "leader"), ("active", "follower")])),
-            (Health::Healthy, vec![])
-        );
-    }
-
-    #[test]
-    fn nobody_leading_is_down_whatever_else_holds() {
-        let mut cluster = cluster(&[("active", "follower"), ("draining", "follower")]);
-        cluster.ha_degraded = true;
-        assert_eq!(judge(&cluster).0, Health::Down);
-        assert_eq!(judge(&super::tests::cluster(&[])).0, Health::Down);
-    }
-
-    #[test]
-    fn what_wants_a_look_is_degraded_and_named() {
-        let alone = judge(&cluster(&[("active", "leader"), ("recovering", "follower")]));
-        assert_eq!(alone.0, Health::Degraded);
-        assert_eq!(alone.1, ["no other instance is ready to take over", "b1/0190 is recovering"]);
-        let mut no_redis = cluster(&[("active", "leader"), ("active", "follower")]);
-        no_redis.ha_degraded = true;
-        assert_eq!(judge(&no_redis).0, Health::Degraded);
-        assert_eq!(judge(&cluster(&[("active", "leader"), ("active", "leader")])).0, Health::Degraded);
-    }
 }

@@ -34,7 +34,7 @@ pub use fault::{Error, Fault, Faults, Problem, Source};
 pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
-pub use notify::{Notify, Smtp, Throttle};
+pub use notify::{Commands, Notify, Smtp, Throttle};
 pub use process::{
     Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
 };

@@ -21,6 +21,8 @@ pub struct Notify {
     pub telegram_chat_id: Option<String>,
     /// The Bot API's base URL.
     pub telegram_url: String,
+    /// Who may command by Telegram; none = nobody.
+    pub commands: Option<Commands>,
     /// A webhook that gets each message as JSON.
     pub webhook_url: Option<SecretString>,
     /// What signs it.
@@ -43,6 +45,23 @@ pub struct Notify {
     pub timeout: Duration,
     /// Starts and stops are told, too.
     pub start_stop: bool,
+}
+
+/// Commands by Telegram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commands {
+    /// Chats from which they are taken.
+    pub chats: Vec<i64>,
+    /// Who may send them there; anybody in these chats if empty.
+    pub users: Vec<i64>,
+    /// How long the code of a dangerous one holds.
+    pub code_expiry: Duration,
+    /// Older than this, a command is refused, unless it halts.
+    pub oldest: Duration,
+    /// How long one poll waits.
+    pub poll: Duration,
+    /// Commands of a chat that are answered within a minute.
+    pub per_minute: u32,
 }
 
 /// Mail.
@@ -74,6 +93,7 @@ pub struct Throttle {
 impl Notify {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let (telegram_bot_token, telegram_chat_id, telegram_url) = telegram(reader);
+        let commands = commands(reader, telegram_bot_token.is_some());
         let webhook_url = url(reader, "notify.webhook_url");
         let webhook_secret = reader.secret("notify.webhook_secret");
         let slack_url = url(reader, "notify.slack_url");
@@ -98,6 +118,7 @@ impl Notify {
             telegram_bot_token,
             telegram_chat_id,
             telegram_url,
+            commands,
             webhook_url,
             webhook_secret,
             slack_url,
@@ -139,6 +160,37 @@ fn telegram(reader: &mut Reader) -> (Option<SecretString>, Option<String>, Strin
         }
     }
     (token, chat, url.unwrap_or_default().trim_end_matches('/').to_owned())
+}
+
+fn commands(reader: &mut Reader, has_token: bool) -> Option<Commands> {
+    let list = |text: &str| -> Option<Vec<i64>> {
+        text.split(',').map(str::trim).map(|part| part.parse().ok().filter(|id| *id != 0)).collect()
+    };
+    let numbers = |reader: &mut Reader, key: &str, allowed: &str| {
+        let text = reader.text(key, None, allowed, |text| list(text).is_some());
+        text.and_then(|text| list(&text)).unwrap_or_default()
+    };
+    let allowed = "numbers of chats, e.g. -1001234567890, several separated by commas";
+    let chats = numbers(reader, "notify.telegram_command_chats", allowed);
+    let allowed = "numbers of users, e.g. 123456789, several separated by commas";
+    let users = numbers(reader, "notify.telegram_command_users", allowed);
+    let code_expiry = reader.seconds("notify.telegram_code_expiry", 60, 10..=600);
+    let oldest = reader.seconds("notify.telegram_command_age", 120, 10..=86_400);
+    let poll = reader.seconds("notify.telegram_poll", 25, 1..=50);
+    let per_minute = reader.whole("notify.telegram_commands_per_minute", 20, 1..=600, "commands a minute");
+    let per_minute = u32::try_from(per_minute).unwrap_or(u32::MAX);
+    let keys = ["notify.telegram_command_chats", "notify.telegram_command_users"];
+    if chats.is_empty() && !users.is_empty() && reader.sound(&keys) {
+        let advice = "users are allowed, so name the chats in which: a private chat has its user's number";
+        reader.missing("notify.telegram_command_chats", advice);
+    }
+    let token = ["notify.telegram_bot_token", "notify.telegram_bot_token_file"];
+    if !chats.is_empty() && !has_token && reader.sound(&token) {
+        let advice =
+            "commands are allowed, so give the bot's token: TELEGRAM_BOT_TOKEN or TELEGRAM_BOT_TOKEN_FILE";
+        reader.missing("notify.telegram_bot_token", advice);
+    }
+    (!chats.is_empty()).then_some(Commands { chats, users, code_expiry, oldest, poll, per_minute })
 }
 
 /// A URL that is a secret as a whole: who knows it may write.

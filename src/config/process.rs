@@ -156,6 +156,16 @@ impl ExitPolicy {
 impl Shutdown {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let budget = reader.millis("shutdown.budget_ms", 9000, 1000..=300_000);
+        // The same by the predecessor's name, in its unit.
+        let timeout = reader.optional_whole("shutdown.shutdown_timeout", None, 1..=300, "s");
+        let timeout = timeout.map(Duration::from_secs);
+        let keys = ["shutdown.budget_ms", "shutdown.shutdown_timeout"];
+        let other = timeout.filter(|timeout| reader.is_set(keys[0]) && *timeout != budget);
+        if let Some(other) = other.filter(|_| reader.sound(&keys)) {
+            let found = format!("{} s beside shutdown.budget_ms = {}", other.as_secs(), budget.as_millis());
+            reader.invalid(keys[1], found, "the same time, or one of them alone");
+        }
+        let budget = timeout.unwrap_or(budget);
         let policies = [("flatten", ExitPolicy::Flatten), ("hold", ExitPolicy::Hold)];
         let exit_policy = reader.choice("shutdown.exit_policy", ExitPolicy::Flatten, &policies);
         let cancel = reader.millis("shutdown.cancel_ms", 2000, 100..=60_000);

@@ -1,7 +1,8 @@
 //! An order intent: the durable decision to send one order, and what became of it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::cause::ExitCause;
 use super::ids::{IntentId, PositionId, SignalId};
@@ -81,6 +82,10 @@ pub struct OrderIntent {
     pub watermark: i64,
     /// The epoch it was journaled under.
     pub epoch: i64,
+    /// The process it was journaled by, the only one that may write it; none before.
+    pub incarnation: Option<Uuid>,
+    /// The day in India in which it was journaled; none before.
+    pub day: Option<NaiveDate>,
 }
 
 impl OrderIntent {

@@ -164,6 +164,11 @@ impl Position {
         value_of_points(points, self.quantity, self.lot_size, self.point_value)
     }
 
+    /// What a broker nets it under.
+    pub fn holding_key(&self) -> HoldingKey {
+        HoldingKey { symbol: self.symbol.clone(), exchange: self.exchange.clone(), product: self.product }
+    }
+
     /// What its price is a price of.
     pub fn listing(&self) -> Listing {
         Listing::new(&self.exchange, &self.symbol)

@@ -59,6 +59,22 @@ impl Calendar {
     }
 }
 
+/// How long before the first opening the broker's session must live: somebody has to log in by then.
+const LOGIN_LEAD: TimeDelta = TimeDelta::minutes(30);
+
+impl Calendar {
+    /// True from half an hour before one of these exchanges opens until it closes. Outside of that the broker's session
+    /// may be dead, as it is every night, and nobody need get up.
+    pub fn wants_broker<'a>(
+        &self,
+        exchanges: impl IntoIterator<Item = &'a String>,
+        at: DateTime<Utc>,
+    ) -> bool {
+        let sessions = exchanges.into_iter().filter_map(|exchange| self.sessions.get(exchange)).flatten();
+        sessions.into_iter().any(|session| session.opens - LOGIN_LEAD <= at && at < session.closes)
+    }
+}
+
 /// Says whether an entry on `exchange` may be made at `at`.
 ///
 /// # Errors
@@ -115,6 +131,18 @@ mod tests {
         assert!(judge("2026-01-30T09:00:00+05:30"));
         assert!(judge("2026-01-30T23:54:59+05:30"));
         assert!(!judge("2026-01-30T23:55:00+05:30"));
+    }
+
+    // R: B18
+    #[test]
+    fn the_broker_is_wanted_from_half_an_hour_before_the_opening_to_the_close() {
+        let (calendar, traded) = (mcx(), ["MCX".to_owned(), "NSE".to_owned()]);
+        let wants = |text: &str| calendar.wants_broker(&traded, at(text));
+        assert!(!wants("2026-01-30T03:00:00+05:30"), "the session ends every night");
+        assert!(!wants("2026-01-30T08:29:59+05:30"));
+        assert!(wants("2026-01-30T08:30:00+05:30") && wants("2026-01-30T23:54:59+05:30"));
+        assert!(!wants("2026-01-30T23:55:00+05:30"));
+        assert!(!calendar.wants_broker(&traded[1..], at("2026-01-30T12:00:00+05:30")), "no session today");
     }
 
     #[test]

@@ -82,11 +82,15 @@ impl Term<'_> {
             Submission::InDoubt { reason, .. } if Mutant::BelievesSilence.is_on() => {
                 (IntentState::NotSent, Some(reason), None)
             }
-            Submission::InDoubt { reason, wrong_mode } => {
+            Submission::InDoubt { mut reason, wrong_mode } => {
                 if let Some(wrong) = wrong_mode {
-                    self.engine
-                        .operational
-                        .error("WRONG_MODE", format!("the bridge answered in {} mode", wrong.found));
+                    if let Some(order) = &wrong.order_id {
+                        reason = format!("{reason}; there it is order {order}");
+                    }
+                    self.engine.operational.error(
+                        "WRONG_MODE",
+                        format!("the bridge answered in {} mode: {reason}", wrong.found),
+                    );
                 }
                 (IntentState::InDoubt, Some(reason), None)
             }
@@ -132,6 +136,9 @@ impl Term<'_> {
             match settled {
                 Ok(change) => {
                     failpoint::hit("before_fill_commit");
+                    if findings.unseen.contains(id) {
+                        tell::unseen_end(&change, &self.engine.notifier);
+                    }
                     let committed = self.commit(change).await;
                     moved |= committed.is_ok();
                     self.bearable(committed)?;
@@ -148,7 +155,8 @@ impl Term<'_> {
             tracing::warn!(orders = ?findings.foreign, "orders at the broker that are not ours: reported, never touched");
             tell::foreign(&findings.foreign, &self.engine.notifier);
             let (ledger, foreign) = (&self.engine.ledger, &findings.foreign);
-            let watermark = self.ask_pool(|| ledger.remember_foreign_orders(self.fence(), foreign)).await?;
+            let watermark =
+                self.through_pool(|| ledger.remember_foreign_orders(self.fence(), foreign)).await?;
             self.book.foreign.extend(findings.foreign.iter().map(|id| (id.clone(), watermark)));
             self.book.watermark = watermark;
         }
@@ -179,7 +187,7 @@ impl Term<'_> {
         if change.is_empty() {
             return Ok(());
         }
-        self.ask_pool(|| self.engine.ledger.commit(self.fence(), &change)).await?;
+        self.through_pool(|| self.engine.ledger.commit(self.fence(), &change)).await?;
         let metrics = &self.engine.metrics;
         tell(&self.book, &change, metrics, &self.engine.notifier);
         let now = self.fence().now();

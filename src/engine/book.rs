@@ -41,6 +41,8 @@ pub struct Tracked {
     pub filled_value: Decimal,
     /// No byte of it can be written after this moment, whoever journaled it.
     pub sent_by: Moment,
+    /// Its sender is known to be past writing it, even one that was paused before the write.
+    pub silent: bool,
 }
 
 /// A signal whose orders are out.
@@ -114,7 +116,10 @@ impl Book {
         for intent in snapshot.intents {
             let window = Duration::from_millis(u64::try_from(intent.send_window_ms).unwrap_or(0));
             let filled_value = snapshot.filled.get(&intent.id).map_or(Decimal::ZERO, |sum| sum.value);
-            book.intents.insert(intent.id, Tracked { intent, filled_value, sent_by: now.plus(window) });
+            book.intents.insert(
+                intent.id,
+                Tracked { intent, filled_value, sent_by: now.plus(window), silent: false },
+            );
         }
         for position in book.portfolio.positions.iter().filter(|p| p.status == PositionStatus::Closing) {
             let exits = book.intents.values().map(|tracked| &tracked.intent);
@@ -129,6 +134,9 @@ impl Book {
                 ..Closing::at_once(now, cause)
             };
             book.closing.insert(position.id, closing);
+        }
+        for wish in snapshot.wishes {
+            book.close_by(wish.position, ExitCause::Operator, wish.why, now);
         }
         book.claimed = snapshot.claimed_orders.into_iter().collect();
         book.watermark = snapshot.foreign_orders.values().copied().max().unwrap_or(0);
@@ -162,17 +170,21 @@ impl Book {
     /// for a reason as strong already, or not held. The one closer of a position is its entry here: a second reason
     /// never makes a second exit.
     pub fn close_by(&mut self, position: PositionId, cause: ExitCause, why: String, now: Moment) -> bool {
-        if self.position(position).is_none() {
-            return false;
-        }
-        let closing = self.closing.entry(position).or_insert(Closing::at_once(now, ExitCause::LateFill));
-        let stronger = closing.cause < cause || closing.why.is_none() && closing.cause == cause;
+        let stronger = self.is_news_to(position, cause);
         if stronger {
+            let closing = self.closing.entry(position).or_insert(Closing::at_once(now, cause));
             closing.cause = cause;
             closing.why = Some(why);
             closing.not_before = closing.not_before.min(now);
         }
         stronger
+    }
+
+    /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
+    pub fn is_news_to(&self, position: PositionId, cause: ExitCause) -> bool {
+        let before = self.closing.get(&position);
+        let stronger = before.is_none_or(|c| c.cause < cause || c.cause == cause && c.why.is_none());
+        stronger && self.position(position).is_some()
     }
 
     /// Forgets a wish to close what no order was sent for yet.
@@ -284,6 +296,9 @@ impl Book {
             self.portfolio.equity_high = row.equity_high;
         }
         self.note_exits_that_ended(change, now);
+        for wish in &change.wishes {
+            self.close_by(wish.position, ExitCause::Operator, wish.why.clone(), now);
+        }
         for signal in &change.signals {
             if signal.status.is_final() {
                 self.working.remove(&signal.id);
@@ -294,7 +309,7 @@ impl Book {
 
     /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
     pub fn plan(&mut self, intent: OrderIntent, sent_by: Moment) {
-        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by };
+        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by, silent: false };
         let known = self.intents.insert(tracked.intent.id, tracked).is_some();
         if let Some(day) = self.day.as_mut().filter(|_| !known) {
             day.orders += 1;

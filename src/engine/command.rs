@@ -1,11 +1,15 @@
 //! What an operator asks of the leader: a bounded channel into the loop, so that nobody but the loop touches the book.
 //!
 //! A command waits in the channel at most as long as its asker does: one whose asker is gone is thrown away, so that a
-//! close which nobody remembers does not act under a later leader.
+//! close which nobody remembers does not act under a later leader. Taking it up is a step of its own, said before
+//! anything is done: an asker who gave up knows whether that was in time. What was taken is answered after it is stored,
+//! so that it outlives the term.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::term::Term;
 use crate::domain::cause::ExitCause;
@@ -15,10 +19,21 @@ use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
 use crate::domain::position::{HoldingKey, Position};
 use crate::ledger::change::IntentUpdate;
-use crate::ledger::{Change, LedgerError};
+use crate::ledger::exits::{ExitView, Outcome};
+use crate::ledger::wishes::Wish;
+use crate::ledger::{Change, Ledger, LedgerError};
 
 /// Commands that may wait at once.
 const WAITING: usize = 64;
+/// How long the leader's loop may take to take a command up.
+const TAKE_UP: Duration = Duration::from_secs(4);
+/// How long storing it may take then: a little longer than the loop waits for the ledger.
+const STORE: Duration = Duration::from_millis(3500);
+
+/// How long an answer waits for the fills.
+pub const FILLS: Duration = Duration::from_secs(3);
+/// Between two looks at the ledger.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// What to close.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,34 +110,49 @@ pub struct Closing {
 #[derive(Debug)]
 pub struct Close {
     pub(super) select: Select,
+    by: String,
     pub(super) why: String,
-    reply: oneshot::Sender<Result<Closing, NotTaken>>,
+    taken: Option<oneshot::Sender<()>>,
+    reply: oneshot::Sender<Result<Closing, NotClosed>>,
 }
 
 impl Close {
+    /// Takes it up; false when its asker has taken it back before.
+    fn take_up(&mut self) -> bool {
+        self.taken.take().is_some_and(|taken| taken.send(()).is_ok())
+    }
+
     /// Nobody waits for the answer any more.
     pub(super) fn is_forgotten(&self) -> bool {
         self.reply.is_closed()
     }
 
     /// Says what became of it.
-    pub(super) fn answer(self, answer: Result<Closing, NotTaken>) {
+    pub(super) fn answer(self, answer: Result<Closing, NotClosed>) {
         // The asker may have gone this very moment; what was taken up stays taken up, and is in the log.
         let _ = self.reply.send(answer);
     }
 }
 
-/// Why a command was not taken.
+/// Why a command has no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum NotTaken {
+pub enum NotClosed {
     /// Too many commands wait.
-    #[error("too many commands wait for the engine; try again in a second")]
+    #[error("too many commands wait for the engine; nothing was done, try again in a second")]
     Busy,
-    /// The term ended first.
+    /// The loop did not come to it in time, and will not any more.
     #[error(
-        "leadership ended before the command was taken; try again: a repetition never makes a second exit"
+        "the engine did not take the command up within {} s (it is taking over, or the database hangs); nothing was done, \
+         try again",
+        TAKE_UP.as_secs()
     )]
-    Ended,
+    NotTaken,
+    /// It was taken up, and the ledger failed or the term ended before it was known to be stored.
+    #[error(
+        "the engine took the command up, and whether it is stored is not known: the database did not answer, or \
+         leadership ended; ask again: a repetition never makes a second exit"
+    )]
+    Unknown,
     /// Stored state is damaged, and what the broker holds could not be verified.
     #[error("stored state is damaged and the broker's book could not be verified: {0}; nothing was done")]
     Unverified(String),
@@ -142,54 +172,111 @@ pub fn desk() -> (Desk, Commands) {
 }
 
 impl Desk {
-    /// Has the leader close what is selected; returns once it has been taken up. Dropping the future takes it back, if
-    /// it was not.
+    /// Has the leader close what is selected, for the operator `by`; returns once that is stored. Dropping the future
+    /// takes it back, if it was not taken up.
     ///
     /// # Errors
-    /// It was not taken; nothing was done.
-    pub async fn close(&self, select: Select, why: String) -> Result<Closing, NotTaken> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send(Close { select, why, reply }).map_err(|_| NotTaken::Busy)?;
-        answer.await.map_err(|_| NotTaken::Ended)?
+    /// Nothing was done, or it is not known: see [`NotClosed`].
+    pub async fn close(&self, select: Select, by: String, why: String) -> Result<Closing, NotClosed> {
+        let ((taken, mut taking), (reply, answer)) = (oneshot::channel(), oneshot::channel());
+        let close = Close { select, by, why, taken: Some(taken), reply };
+        self.0.try_send(close).map_err(|_| NotClosed::Busy)?;
+        let in_time = tokio::time::timeout(TAKE_UP, &mut taking).await.is_ok_and(|taken| taken.is_ok());
+        if !in_time {
+            // From here on it cannot be taken up any more; it may have been, this very moment.
+            taking.close();
+            taking.try_recv().map_err(|_| NotClosed::NotTaken)?;
+        }
+        match tokio::time::timeout(STORE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(NotClosed::Unknown),
+        }
+    }
+}
+
+impl Closing {
+    /// Waits for the fills, until a moment at the longest, and reads how far each position and each sale beside the
+    /// positions is: as it was last seen, or nothing if the ledger never said. What was taken up goes on all the same.
+    pub async fn progress(&self, ledger: &Ledger, until: Instant) -> Option<Vec<ExitView>> {
+        let ids: Vec<PositionId> = self.positions.iter().map(|taken| taken.position).collect();
+        let sent = self.beside.iter().filter(|beside| beside.units > Quantity::ZERO);
+        let sent: Vec<IntentId> = sent.map(|beside| beside.id).collect();
+        let look = async || -> Result<Vec<ExitView>, LedgerError> {
+            let mut views = ledger.exits_of(&ids).await?;
+            views.extend(ledger.sales_beside(&sent).await?);
+            Ok(views)
+        };
+        let mut seen = None;
+        while let Ok(read) = tokio::time::timeout_at(until, look()).await {
+            match read {
+                Ok(views) if views.iter().all(|view| view.outcome == Outcome::Filled) => return Some(views),
+                Ok(views) => seen = Some(views),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "how far a close is could not be read"
+                    );
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        seen
     }
 }
 
 impl Term<'_> {
-    /// Takes up an operator's close: the positions are due from now on, whatever switch is on.
+    /// Takes up an operator's close: the positions are due from now on, whatever switch is on and whoever leads.
     pub(super) async fn close_for_operator(&mut self, close: Close) -> Result<(), LedgerError> {
-        if close.is_forgotten() {
+        let mut close = close;
+        if !close.take_up() {
             return Ok(());
         }
         if self.custody.is_some() {
             return self.close_in_custody(close).await;
         }
-        let now = self.fence().now();
-        let named = self.book.portfolio.held().filter(|position| close.select.names(position));
-        let named: Vec<(PositionId, Quantity)> =
-            named.map(|position| (position.id, position.quantity)).collect();
-        let entries = self.unwind(|intent| close.select.means(intent), &close.why).await?;
-        let mut closing = Closing { entries, ..Closing::default() };
-        for (position, held) in named {
-            let under_way = self.book.closing.contains_key(&position);
-            if self.book.close_by(position, ExitCause::Operator, close.why.clone(), now) {
-                tracing::warn!(%position, under_way, "closed for an operator: {}", close.why);
-            }
-            closing.positions.push(Taken { position, held, under_way });
+        let Close { select, by, why, reply, .. } = close;
+        let named = self.book.portfolio.held().filter(|position| select.names(position));
+        let positions = named.map(|position| Taken {
+            position: position.id,
+            held: position.quantity,
+            under_way: self.book.closing.contains_key(&position.id),
+        });
+        let positions: Vec<Taken> = positions.collect();
+        let wanted = positions.iter().filter(|p| self.book.is_news_to(p.position, ExitCause::Operator));
+        let wishes: Vec<Wish> =
+            wanted.map(|p| Wish { position: p.position, by: by.clone(), why: why.clone() }).collect();
+        let (entries, intents) = self.unwound(|intent| select.means(intent), &why);
+        let told: Vec<PositionId> = wishes.iter().map(|wish| wish.position).collect();
+        self.commit(Change { intents, wishes, ..Change::default() }).await?;
+        for position in told {
+            tracing::warn!(%position, "closed for an operator: {why}");
         }
-        close.answer(Ok(closing));
+        // The asker may have gone; what was taken up stays taken up, and is in the log.
+        let _ = reply.send(Ok(Closing { positions, entries, ..Closing::default() }));
         Ok(())
     }
 
-    /// Marks the entries on their way that are meant, so that what they fill is closed at once; gives their number.
+    /// Marks the entries on their way that are meant, so that what they fill is closed at once.
     pub(super) async fn unwind(
         &mut self,
         meant: impl Fn(&OrderIntent) -> bool,
         why: &str,
-    ) -> Result<usize, LedgerError> {
-        let entry = |i: &OrderIntent| i.class == OrderClass::Entry && !i.state.is_terminal() && meant(i);
-        let entries: Vec<OrderIntent> =
-            self.book.intents.values().map(|t| &t.intent).filter(|i| entry(i)).cloned().collect();
-        let update = |intent: &OrderIntent| IntentUpdate {
+    ) -> Result<(), LedgerError> {
+        let (_, intents) = self.unwound(meant, why);
+        self.commit(Change { intents, ..Change::default() }).await
+    }
+
+    /// The entries on their way that are meant: how many, and the marks by which what they fill is closed at once.
+    fn unwound(&self, meant: impl Fn(&OrderIntent) -> bool, why: &str) -> (usize, Vec<IntentUpdate>) {
+        let meant = |intent: &&OrderIntent| {
+            intent.class == OrderClass::Entry && !intent.state.is_terminal() && meant(intent)
+        };
+        let entries: Vec<&OrderIntent> =
+            self.book.intents.values().map(|t| &t.intent).filter(meant).collect();
+        let update = |intent: &&OrderIntent| IntentUpdate {
             id: intent.id,
             state: intent.state,
             reason: Some(format!("{why}: a late fill is closed at once")),
@@ -197,8 +284,31 @@ impl Term<'_> {
             filled: intent.filled,
             unwind: true,
         };
-        let intents = entries.iter().filter(|intent| !intent.unwind).map(update).collect();
-        self.commit(Change { intents, ..Change::default() }).await?;
-        Ok(entries.len())
+        (entries.len(), entries.iter().filter(|intent| !intent.unwind).map(update).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_that_nobody_takes_up_in_time_is_never_taken_up() {
+        let (desk, commands) = desk();
+        let answer = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned()).await;
+        assert_eq!(answer, Err(NotClosed::NotTaken));
+        let mut late = commands.lock().await.recv().await.unwrap();
+        assert!(!late.take_up(), "the loop sees that it is too late");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_was_taken_up_and_never_answered_is_not_called_undone() {
+        let (desk, commands) = desk();
+        let asked = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned());
+        let term_ends = async {
+            let mut taken = commands.lock().await.recv().await.unwrap();
+            assert!(taken.take_up());
+        };
+        assert_eq!(tokio::join!(asked, term_ends).0, Err(NotClosed::Unknown));
     }
 }

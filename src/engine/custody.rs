@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::command::{Beside, Close, Closing, NotTaken, Select, Taken};
+use super::command::{Beside, Close, Closing, NotClosed, Select, Taken};
 use super::decide::custody_order;
-use super::submit::submit;
 use super::term::Term;
 use crate::broker::BrokerError;
 use crate::domain::cause::ExitCause;
@@ -176,7 +175,7 @@ impl Term<'_> {
         }
         tracing::info!(signals = fresh.len(), "they wait: {refusal}");
         let why = json!([refusal]);
-        self.ask_pool(|| self.engine.ledger.note_waiting(self.fence(), &fresh, &why)).await?;
+        self.through_pool(|| self.engine.ledger.note_waiting(self.fence(), &fresh, &why)).await?;
         if let Some(custody) = &mut self.custody {
             custody.noted.extend(fresh);
         }
@@ -231,7 +230,7 @@ impl Term<'_> {
         let book = match self.verified_book().await {
             Ok(book) => book,
             Err(error) => {
-                close.answer(Err(NotTaken::Unverified(error.to_string())));
+                close.answer(Err(NotClosed::Unverified(error.to_string())));
                 return Ok(());
             }
         };
@@ -257,7 +256,7 @@ impl Term<'_> {
                     "{} is being closed without the ledger, by `baton emergency-close`",
                     contract.symbol
                 );
-                close.answer(Err(NotTaken::Unverified(why)));
+                close.answer(Err(NotClosed::Unverified(why)));
                 return Ok(());
             }
             let custody = self.custody.as_ref();
@@ -275,7 +274,7 @@ impl Term<'_> {
                     "position {id} cannot be told apart while stored state is damaged: close its contract, `baton close {}`",
                     contract.symbol
                 );
-                close.answer(Err(NotTaken::Unverified(why)));
+                close.answer(Err(NotClosed::Unverified(why)));
                 return Ok(());
             }
             let out = self.may_still_be_sold(&contract, &book);
@@ -320,10 +319,7 @@ impl Term<'_> {
             );
             self.engine.metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), None, intent.send_by());
-            self.in_flight += 1;
-            let (broker, fence, sender) =
-                (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
-            tokio::spawn(submit(broker, fence, intent, sender));
+            self.send(intent);
         }
         Ok(journaled.blocked.iter().map(|(intent, _)| intent.id).collect())
     }

@@ -26,7 +26,7 @@ impl Term<'_> {
         let date = trading_day(wall_clock());
         let turned = self.book.day.as_ref().is_none_or(|day| day.date != date);
         if turned {
-            let day = self.ask_pool(|| self.engine.ledger.day(date, day_start(date))).await?;
+            let day = self.through_pool(|| self.engine.ledger.day(date, day_start(date))).await?;
             tracing::info!(%date, orders = day.orders, latched = day.latched.len(), "the account's day");
             self.book.day = Some(day);
         } else if now < self.next_day_look {
@@ -38,7 +38,7 @@ impl Term<'_> {
         let Some(Day { opening, .. }) = self.book.day else { return Ok(()) };
         let opening = match opening {
             Some(opening) => opening,
-            None => self.ask_pool(|| self.engine.ledger.open_day(self.fence(), date, equity)).await?,
+            None => self.through_pool(|| self.engine.ledger.open_day(self.fence(), date, equity)).await?,
         };
         let Some(day) = &mut self.book.day else { return Ok(()) };
         day.opening = Some(opening);
@@ -57,7 +57,7 @@ impl Term<'_> {
         if fresh.is_empty() {
             return Ok(());
         }
-        self.ask_pool(|| self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
+        self.through_pool(|| self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
         for refusal in &fresh {
             self.engine.metrics.limit_hits.with_label_values(&[refusal.code]).inc();
             tracing::warn!(

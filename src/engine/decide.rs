@@ -347,6 +347,8 @@ fn intent(
         send_window_ms: rules.send_window_ms,
         watermark: book.watermark,
         epoch: 0,
+        incarnation: None,
+        day: None,
     }
 }
 

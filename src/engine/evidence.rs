@@ -1,37 +1,42 @@
 //! What the broker's books say about our intents: fills, ends, lost acknowledgements found, absences proven.
 //!
 //! 1. Fills come from the trade book alone; a `complete` without its trades proves nothing.
-//! 2. `cancelled` and `rejected` count once the readings have said so for [`END_SETTLES`]: some bridge plugins show
-//!    an order in transit with the status of the row before. Trades that come after such an end are booked all the
-//!    same: they are facts.
+//! 2. `cancelled` and `rejected` count once the readings have said so for [`END_SETTLES`], or, where the row before
+//!    says the same, for [`INHERITED_SETTLES`]: some bridge plugins show an order in transit with that row's status.
+//!    Trades that come after such an end are booked all the same: they are facts.
 //! 3. An in-doubt intent is found by its terms among orders that no intent explains and that were not there before
 //!    it was sent. Found, it is adopted with its fills.
-//! 4. Not found proves nothing before `sent_by + U + B`: only a reading begun after that may abandon it.
+//! 4. Not found proves nothing before `sent_by + U + B`: only a reading begun after that may abandon it, and only one
+//!    of the order's own day: the next day's book never held it.
 //! 5. An order found for an abandoned intent is adopted and, if it is an entry, closed at once; but not while an
 //!    intent of the same terms is under way or in doubt, whose order it rather is.
-//! 6. Books take nothing back: a row that is missing (a new day, a stale cache) unsays no fill and no state.
+//! 6. Books take nothing back: a row that is missing (a new day, a stale cache) unsays no fill and no state. But no
+//!    order outlives its day: one that the verified books of a later day lack for B has ended, with the fills that are
+//!    known, and the operator is told. Otherwise it would hold its position's exits back for ever.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use ha::Moment;
 
+use super::Engine;
+use super::adoption::{Ambiguity, adopt};
 use super::book::{Book, Tracked};
 use super::draft::{BookingError, Draft};
-use super::trades::{Traded, sum_trades};
-use crate::broker::matching::{Unresolved, match_orders};
-use crate::broker::{Books, BrokerOrder, OrderStatus};
+pub use super::ends::Suspects;
+use super::ends::{END_SETTLES, End, INHERITED_SETTLES};
+use super::term::wall_clock;
+use super::trades::{Traded, Trades, sum_trades};
+use crate::broker::session::SessionState;
+use crate::broker::{Books, BrokerError, BrokerOrder};
 use crate::domain::ids::IntentId;
 use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
-use crate::domain::order::{IntentState, OrderClass, OrderSpec};
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::sessions::trading_day;
 use crate::ledger::Change;
-use crate::mutant::Mutant;
-
-/// How long the readings must call an order cancelled or rejected before it is believed.
-pub const END_SETTLES: Duration = Duration::from_secs(1);
 
 /// When an absence is proven.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +45,8 @@ pub struct AbsenceRule {
     pub user_timeout: Duration,
     /// B: how long an order may take to appear.
     pub settle: Duration,
-    /// The bridge is known to close idle connections sooner than B, so a paused process cannot write late.
+    /// The bridge is known to close idle connections sooner than B, so a paused process cannot write late. Otherwise an
+    /// exit's absence proves something only when its sender is known to be past writing.
     pub idle_close_known: bool,
 }
 
@@ -51,17 +57,21 @@ pub struct Reading {
     pub books: Books,
     /// The moment the first request left.
     pub begun: Moment,
+    /// The day in India in which all of it was read; none if it turned meanwhile.
+    pub day: Option<NaiveDate>,
+    /// The broker's session is known to be alive, so an empty book is the broker's word.
+    pub verified: bool,
 }
 
-/// Ends that readings claim, by order id, until they are believed.
-#[derive(Clone, Debug, Default)]
-pub struct Suspects(HashMap<String, Claim>);
-
-/// An end, and since which reading it is claimed without a break.
-#[derive(Clone, Debug)]
-struct Claim {
-    end: OrderStatus,
-    since: Moment,
+impl Reading {
+    /// Reads the books, from `begun` on.
+    pub(super) async fn take(engine: &Engine, begun: Moment) -> Result<Self, BrokerError> {
+        let day = trading_day(wall_clock());
+        let books = engine.broker.books().await?;
+        let day = (day == trading_day(wall_clock())).then_some(day);
+        let verified = engine.session.borrow().state == SessionState::Valid;
+        Ok(Self { books, begun, day, verified })
+    }
 }
 
 /// What the books changed.
@@ -71,19 +81,31 @@ pub struct Findings {
     pub intents: Vec<IntentId>,
     /// Orders that no intent explains and that were not known.
     pub foreign: Vec<String>,
+    /// Such orders were looked for: no intent's outcome was open that one of them may have been.
+    pub looked: bool,
     /// In-doubt intents with more candidates than intents: the operator's word is needed.
-    pub ambiguous: Vec<(Vec<IntentId>, Vec<String>)>,
+    pub ambiguous: Vec<Ambiguity>,
+    /// Those of `intents` whose end nobody saw: their day is over, and no book shows them.
+    pub unseen: Vec<IntentId>,
+}
+
+impl Findings {
+    /// Every order in the books was compared with what is known, and is an intent's.
+    pub fn explain_every_order(&self) -> bool {
+        self.looked && self.foreign.is_empty() && self.ambiguous.is_empty()
+    }
 }
 
 /// Everything an intent's evidence is judged by.
 pub struct Evidence<'a> {
     orders: HashMap<&'a str, &'a BrokerOrder>,
-    traded: HashMap<&'a str, Option<Traded>>,
+    traded: HashMap<Trades<'a>, Option<Traded>>,
     adopted: BTreeMap<IntentId, String>,
-    ambiguous: Vec<(Vec<IntentId>, Vec<String>)>,
+    ambiguous: Vec<Ambiguity>,
     unclaimed: Vec<String>,
+    looked: bool,
     strange: Vec<Strange<'a>>,
-    begun: Moment,
+    reading: &'a Reading,
     rule: AbsenceRule,
 }
 
@@ -95,7 +117,8 @@ impl<'a> Evidence<'a> {
         let (adopted, ambiguous) = adopt(book, &reading.books.orders);
         let taken: HashSet<&String> = adopted.values().collect();
         // While any intent's outcome is open, an unexplained order may be its: it is not written off as foreign.
-        let unclaimed = if book.intents.values().any(|t| t.intent.state.is_unresolved()) {
+        let looked = !book.intents.values().any(|t| t.intent.state.is_unresolved());
+        let unclaimed = if !looked {
             Vec::new()
         } else {
             let ids = reading.books.orders.iter().map(|order| &order.order_id);
@@ -114,23 +137,30 @@ impl<'a> Evidence<'a> {
             adopted,
             ambiguous,
             unclaimed,
+            looked,
             strange: strange.map(|row| Strange { symbol: &row.symbol, seen: seen(&row.order_id) }).collect(),
-            begun: reading.begun,
+            reading,
             rule,
         }
     }
 
     /// What there is to do about it: which intents to [`settle`](Self::settle), and what to tell.
     pub fn findings(&self, book: &Book, suspects: &mut Suspects) -> Findings {
-        let mut claimed_ends = HashMap::new();
-        let mut intents = Vec::new();
+        let mut fresh = Suspects::default();
+        let mut findings = Findings {
+            foreign: self.unclaimed.clone(),
+            looked: self.looked,
+            ambiguous: self.ambiguous.clone(),
+            ..Findings::default()
+        };
         for tracked in book.intents.values() {
-            if self.verdict(tracked, suspects, &mut claimed_ends).is_some() {
-                intents.push(tracked.intent.id);
+            if let Some(verdict) = self.verdict(tracked, suspects, &mut fresh) {
+                findings.intents.push(tracked.intent.id);
+                findings.unseen.extend(verdict.unseen.then_some(tracked.intent.id));
             }
         }
-        suspects.0 = claimed_ends;
-        Findings { intents, foreign: self.unclaimed.clone(), ambiguous: self.ambiguous.clone() }
+        *suspects = fresh;
+        findings
     }
 
     /// Drafts the change of one intent that [`findings`](Self::findings) named; `confirmed` are its suspects.
@@ -147,7 +177,7 @@ impl<'a> Evidence<'a> {
     ) -> Result<Change, BookingError> {
         let mut draft = Draft::new(book, catalog, at);
         let Some(tracked) = book.intents.get(&id) else { return Ok(draft.finish()) };
-        let Some(verdict) = self.verdict(tracked, confirmed, &mut HashMap::new()) else {
+        let Some(verdict) = self.verdict(tracked, confirmed, &mut Suspects::default()) else {
             return Ok(draft.finish());
         };
         draft.intent(tracked, verdict.state, verdict.reason, verdict.order_id);
@@ -157,33 +187,30 @@ impl<'a> Evidence<'a> {
         Ok(draft.finish())
     }
 
-    fn verdict(
-        &self,
-        tracked: &Tracked,
-        suspects: &Suspects,
-        claims: &mut HashMap<String, Claim>,
-    ) -> Option<Verdict> {
+    fn verdict(&self, tracked: &Tracked, suspects: &Suspects, fresh: &mut Suspects) -> Option<Verdict> {
         let intent = &tracked.intent;
         let order_id = intent.broker_order_id.as_deref().or(self.adopted.get(&intent.id).map(String::as_str));
         let Some(order_id) = order_id else { return self.absence(tracked) };
         let adopted = intent.broker_order_id.is_none();
         // Sums that leave the numbers' range say nothing that could be booked.
-        let traded = self.traded.get(order_id).copied().unwrap_or(Some(Traded::default()))?;
+        let traded = self.traded_of(intent, order_id).unwrap_or(Some(Traded::default()))?;
         let Traded { quantity, value } = traded.at_most(intent.order.quantity);
         let quantity = quantity.max(intent.filled);
-        let fresh = quantity - intent.filled;
-        let fill = (fresh > Quantity::ZERO).then(|| {
-            let price = (value - tracked.filled_value) / fresh.decimal();
-            (fresh, Price(price.round_dp(8)))
+        let fresh_units = quantity - intent.filled;
+        let fill = (fresh_units > Quantity::ZERO).then(|| {
+            let price = (value - tracked.filled_value) / fresh_units.decimal();
+            (fresh_units, Price(price.round_dp(8)))
         });
+        let mut end = None;
         let state = if quantity == intent.order.quantity {
             IntentState::Filled
         } else if intent.state.is_terminal() && intent.state != IntentState::Abandoned {
             intent.state
         } else {
-            match self.believed_end(intent.state, order_id, suspects, claims) {
-                Some(OrderStatus::Cancelled) => IntentState::Cancelled,
-                Some(_) => IntentState::Rejected,
+            end = self.believed_end(intent, order_id, suspects, fresh);
+            match end {
+                Some(End::Cancelled | End::Gone) => IntentState::Cancelled,
+                Some(End::Rejected) => IntentState::Rejected,
                 None if quantity > Quantity::ZERO => IntentState::PartiallyFilled,
                 None => IntentState::Acknowledged,
             }
@@ -191,48 +218,80 @@ impl<'a> Evidence<'a> {
         if state == intent.state && fill.is_none() {
             return None;
         }
-        let reason =
-            match (adopted, self.orders.get(order_id).and_then(|order| order.rejection_reason.clone())) {
-                (_, Some(reason)) if state == IntentState::Rejected => Some(reason),
-                (false, _) if state == IntentState::Rejected => {
-                    Some("the broker's order book says rejected".to_owned())
-                }
-                (true, _) => Some(format!("found in the broker's books as order {order_id}")),
-                _ => None,
-            };
-        Some(Verdict { state, reason, order_id: adopted.then(|| order_id.to_owned()), fill })
+        let said = self.order_of(intent, order_id).and_then(|order| order.rejection_reason.clone());
+        let reason = match end {
+            Some(End::Rejected) => Some(said.unwrap_or("the broker's order book says rejected".to_owned())),
+            Some(End::Gone) => Some(self.unseen_end(intent, order_id)),
+            _ if adopted => Some(format!("found in the broker's books as order {order_id}")),
+            _ => None,
+        };
+        let unseen = end == Some(End::Gone);
+        Some(Verdict { state, reason, order_id: adopted.then(|| order_id.to_owned()), fill, unseen })
     }
 
-    /// The end that the order book shows, once it has shown it for long enough. An abandoned intent is first found,
-    /// then ended.
+    /// The end that the books show, once they have shown it for long enough. An abandoned intent is first found, then
+    /// ended.
     fn believed_end(
         &self,
-        state: IntentState,
+        intent: &OrderIntent,
         order_id: &str,
         suspects: &Suspects,
-        claims: &mut HashMap<String, Claim>,
-    ) -> Option<&OrderStatus> {
-        let end = self.orders.get(order_id).map(|order| &order.status)?;
-        if !matches!(end, OrderStatus::Cancelled | OrderStatus::Rejected) {
-            return None;
-        }
-        let before = suspects.0.get(order_id).filter(|claim| claim.end == *end);
-        let since = before.map_or(self.begun, |claim| claim.since);
-        claims.insert(order_id.to_owned(), Claim { end: end.clone(), since });
-        let settled = self.begun.since(since) >= END_SETTLES;
-        (settled && state != IntentState::Abandoned).then_some(end)
+        fresh: &mut Suspects,
+    ) -> Option<End> {
+        let (end, settles) = match self.order_of(intent, order_id) {
+            Some(order) if order.may_inherit => (End::of(&order.status)?, INHERITED_SETTLES),
+            Some(order) => (End::of(&order.status)?, END_SETTLES),
+            None if self.is_gone(intent, order_id) => (End::Gone, self.rule.settle),
+            None => return None,
+        };
+        let settled = suspects.carry(order_id, end, self.reading.begun, settles, fresh);
+        (settled && intent.state != IntentState::Abandoned).then_some(end)
     }
 
-    /// An in-doubt intent that is not in books read late enough is proven absent.
+    /// The books of a later day, verified, know nothing of an order that was at the broker.
+    fn is_gone(&self, intent: &OrderIntent, order_id: &str) -> bool {
+        let later = intent.day.zip(self.reading.day).is_some_and(|(journaled, read)| read > journaled);
+        let unreadable = || self.reading.books.foreign.iter().any(|row| row.order_id == order_id);
+        intent.state.is_live()
+            && later
+            && self.reading.verified
+            && self.traded_of(intent, order_id).is_none()
+            && !unreadable()
+    }
+
+    /// The row of an intent's order; one of the same id on another contract or side is another day's.
+    fn order_of(&self, intent: &OrderIntent, order_id: &str) -> Option<&BrokerOrder> {
+        let order = self.orders.get(order_id).copied()?;
+        ((&order.symbol, order.side) == (&intent.order.symbol, intent.order.side)).then_some(order)
+    }
+
+    /// What an order's trades add up to, if it has any; none inside where that leaves the numbers' range.
+    fn traded_of(&self, intent: &OrderIntent, order_id: &str) -> Option<Option<Traded>> {
+        let (symbol, side) = (intent.order.symbol.as_str(), intent.order.side);
+        self.traded.get(&Trades { order_id, symbol, side }).copied()
+    }
+
+    fn unseen_end(&self, intent: &OrderIntent, order_id: &str) -> String {
+        let day = intent.day.map(|day| format!(" of {day}")).unwrap_or_default();
+        format!(
+            "order {order_id}{day} is in no book any more and nobody saw its end: taken for ended with {} of {} units \
+             filled; look it up at the broker",
+            intent.filled, intent.order.quantity
+        )
+    }
+
+    /// An in-doubt intent that is not in books of its day, read late enough, is proven absent.
     fn absence(&self, tracked: &Tracked) -> Option<Verdict> {
         let intent = &tracked.intent;
         let ambiguous = self.ambiguous.iter().any(|(intents, _)| intents.contains(&intent.id));
-        let provable = intent.class == OrderClass::Entry || self.rule.idle_close_known;
+        let provable = intent.class == OrderClass::Entry || self.rule.idle_close_known || tracked.silent;
         if intent.state != IntentState::InDoubt
             || ambiguous
             || !provable
             || self.strange.iter().any(|row| row.may_hide(intent))
-            || self.begun <= tracked.sent_by.plus(self.rule.user_timeout).plus(self.rule.settle)
+            || intent.day.is_none()
+            || self.reading.day != intent.day
+            || self.reading.begun <= tracked.sent_by.plus(self.rule.user_timeout).plus(self.rule.settle)
         {
             return None;
         }
@@ -240,7 +299,13 @@ impl<'a> Evidence<'a> {
             "not in the broker's books {} ms after its last byte could have arrived",
             self.rule.settle.as_millis()
         );
-        Some(Verdict { state: IntentState::Abandoned, reason: Some(reason), order_id: None, fill: None })
+        Some(Verdict {
+            state: IntentState::Abandoned,
+            reason: Some(reason),
+            order_id: None,
+            fill: None,
+            unseen: false,
+        })
     }
 }
 
@@ -249,6 +314,8 @@ struct Verdict {
     reason: Option<String>,
     order_id: Option<String>,
     fill: Option<(Quantity, Price)>,
+    /// The end that it tells of was seen by nobody.
+    unseen: bool,
 }
 
 /// An order of a kind that this agent never sends, and its place among the foreign orders if it is known.
@@ -262,55 +329,4 @@ impl Strange<'_> {
     fn may_hide(&self, intent: &OrderIntent) -> bool {
         self.symbol == intent.order.symbol && self.seen.is_none_or(|seen| seen > intent.watermark)
     }
-}
-
-type Adopted = (BTreeMap<IntentId, String>, Vec<(Vec<IntentId>, Vec<String>)>);
-
-/// Matches the intents whose order id is not known, those of the same terms together: an order that was seen before
-/// the oldest of them was journaled is none of theirs, whatever older intents of other terms are still looked for.
-fn adopt(book: &Book, orders: &[BrokerOrder]) -> Adopted {
-    if Mutant::AdoptsNothing.is_on() {
-        return Adopted::default();
-    }
-    let mut groups: Vec<(&OrderSpec, Vec<&Tracked>)> = Vec::new();
-    for tracked in book.intents.values().filter(|t| is_lost(t) && !is_shadowed(t, book)) {
-        match groups.iter_mut().find(|(terms, _)| **terms == tracked.intent.order) {
-            Some((_, group)) => group.push(tracked),
-            None => groups.push((&tracked.intent.order, vec![tracked])),
-        }
-    }
-    let (mut adopted, mut ambiguous) = Adopted::default();
-    for (_, group) in groups {
-        let oldest = group.iter().map(|t| t.intent.watermark).min().unwrap_or(i64::MAX);
-        let foreign = book.foreign.iter().filter(|(_, seen)| **seen <= oldest).map(|(id, _)| id);
-        let known: HashSet<String> =
-            book.claimed.iter().chain(foreign).chain(adopted.values()).cloned().collect();
-        let unresolved: Vec<Unresolved> = group
-            .iter()
-            .map(|tracked| Unresolved {
-                intent: tracked.intent.id,
-                spec: tracked.intent.order.clone(),
-                strategy: tracked.intent.strategy_tag(),
-            })
-            .collect();
-        let matching = match_orders(&unresolved, orders, &known);
-        adopted.extend(matching.found.into_iter().map(|found| (found.intent, found.order_id)));
-        ambiguous.extend(matching.ambiguous.into_iter().map(|a| (a.intents, a.order_ids)));
-    }
-    (adopted, ambiguous)
-}
-
-/// An abandoned intent takes no order that may belong to one of the same terms which is under way or in doubt.
-fn is_shadowed(tracked: &Tracked, book: &Book) -> bool {
-    tracked.intent.state == IntentState::Abandoned
-        && book
-            .intents
-            .values()
-            .any(|other| other.intent.state.is_unresolved() && other.intent.order == tracked.intent.order)
-}
-
-/// Its order, if there is one, has to be found by its terms.
-fn is_lost(tracked: &Tracked) -> bool {
-    matches!(tracked.intent.state, IntentState::InDoubt | IntentState::Abandoned)
-        && tracked.intent.broker_order_id.is_none()
 }

@@ -54,7 +54,7 @@ impl Term<'_> {
         findings: &Findings,
     ) -> Result<(), LedgerError> {
         if self.proof.state == State::Unknown {
-            let since = self.ask_pool(|| self.engine.ledger.failover_unproven()).await?;
+            let since = self.through_pool(|| self.engine.ledger.failover_unproven()).await?;
             self.proof.state = if since.is_some() { State::Wanted } else { State::Over };
             if since.is_some() {
                 tracing::warn!(
@@ -72,14 +72,12 @@ impl Term<'_> {
                  Trading stays reduce-only until an operator has looked at them"
             );
         }
-        let settled = !self.book.intents.values().any(|tracked| tracked.intent.state.is_unresolved());
-        let clean = settled && findings.foreign.is_empty() && findings.ambiguous.is_empty();
-        if !clean || begun < self.proof.began.plus(self.engine.pace.afterglow()) {
+        if !findings.explain_every_order() || begun < self.proof.began.plus(self.engine.pace.afterglow()) {
             return Ok(());
         }
         // Whichever way it ends, this term is done with it: an operator's word is not waited for here.
         self.proof.state = State::Over;
-        if self.ask_pool(|| self.engine.ledger.lift_failover(self.fence())).await? {
+        if self.through_pool(|| self.engine.ledger.lift_failover(self.fence())).await? {
             tracing::warn!("[RECOVERY] every order of the day matches an intent: reduce-only is lifted");
         } else {
             tracing::warn!("[RECOVERY] reduce-only stays: an operator set it, or an order is unexplained");

@@ -4,6 +4,7 @@
 //! it serves a [`term`]: takes over what the former leader left, then loops: gather events, decide over the
 //! [`book`] (pure), journal, send, record. What a term knows dies with it; the next one reads the ledger.
 
+mod adoption;
 mod apply;
 pub mod book;
 pub mod command;
@@ -11,6 +12,7 @@ mod custody;
 mod day;
 pub mod decide;
 pub mod draft;
+mod ends;
 pub mod evidence;
 mod failover;
 mod holdings;
@@ -18,7 +20,10 @@ pub mod lanes;
 mod monitor;
 mod orders;
 mod pool;
+mod process;
 pub mod recess;
+pub mod refusals;
+pub mod senders;
 mod signals;
 pub mod stops;
 mod submit;
@@ -55,6 +60,8 @@ use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
 use recess::Recess;
+use refusals::Refusals;
+use senders::Sending;
 use term::{End, Term};
 use wholeness::Wholeness;
 
@@ -120,6 +127,10 @@ pub struct Engine {
     pub wholeness: Wholeness,
     /// What somebody closes without the ledger.
     pub marks: Arc<Marks>,
+    /// Orders that a task of this process may still write.
+    pub sending: Sending,
+    /// Changes that PostgreSQL does not take.
+    pub refusals: Refusals,
     /// Rests while an operator has leadership handed over.
     pub recess: Recess,
 }
@@ -152,10 +163,13 @@ impl Engine {
 
     async fn lead(&self, fence: Fence, drain: &CancellationToken) {
         let epoch = fence.epoch();
-        match Term::take_over(self, fence, drain).await {
+        match Term::take_over(self, fence.clone(), drain).await {
             Some(mut term) => {
                 let end = term.serve(drain).await;
                 let anew = matches!(end, End::Reread);
+                if let End::Ledger(error) = &end {
+                    self.gives_up(&fence, error);
+                }
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.stops_unarmed.set(0);
@@ -166,18 +180,18 @@ impl Engine {
             None => tracing::info!(%epoch, "[HA] leadership ended before this instance had taken over"),
         }
         if !drain.is_cancelled() {
+            // An ERROR that leadership was given up for stays until recovery has looked.
             self.operational.waiting("no longer leading");
         }
     }
 
     fn follow(&self, role: &Role) {
         match role {
-            Role::Follower { leader: Some(leader) } => self.operational.following(format!(
-                "follower: {} leads under epoch {}",
-                leader.instance.member, leader.epoch
-            )),
-            Role::Follower { leader: None } => self.operational.following("follower: no leader is known yet"),
-            Role::Suspended { why, .. } => self.operational.following(format!("suspended: {why}")),
+            Role::Follower { leader: Some(leader) } => self
+                .operational
+                .waiting(format!("follower: {} leads under epoch {}", leader.instance.member, leader.epoch)),
+            Role::Follower { leader: None } => self.operational.waiting("follower: no leader is known yet"),
+            Role::Suspended { why, .. } => self.operational.waiting(format!("suspended: {why}")),
             Role::Candidate | Role::Leader(_) | Role::Stopped { .. } => {}
         }
     }

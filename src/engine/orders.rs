@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::book::Tracked;
 use super::decide::exit_order;
 use super::lanes::{Phase, Waiting};
-use super::submit::submit;
+use super::senders::say_unsent;
+use super::submit::{Way, submit};
 use super::term::Term;
 use crate::domain::exit::ExitRequest;
-use crate::domain::ids::SignalId;
+use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::refusal::Refusal;
@@ -20,7 +21,7 @@ use crate::domain::signal::SignalType;
 use crate::failpoint;
 use crate::ledger::change::IntentUpdate;
 use crate::ledger::journal::Blocked;
-use crate::ledger::{Change, LedgerError};
+use crate::ledger::{Change, JournaledIntent, LedgerError};
 
 /// How long a signal or an exit that a switch or the ledger holds back waits before the next try.
 const BLOCKED_RETRY: Duration = Duration::from_millis(500);
@@ -75,7 +76,18 @@ impl Term<'_> {
         failpoint::hit("before_journal");
         let begun = Instant::now();
         let verified = self.verified_units(&batch);
-        let journaled = self.patiently(self.journal.commit(batch, decisions, &verified)).await?;
+        let ids: Vec<IntentId> = batch.iter().map(|intent| intent.id).collect();
+        let journaled = match self.patiently(self.journal.commit(batch, decisions, &verified)).await {
+            Ok(journaled) => journaled,
+            Err(error) => {
+                if !matches!(error, LedgerError::Fenced(_)) {
+                    // They may be committed all the same, and were given to nobody to send.
+                    let why = format!("never given out to be sent: {error}");
+                    tokio::spawn(say_unsent(self.engine.ledger.clone(), ids, why));
+                }
+                return Err(error);
+            }
+        };
         // Marked, or no more, since this term read state back.
         self.reread |= journaled.custody != self.custody.is_some();
         let metrics = &self.engine.metrics;
@@ -97,15 +109,25 @@ impl Term<'_> {
             }
             metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), kind, intent.send_by());
-            self.in_flight += 1;
-            let (broker, fence, sender) =
-                (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
-            tokio::spawn(submit(broker, fence, intent, sender));
+            self.send(intent);
         }
         for (intent, blocked) in journaled.blocked {
             self.held_back(&intent, blocked).await?;
         }
         Ok(())
+    }
+
+    /// Sends a journaled order in a task of its own.
+    pub(super) fn send(&mut self, journaled: JournaledIntent) {
+        self.in_flight += 1;
+        let way = Way {
+            broker: Arc::clone(&self.engine.broker),
+            fence: self.fence().clone(),
+            ledger: self.engine.ledger.clone(),
+            events: self.sender.clone(),
+            underway: self.engine.sending.begin(journaled.id()),
+        };
+        tokio::spawn(submit(journaled, way));
     }
 
     /// The ledger did not take an intent: an entry under a switch is refused, everything else is tried again.

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Term<'_> {
     /// Asks the ledger by a pooled connection, again for as long as there is none.
-    pub(super) async fn ask_pool<T, A>(&self, mut ask: impl FnMut() -> A) -> Result<T, LedgerError>
+    pub(super) async fn through_pool<T, A>(&self, mut ask: impl FnMut() -> A) -> Result<T, LedgerError>
     where
         A: Future<Output = Result<T, LedgerError>>,
     {

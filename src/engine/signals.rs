@@ -35,7 +35,7 @@ impl Term<'_> {
             self.lanes.ids().chain(self.book.working.keys().copied()).map(|id| id.0).collect();
         let room = LANE_LIMIT.saturating_sub(self.lanes.len());
         let limit = i64::try_from(room).unwrap_or(0);
-        let found = self.ask_pool(|| self.engine.ledger.unfinished_signals(&known, limit)).await?;
+        let found = self.through_pool(|| self.engine.ledger.unfinished_signals(&known, limit)).await?;
         for pending in found {
             self.admit(pending).await?;
         }

@@ -6,19 +6,27 @@ use std::time::Instant;
 use ha::Fence;
 use tokio::sync::mpsc;
 
+use super::senders::{Underway, proof, say_unsent};
 use super::term::Event;
 use crate::broker::{Broker, Submission, Ticket};
 use crate::failpoint;
-use crate::ledger::JournaledIntent;
+use crate::ledger::{JournaledIntent, Ledger};
 use crate::mutant::Mutant;
 
+/// What an order needs on its way.
+pub(super) struct Way {
+    pub broker: Arc<dyn Broker>,
+    pub fence: Fence,
+    pub ledger: Ledger,
+    /// To the term.
+    pub events: mpsc::Sender<Event>,
+    /// Says that this order may still be written.
+    pub underway: Underway,
+}
+
 /// Sends a journaled intent, once, and reports what became of it.
-pub async fn submit(
-    broker: Arc<dyn Broker>,
-    fence: Fence,
-    journaled: JournaledIntent,
-    events: mpsc::Sender<Event>,
-) {
+pub(super) async fn submit(journaled: JournaledIntent, way: Way) {
+    let Way { broker, fence, ledger, events, underway } = way;
     failpoint::hit("after_journal");
     let send_by = journaled.send_by();
     let may_send = move || {
@@ -42,6 +50,12 @@ pub async fn submit(
     }
     failpoint::hit("after_reply");
     let outcome = Event::Outcome { id: journaled.id(), submission, took: begun.elapsed() };
-    // The receiver is gone when the term has ended: the successor finds the intent unfinished and reads the books.
-    let _ = events.send(outcome).await;
+    drop(underway);
+    // The receiver is gone when the term has ended: the successor finds the intent unfinished and reads the books, which
+    // cannot show that an order never left.
+    if let Err(unheard) = events.send(outcome).await
+        && let Some((id, why)) = proof(&unheard.0)
+    {
+        say_unsent(ledger, vec![id], why).await;
+    }
 }

@@ -10,6 +10,7 @@ use super::Engine;
 use super::book::Book;
 use super::custody::Custody;
 use super::evidence::Reading;
+use super::process;
 use super::tell;
 use super::term::{Event, Term};
 use crate::broker::BrokerError;
@@ -34,6 +35,14 @@ enum State {
     Damaged(&'static str, Salvaged),
 }
 
+/// What holds a takeover up, and how long to wait before the next try.
+enum Setback {
+    /// The ledger: everything is to be read back.
+    Ledger(Duration),
+    /// The bridge: what was read back stays true.
+    Bridge(Duration),
+}
+
 impl<'a> Term<'a> {
     /// Takes over; none when leadership ended first, or `drain` was cancelled.
     pub(super) async fn take_over(
@@ -56,23 +65,14 @@ impl<'a> Term<'a> {
     }
 
     async fn prepare(engine: &'a Engine, fence: Fence) -> Self {
-        let (journal, state) = loop {
-            engine.wholeness.reads();
-            match read_back(engine, &fence).await {
-                Ok(read) => break read,
+        let term = loop {
+            match Self::attempt(engine, &fence).await {
+                Ok(term) => break term,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
         };
-        let recovered = match state {
-            State::Whole(recovered) => recovered,
-            State::Damaged(code, salvaged) => return Self::custodian(engine, journal, code, salvaged),
-        };
-        let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
-        loop {
-            match term.reconcile().await {
-                Ok(()) => break,
-                Err(wait) => tokio::time::sleep(wait).await,
-            }
+        if term.custody.is_some() {
+            return term;
         }
         let in_doubt = term.book.in_doubt().count();
         tracing::info!(epoch = %fence.epoch(), in_doubt, "[RECOVERY] reconciled with the broker's books");
@@ -101,43 +101,62 @@ impl<'a> Term<'a> {
         term
     }
 
+    /// Reads the ledger back and compares it with the broker's books. When the ledger fails meanwhile, it is read back
+    /// anew: a change whose commit was not heard of may be stored, and would be refused for as long as it is drafted
+    /// over a memory that lacks it.
+    async fn attempt(engine: &'a Engine, fence: &Fence) -> Result<Self, Duration> {
+        engine.wholeness.reads();
+        let (journal, state) = read_back(engine, fence).await?;
+        let recovered = match state {
+            State::Whole(recovered) => recovered,
+            State::Damaged(code, salvaged) => return Ok(Self::custodian(engine, journal, code, salvaged)),
+        };
+        let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
+        loop {
+            match term.reconcile().await {
+                Ok(()) => return Ok(term),
+                Err(Setback::Bridge(wait)) => tokio::time::sleep(wait).await,
+                Err(Setback::Ledger(wait)) => return Err(wait),
+            }
+        }
+    }
+
     /// Takes up the signals that were begun, then reads the broker's books once and settles what they tell.
-    async fn reconcile(&mut self) -> Result<(), Duration> {
-        let engine = self.engine;
-        self.sweep().await.map_err(|error| ledger_failed(engine, &error))?;
+    async fn reconcile(&mut self) -> Result<(), Setback> {
+        let (engine, fence) = (self.engine, self.fence().clone());
+        let failed = |error: LedgerError| Setback::Ledger(ledger_failed(engine, &fence, &error));
+        let unreachable = |error: &BrokerError| Setback::Bridge(unreachable(engine, error));
+        self.sweep().await.map_err(failed)?;
+        self.hear_senders().await.map_err(failed)?;
         match engine.broker.mode().await {
             Ok(found) if found == engine.pace.armed => {}
             Ok(found) => {
-                return Err(unreachable(
-                    engine,
-                    &BrokerError::WrongMode { expected: engine.pace.armed, found },
-                ));
+                return Err(unreachable(&BrokerError::WrongMode { expected: engine.pace.armed, found }));
             }
-            Err(error) => return Err(unreachable(engine, &error)),
+            Err(error) => return Err(unreachable(&error)),
         }
         let begun = self.fence().now();
-        let (books, positions) = tokio::join!(engine.broker.books(), engine.reconciler.look());
+        let (books, positions) = tokio::join!(Reading::take(engine, begun), engine.reconciler.look());
         match positions {
             // What was seen once is looked at again soon; entries on it wait for that.
             Ok(diff) if diff.drift > 0 => engine.reconciler.look_soon(),
             Ok(_) => {}
-            Err(ReconcileError::Unverified(error)) => return Err(unreachable(engine, &error)),
-            Err(ReconcileError::Ledger(error)) => return Err(ledger_failed(engine, &error)),
+            Err(ReconcileError::Unverified(error)) => return Err(unreachable(&error)),
+            Err(ReconcileError::Ledger(error)) => return Err(failed(error)),
         }
         match books {
-            Ok(books) => {
+            Ok(reading) => {
                 // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
                 engine.operational.mended("reconciling: stored state and bridge are usable");
-                let reading = Event::Books(Ok(Reading { books, begun }));
-                self.apply(reading).await.map_err(|error| ledger_failed(engine, &error))
+                self.apply(Event::Books(Ok(reading))).await.map_err(failed)
             }
-            Err(error) => Err(unreachable(engine, &error)),
+            Err(error) => Err(unreachable(&error)),
         }
     }
 }
 
 async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), Duration> {
-    let failed = |error: LedgerError| ledger_failed(engine, &error);
+    let failed = |error: LedgerError| ledger_failed(engine, fence, &error);
     let journal = Journal::open(fence.clone(), engine.pace.send_window).await.map_err(failed)?;
     let doubted = match Mutant::DoubtsNothing.is_on() {
         true => Vec::new(),
@@ -147,16 +166,15 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), D
         tracing::warn!(count = doubted.len(), "[RECOVERY] order intents of an older epoch are in doubt");
         tell::doubted(&doubted, &engine.notifier);
     }
+    if let Some(process) = process::own() {
+        let me = fence.instance().incarnation;
+        engine.ledger.note_process(me, &process).await.map_err(failed)?;
+    }
     engine.ledger.hold_failover(fence).await.map_err(failed)?;
     if let Some(limit) = engine.pace.flapping
         && let Some(times) = engine.ledger.guard_flapping(fence, limit).await.map_err(failed)?
     {
-        tracing::error!(
-            times,
-            "[HA] leadership was lost against its holder's will {times} times within {} s: reduce-only is set until an \
-             operator has looked",
-            limit.within.as_secs()
-        );
+        tell::flapping(times, limit, &engine.notifier);
     }
     match engine.recovery.recover().await {
         Ok(recovered) => {
@@ -198,7 +216,10 @@ fn first_portfolio(recovered: &Recovered) -> Change {
     Change { portfolio: Some(row), ..Change::default() }
 }
 
-fn ledger_failed(engine: &Engine, error: &LedgerError) -> Duration {
+fn ledger_failed(engine: &Engine, fence: &Fence, error: &LedgerError) -> Duration {
+    if engine.gives_up(fence, error) {
+        return RETRY;
+    }
     tracing::warn!(error = error as &dyn std::error::Error, "[RECOVERY] the ledger failed; trying again");
     if error.is_corruption() {
         // A table that the journal itself needs: not even an operator's order can be authorised.

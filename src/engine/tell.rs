@@ -6,6 +6,7 @@ use crate::domain::ids::IntentId;
 use crate::domain::order::IntentState;
 use crate::domain::position::{Position, PositionStatus};
 use crate::ledger::Change;
+use crate::ledger::flapping::FlapLimit;
 use crate::ledger::inbox::SignalStatus;
 use crate::notify::{Event, Key, Kind, Notifier};
 use crate::telemetry::metrics::Metrics;
@@ -86,6 +87,18 @@ fn notify(id: IntentId, before: IntentState, now: IntentState, order: &str, noti
     }
 }
 
+/// Notifies of an order that has left the books without anybody seeing its end.
+pub(super) fn unseen_end(change: &Change, notifier: &Notifier) {
+    for update in &change.intents {
+        let why = update.reason.clone().unwrap_or_default();
+        notifier.raise(Event::about(
+            Kind::OrderEndUnseen,
+            update.id.to_string(),
+            format!("{why}; see RUNBOOK.md#order_end_unseen"),
+        ));
+    }
+}
+
 /// Notifies of orders that a former leader left without an outcome.
 pub(super) fn doubted(intents: &[IntentId], notifier: &Notifier) {
     for id in intents {
@@ -95,6 +108,16 @@ pub(super) fn doubted(intents: &[IntentId], notifier: &Notifier) {
             "the former leader left it without an outcome; see RUNBOOK.md#in-doubt-orders",
         ));
     }
+}
+
+/// Leadership flaps, and reduce-only was set for it.
+pub(super) fn flapping(times: i64, limit: FlapLimit, notifier: &Notifier) {
+    let sentence = format!(
+        "leadership was lost against its holder's will {times} times within {} s: reduce-only is set until an operator has looked",
+        limit.within.as_secs()
+    );
+    tracing::error!(times, "[HA] {sentence}");
+    notifier.raise(Event::new(Kind::Flapping, format!("{sentence}; see RUNBOOK.md#flapping")));
 }
 
 /// Notifies of orders at the broker that are not ours.

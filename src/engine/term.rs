@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use ha::{Fence, Moment};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -19,6 +20,7 @@ use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
+use super::senders::proof;
 use super::stops::StopMonitor;
 use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
@@ -35,6 +37,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 const FIRST_POLL: Duration = Duration::from_millis(20);
 /// How often the books are read when nothing is open: foreign orders become known.
 const IDLE_POLL: Duration = Duration::from_secs(5);
+/// Between two tries to listen for new signals.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// How long a draining term waits for answers to what it has sent.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long one answer of the ledger may take.
@@ -123,6 +127,9 @@ pub struct Term<'a> {
     pub(super) sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     listener: Option<Listener>,
+    /// The next listener on its way.
+    listening: Option<JoinHandle<Result<Result<Listener, LedgerError>, Elapsed>>>,
+    next_listen: Moment,
     pub(super) in_flight: usize,
     reading: Option<JoinHandle<()>>,
     pub(super) next_reading: Moment,
@@ -162,6 +169,8 @@ impl<'a> Term<'a> {
             sender,
             events,
             listener: None,
+            listening: None,
+            next_listen: now,
             in_flight: 0,
             reading: None,
             next_reading: now,
@@ -295,6 +304,7 @@ impl<'a> Term<'a> {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;
             self.sweep().await?;
+            self.hear_senders().await?;
         }
         self.refuse_drifting().await?;
         self.decide_heads().await?;
@@ -302,16 +312,25 @@ impl<'a> Term<'a> {
         Ok(())
     }
 
-    /// Keeps a session that hears of new signals; without it the sweep finds them.
+    /// Keeps a session that hears of new signals; without it the sweep finds them. The loop never waits for it: where
+    /// new sessions hang, stops would be looked at once in seconds.
     pub(super) async fn listen(&mut self) {
-        if self.listener.as_ref().is_none_or(Listener::is_closed) {
-            let listening = self.engine.ledger.listen(Arc::clone(&self.engine.arrivals));
-            match self.patiently(listening).await {
-                Ok(listener) => self.listener = Some(listener),
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "not listening for signals")
-                }
+        if self.listener.as_ref().is_some_and(|listener| !listener.is_closed()) {
+            return;
+        }
+        match self.listening.take_if(|task| task.is_finished()) {
+            Some(task) => match task.await {
+                Ok(Ok(Ok(listener))) => self.listener = Some(listener),
+                failed => tracing::debug!(?failed, "not listening for signals"),
+            },
+            None if self.listening.is_none() && self.fence().now() >= self.next_listen => {
+                self.next_listen = self.fence().now().plus(LISTEN_AGAIN);
+                let (ledger, arrivals) = (self.engine.ledger.clone(), Arc::clone(&self.engine.arrivals));
+                self.listening = Some(tokio::spawn(async move {
+                    tokio::time::timeout(LEDGER_PATIENCE, ledger.listen(arrivals)).await
+                }));
             }
+            None => {}
         }
     }
 
@@ -333,11 +352,10 @@ impl<'a> Term<'a> {
         if now < self.next_reading || self.reading.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let (broker, fence, sender) =
-            (Arc::clone(&self.engine.broker), self.fence().clone(), self.sender.clone());
+        let (engine, sender) = (self.engine.clone(), self.sender.clone());
+        let begun = self.fence().now();
         self.reading = Some(tokio::spawn(async move {
-            let begun = fence.now();
-            let books = broker.books().await.map(|books| Reading { books, begun });
+            let books = Reading::take(&engine, begun).await;
             // Gone with the term.
             let _ = sender.send(Event::Books(books)).await;
         }));
@@ -396,6 +414,16 @@ impl<'a> Term<'a> {
             }
         }
         End::Drained
+    }
+
+    /// Takes no more events; what those that nobody applied prove.
+    pub(super) fn last_words(&mut self) -> Vec<(IntentId, String)> {
+        self.events.close();
+        let mut words = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            words.extend(proof(&event));
+        }
+        words
     }
 
     /// Waits for one event, a moment at most, and applies it.

@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 
 use crate::broker::BrokerTrade;
 use crate::domain::money::Quantity;
+use crate::domain::order::Side;
 
 /// What an order's trade rows add up to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,9 +34,17 @@ impl Traded {
     }
 }
 
+/// Whose trades: a broker's order ids may come again another day, for another order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Trades<'a> {
+    pub order_id: &'a str,
+    pub symbol: &'a str,
+    pub side: Side,
+}
+
 /// Sums the trade rows by order; none where they leave the range of the numbers. A row repeated under its own trade
 /// id counts once.
-pub(super) fn sum_trades(trades: &[BrokerTrade]) -> HashMap<&str, Option<Traded>> {
+pub(super) fn sum_trades(trades: &[BrokerTrade]) -> HashMap<Trades<'_>, Option<Traded>> {
     let mut sums = HashMap::new();
     let mut seen = HashSet::new();
     for trade in trades {
@@ -43,7 +52,8 @@ pub(super) fn sum_trades(trades: &[BrokerTrade]) -> HashMap<&str, Option<Traded>
         if trade.trade_id.as_deref().is_some_and(|id| !seen.insert((order_id, id))) {
             continue;
         }
-        let sum = sums.entry(order_id).or_insert(Some(Traded::default()));
+        let key = Trades { order_id, symbol: &trade.symbol, side: trade.side };
+        let sum = sums.entry(key).or_insert(Some(Traded::default()));
         *sum = sum.and_then(|sum| sum.with(trade));
     }
     sums

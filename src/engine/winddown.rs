@@ -27,6 +27,8 @@ pub struct Budgets {
     pub cancel: Duration,
     /// Closing what is held.
     pub close: Duration,
+    /// When everything has to be told.
+    pub end: Instant,
 }
 
 /// One step and how it ended, for the log.
@@ -81,7 +83,7 @@ impl Engine {
         let mut steps = vec![Step::ended("cancel", begun, outcome)];
         if flatten {
             let begun = Instant::now();
-            let outcome = term.sell_everything(begun + budgets.close).await;
+            let outcome = term.sell_everything(budgets.end.min(begun + budgets.close)).await;
             steps.push(Step::ended("close", begun, outcome));
         }
         steps
@@ -129,7 +131,7 @@ impl Term<'_> {
         let ledger = self.engine.ledger.clone();
         let window = self.engine.pace.send_window;
         let fence = self.fence().clone();
-        let asked = self.ask_pool(|| ledger.journal_cancel(&fence, id, window)).await?;
+        let asked = self.through_pool(|| ledger.journal_cancel(&fence, id, window)).await?;
         let Some(cancel) = asked else {
             return Ok(());
         };

@@ -36,6 +36,14 @@ impl Hours {
         Some(board.wanted().borrow().iter().any(|listing| today.is_open(&listing.exchange, now)))
     }
 
+    /// Whether one of `exchanges` is open, or opens so soon that the broker's session must live; `None` while today is not
+    /// known.
+    pub fn wants_broker(&self, exchanges: &BTreeSet<String>, now: DateTime<Utc>) -> Option<bool> {
+        let today = self.0.load();
+        let today = today.as_ref().filter(|calendar| calendar.day() == trading_day(now))?;
+        Some(today.wants_broker(exchanges, now))
+    }
+
     /// Keeps it up to date until `stop`, and shows whether one of `exchanges` is open.
     pub async fn keep(
         self,

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use ha::Line;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::classify::{self, Class};
 use crate::broker::{BridgeMode, Broker, BrokerError};
 use crate::domain::order::{UnknownName, named};
+use crate::feed::{LiveState, LiveStatus};
 use crate::ledger::Ledger;
 
 /// What is checked.
@@ -31,6 +33,8 @@ pub enum Check {
     BrokerSession,
     /// The bridge is in the mode that this instance is armed for.
     AnalyzerMode,
+    /// The live feed has an authenticated socket, and ticks come.
+    Websocket,
     /// This machine's clock agrees with the database's.
     Clock,
     /// There is room on the disk.
@@ -43,6 +47,7 @@ named!(Check {
     BridgeAuth = "bridge_auth",
     BrokerSession = "broker_session",
     AnalyzerMode = "analyzer_mode",
+    Websocket = "websocket",
     Clock = "clock",
     Disk = "disk",
 });
@@ -87,6 +92,8 @@ pub struct Checks {
     pub redis: Line,
     /// The bridge.
     pub broker: Arc<dyn Broker>,
+    /// The live feed.
+    pub live: watch::Receiver<LiveStatus>,
     /// The mode it must be in.
     pub armed: BridgeMode,
     /// How long one check may take.
@@ -99,14 +106,19 @@ pub struct Checks {
     pub min_disk_free_mb: u64,
 }
 
+/// How long the live feed may take to have a socket: less than whoever asks for a round waits for it.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A verdict and how long it took.
 pub type Timed = (Check, Verdict, Duration);
 
 impl Checks {
     /// Asks everything at once; takes about as long as the slowest.
     pub async fn run(&self) -> Vec<Timed> {
-        let (mut results, redis, bridge) = tokio::join!(self.postgres(), self.redis(), self.bridge());
+        let (mut results, redis, bridge, live) =
+            tokio::join!(self.postgres(), self.redis(), self.bridge(), self.live());
         results.push(redis);
+        results.push(live);
         results.extend(bridge);
         results.push(self.disk());
         results.sort_by_key(|(check, ..)| *check);
@@ -216,6 +228,24 @@ impl Checks {
             None => Verdict::Fail(Class::Transient, self.late()),
         };
         (Check::AnalyzerMode, verdict, took)
+    }
+
+    /// A socket that is being opened anew has a moment to stand.
+    async fn live(&self) -> Timed {
+        let begun = Instant::now();
+        let mut live = self.live.clone();
+        let up = |status: &LiveStatus| matches!(status.state, LiveState::Connected | LiveState::Disabled);
+        let waited = tokio::time::timeout(self.timeout.min(SOCKET_PATIENCE), live.wait_for(up)).await;
+        let verdict = match waited {
+            Ok(Ok(status)) if status.state == LiveState::Disabled => Verdict::Pass("switched off".to_owned()),
+            Ok(Ok(_)) => Verdict::Pass("connected".to_owned()),
+            Ok(Err(_)) | Err(_) => {
+                let status = self.live.borrow();
+                let detail = format!("{}: {}; prices come over REST", status.state, status.reason);
+                Verdict::Fail(Class::Transient, detail)
+            }
+        };
+        (Check::Websocket, verdict, begun.elapsed())
     }
 
     fn disk(&self) -> Timed {

@@ -5,6 +5,9 @@
 //!     └──────────┴──▶ ERROR(code) ─▶ WAITING
 //! any ─▶ SHUTDOWN
 //! ```
+//!
+//! ERROR is left by [`OperationalState::mended`] alone: whoever calls it has looked at the cause and found it gone. A
+//! store or a bridge that comes and goes proves nothing about a ledger that did not add up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -104,46 +107,43 @@ impl OperationalState {
         self.sender.borrow().state == State::Active
     }
 
-    /// Waits, for a reason that passes.
-    pub fn waiting(&self, reason: impl Into<String>) {
-        self.set(State::Waiting, None, reason.into());
+    /// True until an ERROR is mended.
+    pub fn is_error(&self) -> bool {
+        self.sender.borrow().state == State::Error
     }
 
-    /// Waits as a follower; an ERROR stays until recovery lifts it.
-    pub fn following(&self, reason: impl Into<String>) {
-        if self.sender.borrow().state != State::Error {
-            self.waiting(reason);
-        }
+    /// Waits, for a reason that passes; an ERROR stays.
+    pub fn waiting(&self, reason: impl Into<String>) {
+        self.set(State::Waiting, None, reason.into(), |before| before != State::Error);
     }
 
     /// Ends an ERROR: what caused it was looked at again and is gone.
     pub fn mended(&self, reason: impl Into<String>) {
-        if self.sender.borrow().state == State::Error {
-            self.waiting(reason);
-        }
+        self.set(State::Waiting, None, reason.into(), |before| before == State::Error);
     }
 
-    /// Trades.
+    /// Trades; an ERROR stays.
     pub fn active(&self, reason: impl Into<String>) {
-        self.set(State::Active, None, reason.into());
+        self.set(State::Active, None, reason.into(), |_| true);
     }
 
     /// Stops trading until somebody acts on `code`.
     pub fn error(&self, code: &'static str, reason: impl Into<String>) {
-        self.set(State::Error, Some(code), reason.into());
+        self.set(State::Error, Some(code), reason.into(), |_| true);
     }
 
     /// On the way out.
     pub fn shutdown(&self, reason: impl Into<String>) {
-        self.set(State::Shutdown, None, reason.into());
+        self.set(State::Shutdown, None, reason.into(), |_| true);
     }
 
-    fn set(&self, state: State, code: Option<&'static str>, reason: String) {
+    fn set(&self, state: State, code: Option<&'static str>, reason: String, from: fn(State) -> bool) {
         let next = Operational { state, code, reason };
         self.sender.send_if_modified(|current| {
-            if *current == next || (current.state != state && !current.state.may_become(state)) {
+            let allowed = from(current.state) && (current.state == state || current.state.may_become(state));
+            if *current == next || !allowed {
                 if current.state != state {
-                    // ERROR → ACTIVE goes through WAITING; a process on its way out stays there.
+                    // An ERROR waits for its proof; a process on its way out stays there.
                     tracing::debug!(from = %current.state, to = %state, "[STATE] transition refused");
                 }
                 return false;
@@ -181,5 +181,48 @@ pub async fn store_changes(ledger: Ledger, instance: Instance, mut changes: Chan
             }
             tokio::time::sleep(STORE_RETRY).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_error() -> (OperationalState, Changes) {
+        let (state, changes) = OperationalState::new(Arc::new(Metrics::new()));
+        state.waiting("reconciling");
+        state.active("leading under epoch 1");
+        state.error("VALIDATION_FAILED", "it does not add up");
+        (state, changes)
+    }
+
+    // R: N4, C4: entries would trade into what does not add up.
+    #[test]
+    fn nothing_but_its_proof_lifts_an_error() {
+        let (state, _changes) = in_error();
+        state.waiting("the bridge is not usable");
+        state.active("the bridge answers again");
+        state.waiting("no longer leading");
+        state.active("leading under epoch 2");
+        assert_eq!(state.watch().borrow().code, Some("VALIDATION_FAILED"));
+        assert!(state.is_error() && !state.is_active());
+        state.error("WRONG_MODE", "another one");
+        assert_eq!(state.watch().borrow().code, Some("WRONG_MODE"));
+        state.mended("looked at again and whole");
+        assert_eq!(state.watch().borrow().state, State::Waiting);
+        state.active("leading under epoch 2");
+        assert!(state.is_active());
+    }
+
+    #[test]
+    fn a_proof_moves_nothing_that_is_not_in_error_and_an_end_is_an_end() {
+        let (state, _changes) = OperationalState::new(Arc::new(Metrics::new()));
+        state.active("leading under epoch 1");
+        state.mended("stored state was read back and is whole");
+        assert!(state.is_active());
+        let (state, _changes) = in_error();
+        state.shutdown("SIGTERM");
+        state.mended("stored state was read back and is whole");
+        assert_eq!(state.watch().borrow().state, State::Shutdown);
     }
 }

@@ -82,6 +82,7 @@ impl Ledger {
             .start()
             .await
             .map_err(&failed)?;
+        Self::unhurried(&tx).await?;
         let none: [&(dyn ToSql + Sync); 0] = [];
         let rows = tx
             .query_raw("SELECT seq, at_us, kind, actor, payload, hash FROM audit_log ORDER BY seq", none)

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Transaction;
 
 use super::inbox::SignalStatus;
+use super::wishes::{self, Wish};
 use super::{Ledger, LedgerError, audit};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
@@ -100,6 +101,8 @@ pub struct Change {
     pub pyramids: Vec<PyramidWrite>,
     /// Signals that ended or were explained.
     pub signals: Vec<SignalUpdate>,
+    /// Positions that an operator wants closed.
+    pub wishes: Vec<Wish>,
 }
 
 impl Change {
@@ -141,6 +144,9 @@ impl Ledger {
         for signal in &change.signals {
             write_signal(&tx, signal, fence).await?;
         }
+        for wish in &change.wishes {
+            wishes::write(&tx, wish).await?;
+        }
         if let Some(told) = audit::of_change(change, fence.epoch().get()) {
             audit::append(&tx, "change", fence.instance().member.as_str(), &told).await?;
         }
@@ -174,20 +180,27 @@ impl Ledger {
     }
 }
 
-/// Takes the row lock that a takeover waits for, and proves that the epoch still leads.
+/// Takes the row lock that a takeover waits for, and proves that the epoch still leads, through the session that this
+/// term began with: after a repair, or a resumption, what an older term remembers is not written any more.
 pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Result<(), LedgerError> {
     let row = tx
         .query_opt(
-            "SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE",
-            &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid()],
+            "SELECT backend_pid IS NOT DISTINCT FROM $3 FROM leadership
+             WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE",
+            &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid(), &fence.backend_pid()],
         )
         .await
         .map_err(LedgerError::during("lock the leadership row"))?;
-    if row.is_none() {
+    let Some(row) = row else {
         fence.report_fenced("a state change found another epoch or holder in the leadership row");
         return Err(LedgerError::Fenced(fence.epoch()));
+    };
+    match row.get(0) {
+        true => Ok(()),
+        false => {
+            Err(LedgerError::Conflict { what: "stored state, by a repair or a later term: it".to_owned() })
+        }
     }
-    Ok(())
 }
 
 pub(super) async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {

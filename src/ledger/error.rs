@@ -40,6 +40,19 @@ pub enum LedgerError {
         /// Which row.
         what: String,
     },
+    /// An operator's word that contradicts what is known of an order.
+    #[error(
+        "order {intent} is {found}, so it cannot be called {wanted}: an order in doubt takes any end, one that is \
+         acknowledged or partially_filled only cancelled or rejected; nothing was written"
+    )]
+    Unresolvable {
+        /// The order's intent.
+        intent: uuid::Uuid,
+        /// What is known of it.
+        found: String,
+        /// What was said.
+        wanted: String,
+    },
     /// Rows hold what this version cannot read; every such cell is listed.
     #[error("{}", join(.0))]
     Unreadable(Vec<UnreadableCell>),

@@ -82,7 +82,8 @@ async fn lift(tx: &Transaction<'_>, fence: &Fence) -> Result<bool, LedgerError> 
     }
     let since: Option<DateTime<Utc>> = tx.query_one(SINCE, &[]).await.map_err(during())?.get(0);
     let Some(since) = since else { return Ok(false) };
-    let strange = "SELECT EXISTS (SELECT 1 FROM broker_order_seen WHERE first_seen_at >= $1)";
+    let strange =
+        "SELECT EXISTS (SELECT 1 FROM broker_order_seen WHERE first_seen_at >= $1 AND booked_at IS NULL)";
     if tx.query_one(strange, &[&since]).await.map_err(during())?.get(0) {
         return Ok(false);
     }

@@ -2,7 +2,8 @@
 //! into it only make the mess larger.
 //!
 //! Counted by the database's clock, in the history that every promotion writes. It decides about entries only, never
-//! about who leads. What an operator has looked at, by clearing the switch, counts no more.
+//! about who leads. What an operator has looked at, by clearing the switch, counts no more. A reduce-only that would end by
+//! itself loses its end: nobody has looked when it is over.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ WITH n AS (
         coalesce((SELECT max(at) FROM switch_history WHERE switch = 'reduce_only' AND NOT value), '-infinity'))
 ), u AS (
     UPDATE leadership SET reduce_only = true, reduce_only_until = NULL FROM n
-     WHERE id = 1 AND epoch = $1 AND NOT reduce_only AND n.seen > $3 RETURNING n.seen
+     WHERE id = 1 AND epoch = $1 AND (NOT reduce_only OR reduce_only_until IS NOT NULL) AND n.seen > $3
+    RETURNING n.seen
 ), h AS (
     INSERT INTO switch_history (switch, value, who, why)
     SELECT 'reduce_only', true, $4, format('leadership was lost against its holder''s will %s times within %s s', u.seen, $2)

@@ -32,8 +32,8 @@ use crate::domain::order::{OrderClass, OrderSpec};
 use crate::mutant::Mutant;
 
 /// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
-/// (the switches, the ids it committed, and whether state is damaged), or none when the epoch is another. Public for the
-/// tests that race it.
+/// (the switches, the ids it committed, whether state is damaged, and the day in India), or none when the epoch is another.
+/// Public for the tests that race it.
 pub const JOURNAL: &str = "
 WITH l AS (
     SELECT halted, halt_all, reduce_only, custody FROM leadership
@@ -86,7 +86,9 @@ WITH l AS (
         decision = coalesce($4::jsonb -> signal.id::text, decision)
     FROM i WHERE signal.id = i.signal_id
 )
-SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i), custody FROM l";
+SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i), custody,
+    (now() AT TIME ZONE INTERVAL '05:30')::date
+FROM l";
 
 /// Proof that an order's intent is committed under an epoch; made only here, consumed by the one submission.
 #[derive(Debug)]
@@ -216,7 +218,8 @@ impl Journal {
         let custody = answer.get::<_, Option<&str>>(4).is_some();
         let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new(), custody };
         for mut intent in intents {
-            intent.epoch = self.fence.epoch().get();
+            (intent.epoch, intent.day) = (self.fence.epoch().get(), Some(answer.get(5)));
+            intent.incarnation = Some(self.fence.instance().incarnation.as_uuid());
             if committed.contains(&intent.id.0) {
                 journaled.intents.push(JournaledIntent::new(intent, send_by));
             } else if !switches.allow(intent.class) {

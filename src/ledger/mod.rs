@@ -27,19 +27,22 @@ pub mod operational;
 pub mod outbox;
 pub mod repair;
 mod rows;
+pub mod senders;
 pub mod snapshot;
 pub mod starts;
 pub mod switches;
 pub mod switching;
+pub mod telegram;
 pub mod views;
+pub mod wishes;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use ha::PgTls;
-use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{NoTls, Transaction};
 
 pub use change::Change;
 pub use error::LedgerError;
@@ -103,6 +106,14 @@ impl Ledger {
 
     pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
         self.pool.get().await.map_err(LedgerError::Connect)
+    }
+
+    /// Lets the statements of this transaction take as long as they need: what walks the whole history for an operator is
+    /// not bounded like what a leader waits for.
+    pub(crate) async fn unhurried(tx: &Transaction<'_>) -> Result<(), LedgerError> {
+        tx.batch_execute("SET LOCAL statement_timeout = 0")
+            .await
+            .map_err(LedgerError::during("lift the statement timeout"))
     }
 
     /// The database's clock.

@@ -65,6 +65,8 @@ pub struct Claimed {
     pub uncertain: bool,
     /// When it was composed.
     pub created_at: DateTime<Utc>,
+    /// The chat that it goes to, if that is not the channel's own.
+    pub recipient: Option<String>,
 }
 
 /// How an attempt ended.
@@ -112,7 +114,7 @@ const CLAIM: &str = "WITH gate AS (
             sent = ARRAY(SELECT t FROM unnest(c.sent) t WHERE t > now() - interval '1 minute') || now()
         FROM claimed WHERE c.channel = claimed.channel
     )
-    SELECT id, subject, body, severity, types, attempts, uncertain, created_at FROM claimed";
+    SELECT id, subject, body, severity, types, attempts, uncertain, created_at, recipient FROM claimed";
 
 impl Ledger {
     /// Makes sure that a channel has its gate.
@@ -238,6 +240,7 @@ impl Ledger {
             attempts: row.get(5),
             uncertain: row.get(6),
             created_at: row.get(7),
+            recipient: row.get(8),
         }))
     }
 
@@ -307,6 +310,7 @@ impl Ledger {
         for forget in [
             "DELETE FROM notification_outbox WHERE state <> 'queued' AND finished_at < now() - interval '7 days'",
             "DELETE FROM error_notifications_log WHERE resolved AND last_occurrence < now() - interval '90 days'",
+            "DELETE FROM telegram_command WHERE state IN ('answered', 'dropped') AND ended_at < now() - interval '90 days'",
         ] {
             client.execute(forget, &[]).await.map_err(&during)?;
         }

@@ -1,8 +1,10 @@
 //! Repairs and operators' words: one transaction each, under the leadership row's lock, with an audit row.
 //!
 //! The row is locked `FOR UPDATE`, so no leader writes meanwhile; it is looked at, mended and proven inside, and rolled
-//! back unless it is whole. What a leader remembers is behind the ledger afterwards, so its session is ended: it
-//! resumes, or another takes over, and reads everything back.
+//! back unless it is whole. What a leader remembers is behind the ledger afterwards, so its session is ended, as the last
+//! thing before the commit: whoever dies in between has changed nothing. To lead on it needs this row, so it reads what
+//! was committed; and the row does not name its old session any more, so that a change of its which waits for the lock
+//! is refused instead of written over the repair.
 
 use serde_json::Value;
 use tokio_postgres::Transaction;
@@ -60,6 +62,8 @@ pub struct Mending {
     pub outside: Vec<Outside>,
     /// Sales by hand.
     pub bookings: Vec<Booking>,
+    /// The broker's ids of the orders that made them, as far as its trade book shows them.
+    pub by_hand: Vec<String>,
     /// The aggregates, if they change.
     pub portfolio: Option<PortfolioRow>,
     /// Pyramids that change.
@@ -96,16 +100,18 @@ impl Ledger {
         prove(snapshot::read(&tx, Depth::Open).await?)?;
         let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
         audit::append(&tx, kind, operator.name, &told).await?;
+        have_leader_reread(&tx).await?;
         tx.commit().await.map_err(LedgerError::during("commit a repair"))?;
-        self.have_leader_reread().await?;
         Ok(())
     }
 
-    /// Ends an order in doubt by the operator's word: `abandoned`, `rejected` or `not_sent`; or names its order at the
-    /// broker (`acknowledged`), whose fills the books then tell. Gives its state before, or none for no such order.
+    /// Ends an order by the operator's word. One in doubt was `abandoned`, `rejected`, `cancelled` or `not_sent`; or its
+    /// order at the broker is named (`acknowledged`), whose fills the books then tell. One that is known to have been at
+    /// the broker can only have been `cancelled` (which an order that expires is, too) or `rejected`, and keeps the fills
+    /// that are known. False for no such order.
     ///
     /// # Errors
-    /// [`LedgerError::Conflict`] when its outcome is known already; any database error.
+    /// [`LedgerError::Unresolvable`] when its end is known already, or cannot be this one; any database error.
     pub async fn resolve_intent(
         &self,
         intent: Uuid,
@@ -125,10 +131,13 @@ impl Ledger {
             .map_err(&during)?;
         let Some(row) = row else { return Ok(false) };
         let (found, class): (String, String) = (row.get(0), row.get(1));
-        if found != "in_doubt" {
-            return Err(LedgerError::Conflict {
-                what: format!("order {intent} is {found}, not in doubt: it"),
-            });
+        let takes: &[&str] = match found.as_str() {
+            "in_doubt" => &["abandoned", "acknowledged", "cancelled", "not_sent", "rejected"],
+            "acknowledged" | "partially_filled" => &["cancelled", "rejected"],
+            _ => &[],
+        };
+        if !takes.contains(&state) {
+            return Err(LedgerError::Unresolvable { intent, found, wanted: state.to_owned() });
         }
         let reason = format!("{} by {}'s word: {}", state, operator.name, operator.reason);
         tx.execute(
@@ -146,11 +155,13 @@ impl Ledger {
             "intent": intent, "from": found, "to": state, "order": broker_order_id, "evidence": operator.reason,
         });
         audit::append(&tx, "resolve", operator.name, &told).await?;
+        have_leader_reread(&tx).await?;
         tx.commit().await.map_err(&during)?;
-        self.have_leader_reread().await?;
         Ok(true)
     }
+}
 
+impl Ledger {
     /// Says whether an intent is there.
     ///
     /// # Errors
@@ -164,20 +175,17 @@ impl Ledger {
             .map_err(LedgerError::during("look for an order"))?;
         Ok(row.get(0))
     }
+}
 
-    /// Ends the leader's session: what it remembers is older than what is stored.
-    async fn have_leader_reread(&self) -> Result<(), LedgerError> {
-        self.client()
-            .await?
-            .execute(
-                "SELECT pg_terminate_backend(a.pid) FROM leadership l
-                 JOIN pg_stat_activity a ON a.pid = l.backend_pid AND a.backend_start = l.backend_start",
-                &[],
-            )
-            .await
-            .map_err(LedgerError::during("have the leader read state back"))?;
-        Ok(())
-    }
+/// Ends the leader's session: what it remembers is older than what is about to be committed.
+async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
+    tx.batch_execute(
+        "SELECT pg_terminate_backend(a.pid) FROM leadership l
+            JOIN pg_stat_activity a ON a.pid = l.backend_pid AND a.backend_start = l.backend_start;
+         UPDATE leadership SET backend_pid = NULL, backend_start = NULL",
+    )
+    .await
+    .map_err(LedgerError::during("have the leader read state back"))
 }
 
 async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, LedgerError> {
@@ -196,6 +204,7 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
     for booking in &mending.bookings {
         book(tx, booking, operator).await?;
     }
+    explain(tx, &mending.by_hand).await?;
     for position in &mending.positions {
         change::update_position(tx, position).await?;
     }
@@ -278,6 +287,18 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
     change::write_fill(tx, &fill).await
 }
 
+/// The orders behind the bookings are explained: a leader that finds one of them in the books takes it for nobody's.
+async fn explain(tx: &Transaction<'_>, orders: &[String]) -> Result<(), LedgerError> {
+    tx.execute(
+        "INSERT INTO broker_order_seen (order_id, booked_at) SELECT DISTINCT unnest($1::text[]), now()
+         ON CONFLICT (trading_day, order_id) DO UPDATE SET booked_at = now()",
+        &[&orders],
+    )
+    .await
+    .map_err(LedgerError::during("remember the orders of sales by hand"))?;
+    Ok(())
+}
+
 /// An entry's signal ends with the last of its orders.
 async fn end_entry_signal(
     tx: &Transaction<'_>,
@@ -285,6 +306,8 @@ async fn end_entry_signal(
     state: &str,
     reason: &str,
 ) -> Result<(), LedgerError> {
+    // A signal's orders are cancelled, the signal itself is rejected: as when the books tell it.
+    let state = if state == "cancelled" { "rejected" } else { state };
     let reasons = serde_json::json!([{ "code": state.to_uppercase(), "sentence": reason }]);
     tx.execute(
         "UPDATE signal SET finished_at = now(), reasons = $3,

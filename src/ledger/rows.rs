@@ -51,7 +51,8 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
 
 pub(super) const INTENT_COLUMNS: &str = "id, signal_id, leg, attempt, position_id, instrument, class, symbol, \
     exchange, side, quantity, price_type, product, price, trigger_price, plan, unwind, state, reason, \
-    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause, custody";
+    broker_order_id, filled_quantity, send_window_ms, order_watermark, epoch, cause, custody, incarnation, \
+    trading_day";
 
 pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "order_intent");
@@ -92,6 +93,8 @@ pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
         send_window_ms: cells.get("send_window_ms"),
         watermark: cells.get("order_watermark"),
         epoch: cells.get("epoch"),
+        incarnation: Some(cells.get("incarnation")),
+        day: Some(cells.get("trading_day")),
     };
     cells.finish(intent)
 }

@@ -59,24 +59,60 @@ pub struct SwitchView {
     pub since: Option<DateTime<Utc>>,
 }
 
-const SET: &str = "
-WITH u AS (
-    UPDATE leadership SET
-        halted = CASE $1 WHEN 'halted' THEN $2 WHEN 'halt_all' THEN $2 OR halted ELSE halted END,
-        halt_all = CASE $1 WHEN 'halt_all' THEN $2 WHEN 'halted' THEN $2 AND halt_all ELSE halt_all END,
+/// What an operator sets may set another switch, too: a halt of everything is a halt, and without a halt there is none of
+/// everything. Neither shortens the other: a halt ends no sooner than it would by itself, nor than that of everything.
+/// Each switch that changed has its row in the history.
+///
+/// `claim` is a statement over the locked row `o` that has to give a row, or nothing is set.
+pub(super) fn setting(claim: Option<&str>) -> String {
+    let claimed = claim.map(|claim| format!(", claimed AS ({claim})")).unwrap_or_default();
+    let gate = if claim.is_some() { ", claimed" } else { "" };
+    format!(
+        "WITH o AS (
+    SELECT halted, halt_all, coalesce(halted_until, 'infinity') AS ends, coalesce(halt_all_until, 'infinity') AS all_ends,
+        coalesce($5::timestamptz, 'infinity') AS wanted
+    FROM leadership WHERE id = 1 FOR UPDATE
+){claimed}, u AS (
+    UPDATE leadership l SET
+        halted = CASE $1::text WHEN 'halted' THEN $2::boolean WHEN 'halt_all' THEN $2 OR o.halted ELSE o.halted END,
+        halt_all = CASE $1 WHEN 'halt_all' THEN $2 WHEN 'halted' THEN $2 AND o.halt_all ELSE o.halt_all END,
         halted_until = CASE
-            WHEN $1 = 'halted' OR ($1 = 'halt_all' AND $2) THEN $5 ELSE halted_until END,
-        reduce_only = CASE $1 WHEN 'reduce_only' THEN $2 ELSE reduce_only END,
-        reduce_only_until = CASE $1 WHEN 'reduce_only' THEN $5 ELSE reduce_only_until END,
-        paused = CASE $1 WHEN 'paused' THEN $2 ELSE paused END,
-        paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE paused_until END
-    RETURNING 1
+            WHEN $1 = 'halted' AND $2 AND o.halt_all THEN nullif(greatest(o.all_ends, o.wanted), 'infinity')
+            WHEN $1 = 'halt_all' AND $2 AND o.halted THEN nullif(greatest(o.ends, o.wanted), 'infinity')
+            WHEN $1 = 'halted' OR ($1 = 'halt_all' AND $2) THEN $5 ELSE l.halted_until END,
+        halt_all_until = CASE
+            WHEN $1 = 'halt_all' THEN $5 WHEN $1 = 'halted' AND NOT $2 THEN NULL ELSE l.halt_all_until END,
+        reduce_only = CASE $1 WHEN 'reduce_only' THEN $2 ELSE l.reduce_only END,
+        reduce_only_until = CASE $1 WHEN 'reduce_only' THEN $5 ELSE l.reduce_only_until END,
+        paused = CASE $1 WHEN 'paused' THEN $2 ELSE l.paused END,
+        paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE l.paused_until END
+    FROM o{gate} WHERE l.id = 1
+    RETURNING l.halted, l.halt_all, l.halted_until, l.halt_all_until, o.halted AS was_halted, o.halt_all AS was_all
+), h AS (
+    SELECT 'halted' AS switch, halted AS value, halted_until AS until FROM u WHERE halted <> was_halted OR $1 = 'halted'
+    UNION ALL
+    SELECT 'halt_all', halt_all, halt_all_until FROM u WHERE halt_all <> was_all OR $1 = 'halt_all'
+    UNION ALL
+    SELECT $1, $2, $5 FROM u WHERE $1 NOT IN ('halted', 'halt_all')
 )
-INSERT INTO switch_history (switch, value, who, why, until) SELECT $1, $2, $3, $4, $5 FROM u";
+INSERT INTO switch_history (switch, value, who, why, until) SELECT switch, value, $3, $4, until FROM h"
+    )
+}
 
-const DUE: &str =
-    "SELECT halted_until <= now() IS TRUE, reduce_only_until <= now() IS TRUE, paused_until <= now() IS TRUE
-    FROM leadership WHERE halted_until <= now() OR reduce_only_until <= now() OR paused_until <= now()";
+const DUE: &str = "
+SELECT halt_all_until <= now() IS TRUE, halted_until <= now() IS TRUE, reduce_only_until <= now() IS TRUE,
+    paused_until <= now() IS TRUE
+FROM leadership
+WHERE halt_all_until <= now() OR halted_until <= now() OR reduce_only_until <= now() OR paused_until <= now()";
+
+/// What the end of each switch sets, in the order of [`DUE`]. A halt takes that of everything along: a version that knew
+/// no end of its own for it meant one for both.
+const ENDS: [(Switch, &str); 4] = [
+    (Switch::HaltAll, "halt_all = false, halt_all_until = NULL"),
+    (Switch::Halted, "halted = false, halted_until = NULL, halt_all = false, halt_all_until = NULL"),
+    (Switch::ReduceOnly, "reduce_only = false, reduce_only_until = NULL"),
+    (Switch::Paused, "paused = false, paused_until = NULL"),
+];
 
 impl Ledger {
     /// Sets a switch; it holds when this returns.
@@ -87,7 +123,7 @@ impl Ledger {
         let until = change.until.filter(|_| change.on);
         self.client()
             .await?
-            .execute(SET, &[&change.switch.as_str(), &change.on, &change.who, &change.why, &until])
+            .execute(&setting(None), &[&change.switch.as_str(), &change.on, &change.who, &change.why, &until])
             .await
             .map_err(LedgerError::during("set a switch"))?;
         Ok(())
@@ -102,7 +138,8 @@ impl Ledger {
             .client()
             .await?
             .query_one(
-                "SELECT halted, halt_all, reduce_only, paused, halted_until, reduce_only_until, paused_until,
+                "SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
+                    paused_until,
                     (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{}')
                      FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h)
                  FROM leadership",
@@ -110,7 +147,7 @@ impl Ledger {
             )
             .await
             .map_err(LedgerError::during("read the switches"))?;
-        let history: serde_json::Value = row.get(7);
+        let history: serde_json::Value = row.get(8);
         let view = |switch: Switch, on: bool, until: Option<DateTime<Utc>>| {
             let last = &history[switch.as_str()];
             let text = |name: &str| last[name].as_str().map(str::to_owned);
@@ -120,9 +157,9 @@ impl Ledger {
         };
         Ok(vec![
             view(Switch::Halted, row.get(0), row.get(4)),
-            view(Switch::HaltAll, row.get(1), row.get(4)),
-            view(Switch::ReduceOnly, row.get(2), row.get(5)),
-            view(Switch::Paused, row.get(3), row.get(6)),
+            view(Switch::HaltAll, row.get(1), row.get(5)),
+            view(Switch::ReduceOnly, row.get(2), row.get(6)),
+            view(Switch::Paused, row.get(3), row.get(7)),
         ])
     }
 
@@ -136,17 +173,17 @@ impl Ledger {
         let during = || LedgerError::during("end expired switches");
         let Some(due) = client.query_opt(DUE, &[]).await.map_err(during())? else { return Ok(Vec::new()) };
         let mut ended = Vec::new();
-        for (place, switch, columns) in [
-            (0, Switch::Halted, "halted = false, halt_all = false, halted_until = NULL WHERE halted_until"),
-            (1, Switch::ReduceOnly, "reduce_only = false, reduce_only_until = NULL WHERE reduce_only_until"),
-            (2, Switch::Paused, "paused = false, paused_until = NULL WHERE paused_until"),
-        ] {
+        for (place, (switch, set)) in ENDS.into_iter().enumerate() {
             if !due.get::<_, bool>(place) {
                 continue;
             }
             let statement = format!(
-                "WITH u AS (UPDATE leadership SET {columns} <= now() RETURNING 1)
-                 INSERT INTO switch_history (switch, value, who, why) SELECT $1, false, 'baton', 'its time was over' FROM u"
+                "WITH o AS (SELECT halt_all FROM leadership WHERE {switch}_until <= now() FOR UPDATE),
+                    u AS (UPDATE leadership l SET {set} FROM o WHERE l.{switch}_until <= now() RETURNING o.halt_all)
+                 INSERT INTO switch_history (switch, value, who, why)
+                 SELECT ended, false, 'baton', 'its time was over' FROM u, unnest(ARRAY[$1::text, 'halt_all']) AS ended
+                 WHERE ended = $1 OR ($1 = 'halted' AND u.halt_all)
+                 GROUP BY ended"
             );
             if client.execute(&statement, &[&switch.as_str()]).await.map_err(during())? > 0 {
                 ended.push(switch);

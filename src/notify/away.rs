@@ -90,7 +90,7 @@ impl Away {
         }
         if !items.is_empty() {
             let composed = compose::compose(&self.settings.cluster, &items, Utc::now());
-            for index in 0..self.channels.len() {
+            for index in (0..self.channels.len()).filter(|index| self.channels[*index].takes_notices()) {
                 let (channels, settings) = (Arc::clone(&self.channels), Arc::clone(&self.settings));
                 let metrics = Arc::clone(&self.metrics);
                 tokio::spawn(deliver(channels, index, settings, metrics, composed.clone()));
@@ -153,6 +153,7 @@ async fn deliver(
         types: composed.types,
         possible_repeat: false,
         created_at: Utc::now(),
+        recipient: None,
     };
     for attempt in 1..=ATTEMPTS {
         match sender::attempt(channel, &message, settings.timeout).await {

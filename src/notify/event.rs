@@ -46,16 +46,22 @@ pub enum Kind {
     StillWaiting,
     /// A leader was replaced against its will.
     Failover,
+    /// Leadership was lost too often against its holders' will: reduce-only is set until an operator has looked.
+    Flapping,
     /// A leader handed over.
     Handover,
     /// An instance started.
     Started,
     /// An instance stopped in order.
     Stopped,
+    /// The last instance stopped and left positions behind against the exit policy; the scope is the member.
+    PositionsUnwatched,
     /// An order's outcome is not known; the scope is the intent.
     OrderInDoubt,
     /// An order in doubt was given up; the scope is the intent.
     OrderAbandoned,
+    /// An order left the broker's books and nobody saw its end; the scope is the intent.
+    OrderEndUnseen,
     /// An order at the broker that is not ours; the scope is its id.
     ForeignOrder,
     /// The broker's verified position book and the ledger differ; the scope is the contract.
@@ -76,11 +82,14 @@ named!(Kind {
     OperationalError = "OPERATIONAL_ERROR",
     StillWaiting = "STILL_WAITING",
     Failover = "FAILOVER",
+    Flapping = "FLAPPING",
     Handover = "HANDOVER",
     Started = "STARTED",
     Stopped = "STOPPED",
+    PositionsUnwatched = "POSITIONS_UNWATCHED",
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
+    OrderEndUnseen = "ORDER_END_UNSEEN",
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
     StopNotWatched = "STOP_NOT_WATCHED",
@@ -102,9 +111,13 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::OperationalError | Self::OrderAbandoned | Self::PositionDrift | Self::StopNotWatched => {
-                Severity::Critical
-            }
+            Self::OperationalError
+            | Self::OrderAbandoned
+            | Self::OrderEndUnseen
+            | Self::PositionDrift
+            | Self::PositionsUnwatched
+            | Self::StopNotWatched
+            | Self::Flapping => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
             | Self::BrokerError
@@ -135,10 +148,13 @@ impl Kind {
             Self::OrderInDoubt | Self::PositionDrift => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
+            | Self::Flapping
             | Self::Handover
             | Self::Started
             | Self::Stopped
+            | Self::PositionsUnwatched
             | Self::OrderAbandoned
+            | Self::OrderEndUnseen
             | Self::ForeignOrder
             | Self::StopNotWatched
             | Self::NotificationFailed => Life::Moment,

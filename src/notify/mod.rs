@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use channels::Channel;
+pub use channels::bot::{Bot, BotError};
 pub use event::{Event, Key, Kind, Life, Severity};
 
 use crate::config::{self, Throttle};
@@ -52,6 +53,8 @@ pub struct Notifier {
 struct Shared {
     tallies: Mutex<Tallies>,
     raised: Notify,
+    /// Wakes the sender of replies.
+    replied: Arc<Notify>,
 }
 
 /// What notifications work with.
@@ -82,7 +85,7 @@ pub type Live = watch::Receiver<Option<Vec<String>>>;
 impl Notifier {
     /// A notifier whose events wait until [`run`] fetches them.
     pub fn new() -> Self {
-        let shared = Shared { tallies: Mutex::default(), raised: Notify::new() };
+        let shared = Shared { tallies: Mutex::default(), raised: Notify::new(), replied: Arc::default() };
         Self { shared: Arc::new(shared), source: "" }
     }
 
@@ -96,6 +99,11 @@ impl Notifier {
     pub fn raise(&self, event: Event) {
         self.shared.lock().raise(event, self.source, Utc::now());
         self.shared.raised.notify_one();
+    }
+
+    /// A reply was queued: whoever asked waits for it.
+    pub fn replied(&self) {
+        self.shared.replied.notify_one();
     }
 
     /// This part of this instance stands: what an earlier process of the member reported from here is over.
@@ -201,7 +209,11 @@ pub async fn run(
     // They end one after the other, so that what is raised last still gets as far as it can.
     let (composing, sending) = (CancellationToken::new(), CancellationToken::new());
     let (composers, senders) = (TaskTracker::new(), TaskTracker::new());
-    let wakes: Vec<Arc<Notify>> = channels.iter().map(|_| Arc::default()).collect();
+    let wake = |channel: &Channel| match channel {
+        Channel::Replies(_) => Arc::clone(&notifier.shared.replied),
+        _ => Arc::default(),
+    };
+    let wakes: Vec<Arc<Notify>> = channels.iter().map(wake).collect();
     for (index, wake) in wakes.iter().enumerate() {
         let sender = sender::Sender {
             channels: Arc::clone(&channels),
@@ -216,6 +228,7 @@ pub async fn run(
     let decided = Arc::new(Notify::new());
     let composer = sender::Composer {
         channels: channels.iter().map(Channel::name).collect(),
+        noticed: channels.iter().filter(|channel| channel.takes_notices()).map(Channel::name).collect(),
         ledger: ledger.clone(),
         settings: Arc::clone(&settings),
         metrics: Arc::clone(&metrics),

@@ -46,6 +46,8 @@ impl Recorder {
     pub async fn run(mut self, stopped: CancellationToken) {
         let mut away_since: Option<Instant> = None;
         loop {
+            // Before the look: what is raised while one is under way is not in it.
+            let last = stopped.is_cancelled();
             let recorded = self.record().await;
             match recorded {
                 Ok(()) => {
@@ -69,7 +71,7 @@ impl Recorder {
                     }
                 }
             }
-            if stopped.is_cancelled() {
+            if last {
                 return;
             }
             tokio::select! {

@@ -30,7 +30,9 @@ const BACKOFF_AT_MOST: Duration = Duration::from_secs(300);
 
 /// Makes messages of items.
 pub(super) struct Composer {
+    /// All of them, and those that take what is composed.
     pub channels: Vec<&'static str>,
+    pub noticed: Vec<&'static str>,
     pub ledger: Ledger,
     pub settings: Arc<Settings>,
     pub metrics: Arc<Metrics>,
@@ -44,6 +46,8 @@ impl Composer {
         let (mut gauges, mut expire) = (Instant::now(), Instant::now());
         let mut opened = false;
         loop {
+            // Before the look: what is decided while one is under way is not in it.
+            let last = stopped.is_cancelled();
             let now = Instant::now();
             let looked = async {
                 if !opened {
@@ -67,7 +71,7 @@ impl Composer {
                     "[NOTIFICATION] the outbox cannot be read"
                 );
             }
-            if stopped.is_cancelled() {
+            if last {
                 return;
             }
             tokio::select! {
@@ -83,7 +87,7 @@ impl Composer {
         let cluster = &self.settings.cluster;
         let composing = self
             .ledger
-            .compose_due(&self.channels, expiry, |items, now| compose::compose(cluster, items, now));
+            .compose_due(&self.noticed, expiry, |items, now| compose::compose(cluster, items, now));
         let items = composing.await?;
         if items.is_empty() {
             return Ok(());
@@ -132,9 +136,10 @@ impl Sender {
     /// Delivers until `stopped`, and then what is still there.
     pub async fn run(self, wake: Arc<Notify>, stopped: CancellationToken) {
         loop {
+            let last = stopped.is_cancelled();
             match self.next().await {
                 Ok(true) => continue,
-                _ if stopped.is_cancelled() => return,
+                _ if last => return,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::debug!(
@@ -220,6 +225,7 @@ fn message(settings: &Settings, claimed: &Claimed) -> Message {
         types: claimed.types.clone(),
         possible_repeat: claimed.uncertain,
         created_at: claimed.created_at,
+        recipient: claimed.recipient.clone(),
     }
 }
 
@@ -249,7 +255,8 @@ pub(super) fn count(
     types: &[String],
     result: &'static str,
 ) {
-    if matches!(channels[index], Channel::Log) && channels.len() > 1 {
+    let others = channels.iter().any(|channel| channel.takes_notices() && !matches!(channel, Channel::Log));
+    if matches!(channels[index], Channel::Log) && others {
         return;
     }
     for kind in types {

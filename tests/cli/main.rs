@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod config;
+mod doctor;
 mod errors;
 mod pages;
 mod paper;

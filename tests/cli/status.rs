@@ -7,11 +7,57 @@ fn cluster(instances: serde_json::Value) -> String {
 }
 
 fn two() -> String {
+    two_of_which_the_leader_is(json!({"state": "ACTIVE", "code": null, "reason": "recovered"}))
+}
+
+fn two_of_which_the_leader_is(operational: serde_json::Value) -> String {
     cluster(json!([
-        {"instance": "b1/0190a", "status": "active", "role": "leader", "epoch": 17, "address": "http://b1:8080"},
+        {"instance": "b1/0190a", "status": "active", "role": "leader", "epoch": 17, "address": "http://b1:8080",
+         "operational": operational},
         {"instance": "b2-with-a-long-name/0190b", "status": "active", "role": "follower", "epoch": 17,
-         "address": "http://b2:8080", "version": "0.1.0"},
+         "address": "http://b2:8080", "version": "0.1.0",
+         "operational": {"state": "WAITING", "code": null, "reason": "follower: b1 leads under epoch 17"}},
     ]))
+}
+
+/// The exit code of `baton status` and what it says, when an instance answers this.
+fn verdict(body: &str) -> (Option<i32>, String) {
+    let (url, server) = answer_once("200 OK", body);
+    let output = baton(&["status", "--address", &url], &[]);
+    server.join().unwrap();
+    (output.status.code(), stdout(&output))
+}
+
+#[test]
+fn a_leader_in_error_is_down_and_its_code_and_reason_are_named() {
+    let reason = "VALIDATION_FAILED: Risk amount mismatch: DB=1, Calculated=2";
+    let error = json!({"state": "ERROR", "code": "VALIDATION_FAILED", "reason": reason});
+    let (code, said) = verdict(&two_of_which_the_leader_is(error));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&format!("b1/0190a leads in ERROR VALIDATION_FAILED: {reason}")), "{said}");
+}
+
+#[test]
+fn a_leader_that_waits_is_degraded_and_says_for_what() {
+    let waits = json!({"state": "WAITING", "code": null, "reason": "the bridge is not usable: refused"});
+    let (code, said) = verdict(&two_of_which_the_leader_is(waits));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("b1/0190a leads, but is WAITING: the bridge is not usable: refused"), "{said}");
+    let (code, said) = verdict(&two_of_which_the_leader_is(json!(null)));
+    assert_eq!(code, Some(1), "what is not known is not well: {said}");
+}
+
+#[test]
+fn switches_that_are_on_are_listed() {
+    let mut body: serde_json::Value = serde_json::from_str(&two()).unwrap();
+    body["switches"] = json!([
+        {"switch": "halted", "on": true, "who": "asha", "why": "exchange trouble"},
+        {"switch": "reduce_only", "on": false, "who": null, "why": null},
+    ]);
+    let (code, said) = verdict(&body.to_string());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("halted is on, by asha: exchange trouble"), "{said}");
+    assert!(!said.contains("reduce_only"), "{said}");
 }
 
 #[test]
@@ -41,7 +87,8 @@ fn scripts_get_the_verdict_and_everything_the_instance_said() {
 
 #[test]
 fn a_leader_without_a_standby_is_exit_code_1() {
-    let alone = cluster(json!([{"instance": "b1/0190a", "status": "active", "role": "leader", "epoch": 17}]));
+    let alone = cluster(json!([{"instance": "b1/0190a", "status": "active", "role": "leader", "epoch": 17,
+        "operational": {"state": "ACTIVE", "code": null, "reason": "recovered"}}]));
     let (url, server) = answer_once("200 OK", &alone);
     let output = baton(&["status", "--address", &url], &[]);
     server.join().unwrap();

@@ -138,3 +138,67 @@ async fn a_leader_that_dies_during_a_flatten_leaves_nothing_doubled_and_nothing_
         cluster.finish().await;
     }
 }
+
+// R: D4, S13: what an operator was told is pending is done, whoever leads by the time that it can be done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_waits_for_the_position_book_outlives_the_leader_that_took_it() {
+    let mut cluster = Cluster::start().await;
+    enter(&cluster, "held").await;
+    let unreadable = json!({ "fault": { "kind": "broker_error", "status": 500 }, "verb": "positionbook" });
+    cluster.paper.fault(unreadable).await;
+    // Kept exits of signals are not enough: under a halt only an operator's exit goes out.
+    let halt = json!({ "switch": "halted", "on": true, "reason": "news" });
+    assert_eq!(command(&cluster, 0, "/api/v1/switches", halt).await.0, 200);
+    let (status, answer) =
+        command(&cluster, 0, "/api/v1/positions/flatten", json!({ "reason": "all of it" })).await;
+    assert_eq!((status, answer["status"].as_str()), (202, Some("pending")), "{answer}");
+    assert_eq!(cluster.count("SELECT count(*) FROM order_intent WHERE class <> 'entry'").await, 0);
+    let leader = cluster.leader().await;
+    cluster.members[leader].process.kill().await;
+    cluster.paper.heal().await;
+    wait::until("the successor has sold it", PATIENCE, async || {
+        match cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await {
+            0 => Ok(()),
+            _ => Err(cluster.logs()),
+        }
+    })
+    .await;
+    let asked = "SELECT count(*) FROM order_intent WHERE class = 'operator' AND reason = 'api: all of it'";
+    assert_eq!(cluster.count(asked).await, 1);
+    let audited = "SELECT count(*) FROM audit_log WHERE kind = 'close' AND actor = 'api'";
+    assert_eq!(cluster.count(audited).await, 1);
+    cluster.revive().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
+}
+
+// R: D4: whoever asks is told what is known: a close that may be stored is not called undone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_of_which_the_storing_is_not_known_is_not_called_undone() {
+    let cluster = Cluster::start().await;
+    enter(&cluster, "held").await;
+    let mut other = crate::support::database::connect(&cluster.stores.database_url()).await;
+    let lock = other.transaction().await.unwrap();
+    lock.batch_execute("SELECT 1 FROM position FOR UPDATE").await.unwrap();
+    let body = json!({ "reason": "all of it" });
+    let (status, answer) = command(&cluster, 0, "/api/v1/positions/flatten", body.clone()).await;
+    assert_eq!((status, answer["code"].as_str()), (503, Some("CLOSE_UNKNOWN")), "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("never makes a second exit"), "{answer}");
+    lock.rollback().await.unwrap();
+    wait::until("asking again is answered", PATIENCE, async || {
+        match command(&cluster, 0, "/api/v1/positions/flatten", body.clone()).await {
+            (200 | 202, _) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    wait::until("it is flat", PATIENCE, async || {
+        match cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await {
+            0 => Ok(()),
+            _ => Err(cluster.logs()),
+        }
+    })
+    .await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
+}

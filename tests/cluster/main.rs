@@ -7,6 +7,7 @@ mod clock;
 mod closing;
 mod deliveries;
 mod doubt;
+mod errors;
 mod failed_over;
 mod failover;
 mod faults;
@@ -29,6 +30,8 @@ mod story;
 #[path = "../support/mod.rs"]
 mod support;
 mod switches;
+mod takeover;
+mod unsent;
 mod vitals;
 mod warm;
 mod witness;

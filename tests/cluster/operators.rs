@@ -311,11 +311,26 @@ async fn leadership_that_keeps_being_lost_sets_reduce_only() {
         cluster.sql.query_one("SELECT reduce_only FROM leadership", &[]).await.unwrap().get(0)
     };
     for times in 1..=4 {
+        if times == 4 {
+            // One that would end by itself does not stand in for it.
+            let soon = json!({ "switch": "reduce_only", "on": true, "reason": "for a while", "until": "5m" });
+            let (status, answer) = cluster.members[0].command("/api/v1/switches", &soon).await.unwrap();
+            assert_eq!(status, 200, "{answer}");
+        }
         let (old, ..) = cluster.kill_leader().await;
         assert_eq!(reduce_only(&cluster).await, times > 3, "after {times} kills");
         cluster.members[old].restart().await;
         cluster.all_ready().await;
     }
+    let lasting = "SELECT count(*) FROM leadership WHERE reduce_only_until IS NULL";
+    assert_eq!(cluster.count(lasting).await, 1, "it ends by an operator's word only");
+    let by_guard = "SELECT count(*) FROM switch_history WHERE switch = 'reduce_only' AND value AND why LIKE 'leadership was lost%'";
+    assert_eq!(cluster.count(by_guard).await, 1);
+    wait::until("the operator is told", PATIENCE, async || {
+        let told = "SELECT count(*) FROM error_notifications_log WHERE error_type = 'FLAPPING' AND severity = 'critical'";
+        if cluster.count(told).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
     let refused = cluster.play(0, &pyramid("more", GOLD, "Long_2", 140_000)).await;
     assert_eq!(refused["status"], "refused", "{refused}");
     let out = cluster.play(0, &exit("out", GOLD, "ALL", 140_000)).await;

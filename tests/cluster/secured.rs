@@ -70,6 +70,19 @@ async fn every_session_to_postgresql_is_encrypted_and_verified() {
         assert!(names.contains(&format!("/{purpose}")), "{names}");
     }
 
+    // Verbs that open the database themselves do it the same way.
+    for verb in [&["recover", "--check"][..], &["audit", "verify"]] {
+        let output = cluster.baton(verb).await;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{verb:?}: {said}");
+    }
+    let nobody = uuid::Uuid::now_v7().to_string();
+    let word =
+        ["orders", "resolve", &nobody, "--as", "abandoned", "--evidence", "the desk", "--operator", "asha"];
+    let output = cluster.baton(&word).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("there is no order {nobody}")), "it reached the database: {said}");
+
     // A certificate that nobody vouches for, and one for another name: neither is believed.
     for (number, url, ca) in [
         (8, cluster.members[0].launch.env["BATON_POSTGRES__URL"].clone(), None),

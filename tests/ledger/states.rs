@@ -1,7 +1,10 @@
 //! The tables of states: the code's and the database's are one.
 
+use std::time::Duration;
+
 use baton::domain::order::IntentState;
 use baton::health::operational::State;
+use baton::ledger::snapshot::Depth;
 use uuid::Uuid;
 
 use crate::support::database::Database;
@@ -93,4 +96,23 @@ async fn s7_the_epoch_only_rises_and_its_row_stays() {
     ] {
         assert!(client.batch_execute(sql).await.is_err(), "{sql}");
     }
+}
+
+// What an operator asks of the whole history takes as long as it takes; only what a leader waits for is bounded.
+#[tokio::test]
+async fn walking_the_audit_chain_and_the_whole_history_outlast_the_statement_timeout() {
+    let database = Database::start().await;
+    let mut other = database.connect().await;
+    let lock = other.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE audit_log, order_intent IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let ledger = &database.ledger;
+    let mut both =
+        std::pin::pin!(async { tokio::join!(ledger.verify_audit(), ledger.snapshot(Depth::Whole)) });
+    // Longer than the timeout of a pooled session.
+    let early = tokio::time::timeout(Duration::from_millis(10_500), &mut both).await;
+    assert!(early.is_err(), "{:?}", early.map(|(audit, whole)| (audit.err(), whole.err())));
+    lock.rollback().await.unwrap();
+    let (audit, whole) = both.await;
+    assert!(audit.unwrap().ok);
+    whole.unwrap();
 }

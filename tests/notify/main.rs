@@ -3,6 +3,8 @@
 
 mod channels;
 mod cluster;
+mod commands;
+mod cost;
 mod double;
 mod outbox;
 mod property;
@@ -10,3 +12,4 @@ mod running;
 #[path = "../support/mod.rs"]
 mod support;
 mod throttle;
+mod watched;

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::double::{Script, Telegram};
-use crate::support::database::Database;
+use crate::support::database::{Database, connect};
 use crate::support::wait;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -312,4 +312,36 @@ async fn without_the_database_the_operator_is_told_once_and_with_it_not_again() 
     for instance in instances {
         instance.end().await;
     }
+}
+
+// R: N12: what a stop raises last comes while something else is being recorded, as it often does: it is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_raised_last_is_told_though_a_recording_is_under_way() {
+    let (database, telegram) = (Database::start().await, Telegram::start().await);
+    let instance = Instance::start(&database, &telegram, "b1", &[]).await;
+    instance.notifier.raise(Event::new(Kind::Handover, "something"));
+    wait::until("the log is written", PATIENCE, async || {
+        match database.ledger.errors(false, 10).await.unwrap().len() {
+            1 => Ok(()),
+            rows => Err(rows),
+        }
+    })
+    .await;
+    let mut holder = connect(&database.stores.database_url()).await;
+    let watcher = connect(&database.stores.database_url()).await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE error_notifications_log IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    instance.notifier.raise(Event::new(Kind::Handover, "something else"));
+    wait::until("a recording waits for the log", PATIENCE, async || {
+        let sql = "SELECT count(*) FROM pg_locks
+            WHERE NOT granted AND relation = 'error_notifications_log'::regclass AND mode = 'RowExclusiveLock'";
+        let waiting: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
+        if waiting > 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    instance.notifier.raise(Event::about(Kind::PositionsUnwatched, "b1", "still held: all of it"));
+    instance.stopped.cancel();
+    lock.commit().await.unwrap();
+    instance.end().await;
+    assert_eq!(telegram.with("still held: all of it").len(), 1, "{:#?}", telegram.delivered());
 }

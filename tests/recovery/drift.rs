@@ -7,7 +7,7 @@ use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::{paper, wait};
 
-const QUICK: [(&str, &str); 2] =
+pub const QUICK: [(&str, &str); 2] =
     [("BATON_RECOVERY__RECONCILE_MS", "300"), ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300")];
 
 pub async fn started() -> Cluster {
@@ -164,4 +164,22 @@ async fn what_cannot_be_verified_is_unknown_and_an_exit_waits_for_it() {
     let view = cluster.terminal(&out.id).await;
     assert_eq!(view["status"], "executed", "{view}");
     cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_leader_shows_a_drift() {
+    let cluster = started().await;
+    by_hand(&cluster, "SELL", 100).await;
+    gauge(&cluster, 1.0).await;
+    let old = cluster.leader().await;
+    let body = json!({ "reason": "drill" });
+    let (status, answer) = cluster.members[old].command("/api/v1/cluster/handover", &body).await.unwrap();
+    assert!(status.is_success(), "{answer}");
+    cluster.leader_within(PATIENCE, |index| index != old).await;
+    gauge(&cluster, 1.0).await;
+    wait::until("the old leader's gauge is no second voice", PATIENCE, async || {
+        let seen = cluster.members[old].metric("baton_position_drift").await;
+        if seen == Some(0.0) { Ok(()) } else { Err(seen) }
+    })
+    .await;
 }

@@ -125,6 +125,99 @@ async fn a_position_closed_by_hand_is_booked_by_a_repair_and_the_cluster_goes_on
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
 }
 
+// R: S15: what was sold by hand and booked is not found again as the order of an exit that was given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_a_repair_booked_is_no_given_up_exits_order() {
+    let env = crate::drift::QUICK.map(|(key, value)| (key, value.to_owned())).to_vec();
+    let mut cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let view = cluster.play(0, &base("in", GOLD, 140_000)).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let units = held(&cluster).await;
+    let lost = json!({ "fault": { "kind": "lost_ack_before" }, "verb": "placeorder", "count": 1 });
+    cluster.paper.fault(lost).await;
+    cluster.post(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    let exits =
+        |state: &str| format!("SELECT count(*) FROM order_intent WHERE class = 'exit' AND state = '{state}'");
+    wait::until("the exit's outcome is not known", PATIENCE, async || {
+        if cluster.count(&exits("in_doubt")).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    // No second try, until it is sold by hand.
+    let halt = json!({ "switch": "halted", "on": true, "reason": "by hand" });
+    let (status, answer) = cluster.members[0].command("/api/v1/switches", &halt).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    wait::until("it is given up", PATIENCE, async || {
+        if cluster.count(&exits("abandoned")).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    cluster.members[0].process.kill().await;
+    by_hand(&cluster, "SELL", units).await;
+    let output = cluster.baton(&APPLY).await;
+    let made = crate::seeded::answer(&output);
+    assert!(output.status.success(), "{made} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(held(&cluster).await, 0);
+
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    let over = json!({ "switch": "halted", "on": false, "reason": "sold" });
+    let (status, answer) = cluster.members[0].command("/api/v1/switches", &over).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let again = cluster.play(0, &base("again", GOLD, 140_000)).await;
+    assert_eq!(again["status"], "executed", "{again}");
+    assert_eq!(cluster.count(&exits("abandoned")).await, 1, "{:?}", cluster.logs());
+    let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    assert!(!log.contains("contradict the ledger"), "{log}");
+    assert_eq!(cluster.count("SELECT count(*) FROM broker_order_seen WHERE booked_at IS NULL").await, 0);
+}
+
+// A repair that cannot have the leader read state back is none: a leader that goes on remembering would write over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_is_committed_only_with_the_end_of_the_leaders_session() {
+    let seeded = Seeded::start().await;
+    let copy = seeded.copy("leaderless").await;
+    copy.damage("UPDATE portfolio_state SET risk_amount = 999999.99").await;
+    // The session that stands for the leader's, and a server that does not end it.
+    let leader = crate::support::database::connect(&copy.url).await;
+    let named = "UPDATE leadership SET backend_pid = a.pid, backend_start = a.backend_start
+        FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()";
+    leader.batch_execute(named).await.unwrap();
+    copy.damage(
+        "ALTER DATABASE leaderless SET search_path = public, pg_catalog;
+         CREATE FUNCTION public.pg_terminate_backend(integer) RETURNS boolean LANGUAGE plpgsql
+            AS $$ BEGIN RAISE EXCEPTION 'the command dies here'; END $$",
+    )
+    .await;
+    let damaged = "SELECT count(*) FROM portfolio_state WHERE risk_amount = 999999.99";
+    let failed = copy.baton(&APPLY).await;
+    assert!(!failed.status.success());
+    assert_eq!(copy.row(damaged).await.get::<_, i64>(0), 1, "it was made without that");
+
+    copy.damage("DROP FUNCTION public.pg_terminate_backend(integer)").await;
+    let made = copy.baton(&APPLY).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(copy.row(damaged).await.get::<_, i64>(0), 0);
+    leader.batch_execute("SELECT 1").await.unwrap_err();
+}
+
+// A change of the leader's that waited for a repair's lock comes from a memory that is older than what was repaired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_waited_for_a_repair_is_refused() {
+    let cluster = crate::drift::started().await;
+    let leader = cluster.leader().await;
+    // The row as a repair leaves it, before the leader has found its session ended.
+    cluster
+        .sql
+        .batch_execute("UPDATE leadership SET backend_pid = NULL, backend_start = NULL")
+        .await
+        .unwrap();
+    let body = json!({ "reason": "drill" });
+    let (status, answer) = cluster.members[leader].command("/api/v1/positions/flatten", &body).await.unwrap();
+    assert_eq!((status.as_u16(), answer["code"].as_str()), (503, Some("CLOSE_UNKNOWN")), "{answer}");
+    assert_eq!(cluster.count("SELECT count(*) FROM position WHERE close_at IS NOT NULL").await, 0);
+    assert!(held(&cluster).await > 0);
+}
+
 // R: B3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_in_doubt_ends_by_the_operators_word() {
@@ -174,4 +267,64 @@ async fn an_order_in_doubt_ends_by_the_operators_word() {
     assert_eq!(next["status"], "executed", "{next}");
     let audit = answer(&cluster.baton(&["audit", "verify", "-o", "json"]).await);
     assert_eq!(audit["ok"], true, "{audit}");
+}
+
+/// A position whose exit was acknowledged and is in no book since: hidden, with everything it might do.
+async fn exit_out_of_sight(settle_ms: u64) -> (Cluster, Value, String) {
+    let env = vec![("BATON_BROKER__SETTLE_MS", settle_ms.to_string())];
+    let cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let held = cluster.play(0, &base("in", GOLD, 140_000)).await;
+    assert_eq!(held["status"], "executed", "{held}");
+    let hidden = json!({ "kind": "hidden", "ms": 3_600_000 });
+    cluster.paper.fault(json!({ "fault": hidden, "verb": "placeorder", "count": 1 })).await;
+    let out = cluster.post(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    let order = wait::until("its exit is acknowledged", PATIENCE, async || {
+        let sql = "SELECT id::text FROM order_intent WHERE class = 'exit' AND state = 'acknowledged'";
+        match cluster.sql.query_opt(sql, &[]).await.unwrap() {
+            Some(row) => Ok(row.get(0)),
+            None => Err(cluster.logs()),
+        }
+    })
+    .await;
+    (cluster, json!(out.id), order)
+}
+
+async fn flat(cluster: &Cluster, signal: &Value) {
+    let view = cluster.terminal(signal.as_str().unwrap()).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    assert_eq!(cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await, 0);
+}
+
+// An exit that rested when its session ended, and a book that turned over before anybody looked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_end_nobody_saw_lets_its_position_be_sold() {
+    let (mut cluster, signal, order) = exit_out_of_sight(2000).await;
+    cluster.members[0].process.kill().await;
+    let aged = "UPDATE order_intent SET trading_day = trading_day - 1 WHERE class = 'exit'";
+    assert_eq!(cluster.sql.execute(aged, &[]).await.unwrap(), 1);
+    cluster.members[0].restart().await;
+    flat(&cluster, &signal).await;
+    let sql = "SELECT state, reason FROM order_intent WHERE id = $1::text::uuid";
+    let row = cluster.sql.query_one(sql, &[&order]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "cancelled");
+    assert!(row.get::<_, &str>(1).contains("nobody saw its end"), "{row:?}");
+    let told = "SELECT count(*) FROM error_notifications_log WHERE error_type = 'ORDER_END_UNSEEN'";
+    wait::until("somebody is told", PATIENCE, async || {
+        if cluster.count(told).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_order_that_left_the_books_ends_by_the_operators_word() {
+    let (cluster, signal, order) = exit_out_of_sight(600_000).await;
+    let word =
+        |state| ["orders", "resolve", &order, "--as", state, "--evidence", "expired", "--operator", "asha"];
+    let wrong = cluster.baton(&word("abandoned")).await;
+    assert_eq!(wrong.status.code(), Some(1), "the broker had it");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("only cancelled or rejected"), "{wrong:?}");
+    let output = cluster.baton(&word("cancelled")).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    flat(&cluster, &signal).await;
 }

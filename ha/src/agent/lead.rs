@@ -237,10 +237,18 @@ impl Agent {
                 }
             }
             Err(why) => {
-                if !handover.asked.is_empty()
-                    && let Err(error) = pin::withdraw(&pin, epoch, patience).await
-                {
-                    tracing::warn!("[HA] the unanswered offer was not withdrawn: {error}");
+                if !handover.asked.is_empty() {
+                    let withdrawing = pin::withdraw(&pin, epoch, patience);
+                    match self.against_blockers(pin.backend.pid, withdrawing).await {
+                        Ok(()) => {}
+                        // An offer that stays could be accepted late: nobody is told that it keeps leading before it is
+                        // gone, and the next turn of the loop tries again.
+                        Err(error) if error.spares_session() => {
+                            tracing::warn!("[HA] an unanswered offer is not withdrawn yet: {error}");
+                            return None;
+                        }
+                        Err(error) => return Some(Step::Lost(error.to_string())),
+                    }
                 }
                 self.observer.pace(self.config.timing.renew);
                 let handover = seat.handover.take()?;

@@ -36,6 +36,7 @@ fn row(order_id: &str, spec: &OrderSpec, strategy: Option<&str>) -> BrokerOrder 
         price: spec.price,
         trigger_price: spec.trigger_price,
         status: OrderStatus::Open,
+        may_inherit: false,
         strategy: strategy.map(str::to_owned),
         filled_quantity: None,
         average_price: None,

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rust_decimal::Decimal;
-use secrecy::ExposeSecret;
 
 use super::output::Output;
 use crate::config::{self, Config, Inputs};
@@ -81,7 +80,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
 }
 
 fn ledger(config: &Config) -> anyhow::Result<Ledger> {
-    Ok(Ledger::new(config.postgres.url.expose_secret(), 2, "baton/recover")?)
+    let postgres = &config.postgres;
+    Ok(Ledger::open(postgres.session.clone(), postgres.tls.clone(), 2, "baton/recover")?)
 }
 
 fn manager(config: &Config, ledger: Ledger) -> CrashRecoveryManager {

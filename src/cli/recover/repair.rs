@@ -1,10 +1,11 @@
 //! `baton recover --repair`: proposals first; with `--apply` the same ones, proven, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use rust_decimal::Decimal;
 use serde_json::json;
 
 use super::{Args, ledger, same_schema};
@@ -37,6 +38,8 @@ enum RepairError {
 struct Books {
     diff: Vec<DiffRow>,
     prices: BTreeMap<HoldingKey, Price>,
+    /// The orders that were sold by hand.
+    by_hand: BTreeMap<HoldingKey, Vec<String>>,
     note: Option<String>,
 }
 
@@ -49,7 +52,13 @@ pub(super) async fn run(args: &Args, config: &Config, output: &Output) -> anyhow
         .context("stored state cannot be read, so nothing can be proposed: RUNBOOK.md#data_corrupt")?;
     let books = ask_broker(config, &ledger, &snapshot, args).await?;
     let of = |snapshot: &Snapshot| {
-        plan(snapshot, &books.diff, &books.prices, config.trading.capital, &config.instruments)
+        let mut plan =
+            plan(snapshot, &books.diff, &books.prices, config.trading.capital, &config.instruments);
+        let keys: BTreeSet<HoldingKey> =
+            plan.mending.bookings.iter().map(|b| b.position.holding_key()).collect();
+        let orders = keys.iter().filter_map(|key| books.by_hand.get(key)).flatten();
+        plan.mending.by_hand = orders.cloned().collect();
+        plan
     };
     let proposed = of(&snapshot);
     let applied = match &args.apply {
@@ -119,32 +128,43 @@ async fn ask_broker(
     };
     // What a custodian sold by the broker's book alone is booked like a sale by hand.
     let custody = ledger.custody_prices().await?;
-    let mut prices = BTreeMap::new();
-    let (diff, note) = match compared.await {
+    let (diff, mut note) = match compared.await {
         Ok(diff) => (diff.rows, None),
         Err(ReconcileError::Ledger(error)) => return Err(error.into()),
         Err(error) => (Vec::new(), Some(format!("{error}; only the ledger's own faults are looked at"))),
     };
-    for key in diff.iter().filter(|row| row.verdict.is_drift()).filter_map(DiffRow::key) {
-        if let Some(price) = args.price.iter().find(|given| given.symbol == key.symbol) {
-            prices.insert(key, price.price);
-        } else if let Ok(trades) = broker.trades().await {
-            let ours: std::collections::HashSet<&String> = snapshot.claimed_orders.iter().collect();
-            let by_hand = trades.iter().filter(|trade| {
-                (&trade.symbol, &trade.exchange, trade.side) == (&key.symbol, &key.exchange, Side::Sell)
-                    && !ours.contains(&trade.order_id)
-            });
-            let (units, value) = by_hand.fold((0, rust_decimal::Decimal::ZERO), |(units, value), trade| {
-                (units + trade.quantity.0, value + trade.average_price.0 * trade.quantity.decimal())
-            });
-            if units > 0 {
-                prices.insert(key, Price(value / rust_decimal::Decimal::from(units)).rounded());
-            } else if let Some(price) = custody.get(&key) {
-                prices.insert(key, *price);
-            }
-        }
+    let (mut prices, mut by_hand) = (BTreeMap::new(), BTreeMap::new());
+    let drifting: Vec<HoldingKey> =
+        diff.iter().filter(|row| row.verdict.is_drift()).filter_map(DiffRow::key).collect();
+    let trades = if drifting.is_empty() { Ok(Vec::new()) } else { broker.trades().await };
+    if let Err(error) = &trades {
+        note = Some(format!(
+            "the trade book cannot be read ({error}), so the orders that were sold by hand are not known: an exit that \
+             was given up may be taken for one of them"
+        ));
     }
-    Ok(Books { diff, prices, note })
+    let ours: HashSet<&String> = snapshot.claimed_orders.iter().collect();
+    for key in drifting {
+        let sold = trades.iter().flatten().filter(|trade| {
+            (&trade.symbol, &trade.exchange, trade.side) == (&key.symbol, &key.exchange, Side::Sell)
+                && !ours.contains(&trade.order_id)
+        });
+        let (mut units, mut value, mut orders) = (0, Decimal::ZERO, Vec::new());
+        for trade in sold {
+            units += trade.quantity.0;
+            value += trade.average_price.0 * trade.quantity.decimal();
+            orders.push(trade.order_id.clone());
+        }
+        if let Some(price) = args.price.iter().find(|given| given.symbol == key.symbol) {
+            prices.insert(key.clone(), price.price);
+        } else if units > 0 {
+            prices.insert(key.clone(), Price(value / Decimal::from(units)).rounded());
+        } else if let Some(price) = custody.get(&key) {
+            prices.insert(key.clone(), *price);
+        }
+        by_hand.insert(key, orders);
+    }
+    Ok(Books { diff, prices, by_hand, note })
 }
 
 fn told(plan: &Plan, books: &Books, applied: bool, output: &Output) -> anyhow::Result<()> {

@@ -352,3 +352,43 @@ fn a_host_name_that_cannot_name_a_member_asks_for_one_that_can() {
         assert_eq!(load(&named).unwrap().cluster.member, "b1");
     }
 }
+
+// R: N12, N13: the predecessor's name for the budget of a stop, in seconds
+#[test]
+fn the_budget_of_a_stop_is_set_by_either_name_and_never_by_two_that_differ() {
+    let budget = |env: &[(&str, &str)]| load(&with(env)).map(|config| config.shutdown.budget.as_millis());
+    assert_eq!(budget(&[]).unwrap(), 9000);
+    assert_eq!(budget(&[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "25")]).unwrap(), 25_000);
+    assert_eq!(
+        budget(&[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "7"), ("BATON_SHUTDOWN__BUDGET_MS", "7000")]).unwrap(),
+        7000
+    );
+    for env in [
+        &[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "7"), ("BATON_SHUTDOWN__BUDGET_MS", "9000")][..],
+        &[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "0")],
+        &[("BATON_SHUTDOWN__SHUTDOWN_TIMEOUT", "301")],
+    ] {
+        let error = budget(env).unwrap_err().to_string();
+        assert!(error.contains("shutdown.shutdown_timeout"), "{error}");
+    }
+}
+
+// R: N15
+#[test]
+fn commands_by_telegram_are_taken_from_named_chats_and_from_nobody_by_default() {
+    let bot = [("TELEGRAM_BOT_TOKEN", "1:t"), ("TELEGRAM_CHAT_ID", "-1001")];
+    assert_eq!(load(&with(&bot)).unwrap().notify.commands, None);
+    let chats = ("BATON_NOTIFY__TELEGRAM_COMMAND_CHATS", "-1001, 42");
+    let commands = load(&with(&[bot[0], bot[1], chats])).unwrap().notify.commands.unwrap();
+    assert_eq!((commands.chats, commands.users), (vec![-1001, 42], Vec::new()));
+    let users = ("BATON_NOTIFY__TELEGRAM_COMMAND_USERS", "42");
+    for (env, part) in [
+        (&[chats][..], "notify.telegram_bot_token: missing"),
+        (&[bot[0], bot[1], users], "notify.telegram_command_chats: missing"),
+        (&[bot[0], bot[1], ("BATON_NOTIFY__TELEGRAM_COMMAND_CHATS", "@desk")], "numbers of chats"),
+        (&[bot[0], bot[1], ("BATON_NOTIFY__TELEGRAM_COMMAND_CHATS", "1,,2")], "numbers of chats"),
+    ] {
+        let error = load(&with(env)).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -129,6 +129,22 @@ fn pyramiding_state_is_derived_from_what_is_held() {
     assert_eq!((state.last_pyramid_price, state.count), (Price(dec!(140_000)), 0));
 }
 
+#[test]
+fn the_pyramids_of_every_instrument_are_what_each_alone_gives() {
+    let mut positions = positions();
+    positions.push(position("COPPER", 2, 1, dec!(1000), dec!(900), 7));
+    positions.push(position("SILVER_MINI", 1, 1, dec!(150_000), dec!(140_000), 8));
+    let last = positions.last_mut().unwrap();
+    last.apply_exit_fill(last.quantity, Price(dec!(141_000))).unwrap();
+    let all = PyramidingState::derive_all(&positions);
+    let names: Vec<_> = all.iter().map(|state| state.instrument.as_str()).collect();
+    assert_eq!(names, ["COPPER", "GOLD_MINI"], "by name, and nothing of what is closed");
+    for state in &all {
+        assert_eq!(PyramidingState::derive(&state.instrument, &positions).as_ref(), Some(state));
+    }
+    assert_eq!((all[0].base_position, all[0].count), (None, 1), "a pyramid whose base is gone");
+}
+
 // R: C8
 #[test]
 fn damaged_pyramiding_states_are_found() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use ha::Moment;
 use rust_decimal::{Decimal, dec};
 use uuid::Uuid;
@@ -92,6 +92,7 @@ pub(super) fn order(id: &str, intent: &OrderIntent, status: OrderStatus) -> Brok
         price: Price::ZERO,
         trigger_price: Price::ZERO,
         status,
+        may_inherit: false,
         strategy: None,
         filled_quantity: None,
         average_price: None,
@@ -119,6 +120,10 @@ pub(super) struct Desk {
     pub books: Books,
     pub now: u64,
     pub idle_close_known: bool,
+    /// The day in India.
+    pub day: NaiveDate,
+    /// The broker's session is alive.
+    pub verified: bool,
     suspects: Suspects,
 }
 
@@ -134,6 +139,8 @@ impl Desk {
             books: Books::default(),
             now: 0,
             idle_close_known: true,
+            day: NaiveDate::from_ymd_opt(2025, 11, 25).unwrap(),
+            verified: true,
             suspects: Suspects::default(),
         };
         desk.restart();
@@ -157,6 +164,7 @@ impl Desk {
 
     /// Journals; false when the ledger does not take it.
     pub fn journal(&mut self, intent: &OrderIntent) -> bool {
+        let intent = &OrderIntent { day: Some(self.day), ..intent.clone() };
         let taken = self.rows.journal(intent);
         if taken {
             let exit = intent.plan.is_none();
@@ -188,7 +196,12 @@ impl Desk {
             settle: Duration::from_secs(10),
             idle_close_known: self.idle_close_known,
         };
-        let reading = Reading { books: self.books.clone(), begun: at(self.now) };
+        let reading = Reading {
+            books: self.books.clone(),
+            begun: at(self.now),
+            day: Some(self.day),
+            verified: self.verified,
+        };
         let confirmed = self.suspects.clone();
         let evidence = Evidence::gather(&self.book, &reading, rule);
         let findings = evidence.findings(&self.book, &mut self.suspects);
@@ -251,8 +264,10 @@ impl Desk {
         intent
     }
 
-    pub fn show(&mut self, order: BrokerOrder) {
+    /// Shows an order as the last row.
+    pub fn show(&mut self, mut order: BrokerOrder) {
         self.books.orders.retain(|shown| shown.order_id != order.order_id);
+        order.may_inherit = self.books.orders.last().is_some_and(|before| before.status == order.status);
         self.books.orders.push(order);
     }
 

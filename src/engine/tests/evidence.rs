@@ -68,6 +68,51 @@ fn an_end_counts_after_a_second_of_the_same_word() {
     }
 }
 
+// Zerodha's plugin shows an order in transit, for up to 12 s, with the status of the row before it.
+#[test]
+fn an_exit_in_transit_behind_one_that_was_refused_is_not_taken_for_refused() {
+    let mut desk = Desk::new();
+    let bought = desk.bought(1, 1, 900);
+    let first = desk.exit(2, 0, bought.position);
+    assert!(desk.journal(&first));
+    desk.outcome(first.id, IntentState::Acknowledged, Some("S1"));
+    desk.show(order("S1", &first, OrderStatus::Rejected));
+    desk.read(20);
+    desk.read(1_000);
+    assert_eq!(desk.state(first.id), IntentState::Rejected, "the row before it is complete: its own word");
+    let second = desk.due_exit(bought.position).unwrap();
+    assert!(desk.journal(&second));
+    desk.outcome(second.id, IntentState::Acknowledged, Some("S2"));
+    desk.show(order("S2", &second, OrderStatus::Rejected));
+    for _ in 0..12 {
+        desk.read(1_000);
+        assert_eq!(desk.state(second.id), IntentState::Acknowledged);
+        assert!(desk.due_exit(bought.position).is_none(), "a third exit would sell twice");
+    }
+    desk.show(order("S2", &second, OrderStatus::Complete));
+    desk.books.trades.push(trade("S2", &second, 900, dec!(1000)));
+    desk.read(20);
+    assert_eq!((desk.state(second.id), desk.rows.held()), (IntentState::Filled, 0));
+}
+
+#[test]
+fn an_end_that_may_be_the_row_befores_is_believed_in_the_end() {
+    let mut desk = Desk::new();
+    let bought = desk.bought(1, 1, 900);
+    for (attempt, id) in ["S1", "S2"].into_iter().enumerate() {
+        let exit = match attempt {
+            0 => desk.exit(2, 0, bought.position),
+            _ => desk.due_exit(bought.position).unwrap(),
+        };
+        assert!(desk.journal(&exit));
+        desk.outcome(exit.id, IntentState::Acknowledged, Some(id));
+        desk.show(order(id, &exit, OrderStatus::Rejected));
+        desk.read(20);
+        desk.read(if attempt == 0 { 1_000 } else { 20_000 });
+        assert_eq!(desk.state(exit.id), IntentState::Rejected);
+    }
+}
+
 #[test]
 fn a_fill_after_the_end_is_booked_and_closed_at_once_even_by_the_next_leader() {
     for restart in [false, true] {
@@ -205,11 +250,86 @@ fn an_exit_in_doubt_is_not_proven_absent_while_idle_connections_may_still_write(
     desk.read(600_000);
     assert_eq!(desk.state(exit.id), IntentState::InDoubt);
     assert!(desk.due_exit(bought.position).is_none());
-    desk.idle_close_known = true;
+    // Nobody can write it any more, by the kernel's word.
+    desk.book.intents.get_mut(&exit.id).unwrap().silent = true;
     desk.read(1);
     assert_eq!(desk.state(exit.id), IntentState::Abandoned);
     desk.now += 500;
     assert_eq!(desk.due_exit(bought.position).map(|retry| retry.attempt), Some(1));
+}
+
+#[test]
+fn an_absence_in_the_next_days_books_proves_nothing() {
+    let mut desk = Desk::new();
+    let id = doubted(1, 1, 900, &mut desk);
+    desk.day = desk.day.succ_opt().unwrap();
+    desk.books = Default::default();
+    desk.restart();
+    for _ in 0..3 {
+        desk.read(SEND_MS + ABSENT_MS + 1);
+        assert_eq!(desk.state(id), IntentState::InDoubt, "it may have filled yesterday");
+    }
+    // A clock that was wrong about the day and is right again.
+    desk.day = desk.day.pred_opt().unwrap();
+    desk.read(1);
+    assert_eq!(desk.state(id), IntentState::Abandoned);
+}
+
+#[test]
+fn an_order_that_no_later_day_shows_has_ended_and_its_position_is_sold() {
+    let mut desk = Desk::new();
+    let bought = desk.bought(1, 1, 900);
+    let exit = desk.exit(2, 0, bought.position);
+    assert!(desk.journal(&exit));
+    desk.outcome(exit.id, IntentState::Acknowledged, Some("S1"));
+    desk.show(order("S1", &exit, OrderStatus::Open));
+    desk.books.trades.push(trade("S1", &exit, 300, dec!(1000)));
+    desk.read(20);
+    desk.books = Default::default();
+    desk.read(600_000);
+    assert_eq!(desk.state(exit.id), IntentState::PartiallyFilled, "the same day: a stale cache");
+    desk.day = desk.day.succ_opt().unwrap();
+    desk.verified = false;
+    desk.read(600_000);
+    assert_eq!(desk.state(exit.id), IntentState::PartiallyFilled, "the book of a dead session is no book");
+    desk.verified = true;
+    desk.read(20);
+    assert_eq!(desk.state(exit.id), IntentState::PartiallyFilled, "the new day's book may be late");
+    let findings = desk.read(10_000);
+    assert_eq!(findings.unseen, [exit.id], "somebody is told");
+    assert_eq!((desk.state(exit.id), desk.rows.held()), (IntentState::Cancelled, 600));
+    desk.now += 500;
+    let next = desk.due_exit(bought.position).unwrap();
+    assert_eq!((next.order.quantity, next.attempt), (Quantity(600), 1));
+}
+
+#[test]
+fn another_orders_trades_under_the_same_id_are_not_booked() {
+    let (mut desk, id) = acknowledged();
+    let intent = desk.book.intents[&id].intent.clone();
+    let mut sold = trade("B1", &intent, 900, dec!(1000));
+    sold.side = crate::domain::order::Side::Sell;
+    let mut elsewhere = trade("B1", &intent, 900, dec!(1000));
+    elsewhere.symbol = "ANOTHER".to_owned();
+    desk.books.trades = vec![sold, elsewhere];
+    desk.read(20);
+    assert_eq!((desk.state(id), desk.rows.held()), (IntentState::Acknowledged, 0));
+}
+
+#[test]
+fn an_order_that_a_later_day_still_shows_goes_on() {
+    let (mut desk, id) = acknowledged();
+    desk.day = desk.day.succ_opt().unwrap();
+    for _ in 0..3 {
+        desk.read(600_000);
+        assert_eq!(desk.state(id), IntentState::Acknowledged);
+    }
+    desk.books.orders.clear();
+    let intent = desk.book.intents[&id].intent.clone();
+    desk.books.trades.push(trade("B1", &intent, 100, dec!(1000)));
+    desk.read(600_000);
+    desk.read(600_000);
+    assert_eq!(desk.state(id), IntentState::PartiallyFilled, "its trades are of today");
 }
 
 #[test]
@@ -296,10 +416,14 @@ fn foreign_orders_are_told_once_and_not_while_they_may_be_ours() {
     theirs.order.quantity = Quantity(100);
     desk.show(order("THEIRS", &theirs, OrderStatus::Open));
     assert!(desk.read(20).foreign.is_empty());
-    desk.read(SEND_MS + ABSENT_MS);
+    let last = desk.read(SEND_MS + ABSENT_MS);
     assert_eq!(desk.state(id), IntentState::Abandoned);
-    assert_eq!(desk.read(20).foreign, ["THEIRS"]);
-    assert!(desk.read(20).foreign.is_empty());
+    assert!(!last.explain_every_order(), "with the last doubt gone, nobody has looked at THEIRS yet");
+    let next = desk.read(20);
+    assert_eq!(next.foreign, ["THEIRS"]);
+    assert!(!next.explain_every_order());
+    let after = desk.read(20);
+    assert!(after.foreign.is_empty() && after.explain_every_order());
 }
 
 #[test]

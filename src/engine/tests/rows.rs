@@ -16,6 +16,7 @@ use crate::ledger::change::{PortfolioRow, PyramidWrite};
 use crate::ledger::inbox::SignalStatus;
 use crate::ledger::snapshot::{FilledSoFar, PositionFills, Snapshot};
 use crate::ledger::switches::Switches;
+use crate::ledger::wishes::Wish;
 
 #[derive(Clone, Default)]
 pub(super) struct Rows {
@@ -26,6 +27,7 @@ pub(super) struct Rows {
     pub portfolio: Option<PortfolioRow>,
     pub pyramids: BTreeMap<String, PyramidingState>,
     pub foreign: HashMap<String, i64>,
+    pub wishes: Vec<Wish>,
 }
 
 impl Rows {
@@ -58,6 +60,7 @@ impl Rows {
     }
 
     pub fn commit(&mut self, change: &Change) {
+        self.wishes.extend(change.wishes.iter().cloned());
         for fill in &change.fills {
             assert!(fill.quantity > Quantity::ZERO && fill.quantity <= fill.cumulative);
             assert!(fill.price.0 > Decimal::ZERO, "a fill at {}", fill.price);
@@ -163,6 +166,7 @@ impl Rows {
             position_fills: self.position_fills(),
             strayed: Vec::new(),
             orphans: Vec::new(),
+            wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
             intents,
         }
     }

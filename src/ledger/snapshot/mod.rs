@@ -21,6 +21,7 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
 use super::switches::Switches;
+use super::wishes::Wish;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
@@ -67,7 +68,7 @@ pub struct Snapshot {
     pub pyramids: Vec<PyramidingState>,
     /// The operator's switches.
     pub switches: Switches,
-    /// Broker order ids that intents of the last two days claim.
+    /// Broker order ids that intents of the last two days claim, or that a repair has booked.
     pub claimed_orders: Vec<String>,
     /// Foreign orders at the broker: id and watermark.
     pub foreign_orders: HashMap<String, i64>,
@@ -77,6 +78,8 @@ pub struct Snapshot {
     pub strayed: Vec<Strayed>,
     /// Filled orders without the position that they made.
     pub orphans: Vec<Orphan>,
+    /// What operators want closed and is not yet.
+    pub wishes: Vec<Wish>,
 }
 
 impl Ledger {
@@ -93,6 +96,9 @@ impl Ledger {
             .start()
             .await
             .map_err(LedgerError::during("begin the recovery snapshot"))?;
+        if depth == Depth::Whole {
+            Self::unhurried(&tx).await?;
+        }
         let snapshot = read(&tx, depth).await?;
         tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
         Ok(snapshot)
@@ -139,6 +145,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         proofs::strayed(tx, &faults),
         proofs::unasked(tx, &faults),
         proofs::orphans(tx, depth, &faults),
+        state::wishes(tx, &faults),
     );
     if let Some(cause) = faults.cause() {
         return Err(cause);
@@ -157,6 +164,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         strayed,
         unasked,
         orphans,
+        wishes,
     ) = read;
     faults.none()?;
     Ok(Snapshot {
@@ -172,6 +180,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         position_fills: position_fills?.into_iter().collect(),
         strayed: strayed?.into_iter().chain(unasked?).collect(),
         orphans: orphans?,
+        wishes: wishes?,
     })
 }
 

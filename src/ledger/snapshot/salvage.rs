@@ -62,6 +62,7 @@ impl Ledger {
         let (mut strayed, _) = apart!(client, proofs::strayed);
         let (unasked, _) = apart!(client, proofs::unasked);
         let (orphans, _) = apart!(client, |tx, faults| proofs::orphans(tx, Depth::Open, faults));
+        let (wishes, _) = apart!(client, state::wishes);
         strayed.extend(unasked);
         let snapshot = Snapshot {
             positions,
@@ -76,6 +77,7 @@ impl Ledger {
             position_fills: position_fills.into_iter().collect(),
             strayed,
             orphans,
+            wishes,
         };
         let orders_lost = !(all_intents && all_fills && all_claims && all_foreign);
         Ok(Salvage { snapshot, orders_lost, positions_lost: !all_positions })

@@ -14,6 +14,7 @@ use crate::ledger::cells::{Cells, UnreadableCell};
 use crate::ledger::change::PortfolioRow;
 use crate::ledger::rows::{self, INTENT_COLUMNS, POSITION_COLUMNS};
 use crate::ledger::switches::Switches;
+use crate::ledger::wishes::Wish;
 
 pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Position>, LedgerError> {
     let sql =
@@ -138,24 +139,48 @@ pub(super) async fn switches(tx: &Transaction<'_>, faults: &Faults) -> Result<Sw
 pub(super) async fn claimed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<String>, LedgerError> {
     let sql = "SELECT id, broker_order_id FROM order_intent
         WHERE broker_order_id IS NOT NULL AND journaled_at > now() - interval '2 days'";
-    each(tx, sql, "fetch claimed broker orders", faults, |row| {
+    let ours = each(tx, sql, "fetch claimed broker orders", faults, |row| {
         let mut cells = Cells::keyed(row, "order_intent");
         let order_id = cells.get("broker_order_id");
         cells.finish(order_id)
-    })
-    .await
+    });
+    let sql = "SELECT order_id FROM broker_order_seen WHERE booked_at > now() - interval '2 days'";
+    let booked = each(tx, sql, "fetch orders that were booked by hand", faults, |row| {
+        let mut cells = Cells::new(row, "broker_order_seen", "?");
+        let order_id = cells.get("order_id");
+        cells.finish(order_id)
+    });
+    let (ours, booked) = tokio::join!(ours, booked);
+    let mut claimed = ours?;
+    claimed.extend(booked?);
+    Ok(claimed)
 }
 
 pub(super) async fn foreign(
     tx: &Transaction<'_>,
     faults: &Faults,
 ) -> Result<Vec<(String, i64)>, LedgerError> {
-    let sql = "SELECT order_id, seq FROM broker_order_seen WHERE first_seen_at > now() - interval '2 days'";
+    let sql = "SELECT order_id, seq FROM broker_order_seen
+        WHERE first_seen_at > now() - interval '2 days' AND booked_at IS NULL";
     each(tx, sql, "fetch foreign orders", faults, |row| {
         let key: String = row.try_get(0).unwrap_or_else(|_| "?".to_owned());
         let mut cells = Cells::new(row, "broker_order_seen", key);
         let seen = (cells.get("order_id"), cells.get("seq"));
         cells.finish(seen)
+    })
+    .await
+}
+
+pub(super) async fn wishes(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Wish>, LedgerError> {
+    let sql = "SELECT id, close_by, close_why FROM position WHERE status <> 'closed' AND close_at IS NOT NULL ORDER BY id";
+    each(tx, sql, "fetch what operators want closed", faults, |row| {
+        let mut cells = Cells::keyed(row, "position");
+        let wish = Wish {
+            position: PositionId(cells.get("id")),
+            by: cells.get("close_by"),
+            why: cells.get("close_why"),
+        };
+        cells.finish(wish)
     })
     .await
 }

@@ -30,6 +30,23 @@ pub(super) struct Answer {
 
 /// Sends a request; on failure says whether it may have arrived. Never names the URL: it may hold a secret.
 pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Delivery> {
+    exchange_up_to(request, ANSWER_BYTES).await.map_err(|Failed { uncertain, why }| Delivery::Again {
+        after: None,
+        uncertain,
+        why,
+    })
+}
+
+/// Why a request got no answer.
+pub(super) struct Failed {
+    /// It may have arrived all the same.
+    pub uncertain: bool,
+    /// What happened; names no secret.
+    pub why: String,
+}
+
+/// Sends a request and reads an answer of at most so many bytes.
+pub(super) async fn exchange_up_to(request: reqwest::RequestBuilder, limit: usize) -> Result<Answer, Failed> {
     let response = request.send().await.map_err(failed)?;
     let status = response.status().as_u16();
     let retry_after = response
@@ -37,22 +54,22 @@ pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer,
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let body = read(response).await.map_err(failed)?;
+    let body = read(response, limit).await.map_err(failed)?;
     Ok(Answer { status, retry_after, body })
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES {
+        if body.len() > limit {
             break;
         }
     }
     Ok(body)
 }
 
-fn failed(error: reqwest::Error) -> Delivery {
+fn failed(error: reqwest::Error) -> Failed {
     // A connection that never was carried nothing.
     let uncertain = !error.is_connect() && !error.is_builder();
     let error = error.without_url();
@@ -62,7 +79,7 @@ fn failed(error: reqwest::Error) -> Delivery {
         why = format!("{why}: {cause}");
         source = cause.source();
     }
-    Delivery::Again { after: None, uncertain, why }
+    Failed { uncertain, why }
 }
 
 impl Answer {

@@ -1,6 +1,7 @@
 //! Where notifications go. A channel delivers one message, once, and says what is known of the outcome; when to try
 //! again is the outbox's business.
 
+pub mod bot;
 mod email;
 mod http;
 mod log;
@@ -39,6 +40,8 @@ pub struct Message {
     pub possible_repeat: bool,
     /// When it was composed.
     pub created_at: DateTime<Utc>,
+    /// The chat that it goes to, if that is not the channel's own.
+    pub recipient: Option<String>,
 }
 
 /// What is known of an attempt.
@@ -66,6 +69,8 @@ pub enum Delivery {
 pub enum Channel {
     /// The Telegram Bot API.
     Telegram(Telegram),
+    /// The same bot's answers to commands, each to the chat that asked.
+    Replies(Telegram),
     /// A webhook with a signature.
     Webhook(webhook::Webhook),
     /// A webhook that takes Slack's JSON.
@@ -86,6 +91,9 @@ impl Channel {
         let mut channels = vec![Self::Log];
         if let (Some(token), Some(chat)) = (&notify.telegram_bot_token, &notify.telegram_chat_id) {
             let telegram = Telegram::new(client.clone(), &notify.telegram_url, token.clone(), chat.clone());
+            if notify.commands.is_some() {
+                channels.push(Self::Replies(telegram.clone()));
+            }
             channels.push(Self::Telegram(telegram));
         }
         if let Some(url) = &notify.webhook_url {
@@ -105,6 +113,7 @@ impl Channel {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Telegram(_) => "telegram",
+            Self::Replies(_) => crate::ledger::telegram::REPLIES,
             Self::Webhook(_) => "webhook",
             Self::Slack(_) => "slack",
             Self::Email(_) => "email",
@@ -112,11 +121,16 @@ impl Channel {
         }
     }
 
+    /// It takes notifications, not only what is addressed to it.
+    pub fn takes_notices(&self) -> bool {
+        !matches!(self, Self::Replies(_))
+    }
+
     /// Attempts a minute that the other side bears, for the whole cluster.
     pub fn per_minute(&self) -> i32 {
         match self {
             // The Bot API allows twenty a minute into one group.
-            Self::Telegram(_) => 20,
+            Self::Telegram(_) | Self::Replies(_) => 20,
             Self::Slack(_) | Self::Email(_) => 30,
             Self::Webhook(_) | Self::Log => 600,
         }
@@ -125,7 +139,7 @@ impl Channel {
     /// Delivers one message, once.
     pub async fn deliver(&self, message: &Message) -> Delivery {
         match self {
-            Self::Telegram(telegram) => telegram.deliver(message).await,
+            Self::Telegram(telegram) | Self::Replies(telegram) => telegram.deliver(message).await,
             Self::Webhook(webhook) => webhook.deliver(message).await,
             Self::Slack(slack) => slack.deliver(message).await,
             Self::Email(email) => email.deliver(message).await,

@@ -15,7 +15,8 @@ const TEXT_UNITS: usize = 4096;
 const ADVICE: &str =
     "check notify.telegram_bot_token and notify.telegram_chat_id, and that the bot is in the chat";
 
-/// A bot that writes to one chat.
+/// A bot that writes to one chat, or back to whoever wrote to it.
+#[derive(Clone)]
 pub struct Telegram {
     client: Client,
     base: String,
@@ -49,7 +50,7 @@ impl Telegram {
     /// Sends one message.
     pub(super) async fn deliver(&self, message: &Message) -> Delivery {
         let body = json!({
-            "chat_id": self.chat,
+            "chat_id": message.recipient.as_deref().unwrap_or(&self.chat),
             "text": fitted(message),
             "disable_web_page_preview": true,
         });
@@ -130,6 +131,7 @@ mod tests {
             types: Vec::new(),
             possible_repeat: true,
             created_at: DateTime::UNIX_EPOCH,
+            recipient: None,
         }
     }
 

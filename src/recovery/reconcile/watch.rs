@@ -141,6 +141,10 @@ impl Reconciler {
     ) {
         while !drain.is_cancelled() {
             let leads = matches!(*role.borrow_and_update(), Role::Leader(_));
+            if !leads {
+                // The leader's look is the one that counts; an old figure of this instance would stand beside it.
+                self.metrics.position_drift.set(0);
+            }
             let wait = if self.drift().has_suspects() { self.settle.min(every) } else { every };
             tokio::select! {
                 _ = role.changed() => continue,

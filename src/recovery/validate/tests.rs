@@ -39,6 +39,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         foreign_orders: Default::default(),
         strayed: Vec::new(),
         orphans: Vec::new(),
+        wishes: Vec::new(),
     };
     let sums = Recovered::portfolio(&snapshot, CAPITAL).aggregates();
     snapshot.portfolio = Some(PortfolioRow {

@@ -1,5 +1,7 @@
 //! The rows against each other.
 
+use std::collections::HashMap;
+
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
@@ -82,7 +84,13 @@ pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Find
 /// V5. The stored pyramids, and labels held twice.
 pub(super) fn pyramids(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Finding> {
     let faults = pyramiding::faults(&snapshot.pyramids, &snapshot.positions, catalog);
-    let json_of = |state: Option<&PyramidingState>| state.map_or(Value::Null, |state| json!(state));
+    if faults.is_empty() {
+        return Vec::new();
+    }
+    // Every instrument may be at fault: none is searched for.
+    let derived = PyramidingState::derive_all(&snapshot.positions);
+    let (stored, derived) = (by_instrument(&snapshot.pyramids), by_instrument(&derived));
+    let json_of = |state: Option<&&PyramidingState>| state.map_or(Value::Null, |state| json!(state));
     let finding = |fault| -> Finding {
         let path: &crate::domain::fault::Fault = fault;
         let (place, _) = path.field.rsplit_once('.').unwrap_or((&path.field, ""));
@@ -91,11 +99,14 @@ pub(super) fn pyramids(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Finding> {
             return Finding::mismatch("position", row, "label", "held twice", "unique among open positions")
                 .said(path.to_string());
         }
-        let stored = json_of(snapshot.pyramids.iter().find(|state| state.instrument == row));
-        let derived = json_of(PyramidingState::derive(row, &snapshot.positions).as_ref());
+        let (stored, derived) = (json_of(stored.get(row)), json_of(derived.get(row)));
         Finding::fault("pyramiding_state", row, path, &stored, Some(&derived))
     };
     faults.iter().map(finding).collect()
+}
+
+fn by_instrument(states: &[PyramidingState]) -> HashMap<&str, &PyramidingState> {
+    states.iter().map(|state| (state.instrument.as_str(), state)).collect()
 }
 
 /// V6. Orders whose position has gone.

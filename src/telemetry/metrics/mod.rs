@@ -112,7 +112,7 @@ metrics! {
     /// Open positions that the last crash recovery restored.
     recovered_positions: IntGauge = "baton_recovered_positions";
 
-    /// Contracts of which the ledger and the broker's verified position book hold different quantities.
+    /// Contracts of which the ledger and the broker's verified position book hold different quantities; 0 on who does not lead.
     position_drift: IntGauge = "baton_position_drift";
     /// Unix time of the last comparison with the broker's position book that could be made; 0 before the first.
     reconcile_last_success: Gauge = "baton_reconcile_last_success_timestamp_seconds";
@@ -181,6 +181,11 @@ metrics! {
         {"type" in notification_kinds(), "result" in ["sent", "throttled", "aggregated", "failed"]};
     /// Notifications of the cluster that are decided and not delivered yet.
     outbox_depth: IntGauge = "baton_notification_outbox_depth";
+    /// Messages to the Telegram bot, by what became of them: done (answered; a change that was made included), asked (a code
+    /// is wanted first), refused (unknown, too old, a wrong code, or it failed), flooded (beyond the budget, not acted on),
+    /// stranger (from a chat or a user that is not allowed: no answer).
+    telegram_commands: IntCounterVec = "baton_telegram_commands_total"
+        {"outcome" in ["done", "asked", "refused", "flooded", "stranger"]};
     /// Errors of the cluster that are not over, by kind.
     unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
 

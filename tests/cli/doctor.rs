@@ -1,0 +1,38 @@
+use serde_json::{Value, json};
+
+use super::support::{answer_once, baton, json as parsed, stdout};
+
+/// What an instance answers to `baton doctor`, all of its last round's checks being well.
+fn answer(fresh: bool) -> String {
+    let check =
+        json!({ "check": "postgres", "up": true, "class": null, "latency_ms": 0.4, "detail": "answers" });
+    let answer: Value = json!({
+        "member": "b1", "fresh": fresh, "operational": { "state": "ACTIVE", "code": null, "reason": "recovered" },
+        "report": { "checks": [check] },
+    });
+    answer.to_string()
+}
+
+#[test]
+fn checks_that_pass_now_are_exit_code_0() {
+    let (url, server) = answer_once("200 OK", &answer(true));
+    let output = baton(&["doctor", "--address", &url], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}
+
+// A check that hangs for longer than an answer may take leaves only the round before it, which proves nothing of now.
+#[test]
+fn checks_that_do_not_end_in_time_are_exit_code_1_whatever_the_last_round_found() {
+    for format in [&[][..], &["-o", "json"]] {
+        let (url, server) = answer_once("200 OK", &answer(false));
+        let output = baton(&[&["doctor", "--address", &url], format].concat(), &[]);
+        server.join().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        if format.is_empty() {
+            assert!(stdout(&output).contains("did not end in time"), "{}", stdout(&output));
+        } else {
+            assert_eq!(parsed(&output)["fresh"], json!(false));
+        }
+    }
+}
