@@ -1,8 +1,8 @@
 //! What the broker's books say about our intents: fills, ends, lost acknowledgements found, absences proven.
 //!
 //! 1. Fills come from the trade book alone; a `complete` without its trades proves nothing.
-//! 2. `cancelled` and `rejected` count once the readings have said so for [`END_SETTLES`], or, where the row before
-//!    says the same, for [`INHERITED_SETTLES`]: some bridge plugins show an order in transit with that row's status.
+//! 2. `cancelled` and `rejected` count once the readings have said so for `END_SETTLES`, or, where the row before
+//!    says the same, for `INHERITED_SETTLES`: some bridge plugins show an order in transit with that row's status.
 //!    Trades that come after such an end are booked all the same: they are facts.
 //! 3. An in-doubt intent is found by its terms among orders that no intent explains and that were not there before
 //!    it was sent. Found, it is adopted with its fills.
