@@ -63,6 +63,39 @@ async fn when_nobody_answers_the_last_good_address_is_used_at_once() {
     }
 }
 
+// An order's connection has no time to spare: what every caller waits for in vain, an exit waits for in vain.
+#[tokio::test]
+async fn once_resolvers_are_known_to_be_dead_nobody_waits_for_them() {
+    let system = Double::start(Manner::Answers(ONE, 60)).await;
+    let brief = DnsSettings { timeout: Duration::from_secs(1), ..settings(&[]) };
+    let resolver = Resolver::instead_of_system(system.address, brief);
+    assert_eq!(resolver.resolve(HOST).await.unwrap(), [ONE]);
+    system.now(Manner::Hangs);
+    resolver.doubt(HOST);
+    let failed = async {
+        while !resolver.known()[0].stale {
+            assert_eq!(resolver.resolve(HOST).await.unwrap(), [ONE]);
+        }
+    };
+    timeout(Duration::from_secs(10), failed).await.expect("the question fails");
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        // Past the failure's own time: the next caller puts a new question.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let begun = Instant::now();
+        assert_eq!(resolver.resolve(HOST).await.unwrap(), [ONE]);
+        longest = longest.max(begun.elapsed());
+    }
+    assert!(longest < Duration::from_millis(120), "{longest:?}");
+    system.now(Manner::Answers(OTHER, 60));
+    let moved = async {
+        while resolver.resolve(HOST).await.unwrap() != [OTHER] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), moved).await.expect("it is asked all the same");
+}
+
 #[tokio::test]
 async fn a_name_that_moved_is_followed_once_its_address_is_doubted() {
     let system = Double::start(Manner::Answers(ONE, 60)).await;

@@ -176,7 +176,7 @@ async fn a_stop_fires_while_names_and_feed_are_dead() {
     .await;
     let took = begun.elapsed();
     println!("from the fall by 21.77 % to the exit at the bridge, by REST alone: {took:.2?}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}\n{:?}", cluster.logs());
     wait::until("nothing is held", PATIENCE, async || {
         let held = cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await;
         if held == 0 { Ok(()) } else { Err((held, cluster.logs())) }

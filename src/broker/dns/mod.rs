@@ -2,8 +2,9 @@
 //!
 //! A resolver that fails must not cost a stop. Three rungs: the system's resolver; when it fails, or says nothing within
 //! a fraction of a second, the configured servers beside it, and the first answer wins; when none answers, the last good
-//! addresses, however old. Answers are kept for their time to live, failures for a moment. One question per name is out
-//! at a time, in a task of its own, so that a caller who gives up takes no answer from the next one.
+//! addresses, however old, and at once while resolvers are known to fail. Answers are kept for their time to live,
+//! failures for a moment. One question per name is out at a time, in a task of its own, so that a caller who gives up
+//! takes no answer from the next one.
 
 mod lookup;
 
@@ -23,8 +24,11 @@ use tokio::time::{Instant, timeout};
 
 use lookup::{Answer, Lookup, Server, System};
 
-/// With the last good addresses at hand, no caller waits longer for newer ones.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// With the last good addresses at hand, no caller waits longer for newer ones: a connection for an order has to be made
+/// within U. Once a question has failed, nobody waits at all until one is answered.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What a caller allows beyond the question's own time, when there is no address to go on with.
+const SPARE: Duration = Duration::from_millis(300);
 /// Bounds of the time that an answer is kept.
 const KEPT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
@@ -143,7 +147,7 @@ impl Resolver {
         if let Ok(literal) = host.parse() {
             return Ok(vec![literal]);
         }
-        let (mut question, has_good) = {
+        let (mut question, patience) = {
             let mut names = self.lock();
             let entry = names.entry(host.to_owned()).or_default();
             let now = Instant::now();
@@ -157,9 +161,13 @@ impl Resolver {
                 Some(question) => question.clone(),
                 None => entry.question.insert(self.ask(host.to_owned())).clone(),
             };
-            (question, entry.good.is_some())
+            let patience = match (&entry.good, &entry.failure) {
+                (Some(_), Some(_)) => Duration::ZERO,
+                (Some(_), None) => PATIENCE,
+                (None, _) => self.0.settings.timeout + SPARE,
+            };
+            (question, patience)
         };
-        let patience = if has_good { PATIENCE } else { self.0.settings.timeout + PATIENCE };
         // An answer, its sender gone, or the time up: what is known then is what counts.
         let _ = timeout(patience, question.wait_for(|answered| *answered)).await;
         let mut names = self.lock();
