@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::command::{Command, Verb};
 use super::{Ending, Term, words};
-use crate::engine::command::{FILLS, Select};
+use crate::engine::command::{FILLS, NotClosed, Select};
 use crate::ledger::LedgerError;
 use crate::ledger::switching::{Switch, SwitchChange, SwitchView};
 use crate::ledger::telegram::Incoming;
@@ -61,7 +61,10 @@ impl Term<'_> {
         let why = format!("{}: {}", incoming.actor, command.reason());
         let closing = match self.commander.desk.close(Select::All, incoming.actor.clone(), why).await {
             Ok(closing) => closing,
-            Err(error) => return (words::failed(command, &error.to_string()), Ending::Refused),
+            Err(NotClosed::Unknown) => {
+                return (words::not_closed(command, &NotClosed::Unknown), Ending::Unknown);
+            }
+            Err(why) => return (words::not_closed(command, &why), Ending::Refused),
         };
         match closing.progress(&self.commander.ledger, Instant::now() + FILLS).await {
             Some(views) => (words::flattened(&views, closing.entries), Ending::Done),

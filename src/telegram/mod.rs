@@ -90,6 +90,7 @@ enum Ending {
     Done,
     Asked,
     Refused,
+    Unknown,
 }
 
 // === impl Commander ===
@@ -323,6 +324,7 @@ impl Term<'_> {
             Ending::Done => "done",
             Ending::Asked => "asked",
             Ending::Refused => "refused",
+            Ending::Unknown => "unknown",
         };
         self.commander
             .ledger

@@ -7,6 +7,7 @@ use ha::InstanceInfo;
 use super::command::{self, Command, Said, VERBS, Verb};
 use crate::domain::money::Rupees;
 use crate::domain::position::Position;
+use crate::engine::command::NotClosed;
 use crate::health::operational::Operational;
 use crate::ledger::errors::ErrorRow;
 use crate::ledger::exits::{ExitView, Outcome};
@@ -107,6 +108,16 @@ pub fn not_done(command: &Command) -> String {
 
 pub fn failed(command: &Command, why: &str) -> String {
     format!("/{} was NOT done: {why}", command.verb.name())
+}
+
+/// Of a close that was asked for and not answered: undone only if that is known.
+pub fn not_closed(command: &Command, why: &NotClosed) -> String {
+    match why {
+        NotClosed::Unknown => {
+            format!("Whether /{} was taken is NOT known: {why}. Look with /positions.", command.verb.name())
+        }
+        NotClosed::Busy | NotClosed::NotTaken | NotClosed::Unverified(_) => failed(command, &why.to_string()),
+    }
 }
 
 /// Of a command whose leader ended first.
@@ -264,6 +275,16 @@ mod tests {
             assert!(of(command, confirmed).contains("was NOT done and will not be"), "{command}");
         }
         assert!(of("/status", false).contains("was not answered"));
+    }
+
+    #[test]
+    fn a_flatten_that_was_taken_up_is_never_called_undone() {
+        let Said::Command(flatten) = command::read("/flatten news", "b") else { panic!("a command") };
+        let unknown = not_closed(&flatten, &NotClosed::Unknown);
+        assert!(unknown.contains("NOT known") && !unknown.contains("NOT done"), "{unknown}");
+        for undone in [NotClosed::Busy, NotClosed::NotTaken, NotClosed::Unverified("502".to_owned())] {
+            assert!(not_closed(&flatten, &undone).contains("was NOT done"), "{undone}");
+        }
     }
 
     #[test]

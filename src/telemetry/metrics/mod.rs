@@ -182,10 +182,10 @@ metrics! {
     /// Notifications of the cluster that are decided and not delivered yet.
     outbox_depth: IntGauge = "baton_notification_outbox_depth";
     /// Messages to the Telegram bot, by what became of them: done (answered; a change that was made included), asked (a code
-    /// is wanted first), refused (unknown, too old, a wrong code, or it failed), flooded (beyond the budget, not acted on),
-    /// stranger (from a chat or a user that is not allowed: no answer).
+    /// is wanted first), refused (no such command, too old, a wrong code, or it failed), unknown (whether it was taken up is
+    /// not known), flooded (beyond the budget, not acted on), stranger (from a chat or a user that is not allowed: no answer).
     telegram_commands: IntCounterVec = "baton_telegram_commands_total"
-        {"outcome" in ["done", "asked", "refused", "flooded", "stranger"]};
+        {"outcome" in ["done", "asked", "refused", "unknown", "flooded", "stranger"]};
     /// Errors of the cluster that are not over, by kind.
     unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
 
