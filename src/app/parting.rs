@@ -37,11 +37,11 @@ impl Parting {
     }
 
     /// The end came before the exit policy was carried out.
-    pub fn cut_off(why: &str, leads: bool) -> Self {
-        match leads {
+    pub fn cut_off(why: &str, answerable: bool) -> Self {
+        match answerable {
             true => Self::Unwatched(format!(
-                "{why} before leadership was handed over or the exit policy carried out: what is held is not known, and \
-                 nobody watches its stops"
+                "{why} before leadership was handed over or the exit policy carried out: what is held is not known, \
+                 nor whether anybody watches its stops"
             )),
             false => Self::Settled(format!("{why}; another instance leads, or may")),
         }

@@ -70,6 +70,10 @@ impl Recheck {
 
     async fn look(&self, fence: &Fence) {
         let report = self.recovery.examine(Depth::Open).await;
+        if fence.check().is_err() {
+            // That took its time: whoever does not lead any more, or leads anew, is told nothing by it.
+            return;
+        }
         match report.code {
             None => self.wholeness.found(true),
             Some(code @ ("DATA_CORRUPT" | "VALIDATION_FAILED")) => {

@@ -90,17 +90,19 @@ pub(super) async fn shutdown(
         () = steps => None,
         never = beating(handle) => match never {},
         () = tokio::time::sleep_until(begun + shares.steps) => {
-            Some(format!("the budget of {} ms was used up", shares.steps.as_millis()))
+            // A follower, too: for so long it saw nobody lead.
+            Some((format!("the budget of {} ms was used up", shares.steps.as_millis()), true))
         }
-        second = heard_again(stop, begun) => Some(format!("{second} again: leaving at once")),
+        second = heard_again(stop, begun) => Some((format!("{second} again: leaving at once"), false)),
     };
-    if let Some(why) = &cut {
+    if let Some((why, _)) = &cut {
         tracing::warn!("[SHUTDOWN] {why}; leaving as a crash would");
     }
     tracing::info!(took_ms = begun.elapsed().as_millis(), "[SHUTDOWN] done");
     parting.into_inner().unwrap_or_else(|| {
+        let (why, late) = cut.unwrap_or_else(|| ("the stop ended".to_owned(), false));
         let leads = matches!(*handle.role().borrow(), Role::Leader(_) | Role::Suspended { .. });
-        Parting::cut_off(cut.as_deref().unwrap_or("the stop ended"), leads)
+        Parting::cut_off(&why, leads || late)
     })
 }
 
