@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::telegram::Answer;
 use super::{ChannelError, http};
 use crate::config;
 
@@ -67,22 +68,6 @@ pub struct Written {
     pub at: i64,
     /// What.
     pub text: String,
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    ok: bool,
-    result: Option<Value>,
-    #[serde(default)]
-    error_code: u16,
-    #[serde(default)]
-    description: String,
-    parameters: Option<Parameters>,
-}
-
-#[derive(Deserialize)]
-struct Parameters {
-    retry_after: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -161,25 +146,21 @@ impl Bot {
         let url = format!("{}/bot{}/{method}", self.base, self.token.expose_secret());
         let request = self.client.post(url).timeout(timeout).json(body);
         let answer = http::exchange_up_to(request, ANSWER_BYTES).await.map_err(|failed| later(failed.why))?;
-        let Ok(said) = serde_json::from_slice::<Envelope>(&answer.body) else {
+        let Ok(mut said) = serde_json::from_slice::<Answer>(&answer.body) else {
             return Err(later(format!("HTTP {}: the answer is none of the Bot API's", answer.status)));
         };
-        match (said.ok, said.result) {
-            (true, Some(result)) => serde_json::from_value(result).map_err(|error| later(error.to_string())),
-            (_, _) => Err(judge(answer.status, said.error_code, &said.description, said.parameters)),
+        match said.result.take().filter(|_| said.ok) {
+            Some(result) => serde_json::from_value(result).map_err(|error| later(error.to_string())),
+            None => Err(judge(&said, answer.status)),
         }
     }
 }
 
-fn judge(status: u16, code: u16, description: &str, parameters: Option<Parameters>) -> BotError {
-    let code = if code == 0 { status } else { code };
-    let why = format!("{code}: {description}");
+fn judge(answer: &Answer, status: u16) -> BotError {
+    let (code, why) = answer.fault(status);
     match code {
-        429 => {
-            let seconds = parameters.and_then(|parameters| parameters.retry_after).unwrap_or(30);
-            BotError::Later { after: Some(Duration::from_secs(seconds)), why }
-        }
-        409 if description.contains("webhook") => BotError::Refused {
+        429 => BotError::Later { after: Some(answer.pause()), why },
+        409 if why.contains("webhook") => BotError::Refused {
             why: format!("{why}; the bot has a webhook: delete it (deleteWebhook), or use a bot of its own"),
         },
         // Another poll of the same bot: the last leader's, until it has ended.
@@ -237,14 +218,19 @@ mod tests {
 
     #[test]
     fn a_refusal_says_who_can_mend_it() {
-        let wait = judge(429, 429, "Too Many Requests", Some(Parameters { retry_after: Some(7) }));
-        assert!(matches!(wait, BotError::Later { after: Some(after), .. } if after.as_secs() == 7));
-        let other = "Conflict: terminated by other getUpdates request";
-        assert!(matches!(judge(409, 409, other, None), BotError::Later { after: None, .. }));
-        let hook = judge(409, 409, "Conflict: can't use getUpdates method while webhook is active", None);
-        assert!(matches!(hook, BotError::Refused { ref why } if why.contains("deleteWebhook")));
+        let judge = |status, body: Value| judge(&serde_json::from_value(body).unwrap(), status);
+        let conflict = |why: &str| json!({ "ok": false, "error_code": 409, "description": why });
+        let wait = json!({ "ok": false, "error_code": 429, "parameters": { "retry_after": 7 } });
         assert!(
-            matches!(judge(401, 0, "Unauthorized", None), BotError::Refused { ref why } if why.contains("telegram_bot_token"))
+            matches!(judge(429, wait), BotError::Later { after: Some(after), .. } if after.as_secs() == 7)
+        );
+        let other = conflict("Conflict: terminated by other getUpdates request");
+        assert!(matches!(judge(409, other), BotError::Later { after: None, .. }));
+        let hook = conflict("Conflict: can't use getUpdates method while webhook is active");
+        assert!(matches!(judge(409, hook), BotError::Refused { ref why } if why.contains("deleteWebhook")));
+        let token = json!({ "ok": false, "description": "Unauthorized" });
+        assert!(
+            matches!(judge(401, token), BotError::Refused { ref why } if why.contains("telegram_bot_token"))
         );
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Delivery, Message, http};
 
@@ -24,10 +24,11 @@ pub struct Telegram {
     chat: String,
 }
 
-/// The Bot API's answer.
+/// The Bot API's answer, whatever was asked.
 #[derive(Deserialize)]
-struct Answer {
-    ok: bool,
+pub(super) struct Answer {
+    pub ok: bool,
+    pub result: Option<Value>,
     #[serde(default)]
     error_code: u16,
     #[serde(default)]
@@ -39,6 +40,20 @@ struct Answer {
 struct Parameters {
     retry_after: Option<u64>,
     migrate_to_chat_id: Option<i64>,
+}
+
+impl Answer {
+    /// The code of an error, and what the Bot API says of it.
+    pub fn fault(&self, status: u16) -> (u16, String) {
+        let code = if self.error_code == 0 { status } else { self.error_code };
+        (code, format!("{code}: {}", self.description))
+    }
+
+    /// How long to leave it alone after a 429.
+    pub fn pause(&self) -> Duration {
+        let asked = self.parameters.as_ref().and_then(|parameters| parameters.retry_after);
+        Duration::from_secs(asked.unwrap_or(30))
+    }
 }
 
 impl Telegram {
@@ -70,25 +85,20 @@ impl Telegram {
                 _ => answer.judge(ADVICE),
             };
         };
-        judge(said, answer.status)
+        judge(&said, answer.status)
     }
 }
 
-fn judge(answer: Answer, status: u16) -> Delivery {
+fn judge(answer: &Answer, status: u16) -> Delivery {
     if answer.ok {
         return Delivery::Sent;
     }
-    let code = if answer.error_code == 0 { status } else { answer.error_code };
-    let why = format!("{code}: {}", answer.description);
-    let parameters = answer.parameters.as_ref();
-    if let Some(chat) = parameters.and_then(|parameters| parameters.migrate_to_chat_id) {
+    let (code, why) = answer.fault(status);
+    if let Some(chat) = answer.parameters.as_ref().and_then(|parameters| parameters.migrate_to_chat_id) {
         return Delivery::Refused { why: format!("{why}; set notify.telegram_chat_id = \"{chat}\"") };
     }
     match code {
-        429 => {
-            let seconds = parameters.and_then(|parameters| parameters.retry_after).unwrap_or(30);
-            Delivery::Again { after: Some(Duration::from_secs(seconds)), uncertain: false, why }
-        }
+        429 => Delivery::Again { after: Some(answer.pause()), uncertain: false, why },
         500..=599 => Delivery::Again { after: None, uncertain: true, why },
         _ => Delivery::Refused { why: format!("{why}; {ADVICE}") },
     }
@@ -147,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_bot_api_is_understood() {
-        let judge = |status, body: &str| judge(serde_json::from_str(body).unwrap(), status);
+        let judge = |status, body: &str| judge(&serde_json::from_str(body).unwrap(), status);
         assert_eq!(judge(200, r#"{"ok":true,"result":{"message_id":1}}"#), Delivery::Sent);
         let wait = judge(
             429,
