@@ -210,6 +210,32 @@ async fn an_operators_close_of_what_disagrees_sells_exactly_what_the_verified_bo
     }
 }
 
+// What is closed without the ledger elsewhere is left alone; the rest is closed, and the answer tells which is which.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flatten_leaves_out_what_an_emergency_close_is_at_and_says_so() {
+    let cluster = holding().await;
+    let units = bought(&cluster, COPPER_SYMBOL).await;
+    damage(&cluster, "UPDATE portfolio_state SET risk_amount = risk_amount + 1").await;
+    let leader = custodian(&cluster, "VALIDATION_FAILED").await;
+    let mark = json!({ "id": uuid::Uuid::now_v7(), "host": "desk-2", "operator": "asha" });
+    let client = redis::Client::open(cluster.stores.redis_url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let key = format!("baton:test:emergency:{GOLD_SYMBOL}");
+    let _: () = redis::cmd("SET").arg(&key).arg(mark.to_string()).query_async(&mut connection).await.unwrap();
+    let flatten = json!({ "reason": "drill" });
+    let (status, answer) =
+        cluster.members[leader].command("/api/v1/positions/flatten", &flatten).await.unwrap();
+    assert!(status.is_success(), "copper is being closed: {status} {answer}");
+    let left = &answer["not_sold"][0];
+    assert!(left["contract"].as_str().is_some_and(|of| of.contains(GOLD_SYMBOL)), "{answer}");
+    assert!(left["why"].as_str().is_some_and(|why| why.contains("may still sell")), "{answer}");
+    sells(&cluster, COPPER_SYMBOL, units).await;
+    assert_eq!(sold(&cluster, GOLD_SYMBOL).await, 0);
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut connection).await.unwrap();
+    repaired(&cluster).await;
+    cluster.finish().await;
+}
+
 // R: C4
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_book_that_cannot_be_verified_closes_nothing() {
