@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::load::usual_times;
 use crate::signals::{base, exit, pyramid};
 use crate::support::cluster::{Cluster, Options, independent};
 use crate::support::member::TOKEN;
@@ -96,17 +97,8 @@ async fn ends(cluster: &Cluster) -> String {
 async fn ten_thousand_deliveries_are_a_thousand_signals() {
     let traded = (0..TRADED).map(|number| format!("TRADED{number}"));
     let quiet = (0..QUIET).map(|number| format!("QUIET{number}"));
-    // The usual times: this is about signals, and on a machine that does all of it at once a second is soon over.
-    let mut env = independent();
-    for (key, value) in [
-        ("BATON_TIMING__LEASE_TTL_MS", "3000"),
-        ("BATON_TRADING__AGE__REJECT_S", "600"),
-        ("BATON_BROKER__USER_TIMEOUT_MS", "2000"),
-        ("BATON_BROKER__ORDER_TIMEOUT_MS", "5000"),
-        ("BATON_BROKER__ORDERS_PER_SECOND", "100"),
-    ] {
-        env.push((key, value.to_owned()));
-    }
+    let mut env = usual_times();
+    env.push(("BATON_BROKER__ORDERS_PER_SECOND", "100".to_owned()));
     let options = Options { instruments: traded.chain(quiet).collect(), env, ..Options::default() };
     let cluster = Cluster::with(options).await;
 

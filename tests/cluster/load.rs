@@ -65,8 +65,9 @@ fn instrument(number: usize) -> String {
     format!("LOAD{number}")
 }
 
-/// A cluster for a load: the times of the program itself, and no limit that could keep a signal from trading.
-pub fn options() -> Options {
+/// The times of the program itself, and no limit that could keep a signal from trading: on a machine that does all of a
+/// load at once a second is soon over.
+pub fn usual_times() -> Vec<(&'static str, String)> {
     let mut env = independent();
     for (key, value) in [
         ("BATON_TIMING__LEASE_TTL_MS", "3000"),
@@ -76,6 +77,12 @@ pub fn options() -> Options {
     ] {
         env.push((key, value.to_owned()));
     }
+    env
+}
+
+/// A cluster for a load.
+pub fn options() -> Options {
+    let env = usual_times();
     Options { instruments: (0..INSTRUMENTS).map(instrument).collect(), env, ..Options::default() }
 }
 
