@@ -223,6 +223,44 @@ async fn an_expired_session_is_told_once_and_so_is_the_next_login() {
     cluster.finish().await;
 }
 
+// R: B18, issue 7's "session expired at 03:00": while the market rests a session that ends, and a login, are no news
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_while_the_market_rests_alarms_nobody() {
+    let telegram = Telegram::start().await;
+    let (folder, client) = (tempfile::tempdir().unwrap(), client());
+    let stores = local::Stores::temporary().await.unwrap();
+    let paper = Paper::at_rest(folder.path(), client.clone()).await;
+    let options = Options { env: quick(&telegram), ..Options::default() };
+    let mut members = Vec::new();
+    for name in ["b1", "b2", "b3"] {
+        let launch = launch(name, &stores, &paper, &options, folder.path());
+        members.push(Member::start(name, launch, client.clone()).await);
+    }
+    for member in &members {
+        phase(member, "PASSING").await;
+    }
+    paper.fault(json!({ "fault": { "kind": "session_expired" } })).await;
+    for member in &members {
+        wait::until("the dead session is seen again and again", PATIENCE, async || {
+            let checks = member.json("/api/v1/monitoring/checks").await.unwrap_or_default();
+            let listed = checks["report"]["checks"].as_array().cloned().unwrap_or_default();
+            let session = listed.iter().find(|check| check["check"] == "broker_session").cloned();
+            match session {
+                Some(session) if session["failures"].as_u64() >= Some(3) => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    }
+    paper.heal().await;
+    for member in &members {
+        phase(member, "PASSING").await;
+    }
+    let errors = members[0].json("/api/v1/errors?all=true").await.unwrap();
+    assert_eq!(errors["errors"], json!([]), "{errors}");
+    assert!(telegram.delivered().is_empty(), "{:#?}", telegram.delivered());
+}
+
 // R: issue 7, item 3: more starts than allowed without a clean stop: ERROR, one message, no trading until acknowledged
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_storm_waits_for_an_operator() {

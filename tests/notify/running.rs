@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use baton::config::{self, Inputs};
 use baton::ledger::Ledger;
-use baton::notify::{self, Channel, Event, Key, Kind, Notifier, Settings};
+use baton::notify::{self, Census, Channel, Event, Key, Kind, Notifier, Settings};
 use baton::telemetry::metrics::Metrics;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::double::{Script, Telegram};
 use crate::support::database::{Database, connect};
 use crate::support::wait;
+use crate::throttle::silent_for;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -48,13 +48,11 @@ impl Instance {
         let (notifier, metrics) = (Notifier::new(), Arc::new(Metrics::new()));
         let stopped = CancellationToken::new();
         let channels = Channel::configured(&config.notify).unwrap();
-        let (_, live) = watch::channel(None);
         let running = notify::run(
             notifier.clone(),
             Settings::of(&config),
             ledger,
             channels,
-            live,
             Arc::clone(&metrics),
             stopped.clone(),
         );
@@ -312,6 +310,145 @@ async fn without_the_database_the_operator_is_told_once_and_with_it_not_again() 
     for instance in instances {
         instance.end().await;
     }
+}
+
+/// The unresolved errors' kinds and scopes, once they are these.
+async fn open(database: &Database, wanted: &[(&str, &str)]) {
+    wait::until("the log is as wanted", PATIENCE, async || {
+        let rows = database.ledger.errors(true, 10).await.map_err(|error| error.to_string())?;
+        let mut open: Vec<_> = rows.iter().map(|row| (row.error_type.as_str(), row.scope.as_str())).collect();
+        open.sort_unstable();
+        if open == wanted { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+}
+
+// A message is told when it is delivered, not when it was tried: what the database's return finds on its way is in the outbox
+// from then on, whatever becomes of the instance that had it in hand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_delivered_without_the_database_is_in_the_outbox_when_it_is_back() {
+    let (database, telegram) = (Database::start().await, Telegram::start().await);
+    let first = Instance::start(&database, &telegram, "b1", &[]).await;
+    open(&database, &[]).await;
+    telegram.hang(true);
+    database.stores.postgres().kill().await.unwrap();
+    first.notifier.from("state").raise(Event::about(Kind::OperationalError, "DB_AUTH", "refused"));
+    wait::until("it is being tried", PATIENCE, async || {
+        if telegram.tried() > 0 { Ok(()) } else { Err(telegram.tried()) }
+    })
+    .await;
+    database.stores.postgres().start().await.unwrap();
+    wait::until("the message is in the outbox", PATIENCE, async || {
+        let (client, connection) =
+            tokio_postgres::connect(&database.stores.database_url(), tokio_postgres::NoTls)
+                .await
+                .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        let sql = "SELECT uncertain FROM notification_outbox WHERE channel = 'telegram' AND state = 'queued'";
+        match client.query(sql, &[]).await.map_err(|error| error.to_string())?.as_slice() {
+            [row] if row.get(0) => Ok(()),
+            rows => Err(format!("{} rows", rows.len())),
+        }
+    })
+    .await;
+    // The one that had it in hand is gone before it arrives.
+    first.end().await;
+    assert!(telegram.delivered().is_empty(), "{:#?}", telegram.delivered());
+    telegram.hang(false);
+    let second = Instance::start(&database, &telegram, "b2", &[]).await;
+    let told = delivered(&telegram, "DB_AUTH", 1).await;
+    assert!(told[0].starts_with("(possible repeat) "), "{told:?}");
+    quiet(&database).await;
+    let row = &database.ledger.errors(true, 10).await.unwrap()[0];
+    assert_eq!((row.occurrence_count, row.notification_count), (1, 1));
+    assert_eq!(telegram.with("DB_AUTH").len(), 1, "{:#?}", telegram.delivered());
+    second.end().await;
+}
+
+// Another instance was first, and died before it delivered: its word lapses, and whoever waits for it tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_in_redis_of_one_that_died_lapses_and_the_next_tells() {
+    let (database, telegram) = (Database::start().await, Telegram::start().await);
+    let instance = Instance::start(&database, &telegram, "b1", &[]).await;
+    open(&database, &[]).await;
+    let redis = redis::Client::open(database.stores.redis_url()).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    let mut claim = redis::cmd("SET");
+    claim.arg("baton:test:notified:OPERATIONAL_ERROR:DB_AUTH").arg("one that died").arg("PX").arg(6000);
+    let _: () = claim.query_async(&mut redis).await.unwrap();
+    database.stores.postgres().kill().await.unwrap();
+    instance.notifier.from("state").raise(Event::about(Kind::OperationalError, "DB_AUTH", "refused"));
+    delivered(&telegram, "DB_AUTH", 1).await;
+    let ttl: i64 = redis::cmd("PTTL")
+        .arg("baton:test:notified:OPERATIONAL_ERROR:DB_AUTH")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert!(ttl > 0, "its own word, or that the operator was told");
+    database.stores.postgres().start().await.unwrap();
+    wait::until("it is merged", PATIENCE, async || match database.ledger.errors(true, 10).await {
+        Ok(rows) if rows.first().is_some_and(|row| row.notification_count == 1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    quiet(&database).await;
+    assert_eq!(telegram.with("DB_AUTH").len(), 1, "{:#?}", telegram.delivered());
+    instance.end().await;
+}
+
+// Whoever leads knows from the ledger what holds: what a leader that died left open is over, what it did not live to tell is
+// told, and what was seen once is left alone. One that leads no more says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_in_the_ledger_ends_what_was_left_open_and_tells_what_was_not_told() {
+    let (database, telegram) = (Database::start().await, Telegram::start().await);
+    let more = [("BATON_NOTIFY__NOTIFICATION_AGGREGATION_WINDOW", "0")];
+    let dead = Instance::start(&database, &telegram, "b1", &more).await;
+    for scope in ["over", "holds", "unsure"] {
+        dead.notifier.from("engine").raise(Event::about(Kind::OrderInDoubt, scope, "in doubt"));
+    }
+    let kind = "ORDER_IN_DOUBT";
+    open(&database, &[(kind, "holds"), (kind, "over"), (kind, "unsure")]).await;
+    dead.end().await;
+
+    let leader = Instance::start(&database, &telegram, "b2", &more).await;
+    let census = |epoch: i64| Census {
+        epoch,
+        holds: ["holds", "untold"].map(|scope| (scope.to_owned(), "in doubt".to_owned())).into(),
+        unsure: ["unsure".to_owned()].into(),
+    };
+    let engine = leader.notifier.from("engine");
+    let client = database.connect().await;
+    let epoch: i64 = client.query_one("SELECT epoch FROM leadership", &[]).await.unwrap().get(0);
+    engine.census(Kind::OrderInDoubt, census(epoch));
+    open(&database, &[(kind, "holds"), (kind, "unsure"), (kind, "untold")]).await;
+    delivered(&telegram, "RECOVERED ORDER_IN_DOUBT over", 1).await;
+    delivered(&telegram, "ORDER_IN_DOUBT untold", 1).await;
+    assert_eq!(telegram.with("ORDER_IN_DOUBT holds").len(), 1, "{:#?}", telegram.delivered());
+
+    // A successor leads: what this one last knew counts for nothing.
+    client.execute("UPDATE leadership SET epoch = epoch + 1", &[]).await.unwrap();
+    engine.census(Kind::OrderInDoubt, Census { epoch, ..Census::default() });
+    engine.raise(Event::about(Kind::ForeignOrder, "1", "recorded before what holds"));
+    delivered(&telegram, "FOREIGN_ORDER 1", 1).await;
+    open(&database, &[(kind, "holds"), (kind, "unsure"), (kind, "untold")]).await;
+    engine.census(Kind::OrderInDoubt, Census { epoch: epoch + 1, ..Census::default() });
+    open(&database, &[]).await;
+    leader.end().await;
+}
+
+// One that was paused for so long that the others ended its reports says them again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_gone_and_comes_back_reports_again_what_it_has_not_taken_back() {
+    let (database, telegram) = (Database::start().await, Telegram::start().await);
+    let instance = Instance::start(&database, &telegram, "b1", &[]).await;
+    instance.notifier.from("disk").raise(Event::about(Kind::HostError, "disk", "12 MB are free"));
+    open(&database, &[("HOST_ERROR", "disk")]).await;
+    silent_for(&database, "b1", 10).await;
+    database.ledger.end_reports_of_the_gone(&["HOST_ERROR"], "b2").await.unwrap();
+    open(&database, &[("HOST_ERROR", "disk")]).await;
+    let row = &database.ledger.errors(true, 1).await.unwrap()[0];
+    assert_eq!((row.occurrence_count, row.open_count), (2, 1));
+    instance.end().await;
 }
 
 // R: N12: what a stop raises last comes while something else is being recorded, as it often does: it is told all the same.
