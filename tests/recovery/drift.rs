@@ -223,5 +223,4 @@ async fn what_a_dead_leader_told_is_ended_by_a_successor_that_finds_it_over() {
     let counts = "SELECT sum(occurrence_count)::bigint FROM error_notifications_log
         WHERE error_type IN ('POSITION_DRIFT', 'ORDER_IN_DOUBT')";
     assert_eq!(cluster.count(counts).await, 2, "nobody raised them again");
-    cluster.finish().await;
 }
