@@ -84,7 +84,16 @@ impl Recorder {
     }
 
     async fn record(&mut self, last: bool) -> Result<(), LedgerError> {
-        let mut taken = self.notifier.shared.lock().take();
+        let (mut taken, overflowed) = {
+            let mut tallies = self.notifier.shared.lock();
+            (tallies.take(), std::mem::take(&mut tallies.overflowed))
+        };
+        if overflowed > 0 {
+            tracing::warn!(
+                overflowed,
+                "[NOTIFICATION] too many kinds of trouble at once: counted by kind alone"
+            );
+        }
         let recorded = self.write(&mut taken, last).await;
         // What could not be stored, and what waits for another instance's word.
         self.notifier.shared.lock().put_back(taken);

@@ -201,6 +201,21 @@ async fn a_bridge_that_is_down_from_the_start_is_waited_for_and_told_once() {
     proxy.set(Link::Open);
     told(&telegram, "RECOVERED BROKER_ERROR", 1, logs).await;
     assert_eq!(telegram.with("BROKER_ERROR").len(), 2, "{:#?}", telegram.delivered());
+
+    // What operators grep for.
+    let log = |member: &Member| std::fs::read_to_string(&member.process.log).unwrap();
+    let all: String = members.iter().map(log).collect();
+    for line in [
+        "[HEALTH-CHECK] bridge fails: cannot reach the bridge",
+        "[HEALTH-CHECK] bridge passes again",
+        "[STATE] STARTING -> WAITING: ",
+        "[STATE] WAITING -> ACTIVE: leading under epoch ",
+        "[STATE] ACTIVE -> WAITING: the bridge is not usable",
+        "[NOTIFICATION] [test] ERROR STARTUP_ERROR",
+        "[NOTIFICATION] [test] RECOVERED BROKER_ERROR",
+    ] {
+        assert!(all.contains(line), "{line:?} is missing in\n{all}");
+    }
 }
 
 // R: N6: the broker's session is gone: told once, apart from whether the bridge answers
