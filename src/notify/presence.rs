@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Notifier;
@@ -26,13 +25,11 @@ pub(super) struct Presence {
 impl Presence {
     /// Marks this member, and ends what nobody who is there reports, until `stopped`.
     pub async fn run(self, stopped: CancellationToken) {
-        let mut present = None;
         loop {
-            match stopped.run_until_cancelled(self.look(&mut present)).await {
+            match stopped.run_until_cancelled(self.look()).await {
                 None => return,
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
-                    present = None;
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "[NOTIFICATION] this instance could not say that it is there");
                 }
@@ -43,22 +40,14 @@ impl Presence {
         }
     }
 
-    async fn look(&self, present: &mut Option<Instant>) -> Result<(), LedgerError> {
+    async fn look(&self) -> Result<(), LedgerError> {
         let silent_s = self.ledger.mark_reporter(&self.member).await?;
         if silent_s.is_some_and(|silent_s| silent_s >= GONE_AFTER.as_secs_f64()) {
             // Paused, or cut off: what it reported may have been ended meanwhile.
             self.notifier.say_again();
         }
-        // After an outage of the database all were silent: the others have as long to come back as to be gone.
-        let since = *present.get_or_insert_with(Instant::now);
-        if since.elapsed() < GONE_AFTER {
-            return Ok(());
-        }
-        let lasting: Vec<&str> = Kind::ALL
-            .iter()
-            .filter(|kind| kind.life() == Life::PerInstance)
-            .map(|kind| kind.as_str())
-            .collect();
+        let lasting = Kind::ALL.iter().filter(|kind| kind.life() == Life::PerInstance);
+        let lasting: Vec<&str> = lasting.map(|kind| kind.as_str()).collect();
         let over = self.ledger.end_reports_of_the_gone(&lasting, &self.member).await?;
         if over > 0 {
             tracing::info!(

@@ -118,9 +118,11 @@ impl Tallies {
         self.taken.census.insert((kind, source), census);
     }
 
-    /// Says once more all that this instance has not taken back: nobody counts on what an instance said that was gone.
+    /// Says once more all that this instance has not taken back: nobody counts on what an instance said that was gone. Not that
+    /// the database is away: it has just taken this instance's word.
     pub fn say_again(&mut self, at: DateTime<Utc>) {
-        for ((key, source), message) in self.said.clone() {
+        let said = self.said.clone().into_iter();
+        for ((key, source), message) in said.filter(|((key, _), _)| key.kind != Kind::DatabaseError) {
             self.raise(Event { key, message }, source, at);
         }
     }
@@ -246,7 +248,8 @@ mod tests {
     #[test]
     fn only_what_was_not_taken_back_is_said_again() {
         let mut tallies = Tallies::default();
-        for (kind, scope) in [(Kind::BrokerError, ""), (Kind::HostError, "disk"), (Kind::Failover, "")] {
+        let raised = [Kind::BrokerError, Kind::DatabaseError, Kind::Failover].map(|kind| (kind, ""));
+        for (kind, scope) in raised.into_iter().chain([(Kind::HostError, "disk")]) {
             tallies.raise(Event::about(kind, scope, "so it is"), "check", at(0));
         }
         tallies.withdraw(Key::new(Kind::BrokerError, ""), "check");

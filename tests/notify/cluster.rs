@@ -210,7 +210,6 @@ async fn a_bridge_that_is_down_from_the_start_is_waited_for_and_told_once() {
         "[HEALTH-CHECK] bridge passes again",
         "[STATE] STARTING -> WAITING: ",
         "[STATE] WAITING -> ACTIVE: leading under epoch ",
-        "[STATE] ACTIVE -> WAITING: the bridge is not usable",
         "[NOTIFICATION] [test] ERROR STARTUP_ERROR",
         "[NOTIFICATION] [test] RECOVERED BROKER_ERROR",
     ] {

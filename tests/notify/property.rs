@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use crate::support::database::Database;
 use crate::support::seed::Seed;
-use crate::throttle::{occurrence, silent_for};
+use crate::throttle::{occurrence, silent_for, there_for};
 
 const WINDOW_S: i64 = 600;
 
@@ -120,6 +120,7 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
             10 => {
                 // One of them is gone, or comes back.
                 silent_for(&database, member, if random.below(2) == 0 { 10 } else { 0 }).await;
+                there_for(&database, "b4", 10).await;
                 let lasting = [Kind::OperationalError, Kind::BrokerError].map(Kind::as_str);
                 database.ledger.end_reports_of_the_gone(&lasting, member).await.unwrap();
                 let open = database.ledger.errors(true, 100).await.unwrap();

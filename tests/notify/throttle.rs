@@ -84,6 +84,15 @@ pub async fn silent_for(database: &Database, member: &str, minutes: i64) {
     database.connect().await.execute(&sql, &[]).await.unwrap();
 }
 
+/// This member has been there for so many minutes without a break.
+pub async fn there_for(database: &Database, member: &str, minutes: i64) {
+    database.ledger.mark_reporter(member).await.unwrap();
+    let sql = format!(
+        "UPDATE error_reporter SET present_since = now() - interval '{minutes} min' WHERE member = '{member}'"
+    );
+    database.connect().await.execute(&sql, &[]).await.unwrap();
+}
+
 // R: N10: over when the last one that is there takes it back, and told once
 #[tokio::test]
 async fn trouble_is_over_when_nobody_who_is_there_reports_it_and_that_is_told_once() {
@@ -100,6 +109,7 @@ async fn trouble_is_over_when_nobody_who_is_there_reports_it_and_that_is_told_on
     assert_eq!(withdraw("b1").await, 0, "b2 and b3 still say so");
     // b3 is dead and cannot take it back.
     silent_for(&database, "b3", 10).await;
+    there_for(&database, "b2", 10).await;
     assert_eq!(withdraw("b2").await, 1);
     assert_eq!(withdraw("b2").await, 0);
     assert_eq!(items(ledger).await, [("DATABASE_ERROR".to_owned(), true)]);
@@ -127,10 +137,15 @@ async fn what_only_the_gone_reported_is_over_and_says_so() {
     let end = async || ledger.end_reports_of_the_gone(&lasting, "b2").await.unwrap();
     // Nobody is known to be gone: the instances of an older version say nothing of being there.
     assert_eq!(end().await, 0);
-    ledger.mark_reporter("b2").await.unwrap();
+    there_for(&database, "b2", 10).await;
     silent_for(&database, "b1", 1).await;
     assert_eq!(end().await, 0, "it may be on its way back");
+    // After an outage of the database all were silent.
     silent_for(&database, "b1", 10).await;
+    silent_for(&database, "b2", 10).await;
+    ledger.mark_reporter("b2").await.unwrap();
+    assert_eq!(end().await, 0, "they have time to come back");
+    there_for(&database, "b2", 10).await;
     assert_eq!((end().await, end().await), (1, 0));
     let mut told = Vec::new();
     let noted = ledger.compose_due(&["log"], 60.0, |items, now| {

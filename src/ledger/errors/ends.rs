@@ -2,15 +2,20 @@
 //! what came back before its window was over.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio_postgres::{Row, Transaction};
 
 use super::super::{Ledger, LedgerError};
-use super::{ErrorRow, GONE_AFTER, Withdrawal};
+use super::{BREAK_AFTER, ErrorRow, GONE_AFTER, Withdrawal};
 
-/// True for a reporter whose member has been silent for long; one that never marked itself is of an older version.
-const GONE: &str = "EXISTS (SELECT 1 FROM error_reporter a WHERE a.member = split_part(r, '/', 1)
-    AND a.seen_at + make_interval(secs => GONE_AFTER) <= now())";
+/// True for a reporter whose member has been silent for long, while another one was there; one that never marked itself is of
+/// an older version.
+const GONE: &str =
+    "EXISTS (SELECT 1 FROM error_reporter a, error_reporter b WHERE a.member = split_part(r, '/', 1)
+    AND a.seen_at + make_interval(secs => GONE_AFTER) <= now()
+    AND b.seen_at + make_interval(secs => BREAK_AFTER) > now()
+    AND b.present_since + make_interval(secs => GONE_AFTER) <= now())";
 
 /// Takes reporters away; a key that nobody who is there reports any more is over, and that is told if its begin was.
 const RESOLVE: &str = "WITH asked AS MATERIALIZED (
@@ -62,8 +67,12 @@ const OWED: &str = "WITH due AS (
         array_to_string(reported_by, ','), now() FROM told";
 
 fn gone(sql: &str) -> String {
-    let gone = GONE.replace("GONE_AFTER", &GONE_AFTER.as_secs().to_string());
-    sql.replace("GONE", &gone)
+    sql.replace("GONE", &timed(GONE))
+}
+
+fn timed(sql: &str) -> String {
+    let seconds = |time: Duration| time.as_secs().to_string();
+    sql.replace("GONE_AFTER", &seconds(GONE_AFTER)).replace("BREAK_AFTER", &seconds(BREAK_AFTER))
 }
 
 /// Ends the keys whose ids these rows hold.
@@ -126,10 +135,15 @@ impl Ledger {
             .client()
             .await?
             .query_one(
-                "WITH before AS (SELECT seen_at FROM error_reporter WHERE member = $1), marked AS (
-                    INSERT INTO error_reporter (member) VALUES ($1) ON CONFLICT (member) DO UPDATE SET seen_at = now()
-                 )
-                 SELECT (SELECT extract(epoch FROM now() - seen_at)::float8 FROM before)",
+                &timed(
+                    "WITH before AS (SELECT seen_at FROM error_reporter WHERE member = $1), marked AS (
+                        INSERT INTO error_reporter AS r (member) VALUES ($1) ON CONFLICT (member) DO UPDATE SET
+                            present_since = CASE WHEN r.seen_at + make_interval(secs => BREAK_AFTER) <= now() THEN now()
+                                ELSE r.present_since END,
+                            seen_at = now()
+                     )
+                     SELECT (SELECT extract(epoch FROM now() - seen_at)::float8 FROM before)",
+                ),
                 &[&member],
             )
             .await

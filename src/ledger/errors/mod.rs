@@ -14,6 +14,8 @@ use serde::Serialize;
 
 /// A member that has not marked itself for so long is gone: what only it reports is over.
 pub const GONE_AFTER: Duration = Duration::from_secs(120);
+/// One that has not for so long was away meanwhile.
+const BREAK_AFTER: Duration = Duration::from_secs(30);
 
 /// Occurrences of one key, gathered by one instance.
 #[derive(Clone, Debug, PartialEq)]
