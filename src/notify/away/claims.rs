@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ha::Line;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::event::Key;
@@ -11,6 +12,8 @@ use super::super::{Settings, sender};
 
 /// How long Redis may take.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it is not asked again when it did not answer: there may be hundreds of keys.
+const SILENCE: Duration = Duration::from_secs(2);
 /// What stands in place of the holder when the operator was told.
 const TOLD: &str = "told";
 /// Takes the key or renews it; answers whose it is.
@@ -36,6 +39,7 @@ pub(super) struct Claims {
     cluster: String,
     me: String,
     lease: Duration,
+    silent_until: Option<Instant>,
 }
 
 impl Claims {
@@ -46,6 +50,7 @@ impl Claims {
             // The process, not the member: a successor of the same name has nothing in hand.
             me: Uuid::now_v7().to_string(),
             lease: settings.timeout + sender::LEASE_SLACK,
+            silent_until: None,
         }
     }
 
@@ -55,38 +60,42 @@ impl Claims {
     }
 
     /// Takes or renews a key.
-    pub async fn ask(&self, key: &Key) -> Holder {
+    pub async fn ask(&mut self, key: &Key) -> Holder {
         let mut take = redis::cmd("EVAL");
         take.arg(TAKE).arg(1).arg(self.name(key)).arg(&self.me).arg(millis(self.lease));
         self.holder(&take).await
     }
 
     /// Looks whose a key is; nobody's is like this process's.
-    pub async fn look(&self, key: &Key) -> Holder {
+    pub async fn look(&mut self, key: &Key) -> Holder {
         let mut get = redis::cmd("GET");
         get.arg(self.name(key));
         self.holder(&get).await
     }
 
     /// Says that the operator was told.
-    pub async fn told(&self, key: &Key, settings: &Settings) {
-        let Some(redis) = &self.redis else { return };
+    pub async fn told(&mut self, key: &Key, settings: &Settings) {
         let mut set = redis::cmd("SET");
         set.arg(self.name(key)).arg(TOLD).arg("PX").arg(millis(settings.window(key.kind)));
-        let said: Result<String, _> = redis.ask(&set).await;
-        if let Err(error) = said {
-            tracing::debug!(%key, "[NOTIFICATION] Redis was not told that the operator was: {error}");
-        }
+        self.answer(&set).await;
     }
 
-    async fn holder(&self, command: &redis::Cmd) -> Holder {
-        let Some(redis) = &self.redis else { return Holder::Me };
-        let answer: Result<Option<String>, _> = redis.ask(command).await;
-        match answer.ok().flatten() {
+    async fn holder(&mut self, command: &redis::Cmd) -> Holder {
+        match self.answer(command).await {
             Some(holder) if holder == TOLD => Holder::Told,
             Some(holder) if holder != self.me => Holder::Another,
             _ => Holder::Me,
         }
+    }
+
+    async fn answer(&mut self, command: &redis::Cmd) -> Option<String> {
+        let redis = self.redis.as_ref()?;
+        if self.silent_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let answer: Result<Option<String>, _> = redis.ask(command).await;
+        self.silent_until = answer.is_err().then(|| Instant::now() + SILENCE);
+        answer.ok().flatten()
     }
 
     fn name(&self, key: &Key) -> String {
