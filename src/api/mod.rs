@@ -185,6 +185,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/errors/{id}/resolve", post(errors::resolve))
         .route("/api/v1/monitoring/checks", get(monitoring::checks))
         .route("/api/v1/monitoring/check", post(monitoring::check))
+        .route("/api/v1/monitoring/states", get(monitoring::states))
         .route("/api/v1/restart-storm/acknowledge", post(monitoring::acknowledge_storm))
         .route("/healthz", get(probes::healthz))
         .route("/livez", get(probes::livez))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -43,6 +43,32 @@ fn shown(context: &Context, report: Option<Report>) -> Value {
             json!({ "member": instance, "healthy": false, "operational": operational, "status": "initializing" })
         }
     }
+}
+
+/// Changes in a page unless asked for otherwise, and at most.
+const PAGE: i64 = 100;
+const LONGEST: i64 = 1000;
+
+/// Which changes of states.
+#[derive(Debug, Deserialize)]
+pub struct Changes {
+    /// One member's; all when it is not given.
+    member: Option<String>,
+    before: Option<i64>,
+    limit: Option<i64>,
+}
+
+/// How operational states changed, the newest first; `next` is the `before` of the next page.
+pub async fn states(
+    State(context): State<Context>,
+    Query(page): Query<Changes>,
+) -> Result<Json<Value>, Problem> {
+    context.handle()?;
+    let limit = page.limit.unwrap_or(PAGE).clamp(1, LONGEST);
+    let changes = context.0.ledger.state_history(page.member.as_deref(), page.before, limit).await?;
+    let more = usize::try_from(limit).is_ok_and(|limit| changes.len() == limit);
+    let next = changes.last().filter(|_| more).map(|change| change.id);
+    Ok(Json(json!({ "changes": changes, "next": next })))
 }
 
 /// Whose storm.

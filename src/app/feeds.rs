@@ -88,18 +88,25 @@ pub(super) fn start(
     Ok(Feeds { prices, news, live, rung, session, hours, resolver })
 }
 
-/// Tells of prices that come from nowhere, after two seconds: one failed quote before the first tick is no news; and of a live feed that stays away in market hours.
+/// Tells of prices that come from nowhere, after two seconds: one failed quote before the first tick is no news; and of a
+/// live feed that stays away in market hours. Ends are told at the first look that finds all well, too: an earlier process of
+/// this member may have told of trouble and died.
 pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationToken) {
     let notifier = notifier.from("feed");
     let (mut rung, mut live) = (feeds.rung.clone(), feeds.live.clone());
-    let (mut priceless, mut priceless_since) = (false, None);
-    let (mut told, mut down_since) = (false, None);
+    let begun = Instant::now();
+    // None before anything is known.
+    let (mut priceless, mut priceless_since) = (None, None);
+    let (mut told, mut down_since) = (None, None);
     loop {
+        let needed = !feeds.prices.wanted().borrow().is_empty();
+        // A moment after its start an instance wants no price, whatever it is about to lead.
+        let known = needed || begun.elapsed() >= DOWN_FOR_LONG;
         let cached = *rung.borrow_and_update() == Rung::Cache;
         priceless_since = cached.then(|| priceless_since.unwrap_or_else(Instant::now));
         match priceless_since {
-            Some(since) if !priceless && since.elapsed() >= PRICELESS_FOR => {
-                priceless = true;
+            Some(since) if priceless != Some(true) && since.elapsed() >= PRICELESS_FOR => {
+                priceless = Some(true);
                 notifier.raise(Event::about(
                     Kind::OperationalError,
                     NO_PRICES,
@@ -107,21 +114,20 @@ pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationTok
                      RUNBOOK.md#no_prices",
                 ));
             }
-            None if priceless => {
-                priceless = false;
+            None if priceless == Some(true) || (priceless.is_none() && known) => {
+                priceless = Some(false);
                 notifier.resolve(Key::new(Kind::OperationalError, NO_PRICES));
             }
             _ => {}
         }
         let status = live.borrow_and_update().clone();
-        let needed = !feeds.prices.wanted().borrow().is_empty();
         let is_night = feeds.hours.any_open(&feeds.prices, Utc::now()) == Some(false);
         let is_up = matches!(status.state, LiveState::Connected | LiveState::Disabled);
         down_since =
             if is_up || !needed || is_night { None } else { down_since.or_else(|| Some(Instant::now())) };
         match down_since {
-            Some(since) if !told && since.elapsed() >= DOWN_FOR_LONG => {
-                told = true;
+            Some(since) if told != Some(true) && since.elapsed() >= DOWN_FOR_LONG => {
+                told = Some(true);
                 notifier.raise(Event::new(
                     Kind::WebsocketError,
                     format!(
@@ -130,8 +136,8 @@ pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationTok
                     ),
                 ));
             }
-            None if told && is_up => {
-                told = false;
+            None if told != Some(false) && is_up => {
+                told = Some(false);
                 notifier.resolve(Key::new(Kind::WebsocketError, ""));
             }
             _ => {}

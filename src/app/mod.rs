@@ -119,13 +119,18 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         asked = asked_to_stop(&mut stop, &mut asked) => {
             tracing::info!("[SHUTDOWN] {} before the start was done", asked.why);
             draining.send_replace(Some(stopping(asked, &config)));
-            telling.end(start).await;
+            telling.end(start, config.shutdown.notify).await;
             return Ok(());
         }
     };
     let recess = Recess::default();
     context.joined(Arc::clone(&handle), recess.clone());
-    let stores = tokio::spawn(store_changes(ledger.clone(), handle.instance().clone(), changes));
+    let stores = tokio::spawn(store_changes(
+        ledger.clone(),
+        handle.instance().clone(),
+        changes,
+        telling.rounds.watch(),
+    ));
     let recovery = CrashRecoveryManager::new(
         ledger.clone(),
         Arc::new(config.instruments.clone()),
@@ -199,8 +204,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     };
     let rechecking = tokio::spawn(recheck.run(handle.role()));
     let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
-    let observing =
-        tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics), telling.live.clone()));
+    let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     telling.joined(&config, &handle);
     telling.listen(&config, &handle, desk, operational.watch(), Arc::clone(&metrics))?;
     tokio::spawn(feeds::tell(feeds.clone(), telling.notifier.clone(), stopped.clone()));
@@ -221,7 +225,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     };
     let (asked, corrupt) = match ended {
         Ended::Refused(why) => {
-            telling.end(start).await;
+            telling.end(start, config.shutdown.notify).await;
             anyhow::bail!("{why}");
         }
         Ended::Asked(asked) => (asked, None),
@@ -259,7 +263,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         shutdown::within("disconnect", plan.disconnect, "open requests are answered", server).await;
     };
     // The budget is what all of it may take: words and state are seen to side by side.
-    let last = async { tokio::join!(telling.end(start), last_state) };
+    let last = async { tokio::join!(telling.end(start, config.shutdown.notify), last_state) };
     tokio::select! {
         _ = last => {}
         never = shutdown::beating(&handle) => match never {},

@@ -2,29 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ha::{Handle, Status};
-use tokio::sync::watch;
 
-use crate::notify::live_members;
 use crate::telemetry::metrics::Metrics;
 
-/// A member that nobody has heard of for so long no longer reports anything.
-const MISSED: Duration = Duration::from_secs(30);
 /// How often what has no event of its own is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Copies the membership's figures into the metrics for as long as the process lives.
-pub(super) async fn observe(
-    handle: Arc<Handle>,
-    metrics: Arc<Metrics>,
-    live: watch::Sender<Option<Vec<String>>>,
-) {
+pub(super) async fn observe(handle: Arc<Handle>, metrics: Arc<Metrics>) {
     let mut stats = handle.stats();
     let mut counted = BTreeMap::new();
     let mut losses = 0;
-    let mut seen = BTreeMap::new();
     loop {
         let now = stats.borrow_and_update().clone();
         metrics.leader.set(i64::from(now.leading));
@@ -45,7 +36,7 @@ pub(super) async fn observe(
         }
         metrics.leader_losses.inc_by(now.involuntary_losses.saturating_sub(losses));
         losses = now.involuntary_losses;
-        count_instances(&handle, &metrics, &mut seen, &live).await;
+        count_instances(&handle, &metrics).await;
         tokio::select! {
             changed = stats.changed() => {
                 if changed.is_err() {
@@ -57,20 +48,8 @@ pub(super) async fn observe(
     }
 }
 
-/// Counts the instances, and says which members are or were alive a moment ago: one that is unheard of while a store
-/// fails must not be taken for dead at once.
-async fn count_instances(
-    handle: &Handle,
-    metrics: &Metrics,
-    seen: &mut BTreeMap<String, Instant>,
-    live: &watch::Sender<Option<Vec<String>>>,
-) {
+async fn count_instances(handle: &Handle, metrics: &Metrics) {
     let Ok(instances) = handle.instances().await else { return };
-    let now = Instant::now();
-    seen.extend(live_members(&instances).into_iter().map(|member| (member, now)));
-    seen.insert(handle.instance().member.to_string(), now);
-    seen.retain(|_, at| at.elapsed() < MISSED);
-    live.send_replace(Some(seen.keys().cloned().collect()));
     for status in [Status::Recovering, Status::Active, Status::Draining] {
         let count = instances.iter().filter(|info| info.alive && info.status == status).count();
         let gauge = metrics.instances.with_label_values(&[status.name()]);

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::parting::Parting;
 use super::successor::{self, Office, Patience};
-use super::telling::LAST_WORDS;
 use crate::cli::signal::Stop;
 use crate::config::{ExitPolicy, Shutdown};
 use crate::engine::Engine;
@@ -131,7 +130,7 @@ struct Shares {
 impl Shares {
     fn of(plan: &Shutdown) -> Self {
         // Said while the last state is stored and requests are answered.
-        let after = (plan.save + plan.disconnect).max(LAST_WORDS);
+        let after = (plan.save + plan.disconnect).max(plan.notify);
         let steps = plan.budget.saturating_sub(after).max(plan.budget / 2);
         let close = if plan.exit_policy == ExitPolicy::Flatten { plan.close } else { Duration::ZERO };
         Self {
@@ -257,6 +256,7 @@ mod tests {
             cancel: ms(2000),
             close: ms(3000),
             save: ms(1000),
+            notify: ms(2000),
             disconnect: ms(1000),
         }
     }

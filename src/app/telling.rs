@@ -27,13 +27,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// Connections of its own: neither errors nor a hanging channel may hold up orders or requests.
 const POOL: usize = 4;
-/// How long a stop waits for the last messages.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Everything that tells.
 pub(super) struct Telling {
     pub notifier: Notifier,
-    pub live: watch::Sender<Option<Vec<String>>>,
     pub rounds: Rounds,
     /// The same connections, for whoever tells something else.
     pub ledger: Ledger,
@@ -58,14 +55,12 @@ impl Telling {
         let postgres = &config.postgres;
         let ledger = Ledger::open(postgres.session.clone(), postgres.tls.clone(), POOL, application)?;
         let channels = Channel::configured(&config.notify)?;
-        let (live, receiver) = watch::channel(None);
         let (notifier, stopped) = (Notifier::new(), CancellationToken::new());
         let worker = tokio::spawn(notify::run(
             notifier.clone(),
             Settings::of(config),
             ledger.clone(),
             channels,
-            receiver,
             Arc::clone(&metrics),
             stopped.clone(),
         ));
@@ -85,7 +80,7 @@ impl Telling {
             let (storm, token) = (storm(notifier.clone()), stopped.clone());
             tokio::spawn(async move { token.run_until_cancelled(storm).await });
         }
-        Ok(Self { notifier, live, rounds, ledger, following, worker, stopped })
+        Ok(Self { notifier, rounds, ledger, following, worker, stopped })
     }
 
     /// Watches the instance's part in the cluster from now on, and tells of it.
@@ -147,8 +142,8 @@ impl Telling {
         }
     }
 
-    /// Notes that this start ended cleanly, records what was raised last and delivers what is due, if that is quick.
-    pub async fn end(self, start: Uuid) {
+    /// Notes that this start ended cleanly, records what was raised last and delivers what is due, within `budget`.
+    pub async fn end(self, start: Uuid, budget: Duration) {
         self.stopped.cancel();
         let words = async {
             let (noted, _) = tokio::join!(self.ledger.process_stopped(start), self.worker);
@@ -157,7 +152,7 @@ impl Telling {
                 tracing::warn!(error, "[SHUTDOWN] the clean stop was not noted: it will count as a crash");
             }
         };
-        if tokio::time::timeout(LAST_WORDS, words).await.is_err() {
+        if tokio::time::timeout(budget, words).await.is_err() {
             tracing::warn!("[SHUTDOWN] notifications are left to the other instances");
         }
     }
@@ -187,6 +182,7 @@ fn checks(config: &Config, broker: Arc<dyn Broker>, feeds: &Feeds, ledger: Ledge
         redis: Line::new(&config.redis.access(), health.check_timeout, health.check_timeout)?,
         broker,
         live: feeds.live.clone(),
+        feed_url: config.feed.url.clone(),
         armed: armed(config),
         timeout: health.check_timeout,
         max_clock_skew: health.max_clock_skew,

@@ -12,12 +12,15 @@ use crate::config::Inputs;
 
 /// How `baton doctor` finds an instance.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 all checks pass now, 1 one fails, hangs or could not be asked.
+#[command(
+    after_help = "Exit codes: 0 all checks pass now, 1 one fails, hangs or could not be asked. What is degraded is to be mended,
+but trading goes on without it.
 
 Examples:
   baton doctor
   baton doctor --address http://b2:8080
-  baton doctor -o json | jq '.report.checks[] | select(.up == false)'")]
+  baton doctor -o json | jq '.report.checks[] | select(.up == false)'"
+)]
 pub struct Args {
     #[command(flatten)]
     target: Target,
@@ -53,6 +56,7 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
         .iter()
         .map(|check| {
             let state = match check["up"].as_bool() {
+                Some(false) if check["vital"] == false => Cell::of("degraded").in_colour(Colour::Yellow),
                 Some(true) => Cell::of("pass").in_colour(Colour::Green),
                 Some(false) => Cell::of("FAIL").in_colour(Colour::Red),
                 None => Cell::of("unknown").in_colour(Colour::Yellow),

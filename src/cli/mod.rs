@@ -26,6 +26,7 @@ pub mod replay;
 pub mod run;
 pub mod runbook;
 pub mod signal;
+pub mod states;
 pub mod status;
 pub mod switch;
 mod verdict;
@@ -125,6 +126,8 @@ pub enum Verb {
     Run(run::Args),
     /// Say what to do about an alert or a code.
     Runbook(runbook::Args),
+    /// Show how the instances' operational states changed, and why.
+    States(states::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
     Status(status::Args),
     /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
@@ -185,6 +188,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Runbook(args) => runbook::run(&args, output),
+            Verb::States(args) => states::run(args, &inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
             Verb::Switches(show) => show.run(&inputs, output).await,

@@ -11,8 +11,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
+use super::errors::moment;
 use super::output::{Cell, Colour, Output};
-use super::verdict::{Cluster, Health, Instance, judge};
+use super::verdict::{Cluster, Health, Instance, Operational, judge};
 use crate::config::{self, Inputs};
 
 /// How `baton status` finds the cluster.
@@ -130,18 +131,27 @@ fn told(address: &str, body: serde_json::Value, output: &Output) -> anyhow::Resu
     for reason in reasons {
         output.line(format!("  {reason}"))?;
     }
-    let rows: Vec<Vec<Cell>> = cluster.instances.iter().map(row).collect();
-    output.table(&["INSTANCE", "STATUS", "ROLE", "EPOCH", "ADDRESS"], &rows)?;
+    let rows: Vec<Vec<Cell>> =
+        cluster.instances.iter().map(|instance| row(instance, cluster.doing(instance))).collect();
+    output.table(&["INSTANCE", "STATUS", "ROLE", "STATE", "SINCE", "EPOCH", "ADDRESS"], &rows)?;
     Ok(health.exit_code())
 }
 
-fn row(instance: &Instance) -> Vec<Cell> {
+fn row(instance: &Instance, doing: Option<&Operational>) -> Vec<Cell> {
+    let state = match doing {
+        None => "-".to_owned(),
+        Some(Operational { state, code: Some(code), .. }) => format!("{state} {code}"),
+        Some(doing) => doing.state.clone(),
+    };
+    let since = doing.and_then(|doing| doing.entered_at.as_deref()).map_or("-".to_owned(), moment);
     let status = if instance.status == "active" { Colour::Green } else { Colour::Yellow };
     let role = if instance.role == "leader" { Colour::Bold } else { Colour::Dim };
     vec![
         Cell::of(&instance.instance),
         Cell::of(&instance.status).in_colour(status),
         Cell::of(&instance.role).in_colour(role),
+        Cell::of(state),
+        Cell::of(since),
         Cell::of(instance.epoch.map_or("-".to_owned(), |epoch| epoch.to_string())),
         Cell::of(&instance.address),
     ]

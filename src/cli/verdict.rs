@@ -40,12 +40,14 @@ struct This {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Operational {
+pub(super) struct Operational {
     /// `ACTIVE`, `WAITING`, `ERROR`, …
-    state: String,
-    code: Option<String>,
+    pub state: String,
+    pub code: Option<String>,
     #[serde(default)]
     reason: String,
+    /// Since when.
+    pub entered_at: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,7 +134,7 @@ pub(super) fn judge(cluster: &Cluster) -> (Health, Vec<String>) {
 /// What is wrong with a leader; nothing while it trades.
 fn leading(leader: &Instance, doing: Option<&Operational>) -> Option<(Health, String)> {
     let name = &leader.instance;
-    let Some(Operational { state, code, reason }) = doing else {
+    let Some(Operational { state, code, reason, .. }) = doing else {
         return Some((Health::Degraded, format!("{name} leads; whether it trades is not known")));
     };
     match state.as_str() {
@@ -147,7 +149,7 @@ fn leading(leader: &Instance, doing: Option<&Operational>) -> Option<(Health, St
 
 impl Cluster {
     /// What an instance is doing: by its own word if it is the one that answers, else as the database has it.
-    fn doing<'a>(&'a self, instance: &'a Instance) -> Option<&'a Operational> {
+    pub fn doing<'a>(&'a self, instance: &'a Instance) -> Option<&'a Operational> {
         let own = self.this.as_ref().filter(|this| this.instance == instance.instance);
         own.map(|this| &this.operational).or(instance.operational.as_ref())
     }
@@ -158,7 +160,8 @@ mod tests {
     use super::*;
 
     fn doing(state: &str, code: Option<&str>) -> Operational {
-        Operational { state: state.to_owned(), code: code.map(str::to_owned), reason: "so".to_owned() }
+        let (state, code) = (state.to_owned(), code.map(str::to_owned));
+        Operational { state, code, reason: "so".to_owned(), entered_at: None }
     }
 
     fn cluster(instances: &[(&str, &str)]) -> Cluster {

@@ -130,6 +130,8 @@ pub struct Shutdown {
     pub close: Duration,
     /// What storing the last state may take.
     pub save: Duration,
+    /// What recording and delivering the last notifications may take, beside saving and disconnecting.
+    pub notify: Duration,
     /// What ending open requests may take.
     pub disconnect: Duration,
 }
@@ -153,11 +155,15 @@ impl ExitPolicy {
     }
 }
 
+/// By the predecessor's name. Its other value was to close by limit orders, which may leave a position behind.
+const MARKET_ORDERS: &str = "shutdown.shutdown_force_market_orders";
+
 impl Shutdown {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let budget = reader.millis("shutdown.budget_ms", 9000, 1000..=300_000);
         // The same by the predecessor's name, in its unit.
-        let timeout = reader.optional_whole("shutdown.shutdown_timeout", None, 1..=300, "s");
+        let whole = (budget.subsec_millis() == 0).then_some(budget.as_secs());
+        let timeout = reader.optional_whole("shutdown.shutdown_timeout", whole, 1..=300, "s");
         let timeout = timeout.map(Duration::from_secs);
         let keys = ["shutdown.budget_ms", "shutdown.shutdown_timeout"];
         let other = timeout.filter(|timeout| reader.is_set(keys[0]) && *timeout != budget);
@@ -170,8 +176,16 @@ impl Shutdown {
         let exit_policy = reader.choice("shutdown.exit_policy", ExitPolicy::Flatten, &policies);
         let cancel = reader.millis("shutdown.cancel_ms", 2000, 100..=60_000);
         let close = reader.millis("shutdown.close_ms", 3000, 100..=60_000);
+        if !reader.flag(MARKET_ORDERS, true) {
+            reader.refused(
+                MARKET_ORDERS,
+                "positions are closed by market orders and no others; to leave them as they are set shutdown.exit_policy = \
+                 \"hold\"",
+            );
+        }
         let save = reader.millis("shutdown.save_ms", 1000, 100..=60_000);
+        let notify = reader.millis("shutdown.notify_ms", 2000, 100..=60_000);
         let disconnect = reader.millis("shutdown.disconnect_ms", 1000, 100..=60_000);
-        Self { budget, exit_policy, cancel, close, save, disconnect }
+        Self { budget, exit_policy, cancel, close, save, notify, disconnect }
     }
 }

@@ -15,6 +15,7 @@ use ha::Moment;
 
 use super::book::Book;
 use super::lanes::{Phase, Waiting};
+use super::tell;
 use super::term::{Event, Term};
 use crate::broker::{BrokerError, BrokerPosition};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
@@ -25,7 +26,6 @@ use crate::domain::order::OrderClass;
 use crate::domain::position::HoldingKey;
 use crate::domain::refusal::Refusal;
 use crate::ledger::LedgerError;
-use crate::notify::{self, Key, Kind};
 use crate::recovery::reconcile::{Drift, Known, Standing, allowance, held_by_broker};
 
 /// How long a reading counts after it came.
@@ -137,7 +137,7 @@ impl Term<'_> {
     /// waits, for the operator is to know now, and the entry is too old when the EXIT has acted.
     pub(super) async fn refuse_drifting(&mut self) -> Result<(), LedgerError> {
         let before = std::mem::replace(&mut self.book.drift, self.engine.reconciler.drift());
-        self.notify_of_drift(&before);
+        tell::drift(&before, &self.book.drift, &self.engine.notifier);
         if self.book.drift.confirmed().next().is_none() {
             return Ok(());
         }
@@ -158,22 +158,6 @@ impl Term<'_> {
             self.refuse(id, Some(kind), &[refusal], None).await?;
         }
         Ok(())
-    }
-
-    /// Notifies of contracts that drift from now on, and of those that agree again.
-    fn notify_of_drift(&self, before: &Drift) {
-        let (now, notifier) = (&self.book.drift, &self.engine.notifier);
-        let confirmed = |drift: &Drift, key: &HoldingKey| drift.confirmed().any(|(other, _)| other == key);
-        for (key, known) in now.confirmed().filter(|(key, _)| !confirmed(before, key)) {
-            let text = format!(
-                "the ledger holds {} units of {key}, the broker's verified book {}: entries are refused, exits sell no more than that; see RUNBOOK.md#position_drift",
-                known.ledger, known.broker
-            );
-            notifier.raise(notify::Event::about(Kind::PositionDrift, key.to_string(), text));
-        }
-        for (key, _) in before.confirmed().filter(|(key, _)| !confirmed(now, key)) {
-            notifier.resolve(Key::new(Kind::PositionDrift, key.to_string()));
-        }
     }
 
     /// Parts a batch into what may be journaled now, entries and exits cut to what the broker holds, and the exits that

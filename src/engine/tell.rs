@@ -1,14 +1,18 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
+use std::collections::BTreeSet;
+
 use super::book::Book;
 use super::stops::{Hit, Unarmed};
 use crate::domain::ids::IntentId;
+use crate::domain::intent::OrderIntent;
 use crate::domain::order::IntentState;
-use crate::domain::position::{Position, PositionStatus};
+use crate::domain::position::{HoldingKey, Position, PositionStatus};
 use crate::ledger::Change;
 use crate::ledger::flapping::FlapLimit;
 use crate::ledger::inbox::SignalStatus;
-use crate::notify::{Event, Key, Kind, Notifier};
+use crate::notify::{Census, Event, Key, Kind, Notifier};
+use crate::recovery::reconcile::{Drift, Known};
 use crate::telemetry::metrics::Metrics;
 
 /// Tells of a change that was committed and is not installed yet.
@@ -26,7 +30,7 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
             intent = %update.id, order_id, from = %before,
             "order {} {} {} {}{why}", intent.order.side, intent.order.quantity, intent.order.symbol, update.state
         );
-        let order = format!("{} {} {}{why}", intent.order.side, intent.order.quantity, intent.order.symbol);
+        let order = format!("{}{why}", named(intent));
         notify(update.id, before, update.state, &order, notifier);
     }
     for p in &change.opened {
@@ -70,11 +74,7 @@ pub(super) fn armed(position: &Position) {
 /// Notifies of an order that is in doubt, of how the doubt ended, and of one given up.
 fn notify(id: IntentId, before: IntentState, now: IntentState, order: &str, notifier: &Notifier) {
     if now == IntentState::InDoubt {
-        notifier.raise(Event::about(
-            Kind::OrderInDoubt,
-            id.to_string(),
-            format!("whether the broker has it is not known: {order}; see RUNBOOK.md#in-doubt-orders"),
-        ));
+        notifier.raise(Event::about(Kind::OrderInDoubt, id.to_string(), doubt(order)));
     } else if before == IntentState::InDoubt {
         notifier.resolve(Key::new(Kind::OrderInDoubt, id.to_string()));
     }
@@ -85,6 +85,44 @@ fn notify(id: IntentId, before: IntentState, now: IntentState, order: &str, noti
             format!("given up, it did not appear at the broker: {order}; see RUNBOOK.md#in-doubt-orders"),
         ));
     }
+}
+
+fn named(intent: &OrderIntent) -> String {
+    format!("{} {} {}", intent.order.side, intent.order.quantity, intent.order.symbol)
+}
+
+fn doubt(order: &str) -> String {
+    format!("whether the broker has it is not known: {order}; see RUNBOOK.md#in-doubt-orders")
+}
+
+/// Notifies of contracts that drift from now on, and of those that agree again, were they known to drift or suspected.
+pub(super) fn drift(before: &Drift, now: &Drift, notifier: &Notifier) {
+    let confirmed = |drift: &Drift, key: &HoldingKey| drift.confirmed().any(|(other, _)| other == key);
+    for (key, known) in now.confirmed().filter(|(key, _)| !confirmed(before, key)) {
+        notifier.raise(Event::about(Kind::PositionDrift, key.to_string(), drift_sentence(key, known)));
+    }
+    for (key, _) in before.all().filter(|(key, _)| now.of(key).is_none()) {
+        notifier.resolve(Key::new(Kind::PositionDrift, key.to_string()));
+    }
+}
+
+fn drift_sentence(key: &HoldingKey, known: &Known) -> String {
+    format!(
+        "the ledger holds {} units of {key}, the broker's verified book {}: entries are refused, exits sell no more than that; see RUNBOOK.md#position_drift",
+        known.ledger, known.broker
+    )
+}
+
+/// Says all that is in doubt and all that drifts: the leader before may have died between a change and its telling.
+pub(super) fn census(epoch: i64, book: &Book, notifier: &Notifier) {
+    let doubted = book.in_doubt().map(|t| (t.intent.id.to_string(), doubt(&named(&t.intent))));
+    let doubted = Census { epoch, holds: doubted.collect(), unsure: BTreeSet::new() };
+    notifier.census(Kind::OrderInDoubt, doubted);
+    let drifting = book.drift.confirmed().map(|(key, known)| (key.to_string(), drift_sentence(key, known)));
+    // What was seen once is neither begun nor over.
+    let unsure = book.drift.all().map(|(key, _)| key.to_string());
+    let drifting = Census { epoch, holds: drifting.collect(), unsure: unsure.collect() };
+    notifier.census(Kind::PositionDrift, drifting);
 }
 
 /// Notifies of an order that has left the books without anybody seeing its end.

@@ -23,6 +23,7 @@ use super::lanes::Lanes;
 use super::lost_exits::LostExits;
 use super::senders::proof;
 use super::stops::StopMonitor;
+use super::tell;
 use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::listing::Listing;
@@ -40,6 +41,8 @@ const FIRST_POLL: Duration = Duration::from_millis(20);
 const IDLE_POLL: Duration = Duration::from_secs(5);
 /// Between two tries to listen for new signals.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is said what is in doubt and what drifts, whatever was told of it.
+const CENSUS: Duration = Duration::from_secs(60);
 /// How long a draining term waits for answers to what it has sent.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long one answer of the ledger may take.
@@ -148,6 +151,7 @@ pub struct Term<'a> {
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
+    next_census: Moment,
     pub(super) proof: Proof,
     pub(super) lost_exits: LostExits,
     /// Stored state is damaged; none for a leader that trades.
@@ -188,6 +192,7 @@ impl<'a> Term<'a> {
             next_want: now,
             next_day_look: now,
             next_calendar: now,
+            next_census: now,
             proof: Proof::new(now),
             lost_exits: LostExits::default(),
             custody: None,
@@ -311,6 +316,10 @@ impl<'a> Term<'a> {
             self.sweep().await?;
         }
         self.refuse_drifting().await?;
+        if now >= self.next_census {
+            self.next_census = now.plus(CENSUS);
+            tell::census(self.fence().epoch().get(), &self.book, &self.engine.notifier);
+        }
         self.decide_heads().await?;
         self.read_books_if_due();
         Ok(())

@@ -52,6 +52,14 @@ named!(Check {
     Disk = "disk",
 });
 
+impl Check {
+    /// Says whether nothing can be traded while it fails. Without a live feed prices come over REST, and stops are watched
+    /// by them.
+    pub fn is_vital(self) -> bool {
+        self != Self::Websocket
+    }
+}
+
 /// What a check found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -68,6 +76,8 @@ pub enum Verdict {
 pub struct Outcome {
     /// Which.
     pub check: Check,
+    /// Nothing can be traded while it fails.
+    pub vital: bool,
     /// Well, not, or null: not known.
     pub up: Option<bool>,
     /// Who can mend it.
@@ -94,6 +104,8 @@ pub struct Checks {
     pub broker: Arc<dyn Broker>,
     /// The live feed.
     pub live: watch::Receiver<LiveStatus>,
+    /// Where it is looked for; none while it is switched off.
+    pub feed_url: Option<String>,
     /// The mode it must be in.
     pub armed: BridgeMode,
     /// How long one check may take.
@@ -240,9 +252,8 @@ impl Checks {
             Ok(Ok(status)) if status.state == LiveState::Disabled => Verdict::Pass("switched off".to_owned()),
             Ok(Ok(_)) => Verdict::Pass("connected".to_owned()),
             Ok(Err(_)) | Err(_) => {
-                let status = self.live.borrow();
-                let detail = format!("{}: {}; prices come over REST", status.state, status.reason);
-                Verdict::Fail(Class::Transient, detail)
+                let url = self.feed_url.as_deref().unwrap_or_default();
+                Verdict::Fail(Class::Transient, without_feed(&self.live.borrow(), url))
             }
         };
         (Check::Websocket, verdict, begun.elapsed())
@@ -269,6 +280,21 @@ impl Checks {
         };
         (Check::Disk, verdict, begun.elapsed())
     }
+}
+
+/// What a feed that is down means, and what can be done about it.
+fn without_feed(status: &LiveStatus, url: &str) -> String {
+    let what = match status.state {
+        LiveState::Mute => "if this lasts, restart the proxy",
+        _ => {
+            "start the bridge's WebSocket proxy there, or set feed.url to where it listens, or feed.enabled = false if \
+              there is none"
+        }
+    };
+    format!(
+        "the live feed at {url} is {}: {}; trading goes on with prices over REST; {what}",
+        status.state, status.reason
+    )
 }
 
 fn unknown() -> Verdict {

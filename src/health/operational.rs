@@ -14,10 +14,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ha::Instance;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+use super::rounds::Report;
 use crate::domain::order::{UnknownName, named};
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
@@ -74,6 +76,8 @@ pub struct Operational {
     pub code: Option<&'static str>,
     /// A sentence.
     pub reason: String,
+    /// Since when it is this state, and this code.
+    pub entered_at: DateTime<Utc>,
 }
 
 /// Sets and publishes the operational state; cheap to clone.
@@ -90,8 +94,12 @@ pub struct Changes(mpsc::Receiver<Operational>);
 impl OperationalState {
     /// Begins at STARTING; the changes are for [`store_changes`].
     pub fn new(metrics: Arc<Metrics>) -> (Self, Changes) {
-        let starting =
-            Operational { state: State::Starting, code: None, reason: "the process started".to_owned() };
+        let starting = Operational {
+            state: State::Starting,
+            code: None,
+            reason: "the process started".to_owned(),
+            entered_at: Utc::now(),
+        };
         metrics.set_operational_state(starting.state.as_str());
         let (changes, queue) = mpsc::channel(STORE_QUEUE);
         (Self { sender: Arc::new(watch::Sender::new(starting)), changes, metrics }, Changes(queue))
@@ -138,20 +146,25 @@ impl OperationalState {
     }
 
     fn set(&self, state: State, code: Option<&'static str>, reason: String, from: fn(State) -> bool) {
-        let next = Operational { state, code, reason };
         self.sender.send_if_modified(|current| {
             let allowed = from(current.state) && (current.state == state || current.state.may_become(state));
-            if *current == next || !allowed {
+            let stays = current.state == state && current.code == code;
+            if !allowed || (stays && current.reason == reason) {
                 if current.state != state {
                     // An ERROR waits for its proof; a process on its way out stays there.
                     tracing::debug!(from = %current.state, to = %state, "[STATE] transition refused");
                 }
                 return false;
             }
+            let entered_at = if stays { current.entered_at } else { Utc::now() };
+            let next = Operational { state, code, reason, entered_at };
             tracing::info!(
                 from = %current.state, to = %state, code = next.code,
                 "[STATE] {} -> {}: {}", current.state, state, next.reason
             );
+            if current.state != state {
+                self.metrics.operational_transitions.with_label_values(&[state.as_str()]).inc();
+            }
             self.metrics.set_operational_state(state.as_str());
             self.metrics.trading_enabled.set(i64::from(state == State::Active));
             if self.changes.try_send(next.clone()).is_err() {
@@ -159,15 +172,33 @@ impl OperationalState {
                     "[STATE] this change will be missing in the history: the database is away for long"
                 );
             }
-            *current = next.clone();
+            *current = next;
             true
         });
     }
 }
 
-/// Stores every change of the state, in order; retries while the database is away. Ends with the last handle.
-pub async fn store_changes(ledger: Ledger, instance: Instance, mut changes: Changes) {
-    while let Some(change) = changes.0.recv().await {
+/// Stores every change of the state, in order, and each look at what it depends on; retries while the database is away.
+/// Ends with the last handle.
+pub async fn store_changes(
+    ledger: Ledger,
+    instance: Instance,
+    mut changes: Changes,
+    mut looks: watch::Receiver<Option<Report>>,
+) {
+    loop {
+        let change = tokio::select! {
+            biased;
+            change = changes.0.recv() => change,
+            Ok(()) = looks.changed() => {
+                // The next look is as good.
+                if let Err(error) = ledger.note_check(&instance).await {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "[STATE] a look was not noted");
+                }
+                continue;
+            }
+        };
+        let Some(change) = change else { return };
         let store =
             || ledger.set_operational_state(&instance, change.state.as_str(), change.code, &change.reason);
         while let Err(error) = store().await {
@@ -212,6 +243,35 @@ mod tests {
         assert_eq!(state.watch().borrow().state, State::Waiting);
         state.active("leading under epoch 2");
         assert!(state.is_active());
+    }
+
+    // R: N4: since when it is what it is; another sentence about the same is no other state, and each change is counted
+    #[test]
+    fn a_state_knows_since_when_it_is_and_changes_are_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let (state, mut changes) = OperationalState::new(Arc::clone(&metrics));
+        let shown = state.watch();
+        let entered = || shown.borrow().entered_at;
+        let began = entered();
+        state.waiting("the bridge is away");
+        let waits = entered();
+        state.waiting("the bridge is still away");
+        state.waiting("the bridge is still away");
+        assert!(began <= waits && entered() == waits);
+        state.error("DATA_CORRUPT", "row 7");
+        let error = entered();
+        state.error("WRONG_MODE", "the bridge is in the wrong mode");
+        assert!(error > waits && entered() > error, "another code is another state");
+        let counted = |state: State| {
+            let counter = metrics.operational_transitions.with_label_values(&[state.as_str()]);
+            counter.get()
+        };
+        assert_eq!((counted(State::Waiting), counted(State::Error), counted(State::Active)), (1, 1, 0));
+        let mut stored = 0;
+        while changes.0.try_recv().is_ok() {
+            stored += 1;
+        }
+        assert_eq!(stored, 4, "each sentence is stored");
     }
 
     #[test]

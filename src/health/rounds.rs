@@ -5,6 +5,8 @@
 //!     └─ retries used up ─────────────────────────────────────▲
 //! ```
 //!
+//! "All" are those that are vital: without a live feed prices come over REST, so that check is shown, and holds nothing up.
+//!
 //! The rounds tell; they do not trade. The engine finds out by itself, and sooner, when the bridge fails under it, and
 //! returns by itself. Nothing here exits, whatever fails.
 
@@ -20,6 +22,8 @@ use super::checks::{Check, Checks, Outcome, Timed, Verdict};
 use crate::config::Health;
 use crate::telemetry::metrics::Metrics;
 
+/// A retry at the start may come later by up to this part of its wait: instances that start together look one by one.
+const SPREAD: f64 = 0.1;
 /// However often somebody asks, rounds are at least this far apart.
 const PACE: Duration = Duration::from_millis(500);
 
@@ -58,6 +62,11 @@ impl Report {
     /// Checks that fail.
     pub fn failing(&self) -> impl Iterator<Item = &Outcome> {
         self.checks.iter().filter(|outcome| outcome.up == Some(false))
+    }
+
+    /// Those of them without which nothing can be traded.
+    pub fn vital_failing(&self) -> impl Iterator<Item = &Outcome> {
+        self.failing().filter(|outcome| outcome.vital)
     }
 }
 
@@ -118,7 +127,7 @@ async fn run(
         let found = checks.run().await;
         let now = Utc::now();
         count(&metrics, &found);
-        let (report, wait) = judge(last.as_ref(), &found, &health, left, now);
+        let (report, wait) = judge(last.as_ref(), &found, &health, left, draw(), now);
         let begun = Instant::now();
         tell(last.as_ref(), &report);
         reports.send_replace(Some(report.clone()));
@@ -132,17 +141,19 @@ async fn run(
 }
 
 /// What a round means after the last one, and how long to wait for the next. A round that somebody asked for, with time
-/// `left` to the one that was due, finds out what is well; a failure it sees again uses up neither a retry nor patience.
+/// `left` to the one that was due, finds out what is well; a failure it sees again uses up neither a retry nor patience. The
+/// number `drawn` from 0 to 1 spreads the retries.
 fn judge(
     last: Option<&Report>,
     found: &[Timed],
     health: &Health,
     left: Duration,
+    drawn: f64,
     now: DateTime<Utc>,
 ) -> (Report, Duration) {
     let asked = !left.is_zero();
     let checks: Vec<Outcome> = found.iter().map(|timed| outcome(last, timed, asked, now)).collect();
-    let fails = checks.iter().any(|outcome| outcome.up == Some(false));
+    let fails = checks.iter().any(|outcome| outcome.up == Some(false) && outcome.vital);
     let started = !fails || last.is_some_and(|last| last.started);
     let retries = last.map_or(0, |last| last.startup_retries);
     let before = last.map_or(Phase::Starting, |last| last.phase);
@@ -151,13 +162,18 @@ fn judge(
         (true, Phase::Starting | Phase::Failing | Phase::Waiting) if asked => (before, retries, left),
         (true, Phase::Starting) if retries < health.max_startup_retries => {
             let wait = health.startup_retry_delay_base.saturating_mul(1 << retries.min(16));
-            (Phase::Starting, retries + 1, wait)
+            (Phase::Starting, retries + 1, wait.mul_f64(1.0 + SPREAD * drawn))
         }
         (true, Phase::Passing) => (Phase::Failing, retries, health.check_interval),
         (true, _) => (Phase::Waiting, retries, health.waiting_mode_check_interval),
     };
     let round = last.map_or(0, |last| last.round) + 1;
     (Report { phase, round, started, startup_retries: retries, next_at: now + wait, checks }, wait)
+}
+
+/// A number from 0 to 1, another one in each process. It spreads retries, and guards nothing.
+fn draw() -> f64 {
+    (uuid::Uuid::now_v7().as_u128() & 0xffff_ffff) as f64 / f64::from(u32::MAX)
 }
 
 fn outcome(
@@ -182,6 +198,7 @@ fn outcome(
     };
     Outcome {
         check: *check,
+        vital: check.is_vital(),
         up,
         class,
         detail: detail.clone(),
@@ -271,7 +288,7 @@ mod tests {
         let mut now = DateTime::UNIX_EPOCH;
         let mut seen = Vec::new();
         for bridge in rounds {
-            let (report, wait) = judge(last.as_ref(), &round(*bridge), &health(), Duration::ZERO, now);
+            let (report, wait) = judge(last.as_ref(), &round(*bridge), &health(), Duration::ZERO, 0.0, now);
             seen.push((report.phase, wait.as_secs(), report.started));
             now += TimeDelta::from_std(wait).unwrap();
             last = Some(report);
@@ -296,6 +313,27 @@ mod tests {
         assert_eq!(seen, expected);
     }
 
+    #[test]
+    fn retries_are_spread_and_never_come_early() {
+        let wait =
+            |drawn| judge(None, &round(false), &health(), Duration::ZERO, drawn, DateTime::UNIX_EPOCH).1;
+        assert_eq!((wait(0.0), wait(1.0)), (Duration::from_secs(30), Duration::from_secs(33)));
+        let drawn: Vec<f64> = (0..100).map(|_| draw()).collect();
+        assert!(drawn.iter().all(|number| (0.0..=1.0).contains(number)));
+        assert!(drawn.iter().any(|number| *number < 0.5) && drawn.iter().any(|number| *number > 0.5));
+    }
+
+    // R: D3: a live feed that is not there holds up nothing that can go on without it
+    #[test]
+    fn a_missing_live_feed_is_shown_and_holds_nothing_up() {
+        let mut found = round(true);
+        let down = Verdict::Fail(Class::Transient, "connection refused".to_owned());
+        found.push((Check::Websocket, down, Duration::ZERO));
+        let (report, wait) = judge(None, &found, &health(), Duration::ZERO, 0.0, DateTime::UNIX_EPOCH);
+        assert_eq!((report.phase, report.started, wait.as_secs()), (Phase::Passing, true, 30));
+        assert_eq!((report.failing().count(), report.vital_failing().count()), (1, 0));
+    }
+
     // R: N5: one failure alone is looked at again soon; the second makes it wait
     #[test]
     fn a_bridge_that_fails_later_is_looked_at_again_before_it_is_waited_for() {
@@ -317,23 +355,23 @@ mod tests {
     #[test]
     fn a_round_that_was_asked_for_uses_up_no_retry_and_no_patience() {
         let now = DateTime::UNIX_EPOCH;
-        let (first, wait) = judge(None, &round(false), &health(), Duration::ZERO, now);
+        let (first, wait) = judge(None, &round(false), &health(), Duration::ZERO, 0.0, now);
         let left = wait - Duration::from_secs(7);
-        let (asked, again) = judge(Some(&first), &round(false), &health(), left, now);
+        let (asked, again) = judge(Some(&first), &round(false), &health(), left, 0.0, now);
         assert_eq!((asked.phase, asked.startup_retries, again), (Phase::Starting, 1, left));
         assert_eq!(asked.checks[1].failures, 1);
-        let (well, _) = judge(Some(&asked), &round(true), &health(), left, now);
+        let (well, _) = judge(Some(&asked), &round(true), &health(), left, 0.0, now);
         assert_eq!((well.phase, well.started), (Phase::Passing, true));
     }
 
     #[test]
     fn an_outcome_remembers_since_when_and_how_often_it_failed() {
         let at = |second| DateTime::UNIX_EPOCH + TimeDelta::seconds(second);
-        let (first, _) = judge(None, &round(false), &health(), Duration::ZERO, at(0));
-        let (second, _) = judge(Some(&first), &round(false), &health(), Duration::ZERO, at(30));
+        let (first, _) = judge(None, &round(false), &health(), Duration::ZERO, 0.0, at(0));
+        let (second, _) = judge(Some(&first), &round(false), &health(), Duration::ZERO, 0.0, at(30));
         let bridge = &second.checks[1];
         assert_eq!((bridge.since, bridge.checked_at, bridge.failures), (at(0), at(30), 2));
-        let (third, _) = judge(Some(&second), &round(true), &health(), Duration::ZERO, at(60));
+        let (third, _) = judge(Some(&second), &round(true), &health(), Duration::ZERO, 0.0, at(60));
         assert_eq!((third.checks[1].since, third.checks[1].failures), (at(60), 0));
     }
 }

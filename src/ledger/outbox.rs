@@ -46,6 +46,19 @@ pub struct Composed {
     pub types: Vec<String>,
 }
 
+/// A message of the time without the database that a channel is not known to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Travels with it.
+    pub id: Uuid,
+    /// The channel's name.
+    pub channel: &'static str,
+    /// The message.
+    pub composed: Composed,
+    /// An attempt may have arrived.
+    pub uncertain: bool,
+}
+
 /// A message that this instance may send now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Claimed {
@@ -291,7 +304,7 @@ impl Ledger {
     }
 
     /// Ends what nobody could deliver in time; gives each one's channel and kinds. Forgets messages after a week and
-    /// errors that are over after ninety days.
+    /// errors that are over, and changes of operational states, after ninety days.
     ///
     /// # Errors
     /// Any database error.
@@ -310,6 +323,7 @@ impl Ledger {
         for forget in [
             "DELETE FROM notification_outbox WHERE state <> 'queued' AND finished_at < now() - interval '7 days'",
             "DELETE FROM error_notifications_log WHERE resolved AND last_occurrence < now() - interval '90 days'",
+            "DELETE FROM operational_state_history WHERE at < now() - interval '90 days'",
             "DELETE FROM telegram_command WHERE state IN ('answered', 'dropped') AND ended_at < now() - interval '90 days'",
         ] {
             client.execute(forget, &[]).await.map_err(&during)?;

@@ -60,9 +60,12 @@ fn members(seen_by: &str) -> String {
     members.join(", ")
 }
 
+fn severity(item: &Item) -> Severity {
+    item.severity.parse().unwrap_or(Severity::Info)
+}
+
 fn worst(items: &[Item]) -> Severity {
-    let current = items.iter().filter(|item| !item.recovered);
-    current.filter_map(|item| item.severity.parse().ok()).max().unwrap_or(Severity::Info)
+    items.iter().filter(|item| !item.recovered).map(severity).max().unwrap_or(Severity::Info)
 }
 
 /// Makes one message of all items.
@@ -109,7 +112,9 @@ fn occurred(item: &Item) -> String {
 }
 
 fn together(cluster: &str, items: &[Item], now: DateTime<Utc>) -> (String, String) {
-    let (over, current): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|item| item.recovered);
+    let (over, mut current): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|item| item.recovered);
+    // What somebody has to act on comes first, and is never what there is no room for.
+    current.sort_by_key(|item| std::cmp::Reverse(severity(item)));
     let count = match (current.len(), over.len()) {
         (n, 0) => format!("{n} notices"),
         (0, n) => format!("{n} recovered"),
@@ -200,23 +205,30 @@ mod tests {
         over.recovered = true;
         let items = [item("BROKER_ERROR", "error", 12, "the bridge is away"), state, over];
         let golden = "[baton] CRITICAL 2 notices, 1 recovered\n25 Nov 2026 14:13:20 IST\n\
-            - BROKER_ERROR ×12: the bridge is away (14:12:00, b1, b2)\n\
             - OPERATIONAL_ERROR VALIDATION_FAILED ×3: stored state contradicts itself (14:12:00, b1, b2)\n\
+            - BROKER_ERROR ×12: the bridge is away (14:12:00, b1, b2)\n\
             - RECOVERED DATABASE_ERROR after 1 min 15 s (b1, b2)";
         assert_eq!(compose("baton", &items, at(80)).body, golden);
     }
 
     #[test]
-    fn a_flood_of_items_stays_readable() {
-        let items: Vec<Item> = (0..200)
+    fn a_flood_of_items_stays_readable_and_hides_nothing_that_is_worse_than_what_it_shows() {
+        let mut items: Vec<Item> = (0..200)
             .map(|number| {
                 let mut item = item("FOREIGN_ORDER", "warning", 1, &"x".repeat(5000));
                 item.scope = number.to_string();
                 item
             })
             .collect();
-        let body = compose("baton", &items, at(80)).body;
-        assert!(body.ends_with("- and 180 more: baton errors"), "{body}");
+        items.push(item("ORDER_IN_DOUBT", "error", 1, "whether the broker has it is not known"));
+        items.push(item("FLAPPING", "critical", 1, "leadership was lost too often"));
+        let composed = compose("baton", &items, at(80));
+        let body = composed.body;
+        assert_eq!(composed.severity, "critical");
+        let shown: Vec<&str> = body.lines().skip(2).take(3).collect();
+        let expected = ["- FLAPPING:", "- ORDER_IN_DOUBT:", "- FOREIGN_ORDER 0:"];
+        assert!(shown.iter().zip(expected).all(|(line, begin)| line.starts_with(begin)), "{shown:?}");
+        assert!(body.ends_with("- and 182 more: baton errors"), "{body}");
         assert!(body.chars().count() < 8000);
     }
 }

@@ -14,13 +14,17 @@
 //! upsert of the key's row is what serialises three instances that see the same fault, and it survives restarts.
 //! **Deciding is not delivering**: a failed delivery stays in the outbox and is tried again by whoever lives; what may
 //! have arrived already is marked. **Without the database** each instance throttles for itself, asks Redis who is first,
-//! and merges what it told when the database is back (`away`).
+//! and when the database is back merges what it told, and hands over what it could not deliver (`away`).
+//!
+//! Nothing stays open because somebody died. What lasts per instance ends when nobody who is there reports it any more
+//! (`presence`); what holds in the ledger is compared with it by whoever leads ([`Notifier::census`]).
 
 mod away;
 pub mod channels;
 pub mod compose;
 pub mod event;
 pub mod heartbeat;
+mod presence;
 mod recorder;
 mod sender;
 pub mod tally;
@@ -29,14 +33,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
-use ha::InstanceInfo;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use channels::Channel;
 pub use channels::bot::{Bot, BotError};
 pub use event::{Event, Key, Kind, Life, Severity};
+pub use tally::Census;
 
 use crate::config::{self, Throttle};
 use crate::ledger::Ledger;
@@ -77,9 +81,6 @@ pub struct Settings {
     pub redis: ha::Redis,
 }
 
-/// The live members, as far as this instance knows; none before it has joined.
-pub type Live = watch::Receiver<Option<Vec<String>>>;
-
 // === impl Notifier ===
 
 impl Notifier {
@@ -108,7 +109,19 @@ impl Notifier {
 
     /// This part of this instance stands: what an earlier process of the member reported from here is over.
     pub fn fresh(&self) {
-        self.shared.lock().fresh.insert(self.source);
+        self.shared.lock().begin(self.source);
+        self.shared.raised.notify_one();
+    }
+
+    /// All that holds now of a kind that holds in the ledger: what is open beside it is over, and what is not open is told.
+    /// Whoever leads says so, since the instance that raised or saw the end of something may have died before it was stored.
+    pub fn census(&self, kind: Kind, census: Census) {
+        self.shared.lock().count_all(kind, self.source, census);
+        self.shared.raised.notify_one();
+    }
+
+    fn say_again(&self) {
+        self.shared.lock().say_again(Utc::now());
         self.shared.raised.notify_one();
     }
 
@@ -121,16 +134,22 @@ impl Notifier {
 
 #[cfg(test)]
 impl Notifier {
+    /// Takes everything that waits to be recorded.
+    pub(crate) fn taken(&self) -> std::collections::BTreeMap<Key, tally::Tally> {
+        self.shared.lock().take().keys
+    }
+
     /// Takes the last message raised under a kind.
     pub(crate) fn message_of(&self, kind: Kind) -> Option<String> {
-        let taken = self.shared.lock().take();
-        taken.into_iter().find(|(key, tally)| key.kind == kind && tally.count > 0).map(|(_, t)| t.message)
+        self.taken()
+            .into_iter()
+            .find(|(key, tally)| key.kind == kind && tally.count > 0)
+            .map(|(_, t)| t.message)
     }
 
     /// Says whether an end was noted under a kind.
     pub(crate) fn withdrew(&self, kind: Kind) -> bool {
-        let taken = self.shared.lock().take();
-        taken.iter().any(|(key, tally)| key.kind == kind && !tally.withdrawn.is_empty())
+        self.taken().iter().any(|(key, tally)| key.kind == kind && !tally.withdrawn.is_empty())
     }
 }
 
@@ -188,19 +207,12 @@ impl Settings {
     }
 }
 
-/// Names the live members of an instance list.
-pub fn live_members(instances: &[InstanceInfo]) -> Vec<String> {
-    let live = instances.iter().filter(|info| info.alive);
-    live.map(|info| info.instance.member.to_string()).collect()
-}
-
 /// Records, composes and delivers until `stopped`; then takes one last look at what was raised.
 pub async fn run(
     notifier: Notifier,
     settings: Settings,
     ledger: Ledger,
     channels: Vec<Channel>,
-    live: Live,
     metrics: Arc<Metrics>,
     stopped: CancellationToken,
 ) {
@@ -235,8 +247,15 @@ pub async fn run(
         wakes,
     };
     composers.spawn(composer.run(Arc::clone(&decided), composing.clone()));
+    let presence = presence::Presence {
+        notifier: notifier.clone(),
+        ledger: ledger.clone(),
+        member: settings.member.clone(),
+        decided: Arc::clone(&decided),
+    };
+    composers.spawn(presence.run(composing.clone()));
     let away = away::Away::new(Arc::clone(&settings), channels, Arc::clone(&metrics));
-    recorder::Recorder { notifier, ledger, settings, live, metrics, decided, away }.run(stopped).await;
+    recorder::Recorder { notifier, ledger, settings, metrics, decided, away }.run(stopped).await;
     for (tasks, end) in [(composers, composing), (senders, sending)] {
         end.cancel();
         tasks.close();

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::away::Away;
-use super::event::{Key, Life};
-use super::tally::Tally;
-use super::{Live, Notifier, Settings};
+use super::event::{Key, Kind, Life};
+use super::tally::{Census, Taken, Tally};
+use super::{Notifier, Settings};
 use crate::ledger::errors::{Occurrences, Recorded, Withdrawal};
 use crate::ledger::{Ledger, LedgerError};
 use crate::telemetry::metrics::Metrics;
@@ -35,7 +35,6 @@ pub(super) struct Recorder {
     pub notifier: Notifier,
     pub ledger: Ledger,
     pub settings: Arc<Settings>,
-    pub live: Live,
     pub metrics: Arc<Metrics>,
     pub decided: Arc<Notify>,
     pub away: Away,
@@ -48,7 +47,7 @@ impl Recorder {
         loop {
             // Before the look: what is raised while one is under way is not in it.
             let last = stopped.is_cancelled();
-            let recorded = self.record().await;
+            let recorded = self.record(last).await;
             match recorded {
                 Ok(()) => {
                     if let Some(since) = away_since.take() {
@@ -66,38 +65,51 @@ impl Recorder {
                         );
                         Instant::now()
                     });
-                    if since.elapsed() >= AWAY_AFTER {
+                    if last || since.elapsed() >= AWAY_AFTER {
                         self.tell_without_it().await;
                     }
                 }
             }
             if last {
+                self.away.finish().await;
                 return;
             }
+            let waits = !self.notifier.shared.lock().is_empty();
             tokio::select! {
-                () = tokio::time::sleep(RETRY), if away_since.is_some() => {}
+                () = tokio::time::sleep(RETRY), if away_since.is_some() || waits => {}
                 () = self.notifier.shared.raised.notified(), if away_since.is_none() => tokio::time::sleep(PACE).await,
                 () = stopped.cancelled() => {}
             }
         }
     }
 
-    async fn record(&mut self) -> Result<(), LedgerError> {
-        let (mut batch, fresh) = {
+    async fn record(&mut self, last: bool) -> Result<(), LedgerError> {
+        let (mut taken, overflowed) = {
             let mut tallies = self.notifier.shared.lock();
-            (tallies.take(), std::mem::take(&mut tallies.fresh))
+            (tallies.take(), std::mem::take(&mut tallies.overflowed))
         };
-        let recorded = match self.clear(&fresh).await {
-            Ok(()) => self.store(&mut batch).await,
-            Err(error) => {
-                self.notifier.shared.lock().fresh.extend(fresh);
-                Err(error)
-            }
-        };
-        if recorded.is_err() {
-            self.notifier.shared.lock().put_back(batch);
+        if overflowed > 0 {
+            tracing::warn!(
+                overflowed,
+                "[NOTIFICATION] too many kinds of trouble at once: counted by kind alone"
+            );
         }
+        let recorded = self.write(&mut taken, last).await;
+        // What could not be stored, and what waits for another instance's word.
+        self.notifier.shared.lock().put_back(taken);
         recorded
+    }
+
+    /// Stores what was taken; what is done is taken out of it.
+    async fn write(&mut self, taken: &mut Taken, last: bool) -> Result<(), LedgerError> {
+        self.clear(&taken.fresh).await?;
+        taken.fresh.clear();
+        self.store(&mut taken.keys, last).await?;
+        while let Some(((kind, source), census)) = taken.census.first_key_value() {
+            self.compare(*kind, source, census).await?;
+            taken.census.pop_first();
+        }
+        Ok(())
     }
 
     /// Ends what an earlier process of this member reported from these sources.
@@ -121,30 +133,41 @@ impl Recorder {
         if over.is_empty() {
             return Ok(());
         }
-        let live = self.live.borrow().clone();
-        let gather = self.settings.aggregation.min(RECOVERY_GATHER).as_secs_f64();
-        let withdrawn = self.ledger.withdraw(over, live.as_deref(), &self.settings.member, gather);
+        let withdrawn = self.ledger.withdraw(over, &self.settings.member, self.recovery_gather_s());
         if within(withdrawn).await? > 0 {
             self.decided.notify_one();
         }
         Ok(())
     }
 
-    /// Stores a batch; what is done is taken out of it.
-    async fn store(&mut self, batch: &mut BTreeMap<Key, Tally>) -> Result<(), LedgerError> {
+    /// Stores a batch; what is done is taken out of it. What another instance is telling of waits until that is known, but
+    /// not in a process that ends.
+    async fn store(&mut self, batch: &mut BTreeMap<Key, Tally>, last: bool) -> Result<(), LedgerError> {
+        if self.away.is_busy() {
+            // What is in hand is let go of only for a database that is back.
+            within(self.ledger.ping()).await?;
+        }
+        let mut waiting = BTreeMap::new();
+        for key in self.away.in_hand_elsewhere(batch.keys().filter(|_| !last)).await {
+            waiting.extend(batch.remove_entry(&key));
+        }
+        let stored = self.store_now(batch).await;
+        batch.extend(waiting);
+        stored
+    }
+
+    /// Records what occurred, then ends what is over.
+    async fn store_now(&mut self, batch: &mut BTreeMap<Key, Tally>) -> Result<(), LedgerError> {
         let now = Utc::now();
         let occurred: Vec<Occurrences> = batch
             .iter()
             .filter(|(_, tally)| tally.count > 0)
             .map(|(key, tally)| self.occurrences(key, tally, now))
             .collect();
-        if !occurred.is_empty() {
-            let recorded = within(self.ledger.record_occurrences(&occurred)).await?;
-            self.count(&occurred, &recorded);
-            for tally in batch.values_mut() {
-                tally.count = 0;
-                tally.span = None;
-            }
+        self.note(&occurred).await?;
+        for tally in batch.values_mut() {
+            tally.count = 0;
+            tally.span = None;
         }
         let over: Vec<Withdrawal> = batch
             .iter()
@@ -154,6 +177,67 @@ impl Recorder {
         self.withdraw(&over).await?;
         batch.clear();
         Ok(())
+    }
+
+    /// Records occurrences, with what was told of them, and what was to be, while the database was away.
+    async fn note(&mut self, occurred: &[Occurrences]) -> Result<(), LedgerError> {
+        let unsent = self.away.hand_over().await;
+        if occurred.is_empty() && unsent.is_empty() {
+            return Ok(());
+        }
+        let expiry = self.settings.expiry.as_secs_f64();
+        let recorded = match unsent.is_empty() {
+            true => within(self.ledger.record_occurrences(occurred)).await,
+            false => within(self.ledger.record_with_messages(occurred, &unsent, expiry)).await,
+        };
+        match recorded {
+            Ok(recorded) => {
+                self.away.handed_over().await;
+                self.count(occurred, &recorded);
+                Ok(())
+            }
+            Err(error) => {
+                self.away.take_back(unsent);
+                Err(error)
+            }
+        }
+    }
+
+    /// Compares what is open of a kind with all that holds of it: tells the one, and ends the other. A leader that was
+    /// paused meanwhile and leads no more knows nothing of it.
+    async fn compare(
+        &mut self,
+        kind: Kind,
+        source: &'static str,
+        census: &Census,
+    ) -> Result<(), LedgerError> {
+        let Some(open) = within(self.ledger.open_scopes(kind.as_str(), census.epoch)).await? else {
+            return Ok(());
+        };
+        let now = Utc::now();
+        let untold = census.holds.iter().filter(|(scope, _)| !open.contains(*scope));
+        let untold: Vec<Occurrences> = untold
+            .map(|(scope, message)| {
+                let raised = BTreeSet::from([source]);
+                let tally = Tally { count: 1, message: message.clone(), raised, ..Tally::default() };
+                self.occurrences(&Key::new(kind, scope.clone()), &tally, now)
+            })
+            .collect();
+        if !untold.is_empty() {
+            let recorded = within(self.ledger.record_occurrences(&untold)).await?;
+            self.count(&untold, &recorded);
+        }
+        let keep: Vec<&String> = census.holds.keys().chain(&census.unsure).collect();
+        let (by, gather) = (self.settings.member.as_str(), self.recovery_gather_s());
+        let ended = self.ledger.end_all_but(kind.as_str(), &keep, census.epoch, by, gather);
+        if within(ended).await? > 0 {
+            self.decided.notify_one();
+        }
+        Ok(())
+    }
+
+    fn recovery_gather_s(&self) -> f64 {
+        self.settings.aggregation.min(RECOVERY_GATHER).as_secs_f64()
     }
 
     fn occurrences(&self, key: &Key, tally: &Tally, now: DateTime<Utc>) -> Occurrences {

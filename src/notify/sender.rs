@@ -24,7 +24,7 @@ const GAUGES: Duration = Duration::from_secs(5);
 /// How often what has expired is ended.
 const EXPIRE: Duration = Duration::from_secs(60);
 /// A claim outlives the longest attempt by this much; after that another instance may take the message.
-const LEASE_SLACK: Duration = Duration::from_secs(10);
+pub(super) const LEASE_SLACK: Duration = Duration::from_secs(10);
 /// The longest wait between two attempts.
 const BACKOFF_AT_MOST: Duration = Duration::from_secs(300);
 
@@ -255,11 +255,16 @@ pub(super) fn count(
     types: &[String],
     result: &'static str,
 ) {
-    let others = channels.iter().any(|channel| channel.takes_notices() && !matches!(channel, Channel::Log));
-    if matches!(channels[index], Channel::Log) && others {
+    if !is_read(channels, index) {
         return;
     }
     for kind in types {
         metrics.notifications.with_label_values(&[kind, result]).inc();
     }
+}
+
+/// Whether what this channel has the operator has: not the log, where anything else is configured.
+pub(super) fn is_read(channels: &[Channel], index: usize) -> bool {
+    let others = channels.iter().any(|channel| channel.takes_notices() && !matches!(channel, Channel::Log));
+    !(matches!(channels[index], Channel::Log) && others)
 }

@@ -114,6 +114,51 @@ fn show_tells_values_and_sources_but_no_secret() {
     );
 }
 
+// R: N13; the limits of REQUIREMENTS N, by the predecessor's names where they have one: default, unit, range
+#[test]
+fn every_limit_of_failure_handling_is_shown_with_its_default_unit_and_range() {
+    let shown = json(&baton(&["config", "show", "--defaults", "-o", "json"], &[]));
+    let entry = |key: &str| {
+        let found = shown.as_array().unwrap().iter().find(|entry| entry["key"] == key);
+        found.unwrap_or_else(|| panic!("{key} is missing")).clone()
+    };
+    for (key, default, unit) in [
+        ("health.max_startup_retries", 3, "retries"),
+        ("health.startup_retry_delay_base", 30, "s"),
+        ("health.waiting_mode_check_interval", 300, "s"),
+        ("health.waiting_mode_status_interval", 3600, "s"),
+        ("notify.notification_throttle_startup", 3600, "s"),
+        ("notify.notification_throttle_websocket", 3600, "s"),
+        ("notify.notification_throttle_broker", 1800, "s"),
+        ("notify.notification_throttle_database", 3600, "s"),
+        ("notify.notification_throttle_default", 3600, "s"),
+        ("notify.notification_aggregation_window", 60, "s"),
+        ("shutdown.shutdown_timeout", 9, "s"),
+        ("shutdown.budget_ms", 9000, "ms"),
+        ("shutdown.cancel_ms", 2000, "ms"),
+        ("shutdown.close_ms", 3000, "ms"),
+        ("shutdown.save_ms", 1000, "ms"),
+        ("shutdown.notify_ms", 2000, "ms"),
+        ("shutdown.disconnect_ms", 1000, "ms"),
+    ] {
+        let entry = entry(key);
+        assert_eq!((&entry["value"], &entry["source"]), (&default.into(), &"default".into()), "{entry}");
+        let allowed = entry["allowed"].as_str().unwrap_or_default();
+        assert!(allowed.starts_with("from ") && allowed.ends_with(&format!(" {unit}")), "{entry}");
+    }
+    for key in ["health.waiting_mode_send_hourly_status", "shutdown.shutdown_force_market_orders"] {
+        assert_eq!(entry(key)["value"], true);
+    }
+    let text = stdout(&baton(&["config", "show", "--defaults"], &[]));
+    let line = text.lines().find(|line| line.starts_with("startup_retry_delay_base ="));
+    assert!(line.is_some_and(|line| line.ends_with("# default, from 1 to 3600 s")), "{line:?}");
+
+    let env = [LEAST, &[("BATON_SHUTDOWN__SHUTDOWN_FORCE_MARKET_ORDERS", "false")]].concat();
+    let refused = baton(&["config", "check"], &env);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("exit_policy = \"hold\""), "{}", stderr(&refused));
+}
+
 #[test]
 fn what_show_prints_is_a_configuration_again() {
     let folder = tempfile::tempdir().unwrap();

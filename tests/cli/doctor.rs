@@ -36,3 +36,17 @@ fn checks_that_do_not_end_in_time_are_exit_code_1_whatever_the_last_round_found(
         }
     }
 }
+
+// A live feed that is not there is to be mended, and holds no trading up: it is told apart from what does.
+#[test]
+fn what_trading_goes_on_without_is_degraded_and_not_failed() {
+    let mut said: Value = serde_json::from_str(&answer(true)).unwrap();
+    said["report"]["checks"][0] = json!({ "check": "websocket", "vital": false, "up": false, "class": "TRANSIENT",
+        "latency_ms": 0.4, "detail": "the live feed at ws://127.0.0.1:8765 is connecting" });
+    let (url, server) = answer_once("200 OK", &said.to_string());
+    let output = baton(&["doctor", "--address", &url], &[]);
+    server.join().unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("degraded") && !text.contains("FAIL"), "{text}");
+    assert_eq!(output.status.code(), Some(1), "it is not as it should be");
+}

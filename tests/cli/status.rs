@@ -68,9 +68,9 @@ fn a_healthy_cluster_is_a_table_and_exit_code_0() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     insta::assert_snapshot!(stdout(&output), @"
     desk is healthy, epoch 17
-    INSTANCE                   STATUS  ROLE      EPOCH  ADDRESS
-    b1/0190a                   active  leader    17     http://b1:8080
-    b2-with-a-long-name/0190b  active  follower  17     http://b2:8080
+    INSTANCE                   STATUS  ROLE      STATE    SINCE  EPOCH  ADDRESS
+    b1/0190a                   active  leader    ACTIVE   -      17     http://b1:8080
+    b2-with-a-long-name/0190b  active  follower  WAITING  -      17     http://b2:8080
     ");
 }
 

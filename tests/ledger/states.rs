@@ -80,6 +80,46 @@ async fn an_operational_state_moves_only_as_the_code_says() {
     assert!(unknown.is_err());
 }
 
+// R: N4: what it was, what it became, why and when; another code or sentence of the same state, too
+#[tokio::test]
+async fn the_history_of_a_state_has_every_change_with_its_reason() {
+    let database = Database::start().await;
+    let ledger = &database.ledger;
+    let instance = ha::Instance::new(ha::Member::new("b1".to_owned()).unwrap());
+    for (state, code, reason) in [
+        ("WAITING", None, "follower: b2 leads"),
+        ("WAITING", None, "the bridge is away"),
+        ("WAITING", None, "the bridge is away"),
+        ("ERROR", Some("DATA_CORRUPT"), "row 7"),
+        ("ERROR", Some("WRONG_MODE"), "the bridge is in the wrong mode"),
+        ("WAITING", None, "mended"),
+    ] {
+        ledger.set_operational_state(&instance, state, code, reason).await.unwrap();
+    }
+    let id = instance.incarnation.as_uuid();
+    let row = ledger.operational_states(&[id]).await.unwrap().remove(0);
+    assert_eq!(row.state, "WAITING");
+    ledger.note_check(&instance).await.unwrap();
+    let looked = ledger.operational_states(&[id]).await.unwrap().remove(0);
+    assert!(looked.checked_at > row.checked_at && looked.entered_at == row.entered_at);
+
+    let newest = ledger.state_history(Some("b1"), None, 100).await.unwrap();
+    let seen: Vec<_> =
+        newest.iter().rev().map(|change| (change.to.as_str(), change.code.as_deref())).collect();
+    let corrupt = ("ERROR", Some("DATA_CORRUPT"));
+    let mode = ("ERROR", Some("WRONG_MODE"));
+    let waiting = ("WAITING", None);
+    assert_eq!(seen, [("STARTING", None), waiting, waiting, corrupt, mode, waiting]);
+    assert!(
+        newest
+            .windows(2)
+            .all(|pair| pair[0].at >= pair[1].at && pair[0].from.as_deref() == Some(&pair[1].to))
+    );
+    let older = ledger.state_history(None, Some(newest[3].id), 100).await.unwrap();
+    assert_eq!(older.len(), 2);
+    assert!(ledger.state_history(Some("b2"), None, 100).await.unwrap().is_empty());
+}
+
 // R: S7
 #[tokio::test]
 async fn s7_the_epoch_only_rises_and_its_row_stays() {

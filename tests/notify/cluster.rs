@@ -201,6 +201,20 @@ async fn a_bridge_that_is_down_from_the_start_is_waited_for_and_told_once() {
     proxy.set(Link::Open);
     told(&telegram, "RECOVERED BROKER_ERROR", 1, logs).await;
     assert_eq!(telegram.with("BROKER_ERROR").len(), 2, "{:#?}", telegram.delivered());
+
+    // What operators grep for.
+    let log = |member: &Member| std::fs::read_to_string(&member.process.log).unwrap();
+    let all: String = members.iter().map(log).collect();
+    for line in [
+        "[HEALTH-CHECK] bridge fails: cannot reach the bridge",
+        "[HEALTH-CHECK] bridge passes again",
+        "[STATE] STARTING -> WAITING: ",
+        "[STATE] WAITING -> ACTIVE: leading under epoch ",
+        "[NOTIFICATION] [test] ERROR STARTUP_ERROR",
+        "[NOTIFICATION] [test] RECOVERED BROKER_ERROR",
+    ] {
+        assert!(all.contains(line), "{line:?} is missing in\n{all}");
+    }
 }
 
 // R: N6: the broker's session is gone: told once, apart from whether the bridge answers
@@ -221,6 +235,44 @@ async fn an_expired_session_is_told_once_and_so_is_the_next_login() {
     quiet(&cluster).await;
     assert_eq!(telegram.with("BROKER_SESSION").len(), 2, "{:#?}", telegram.delivered());
     cluster.finish().await;
+}
+
+// R: B18, issue 7's "session expired at 03:00": while the market rests a session that ends, and a login, are no news
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_while_the_market_rests_alarms_nobody() {
+    let telegram = Telegram::start().await;
+    let (folder, client) = (tempfile::tempdir().unwrap(), client());
+    let stores = local::Stores::temporary().await.unwrap();
+    let paper = Paper::at_rest(folder.path(), client.clone()).await;
+    let options = Options { env: quick(&telegram), ..Options::default() };
+    let mut members = Vec::new();
+    for name in ["b1", "b2", "b3"] {
+        let launch = launch(name, &stores, &paper, &options, folder.path());
+        members.push(Member::start(name, launch, client.clone()).await);
+    }
+    for member in &members {
+        phase(member, "PASSING").await;
+    }
+    paper.fault(json!({ "fault": { "kind": "session_expired" } })).await;
+    for member in &members {
+        wait::until("the dead session is seen again and again", PATIENCE, async || {
+            let checks = member.json("/api/v1/monitoring/checks").await.unwrap_or_default();
+            let listed = checks["report"]["checks"].as_array().cloned().unwrap_or_default();
+            let session = listed.iter().find(|check| check["check"] == "broker_session").cloned();
+            match session {
+                Some(session) if session["failures"].as_u64() >= Some(3) => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    }
+    paper.heal().await;
+    for member in &members {
+        phase(member, "PASSING").await;
+    }
+    let errors = members[0].json("/api/v1/errors?all=true").await.unwrap();
+    assert_eq!(errors["errors"], json!([]), "{errors}");
+    assert!(telegram.delivered().is_empty(), "{:#?}", telegram.delivered());
 }
 
 // R: issue 7, item 3: more starts than allowed without a clean stop: ERROR, one message, no trading until acknowledged

@@ -48,6 +48,7 @@ struct Inner {
     scripts: VecDeque<Script>,
     polls: VecDeque<PollScript>,
     delivered: Vec<(i64, String)>,
+    tried: usize,
     hanging: bool,
     updates: Vec<Value>,
     last_update: i64,
@@ -145,6 +146,11 @@ impl Telegram {
         chats
     }
 
+    /// Messages that came, delivered or not.
+    pub fn tried(&self) -> usize {
+        self.lock().tried
+    }
+
     /// Texts with this in them.
     pub fn with(&self, part: &str) -> Vec<String> {
         self.delivered().into_iter().filter(|text| text.contains(part)).collect()
@@ -177,6 +183,7 @@ async fn send(State(double): State<Telegram>, Path(bot): Path<String>, Json(body
     let chat: i64 = body["chat_id"].as_str().unwrap().parse().unwrap();
     let (script, hanging) = {
         let mut inner = double.lock();
+        inner.tried += 1;
         (inner.scripts.pop_front(), inner.hanging)
     };
     if hanging {

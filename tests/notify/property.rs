@@ -4,13 +4,13 @@
 
 use std::time::Instant;
 
-use baton::ledger::errors::{Occurrences, Withdrawal};
+use baton::ledger::errors::{ErrorRow, Occurrences, Withdrawal};
 use baton::notify::{Kind, Severity};
 use tokio_postgres::Client;
 
 use crate::support::database::Database;
 use crate::support::seed::Seed;
-use crate::throttle::occurrence;
+use crate::throttle::{occurrence, silent_for, there_for};
 
 const WINDOW_S: i64 = 600;
 
@@ -20,6 +20,8 @@ struct Told {
     /// When, on the test's clock, and really.
     decisions: Vec<(i64, Instant)>,
     occurrences: i64,
+    /// An operator knows of the present episode.
+    acknowledged: bool,
 }
 
 impl Told {
@@ -58,7 +60,7 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
         let index = random.below(keys.len());
         let kind = kinds[index / 2];
         let member = ["b1", "b2", "b3"][random.below(3)];
-        match random.below(10) {
+        match random.below(12) {
             0..6 => {
                 let count = 1 + random.below(5) as i64;
                 let one = Occurrences {
@@ -75,8 +77,10 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
                 if decided {
                     assert!(told.may_be_over(now), "{kind} decided at {now} after {:?}", told.decisions);
                 }
-                // A critical event is told, or was within its window.
-                let lost = kind.severity() == Severity::Critical && !decided && told.is_over(now);
+                // A critical event is told, or was within its window, or an operator knows of it already.
+                let critical = kind.severity() == Severity::Critical;
+                let lost = critical && !decided && !told.acknowledged && told.is_over(now);
+                assert!(!(decided && told.acknowledged), "{kind} was acknowledged");
                 assert!(!lost, "{kind} at {now} was lost");
                 if decided {
                     told.decisions.push((now, Instant::now()));
@@ -88,7 +92,9 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
                     scope: (index % 2).to_string(),
                     reporters: (random.below(2) == 0).then(|| vec![format!("{member}/check")]),
                 };
-                database.ledger.withdraw(&[over], None, member, 0.0).await.unwrap();
+                if database.ledger.withdraw(&[over], member, 0.0).await.unwrap() > 0 {
+                    keys[index].acknowledged = false;
+                }
             }
             8 => {
                 let before = notified(&client).await;
@@ -100,6 +106,28 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
                         assert!(told.may_be_over(now), "{name:?} owed at {now}");
                         told.decisions.push((now, Instant::now()));
                     }
+                }
+            }
+            9 => {
+                let open = database.ledger.errors(true, 100).await.unwrap();
+                let this =
+                    |row: &&ErrorRow| row.error_type == kind.as_str() && row.scope == (index % 2).to_string();
+                if let Some(row) = open.iter().find(this) {
+                    database.ledger.acknowledge_error(row.id, "asha").await.unwrap().unwrap();
+                    keys[index].acknowledged = true;
+                }
+            }
+            10 => {
+                // One of them is gone, or comes back.
+                silent_for(&database, member, if random.below(2) == 0 { 10 } else { 0 }).await;
+                there_for(&database, "b4", 10).await;
+                let lasting = [Kind::OperationalError, Kind::BrokerError].map(Kind::as_str);
+                database.ledger.end_reports_of_the_gone(&lasting, member).await.unwrap();
+                let open = database.ledger.errors(true, 100).await.unwrap();
+                for (index, told) in keys.iter_mut().enumerate() {
+                    let name = (kinds[index / 2].as_str(), (index % 2).to_string());
+                    told.acknowledged &=
+                        open.iter().any(|row| (row.error_type.as_str(), row.scope.clone()) == name);
                 }
             }
             _ => {

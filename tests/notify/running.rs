@@ -1,95 +1,13 @@
 //! Several notifiers of one cluster in this process, on real stores, with a Bot API double.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use baton::config::{self, Inputs};
-use baton::ledger::Ledger;
-use baton::notify::{self, Channel, Event, Key, Kind, Notifier, Settings};
-use baton::telemetry::metrics::Metrics;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use baton::notify::{Event, Key, Kind};
 
 use crate::double::{Script, Telegram};
+use crate::instance::{Instance, PATIENCE, delivered, quiet};
 use crate::support::database::{Database, connect};
 use crate::support::wait;
-
-const PATIENCE: Duration = Duration::from_secs(40);
-
-/// One instance's notifications.
-struct Instance {
-    notifier: Notifier,
-    metrics: Arc<Metrics>,
-    stopped: CancellationToken,
-    worker: JoinHandle<()>,
-}
-
-impl Instance {
-    async fn start(database: &Database, telegram: &Telegram, member: &str, more: &[(&str, &str)]) -> Self {
-        // Another test of this process may have installed it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut env = telegram.env();
-        env.extend([
-            ("BATON_CLUSTER__MEMBER", member.to_owned()),
-            ("BATON_CLUSTER__NAME", "test".to_owned()),
-            ("BATON_POSTGRES__URL", database.stores.database_url()),
-            ("BATON_REDIS__URL", database.stores.redis_url()),
-            ("BATON_BROKER__API_KEY", "k".to_owned()),
-            ("BATON_TRADING__CAPITAL", "1".to_owned()),
-            ("BATON_NOTIFY__NOTIFICATION_AGGREGATION_WINDOW", "1".to_owned()),
-            ("BATON_NOTIFY__NOTIFICATION_TIMEOUT", "1".to_owned()),
-        ]);
-        let mut inputs = Inputs::default();
-        inputs.env.extend(env.into_iter().map(|(key, value)| (key.to_owned(), value)));
-        inputs.env.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let config = config::load(&inputs).unwrap();
-        let ledger = Ledger::new(&database.stores.database_url(), 3, member).unwrap();
-        let (notifier, metrics) = (Notifier::new(), Arc::new(Metrics::new()));
-        let stopped = CancellationToken::new();
-        let channels = Channel::configured(&config.notify).unwrap();
-        let (_, live) = watch::channel(None);
-        let running = notify::run(
-            notifier.clone(),
-            Settings::of(&config),
-            ledger,
-            channels,
-            live,
-            Arc::clone(&metrics),
-            stopped.clone(),
-        );
-        let worker = tokio::spawn(running);
-        Self { notifier, metrics, stopped, worker }
-    }
-
-    async fn end(self) {
-        self.stopped.cancel();
-        self.worker.await.unwrap();
-    }
-
-    fn counted(&self, kind: &str, result: &str) -> u64 {
-        self.metrics.notifications.with_label_values(&[kind, result]).get()
-    }
-}
-
-async fn delivered(telegram: &Telegram, part: &str, count: usize) -> Vec<String> {
-    wait::until(&format!("{count} messages with {part:?}"), PATIENCE, async || {
-        let found = telegram.with(part);
-        if found.len() >= count { Ok(found) } else { Err(telegram.delivered()) }
-    })
-    .await
-}
-
-/// Waits until nothing is under way, so that what did not come will not come.
-async fn quiet(database: &Database) {
-    wait::until("the outbox is empty", PATIENCE, async || {
-        match database.ledger.outbox_depth().await.unwrap() {
-            0 => Ok(()),
-            depth => Err(depth),
-        }
-    })
-    .await;
-}
 
 // R: N7, N8: issue 7's "same error 100 times on three instances → 1 message, 100 occurrences", with varying text
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,64 +172,6 @@ async fn a_storm_of_errors_costs_whoever_raises_them_next_to_nothing() {
     quiet(&database).await;
     assert_eq!(telegram.delivered().len(), 1, "{:#?}", telegram.delivered());
     instance.end().await;
-}
-
-// R: N7: without the database three instances tell once, by Redis; with neither each tells once; all is merged
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_database_the_operator_is_told_once_and_with_it_not_again() {
-    let (database, telegram) = (Database::start().await, Telegram::start().await);
-    let mut instances = Vec::new();
-    for member in ["b1", "b2", "b3"] {
-        instances.push(Instance::start(&database, &telegram, member, &[]).await);
-    }
-    database.stores.postgres().kill().await.unwrap();
-    for instance in &instances {
-        instance.notifier.from("postgres").raise(Event::new(Kind::DatabaseError, "PostgreSQL is away"));
-    }
-    delivered(&telegram, "DATABASE_ERROR", 1).await;
-    database.stores.postgres().start().await.unwrap();
-    wait::until("all three have merged", PATIENCE, async || {
-        let rows = database.ledger.errors(true, 10).await;
-        match rows
-            .ok()
-            .and_then(|rows| rows.first().map(|row| (row.occurrence_count, row.notification_count)))
-        {
-            Some((3, 1)) => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
-    for instance in &instances {
-        instance.notifier.from("postgres").resolve(Key::new(Kind::DatabaseError, ""));
-    }
-    delivered(&telegram, "RECOVERED DATABASE_ERROR", 1).await;
-    quiet(&database).await;
-    assert_eq!(telegram.delivered().len(), 2, "{:#?}", telegram.delivered());
-
-    database.stores.postgres().kill().await.unwrap();
-    database.stores.redis().kill().await.unwrap();
-    for instance in &instances {
-        instance.notifier.from("state").raise(Event::about(Kind::OperationalError, "DB_AUTH", "refused"));
-    }
-    delivered(&telegram, "OPERATIONAL_ERROR DB_AUTH", 3).await;
-    database.stores.redis().start().await.unwrap();
-    database.stores.postgres().start().await.unwrap();
-    wait::until("all three have merged", PATIENCE, async || {
-        let rows = database.ledger.errors(true, 10).await;
-        match rows
-            .ok()
-            .and_then(|rows| rows.first().map(|row| (row.occurrence_count, row.notification_count)))
-        {
-            Some((3, 3)) => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
-    quiet(&database).await;
-    assert_eq!(telegram.with("DB_AUTH").len(), 3);
-    for instance in instances {
-        instance.end().await;
-    }
 }
 
 // R: N12: what a stop raises last comes while something else is being recorded, as it often does: it is told all the same.

@@ -75,27 +75,96 @@ async fn a_hundred_occurrences_on_three_instances_make_one_notification() {
     assert_eq!(items(&database.ledger).await, [("BROKER_ERROR".to_owned(), false)]);
 }
 
-// R: N10: over when the last one that lives takes it back, and told once
+/// This member was last there so many minutes ago.
+pub async fn silent_for(database: &Database, member: &str, minutes: i64) {
+    database.ledger.mark_reporter(member).await.unwrap();
+    let sql = format!(
+        "UPDATE error_reporter SET seen_at = now() - interval '{minutes} min' WHERE member = '{member}'"
+    );
+    database.connect().await.execute(&sql, &[]).await.unwrap();
+}
+
+/// This member has been there for so many minutes without a break.
+pub async fn there_for(database: &Database, member: &str, minutes: i64) {
+    database.ledger.mark_reporter(member).await.unwrap();
+    let sql = format!(
+        "UPDATE error_reporter SET present_since = now() - interval '{minutes} min' WHERE member = '{member}'"
+    );
+    database.connect().await.execute(&sql, &[]).await.unwrap();
+}
+
+// R: N10: over when the last one that is there takes it back, and told once
 #[tokio::test]
-async fn trouble_is_over_when_nobody_alive_reports_it_and_that_is_told_once() {
+async fn trouble_is_over_when_nobody_who_is_there_reports_it_and_that_is_told_once() {
     let database = Database::start().await;
     let ledger = &database.ledger;
     for member in ["b1", "b2", "b3"] {
         ledger.record_occurrences(&[occurrence("DATABASE_ERROR", member, "away")]).await.unwrap();
+        ledger.mark_reporter(member).await.unwrap();
     }
     assert_eq!(items(ledger).await.len(), 1);
-    let live = ["b1".to_owned(), "b2".to_owned()];
     let withdraw = async |member: &str| {
-        ledger.withdraw(&[withdrawal("DATABASE_ERROR", member)], Some(&live), member, 0.0).await.unwrap()
+        ledger.withdraw(&[withdrawal("DATABASE_ERROR", member)], member, 0.0).await.unwrap()
     };
-    assert_eq!(withdraw("b1").await, 0, "b2 still says so");
+    assert_eq!(withdraw("b1").await, 0, "b2 and b3 still say so");
     // b3 is dead and cannot take it back.
+    silent_for(&database, "b3", 10).await;
+    there_for(&database, "b2", 10).await;
     assert_eq!(withdraw("b2").await, 1);
     assert_eq!(withdraw("b2").await, 0);
     assert_eq!(items(ledger).await, [("DATABASE_ERROR".to_owned(), true)]);
     let row = &ledger.errors(false, 10).await.unwrap()[0];
     assert!(row.resolved && row.resolved_at.is_some() && row.reported_by.is_empty());
     assert!(ledger.errors(true, 10).await.unwrap().is_empty());
+}
+
+// An instance that died takes nothing back: what only it reported does not stay open for ever, nor is it called mended.
+#[tokio::test]
+async fn what_only_the_gone_reported_is_over_and_says_so() {
+    let database = Database::start().await;
+    let ledger = &database.ledger;
+    for (kind, member) in [
+        ("WEBSOCKET_ERROR", "b1"),
+        ("HOST_ERROR", "b1"),
+        ("HOST_ERROR", "b2"),
+        ("BROKER_ERROR", "old"),
+        ("ORDER_IN_DOUBT", "b1"),
+    ] {
+        ledger.record_occurrences(&[occurrence(kind, member, "so it is")]).await.unwrap();
+    }
+    items(ledger).await;
+    let lasting = ["WEBSOCKET_ERROR", "HOST_ERROR", "BROKER_ERROR"];
+    let end = async || ledger.end_reports_of_the_gone(&lasting, "b2").await.unwrap();
+    // Nobody is known to be gone: the instances of an older version say nothing of being there.
+    assert_eq!(end().await, 0);
+    there_for(&database, "b2", 10).await;
+    silent_for(&database, "b1", 1).await;
+    assert_eq!(end().await, 0, "it may be on its way back");
+    // After an outage of the database all were silent.
+    silent_for(&database, "b1", 10).await;
+    silent_for(&database, "b2", 10).await;
+    ledger.mark_reporter("b2").await.unwrap();
+    assert_eq!(end().await, 0, "they have time to come back");
+    there_for(&database, "b2", 10).await;
+    assert_eq!((end().await, end().await), (1, 0));
+    let mut told = Vec::new();
+    let noted = ledger.compose_due(&["log"], 60.0, |items, now| {
+        told.extend(items.iter().map(|item| (item.error_type.clone(), item.recovered, item.message.clone())));
+        baton::notify::compose::compose("test", items, now)
+    });
+    noted.await.unwrap();
+    let [(kind, true, message)] = &told[..] else { panic!("{told:?}") };
+    assert!(kind == "WEBSOCKET_ERROR" && message.contains("no instance that reported it runs"), "{message}");
+    let open: Vec<_> = ledger.errors(true, 10).await.unwrap().into_iter().map(|row| row.error_type).collect();
+    assert!(
+        open.len() == 3
+            && ["HOST_ERROR", "BROKER_ERROR", "ORDER_IN_DOUBT"]
+                .iter()
+                .all(|k| open.contains(&(*k).to_owned())),
+        "{open:?}"
+    );
+    let silent = ledger.mark_reporter("b1").await.unwrap();
+    assert!(silent.is_some_and(|seconds| seconds >= 590.0), "{silent:?}");
 }
 
 // What comes back within its window after its end was told is not told again, and not forgotten either.
@@ -105,7 +174,7 @@ async fn what_comes_back_within_its_window_is_told_when_the_window_ends() {
     let ledger = &database.ledger;
     let one = || Occurrences { window_s: 1.5, ..occurrence("BROKER_ERROR", "b1", "away") };
     assert!(ledger.record_occurrences(&[one()]).await.unwrap()[0].decided);
-    ledger.withdraw(&[withdrawal("BROKER_ERROR", "b1")], None, "b1", 0.0).await.unwrap();
+    ledger.withdraw(&[withdrawal("BROKER_ERROR", "b1")], "b1", 0.0).await.unwrap();
     assert!(!ledger.record_occurrences(&[one()]).await.unwrap()[0].decided);
     assert_eq!(items(ledger).await, [("BROKER_ERROR".to_owned(), false), ("BROKER_ERROR".to_owned(), true)]);
     let told = wait::until("the window ends", Duration::from_secs(20), async || {
@@ -138,10 +207,10 @@ async fn what_was_told_without_the_database_is_merged_and_not_told_again() {
     let merged = ledger.record_occurrences(&[told("b1", true)]).await.unwrap();
     assert!(!merged[0].decided && merged[0].told_age_s.unwrap() >= 4.9);
     // The first to see the end ends it; who merges later what was before adds to the count only.
-    ledger.withdraw(&[withdrawal("DATABASE_ERROR", "b1")], None, "b1", 0.0).await.unwrap();
-    ledger.withdraw(&[withdrawal("DATABASE_ERROR", "b2")], None, "b2", 0.0).await.unwrap();
+    ledger.withdraw(&[withdrawal("DATABASE_ERROR", "b1")], "b1", 0.0).await.unwrap();
+    ledger.withdraw(&[withdrawal("DATABASE_ERROR", "b2")], "b2", 0.0).await.unwrap();
     assert!(!ledger.record_occurrences(&[told("b3", false)]).await.unwrap()[0].decided);
-    ledger.withdraw(&[withdrawal("DATABASE_ERROR", "b3")], None, "b3", 0.0).await.unwrap();
+    ledger.withdraw(&[withdrawal("DATABASE_ERROR", "b3")], "b3", 0.0).await.unwrap();
     assert_eq!(items(ledger).await, [("DATABASE_ERROR".to_owned(), true)], "its end, once");
     let row = &ledger.errors(false, 1).await.unwrap()[0];
     assert_eq!((row.occurrence_count, row.notification_count), (21, 1));

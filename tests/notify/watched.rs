@@ -60,6 +60,23 @@ async fn the_verbs_show_what_is_wrong_and_take_the_operators_word() {
     let (code, said) = member.cli(&["errors"]);
     assert_eq!((code, &parsed(&said)["errors"]), (Some(0), &json!([])), "{said}");
 
+    // R: N4: every change of state, of all members or of one; since when, and when it was last looked at
+    let leader = &cluster.members[cluster.leader().await];
+    let (code, said) = member.cli(&["states", "--member", &leader.name]);
+    let changes = parsed(&said)["changes"].as_array().unwrap().clone();
+    let states: Vec<_> = changes.iter().rev().map(|change| change["to"].as_str().unwrap()).collect();
+    assert_eq!((code, states[0], states[states.len() - 1]), (Some(0), "STARTING", "ACTIVE"), "{said}");
+    assert!(changes.iter().all(|change| change["member"] == leader.name && change["reason"].is_string()));
+    let seen = leader.json("/api/v1/cluster").await.unwrap();
+    let state = &seen["this"]["operational"];
+    assert!(state["state"] == "ACTIVE" && state["entered_at"].is_string(), "{seen}");
+    assert!(seen["instances"][0]["operational"]["checked_at"].is_string(), "{seen}");
+    let entered = leader.metric("baton_operational_transitions_total{state=\"ACTIVE\"}").await;
+    assert_eq!(entered, Some(1.0));
+    let status = cluster.baton(&["status", "--address", &member.address]).await;
+    let table = String::from_utf8_lossy(&status.stdout);
+    assert!(table.contains("SINCE") && table.contains("ACTIVE") && table.contains("IST"), "{table}");
+
     cluster.stores.redis().kill().await.unwrap();
     let id = wait::until("the error is listed", PATIENCE, async || {
         let (_, said) = member.cli(&["errors"]);

@@ -183,3 +183,44 @@ async fn only_the_leader_shows_a_drift() {
     })
     .await;
 }
+
+/// The unresolved errors of what holds in the ledger.
+async fn open_errors(cluster: &Cluster) -> i64 {
+    let sql = "SELECT count(*) FROM error_notifications_log
+        WHERE NOT resolved AND error_type IN ('POSITION_DRIFT', 'ORDER_IN_DOUBT')";
+    cluster.count(sql).await
+}
+
+// R: N10: all leaders that told of it are dead, and it is over meanwhile: the next one ends it by what it reads
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_leader_told_is_ended_by_a_successor_that_finds_it_over() {
+    let mut cluster = started().await;
+    let units = held(&cluster).await;
+    by_hand(&cluster, "SELL", units).await;
+    wait::until("the drift is told", PATIENCE, async || match open_errors(&cluster).await {
+        1 => Ok(()),
+        other => Err((other, cluster.logs())),
+    })
+    .await;
+    for member in &mut cluster.members {
+        member.process.kill().await;
+    }
+    // An order whose end its leader stored, and did not live to tell.
+    let told = "INSERT INTO error_notifications_log (error_type, scope, severity, error_message, first_occurrence,
+            last_occurrence, occurrence_count, last_notification_sent, notification_count, open_since, open_count,
+            reported_by, told, window_seconds)
+        VALUES ('ORDER_IN_DOUBT', '0190', 'error', 'in doubt', now(), now(), 1, now(), 1, now(), 1, '{b1/engine}', true, 3600)";
+    cluster.sql.execute(told, &[]).await.unwrap();
+    by_hand(&cluster, "BUY", units).await;
+    assert_eq!(open_errors(&cluster).await, 2);
+    cluster.revive().await;
+    cluster.leader().await;
+    wait::until("both are over", PATIENCE, async || match open_errors(&cluster).await {
+        0 => Ok(()),
+        other => Err((other, cluster.logs())),
+    })
+    .await;
+    let counts = "SELECT sum(occurrence_count)::bigint FROM error_notifications_log
+        WHERE error_type IN ('POSITION_DRIFT', 'ORDER_IN_DOUBT')";
+    assert_eq!(cluster.count(counts).await, 2, "nobody raised them again");
+}

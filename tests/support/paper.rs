@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baton::domain::money::Rupees;
+use baton::domain::sessions::trading_day;
+use baton::paper::calendar::{Calendar, Holiday};
 use baton::paper::{self, BridgeMode, FillModel, RateLimits, SymbolSpec};
+use chrono::{Days, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -113,18 +116,35 @@ impl Paper {
         client: reqwest::Client,
         witness: &Witness,
     ) -> Self {
-        let log = folder.join("paper.jsonl");
         let listed = symbols.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
-        let here = paper::Paper::start(paper::Options {
+        let options = paper::Options {
             mode: if shape == "live" { BridgeMode::Live } else { BridgeMode::Analyze },
+            symbols: listed.unwrap_or_else(SymbolSpec::defaults),
+            on_arrival: Some(witness.hook()),
+            ..paper::Options::default()
+        };
+        Self::here(folder, client, options).await
+    }
+
+    /// In this process and with the live shape, on a day on which every exchange rests, as in a night.
+    pub async fn at_rest(folder: &Path, client: reqwest::Client) -> Self {
+        let today = trading_day(Utc::now());
+        let rest = |date| Holiday { date, description: "rest".to_owned() };
+        // A test may run across midnight.
+        let calendar = Calendar::Exchange(vec![rest(today), rest(today + Days::new(1))]);
+        let options = paper::Options { mode: BridgeMode::Live, calendar, ..paper::Options::default() };
+        Self::here(folder, client, options).await
+    }
+
+    async fn here(folder: &Path, client: reqwest::Client, options: paper::Options) -> Self {
+        let log = folder.join("paper.jsonl");
+        let here = paper::Paper::start(paper::Options {
             api_key: KEY.to_owned(),
             capital: Rupees(Decimal::from(1_000_000_000_000_i64)),
             limits: RateLimits { orders_per_second: None, api_per_second: None },
             fill: FillModel { spread_ticks: 0, ..FillModel::default() },
-            symbols: listed.unwrap_or_else(SymbolSpec::defaults),
             log: Some(log.clone()),
-            on_arrival: Some(witness.hook()),
-            ..paper::Options::default()
+            ..options
         })
         .await
         .expect("the bridge starts");

@@ -68,6 +68,11 @@ impl Drift {
         self.0.get(key).copied()
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&HoldingKey, &Known)> {
+        self.0.iter()
+    }
+
     /// The confirmed ones.
     pub fn confirmed(&self) -> impl Iterator<Item = (&HoldingKey, &Known)> {
         self.0.iter().filter(|(_, known)| known.standing == Standing::Confirmed)

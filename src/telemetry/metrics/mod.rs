@@ -166,6 +166,8 @@ metrics! {
 
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};
+    /// Changes of this instance's state, by the state that was entered.
+    operational_transitions: IntCounterVec = "baton_operational_transitions_total" {"state" in OPERATIONAL_STATES};
     /// 1 while this instance trades: it leads and is ACTIVE. The switches are judged at each order.
     trading_enabled: IntGauge = "baton_trading_enabled";
 
