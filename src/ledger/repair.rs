@@ -6,6 +6,8 @@
 //! was committed; and the row does not name its old session any more, so that a change of its which waits for the lock
 //! is refused instead of written over the repair.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -94,10 +96,11 @@ impl Ledger {
     ) -> Result<(), E> {
         let mut client = self.client().await?;
         let tx = locked(&mut client).await?;
-        let before = snapshot::read(&tx, Depth::Open).await?;
+        let meter = Arc::default();
+        let before = snapshot::read(&tx, Depth::Open, &meter).await?;
         let (mending, told) = plan(&before)?;
         write(&tx, &mending, operator).await?;
-        prove(snapshot::read(&tx, Depth::Open).await?)?;
+        prove(snapshot::read(&tx, Depth::Open, &meter).await?)?;
         let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
         audit::append(&tx, kind, operator.name, &told).await?;
         have_leader_reread(&tx).await?;

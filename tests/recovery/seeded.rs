@@ -76,6 +76,13 @@ impl Seeded {
     }
 }
 
+impl Seeded {
+    /// Another database on the same stores.
+    pub fn at(&self, url: String) -> Copy {
+        Copy { url, launch: self.launch.clone() }
+    }
+}
+
 impl Copy {
     /// Damages it.
     pub async fn damage(&self, sql: &str) {
@@ -86,6 +93,11 @@ impl Copy {
     /// Runs `baton` on it.
     pub async fn baton(&self, arguments: &[&str]) -> Output {
         run_as(&self.launch("cli", &[]), arguments).await
+    }
+
+    /// Arms a fail point for whatever runs on it.
+    pub fn arm(&self, place: &str, action: &str) {
+        std::fs::write(&self.launch.env["BATON_FAIL_POINT_FILE"], format!("{place} {action}\n")).unwrap();
     }
 
     /// One row of it.
