@@ -4,6 +4,7 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod adopt;
 mod ask;
 pub mod audit;
 pub mod backup;
@@ -115,7 +116,7 @@ pub enum Verb {
     Paper(paper::Args),
     /// Pause automatic failover.
     Pause(switch::On),
-    /// Compare what the ledger holds with what the broker holds.
+    /// Compare what the ledger holds with what the broker holds; take up what it does not hold.
     #[command(subcommand)]
     Positions(positions::Verb),
     /// Check stored state, and propose what would mend it.

@@ -7,6 +7,7 @@
 //! [`report`] is what it says, [`progress`] how far it has come, `validate` what it checks; [`reconcile`] compares with
 //! the broker's position book.
 
+pub mod adopt;
 pub mod progress;
 pub mod reconcile;
 pub mod repair;

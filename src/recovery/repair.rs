@@ -180,7 +180,7 @@ fn changed(before: &[Position], after: &[Position]) -> Vec<Position> {
 }
 
 /// M3.
-fn follow_positions(plan: &mut Plan, before: &Snapshot, after: &mut Snapshot, capital: Rupees) {
+pub(super) fn follow_positions(plan: &mut Plan, before: &Snapshot, after: &mut Snapshot, capital: Rupees) {
     let portfolio = Recovered::portfolio(after, capital);
     let sums = portfolio.aggregates();
     let row = PortfolioRow {
