@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use reqwest::Client;
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
-use tokio_postgres::Client;
+use tokio_postgres::Client as Sql;
 
 use crate::support::cluster::{Options, PATIENCE, client, independent, launch, write_instruments};
 use crate::support::database::Database;
@@ -65,21 +66,21 @@ fn terms(symbol: &str) -> Value {
     })
 }
 
-async fn ask(paper: &Paper, route: &str, body: &Value) -> Value {
-    let request = client().post(format!("{}/api/v1/{route}", paper.http)).json(body);
+async fn ask(client: &Client, paper: &Paper, route: &str, body: &Value) -> Value {
+    let request = client.post(format!("{}/api/v1/{route}", paper.http)).json(body);
     let answer: Value = request.send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["status"], "success", "{route}: {answer}");
     answer
 }
 
 /// Places the orders at the bridge and stores what the ledger knows of them.
-async fn open(sql: &Client, paper: &Paper, count: usize) {
+async fn open(sql: &Sql, client: &Client, paper: &Paper, count: usize) {
     let mut orders: Vec<Option<String>> = Vec::new();
     for number in 0..count {
         let id = match Fate::of(number) {
             Fate::NeverSent => None,
             _ => {
-                let answer = ask(paper, "placeorder", &terms(&format!("I{number}FUT"))).await;
+                let answer = ask(client, paper, "placeorder", &terms(&format!("I{number}FUT"))).await;
                 Some(answer["orderid"].as_str().unwrap().to_owned())
             }
         };
@@ -89,7 +90,13 @@ async fn open(sql: &Client, paper: &Paper, count: usize) {
         match (Fate::of(number), order) {
             (Fate::Filled, _) => paper.set_price(&format!("I{number}FUT"), "MCX", dec!(989)).await,
             (Fate::Cancelled, Some(order)) => {
-                ask(paper, "cancelorder", &json!({ "apikey": KEY, "strategy": "s", "orderid": order })).await;
+                ask(
+                    client,
+                    paper,
+                    "cancelorder",
+                    &json!({ "apikey": KEY, "strategy": "s", "orderid": order }),
+                )
+                .await;
             }
             _ => {}
         }
@@ -152,8 +159,9 @@ async fn reconcile(count: usize) -> BTreeMap<String, u64> {
     let folder = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..count).map(|number| format!("I{number}")).collect();
     let symbols = write_instruments(folder.path(), &names);
-    let paper = Paper::start(folder.path(), "live", symbols.as_deref(), client()).await;
-    open(&sql, &paper, count).await;
+    let client = client();
+    let paper = Paper::start(folder.path(), "live", symbols.as_deref(), client.clone()).await;
+    open(&sql, &client, &paper, count).await;
 
     // What never arrived stays in doubt.
     let mut env = independent();
@@ -162,7 +170,7 @@ async fn reconcile(count: usize) -> BTreeMap<String, u64> {
     let launch = launch("b1", &database.stores, &paper, &options, folder.path());
     let before = requests(&paper).await;
     let begun = Instant::now();
-    let member = Member::start("b1", launch, client()).await;
+    let member = Member::start("b1", launch, client).await;
     wait::until("it has reconciled", PATIENCE, async || {
         if said(&member.process.log, "reconciled with the broker's books").is_some() {
             Ok(())

@@ -1,7 +1,7 @@
 //! Backups: one moment of a ledger as a file, and what a cluster does on it when it is the ledger again.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Output;
 
 use rust_decimal::dec;
@@ -28,7 +28,7 @@ fn failed(output: &Output) -> String {
 }
 
 /// `baton restore`, once the processes that seeded the database are forgotten by Redis.
-async fn restore(on: &Copy, file: &PathBuf, more: &[&str]) -> Output {
+async fn restore(on: &Copy, file: &Path, more: &[&str]) -> Output {
     let mut arguments = RESTORE.to_vec();
     arguments.rotate_right(1);
     arguments.insert(1, file.to_str().unwrap());
@@ -42,7 +42,7 @@ async fn restore(on: &Copy, file: &PathBuf, more: &[&str]) -> Output {
     .await
 }
 
-async fn backup(of: &Copy, file: &PathBuf) -> Value {
+async fn backup(of: &Copy, file: &Path) -> Value {
     let output = of.baton(&["backup", file.to_str().unwrap(), "-o", "json"]).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     answer(&output)
@@ -159,7 +159,7 @@ async fn a_backup_is_restored_whole_or_not_at_all_and_never_beside_an_instance()
     let mut member = leading(&restored).await;
     let beside = ["--replace", "--without-redis"];
     let mut arguments =
-        vec!["restore", file.to_str().unwrap(), "--reason", "drill", "--operator", "asha", "--yes"];
+        ["restore", file.to_str().unwrap(), "--reason", "drill", "--operator", "asha", "--yes"];
     let refused = failed(&restored.baton(&[&arguments[..], &["--replace"]].concat()).await);
     assert!(refused.contains("b1 at http"), "{refused}");
     let refused = failed(&restored.baton(&[&arguments[..], &beside].concat()).await);
