@@ -36,7 +36,7 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	cargo deny --locked --workspace check bans licenses sources
 
 bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions and 1 000 open orders, in a release build
-	cargo test --locked --release --test recovery bench -- --ignored --nocapture --test-threads=1
+	cargo test --locked --release --test recovery bench:: -- --ignored --nocapture --test-threads=1
 
 coverage-recovery: setup-dev ## Run recovery's tests instrumented; fails if less than 90 % of its lines are reached
 	@ops/coverage

@@ -10,7 +10,7 @@ use baton::telemetry::metrics::Metrics;
 use rust_decimal::dec;
 use tokio_postgres::Client;
 
-use crate::orders::resident_kib;
+use crate::orders::{reconcile, resident_kib};
 use crate::support::cluster::{Options, PATIENCE, client, launch, write_instruments};
 use crate::support::database::Database;
 use crate::support::member::Member;
@@ -150,6 +150,15 @@ async fn recovery_of_many_positions() {
         // Ten times the target, and this may be a debug build.
         assert!(whole < Duration::from_secs(3), "{whole:?}");
         database.stores.stop().await.unwrap();
+    }
+}
+
+// R: C1, C9
+#[ignore = "slow: a thousand open orders; make bench-recovery"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reconciling_many_open_orders() {
+    for count in [10, 100, 1000] {
+        reconcile(count).await;
     }
 }
 

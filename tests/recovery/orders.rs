@@ -153,7 +153,7 @@ async fn requests(paper: &Paper) -> BTreeMap<String, u64> {
 }
 
 /// Starts a member on `count` open orders; gives how often the bridge was asked for orders and positions until it traded.
-async fn reconcile(count: usize) -> BTreeMap<String, u64> {
+pub async fn reconcile(count: usize) -> BTreeMap<String, u64> {
     let database = Database::start().await;
     let sql = database.connect().await;
     let folder = tempfile::tempdir().unwrap();
@@ -226,12 +226,4 @@ async fn a_start_on_four_hundred_open_orders_resolves_each_rightly_and_asks_the_
     let asked = reconcile(400).await;
     // Once to reconcile, and then as the loop goes on while this test looks.
     assert!(asked.values().all(|times| *times <= 20), "{asked:?}");
-}
-
-#[ignore = "slow: a thousand open orders; make bench-recovery"]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bench_reconciling_open_orders() {
-    for count in [10, 100, 1000] {
-        reconcile(count).await;
-    }
 }

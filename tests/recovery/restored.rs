@@ -158,8 +158,7 @@ async fn a_backup_is_restored_whole_or_not_at_all_and_never_beside_an_instance()
     assert!(refused.contains("not empty") && refused.contains("--replace"), "{refused}");
     let mut member = leading(&restored).await;
     let beside = ["--replace", "--without-redis"];
-    let mut arguments =
-        ["restore", file.to_str().unwrap(), "--reason", "drill", "--operator", "asha", "--yes"];
+    let arguments = ["restore", file.to_str().unwrap(), "--reason", "drill", "--operator", "asha", "--yes"];
     let refused = failed(&restored.baton(&[&arguments[..], &["--replace"]].concat()).await);
     assert!(refused.contains("b1 at http"), "{refused}");
     let refused = failed(&restored.baton(&[&arguments[..], &beside].concat()).await);
@@ -172,7 +171,6 @@ async fn a_backup_is_restored_whole_or_not_at_all_and_never_beside_an_instance()
     let copy = folder.path().join("damaged.dump");
     let output = damaged.baton(&["backup", copy.to_str().unwrap(), "-o", "json"]).await;
     assert_eq!((output.status.code(), &answer(&output)["whole"]), (Some(1), &json!(false)));
-    arguments[1] = copy.to_str().unwrap();
     let refused = failed(&restore(&restored, &copy, &["--replace"]).await);
     assert!(refused.contains("Risk amount mismatch: DB=999999.99"), "{refused}");
     let done = answer(&restore(&restored, &copy, &["--replace", "--damaged"]).await);
