@@ -8,10 +8,10 @@ TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery bench-state bench-restarts fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery bench-state bench-restarts coverage-recovery fmt clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Install what is missing to build and run (PostgreSQL, Redis, a C compiler)
 	@ops/setup
@@ -35,8 +35,11 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny --locked --workspace check bans licenses sources
 
-bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions, in a release build
-	cargo test --locked --release --test recovery recovery_of_many_positions -- --ignored --nocapture
+bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions and 1 000 open orders, in a release build
+	cargo test --locked --release --test recovery bench:: -- --ignored --nocapture --test-threads=1
+
+coverage-recovery: setup-dev ## Run recovery's tests instrumented; fails if less than 90 % of its lines are reached
+	@ops/coverage
 
 bench-state: setup-dev ## Time state queries, and orders beside 10 000 errors a second, in a release build
 	cargo test --locked --release --test notify cost::bench -- --ignored --nocapture --test-threads=1

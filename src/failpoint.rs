@@ -1,4 +1,4 @@
-//! Named places in an order's way at which a test makes the process die or stop.
+//! Named places in an order's way, and in a recovery's, at which a test makes the process die or stop.
 //!
 //! Present only in builds with the `fail-points` feature; elsewhere every call is empty. The file named by
 //! `BATON_FAIL_POINT_FILE` holds one line, `<place> kill` or `<place> stop`, shared by all instances of a cluster:
@@ -14,6 +14,10 @@ pub const PLACES: [&str; 7] = [
     "before_ack_commit",
     "before_fill_commit",
 ];
+
+/// The places of a recovery and of a takeover, in the order they are passed.
+pub const RECOVERY_PLACES: [&str; 4] =
+    ["takeover_doubted", "recovery_read", "takeover_recovered", "takeover_books_read"];
 
 #[cfg(feature = "fail-points")]
 mod armed {

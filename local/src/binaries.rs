@@ -40,6 +40,12 @@ pub enum Error {
     /// The explicit Redis program does not exist.
     #[error("BATON_REDIS_SERVER is {}, which is no program; correct or unset it", .0.display())]
     WrongRedis(PathBuf),
+    /// A client program of PostgreSQL is nowhere.
+    #[error(
+        "PostgreSQL's client program `{0}` was not found in PATH, in /usr/lib/postgresql or beside the fetched server; \
+         install it (Debian: postgresql-client), or set BATON_POSTGRES_BIN to its directory"
+    )]
+    NoClient(&'static str),
     /// The servers' account may not reach a program that was found.
     #[error("{} cannot be run", program.display())]
     Unreachable {
@@ -70,9 +76,26 @@ impl Binaries {
         }
     }
 
+    /// A client program of PostgreSQL, `pg_dump` say: from the explicit directory alone, if there is one; else searched
+    /// for where the server is.
+    ///
+    /// # Errors
+    /// [`Error::NoClient`].
+    pub fn client(&self, name: &'static str) -> Result<PathBuf, Error> {
+        let tools = self.tools.clone().or_else(nearest_tools);
+        let directories: Vec<PathBuf> = match &self.postgres {
+            Some(named) => vec![named.clone()],
+            None => search_path()
+                .into_iter()
+                .chain(debian_directories(Path::new("/usr/lib/postgresql")))
+                .chain(tools.iter().map(|tools| tools.join("postgresql/bin")))
+                .collect(),
+        };
+        directories.iter().find_map(|directory| program(&directory.join(name))).ok_or(Error::NoClient(name))
+    }
+
     pub(crate) fn locate(&self, account: &Account) -> Result<Programs, Error> {
-        let path: Vec<PathBuf> =
-            env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+        let path = search_path();
         let tools = self.tools.clone().or_else(nearest_tools);
         let postgres = match &self.postgres {
             Some(named) => server_directory(named).ok_or_else(|| Error::WrongPostgres(named.clone()))?,
@@ -105,6 +128,10 @@ impl Binaries {
         }
         Ok(found)
     }
+}
+
+fn search_path() -> Vec<PathBuf> {
+    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
 
 fn reachable(path: &Path, account: &Account) -> bool {
@@ -171,6 +198,16 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let settings = Binaries { postgres: Some(empty.path().into()), ..Binaries::default() };
         assert!(matches!(settings.locate(&me()), Err(Error::WrongPostgres(_))));
+    }
+
+    #[test]
+    fn a_client_comes_from_the_named_directory_or_from_none() {
+        let named = tempfile::tempdir().unwrap();
+        let settings = Binaries { postgres: Some(named.path().into()), ..Binaries::default() };
+        assert!(matches!(settings.client("pg_dump"), Err(Error::NoClient("pg_dump"))));
+        write_program(&named.path().join("pg_dump"));
+        let home = named.path().canonicalize().unwrap();
+        assert_eq!(settings.client("pg_dump").unwrap(), home.join("pg_dump"));
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub async fn cluster(extract::State(context): extract::State<Context>) -> Result
             "instance": handle.instance().to_string(),
             "role": role.name(),
             "operational": context.operational(),
+            "recovery": context.recovery(),
         },
         "instances": instances,
     })))

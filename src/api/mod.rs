@@ -46,6 +46,7 @@ use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::recovery::reconcile::Reconciler;
+use crate::recovery::{CrashRecoveryManager, Progress};
 use crate::telemetry::metrics::Metrics;
 pub use forward::Served;
 pub use operator::Operator;
@@ -88,6 +89,7 @@ struct Inner {
     wiring: Wiring,
     handle: OnceLock<Arc<Handle>>,
     reconciler: OnceLock<Arc<Reconciler>>,
+    recovery: OnceLock<CrashRecoveryManager>,
     recess: OnceLock<Recess>,
     feeds: OnceLock<Feeds>,
     /// Speaks to the leader for an operator.
@@ -106,8 +108,8 @@ impl Context {
     /// A context whose cluster membership is not there yet.
     pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
-        let (reconciler, feeds) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { wiring, handle, reconciler, recess, feeds, peers }))
+        let (reconciler, recovery, feeds) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -121,6 +123,12 @@ impl Context {
     pub fn reconciles(&self, reconciler: Arc<Reconciler>) {
         // Once per process, as above.
         let _ = self.0.reconciler.set(reconciler);
+    }
+
+    /// How far this instance's recoveries come can be told from now on.
+    pub fn recovers(&self, recovery: CrashRecoveryManager) {
+        // Once per process, as above.
+        let _ = self.0.recovery.set(recovery);
     }
 
     /// What is known of the world outside is there to be shown from now on.
@@ -142,6 +150,11 @@ impl Context {
 
     fn operational(&self) -> Operational {
         self.0.operational.borrow().clone()
+    }
+
+    /// How far the recovery has come that runs now, if one does.
+    fn recovery(&self) -> Option<Progress> {
+        self.0.recovery.get()?.progress()
     }
 }
 

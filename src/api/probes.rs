@@ -20,6 +20,7 @@ pub async fn healthz(State(context): State<Context>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "mode": context.0.config.broker.mode.as_str(),
         "operational": operational,
+        "recovery": context.recovery(),
     }))
 }
 

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::health::operational::OperationalState;
 use crate::ledger::snapshot::Depth;
 use crate::ledger::{Ledger, LedgerError};
-use crate::recovery::{CrashRecoveryManager, RecoveryError, Severity};
+use crate::recovery::{CrashRecoveryManager, Finding, RecoveryError};
 
 /// Between two tries at a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -192,7 +192,7 @@ pub(super) async fn stay_recovered(
             () = tokio::time::sleep_until(next_look), if follows => {
                 next_look = Instant::now() + every;
                 let found = recovery.examine(Depth::Open).await;
-                recovered &= !found.findings.iter().any(|finding| finding.severity == Severity::Critical);
+                recovered &= !found.findings.iter().any(Finding::is_critical);
             }
             () = drain.cancelled() => {}
         }

@@ -139,6 +139,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config.recovery.backoff,
         Arc::clone(&metrics),
     );
+    context.recovers(recovery.clone());
     let reconciler = Arc::new(Reconciler::new(
         ledger.clone(),
         Arc::clone(&broker),
@@ -200,6 +201,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.clone(),
         wholeness,
         metrics: Arc::clone(&metrics),
+        notifier: telling.notifier.from("recheck"),
         every: config.recovery.reconcile,
     };
     let rechecking = tokio::spawn(recheck.run(handle.role()));

@@ -1,5 +1,5 @@
 //! A leader proves stored state again and again: what was tampered with during its term is found within minutes, not
-//! by its successor; and within a second of a follower's report.
+//! by its successor; and within a second of a follower's report. It seals the audit chain as it goes.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::engine::wholeness::Wholeness;
 use crate::health::operational::{OperationalState, State};
 use crate::ledger::Ledger;
 use crate::ledger::snapshot::Depth;
-use crate::recovery::{CrashRecoveryManager, Report, Severity};
+use crate::notify::{Event, Kind, Notifier};
+use crate::recovery::{CrashRecoveryManager, Report};
 use crate::telemetry::metrics::Metrics;
 
 /// How often reports of followers are looked for.
@@ -25,6 +26,7 @@ pub(super) struct Recheck {
     pub operational: OperationalState,
     pub wholeness: Wholeness,
     pub metrics: std::sync::Arc<Metrics>,
+    pub notifier: Notifier,
     /// Between two looks.
     pub every: Duration,
 }
@@ -75,7 +77,10 @@ impl Recheck {
             return;
         }
         match report.code {
-            None => self.wholeness.found(true),
+            None => {
+                self.wholeness.found(true);
+                self.keep_audit(fence, &report).await;
+            }
             Some(code @ ("DATA_CORRUPT" | "VALIDATION_FAILED")) => {
                 let sentences: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
                 match self.ledger.take_custody(fence, code, &sentences.join("; ")).await {
@@ -93,8 +98,35 @@ impl Recheck {
         }
     }
 
+    /// Seals what has been walked, so that the next recovery walks on from there; tells of what does not fit.
+    async fn keep_audit(&self, fence: &Fence, report: &Report) {
+        let broken: Vec<&str> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.table == "audit_log")
+            .map(|finding| finding.sentence.as_str())
+            .collect();
+        if !broken.is_empty() {
+            self.notifier.raise(Event::new(Kind::AuditBroken, broken.join("; ")));
+            return;
+        }
+        match self.ledger.seal_audit(fence.instance().member.as_str()).await {
+            Ok(Some(seal)) => tracing::info!(
+                row = seal.seq,
+                "[RECOVERY] the audit chain is whole and sealed up to row {}, head {}",
+                seal.seq,
+                seal.hash
+            ),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "[RECOVERY] the audit chain was not sealed; it will be walked from the last seal on"
+            ),
+        }
+    }
+
     fn tell(&self, code: &'static str, report: &Report) {
-        for finding in report.findings.iter().filter(|f| f.severity == Severity::Critical) {
+        for finding in report.findings.iter().filter(|finding| finding.is_critical()) {
             tracing::error!(code, "[RECOVERY] {finding}");
         }
         tracing::error!(code, "[RECOVERY] CRITICAL: State corruption detected - HALTING");

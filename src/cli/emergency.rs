@@ -3,7 +3,6 @@
 //! Speaks to Redis and the bridge itself: it is for the hour in which no instance can act.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-use super::output::{Colour, Output};
+use super::ask;
+use super::output::Output;
 use crate::app;
 use crate::config::{self, Config, Inputs};
 use crate::emergency::close::{Closed, Closer};
@@ -62,9 +62,7 @@ pub struct Args {
 /// Refused, not confirmed, or the outcome is not known.
 pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let config = config::load(inputs)?;
-    let operator = args.operator.clone().or_else(|| inputs.env.get("USER").cloned());
-    let operator = operator.filter(|name| !name.is_empty());
-    let operator = operator.context("say who you are with --operator NAME: it is kept with the order")?;
+    let operator = ask::operator(args.operator.as_deref(), inputs)?;
     let marks =
         Marks::new(&config.redis.access(), &config.cluster.name, REDIS).context("Redis cannot be used")?;
     let (pg, tls) = (config.postgres.session.clone(), config.postgres.tls.clone());
@@ -92,26 +90,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
 }
 
 fn confirm(args: &Args, config: &Config, question: &str, output: &Output) -> Result<(), String> {
-    if args.yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(format!("{question}: add --yes to do it without being asked"));
-    }
-    let asked = || -> io::Result<String> {
-        let mut stderr = io::stderr().lock();
-        let mode = config.broker.mode.as_str();
-        write!(stderr, "{} ({mode}).\nType {} to do it: ", output.paint(Colour::Bold, question), args.name)?;
-        stderr.flush()?;
-        let mut typed = String::new();
-        io::stdin().read_line(&mut typed)?;
-        Ok(typed)
-    };
-    match asked() {
-        Ok(typed) if typed.trim() == args.name => Ok(()),
-        Ok(typed) => Err(format!("{:?} is not {}", typed.trim(), args.name)),
-        Err(error) => Err(error.to_string()),
-    }
+    let question = format!("{question} ({})", config.broker.mode.as_str());
+    ask::typed(&question, &args.name, args.yes, output).map_err(|error| error.to_string())
 }
 
 fn told(closed: &Closed, output: &Output) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,10 @@
 //! stderr. An error is one sentence with its causes below it and exit code 1; a wrong command line is exit code 2.
 //! Verbs that look at a running cluster speak to its HTTP interface and open no store of their own.
 
+pub mod adopt;
+mod ask;
 pub mod audit;
+pub mod backup;
 pub mod call;
 pub mod close;
 pub mod config;
@@ -23,6 +26,7 @@ pub mod paper;
 pub mod positions;
 pub mod recover;
 pub mod replay;
+pub mod restore;
 pub mod run;
 pub mod runbook;
 pub mod signal;
@@ -68,6 +72,8 @@ pub enum Verb {
     /// Verify the record of what was decided.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Copy one moment of the ledger into a file.
+    Backup(backup::Args),
     /// Close the positions of a symbol or an instrument.
     Close(close::Close),
     /// Print completions for a shell.
@@ -111,7 +117,7 @@ pub enum Verb {
     Paper(paper::Args),
     /// Pause automatic failover.
     Pause(switch::On),
-    /// Compare what the ledger holds with what the broker holds.
+    /// Compare what the ledger holds with what the broker holds; take up what it does not hold.
     #[command(subcommand)]
     Positions(positions::Verb),
     /// Check stored state, and propose what would mend it.
@@ -120,6 +126,8 @@ pub enum Verb {
     ReduceOnly(switch::ReduceOnly),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
     Replay(replay::Args),
+    /// Make a backup the ledger again, while every instance is stopped.
+    Restore(restore::Args),
     /// Resume automatic failover.
     Resume(switch::Off),
     /// Run one instance: take signals, follow or lead, trade while leading.
@@ -161,6 +169,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
         match cli.verb {
             Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
             Verb::Audit(verb) => audit::run(verb, &inputs, output).await,
+            Verb::Backup(args) => backup::run(args, &inputs, output).await,
             Verb::Close(close) => close.run(&inputs, output).await,
             Verb::Completions(args) => pages::completions(&args, output),
             Verb::Config(verb) => config::run(&verb, &inputs, output),
@@ -185,6 +194,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Pause(on) => on.pause(&inputs, output).await,
             Verb::ReduceOnly(args) => args.run(&inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
+            Verb::Restore(args) => restore::run(args, &inputs, output).await,
             Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Runbook(args) => runbook::run(&args, output),

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde::Deserialize;
 
+use super::adopt;
 use super::call::Target;
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
@@ -25,6 +26,8 @@ Examples:
   baton positions diff -o json | jq '.rows[] | select(.verdict == \"missing\")'"
     )]
     Diff(Target),
+    /// Take up a position that the broker holds and the ledger does not; writes nothing without --apply.
+    Adopt(adopt::Args),
 }
 
 #[derive(Deserialize)]
@@ -48,7 +51,10 @@ struct Row {
 /// # Errors
 /// No instance answers, or the broker's book could not be verified; stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let Verb::Diff(at) = verb;
+    let at = match verb {
+        Verb::Adopt(args) => return adopt::run(args, inputs, output).await,
+        Verb::Diff(at) => at,
+    };
     let body = at.caller(inputs)?.get("/api/v1/positions/diff").await?;
     let diff: Diff = serde_json::from_value(body.clone())
         .context("the instance answers, but not as one of this version does")?;

@@ -37,6 +37,14 @@ struct Switch {
 struct This {
     instance: String,
     operational: Operational,
+    recovery: Option<Recovery>,
+}
+
+/// A recovery that runs now.
+#[derive(Debug, Deserialize)]
+struct Recovery {
+    /// How far it has come.
+    sentence: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -122,6 +130,9 @@ pub(super) fn judge(cluster: &Cluster) -> (Health, Vec<String>) {
     }
     for instance in cluster.instances.iter().filter(|instance| instance.status != "active") {
         note(Health::Degraded, format!("{} is {}", instance.instance, instance.status));
+    }
+    if let Some(This { instance, recovery: Some(recovery), .. }) = &cluster.this {
+        note(Health::Degraded, format!("{instance} recovers: {}", recovery.sentence));
     }
     for switch in cluster.switches.iter().flatten().filter(|switch| switch.on) {
         let by = switch.who.as_deref().unwrap_or("nobody known");
@@ -219,10 +230,17 @@ mod tests {
             judge(&cluster),
             (Health::Down, vec!["b0/0190 leads in ERROR DATA_CORRUPT: so".to_owned()])
         );
-        let this = |state: &str| Some(This { instance: "b0/0190".into(), operational: doing(state, None) });
+        let this = |state: &str| {
+            Some(This { instance: "b0/0190".into(), operational: doing(state, None), recovery: None })
+        };
         cluster.this = this("ACTIVE");
         assert_eq!(judge(&cluster).0, Health::Healthy);
         cluster.this = this("WAITING");
         assert_eq!(judge(&cluster), (Health::Degraded, vec!["b0/0190 leads, but is WAITING: so".to_owned()]));
+        cluster.this = this("ACTIVE");
+        let sentence = "reading stored state: 3 of 16 reads done".to_owned();
+        cluster.this.as_mut().unwrap().recovery = Some(Recovery { sentence });
+        let told = "b0/0190 recovers: reading stored state: 3 of 16 reads done".to_owned();
+        assert_eq!(judge(&cluster), (Health::Degraded, vec![told]));
     }
 }

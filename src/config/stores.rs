@@ -16,6 +16,8 @@ pub struct Postgres {
     pub session: tokio_postgres::Config,
     /// How connections are protected: the URL's `sslmode`, with the authorities of `ca_file`.
     pub tls: PgTls,
+    /// Those authorities, in PEM; the system's if absent.
+    pub ca: Option<Vec<u8>>,
     /// Connections that requests share; the engine's three, the leader's pinned session and the observer's come on top.
     pub pool_size: usize,
 }
@@ -52,7 +54,7 @@ impl Postgres {
             }
         };
         let pool_size = reader.whole("postgres.pool_size", 8, 1..=200, "connections") as usize;
-        Self { url, session, tls, pool_size }
+        Self { url, session, tls, ca, pool_size }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The auditor: reads the ledger's tables beside the cluster, over a session of its own.
 //!
 //! The story's claims are about what was written, so they are checked where it was written and not by the instances
-//! that wrote it.
+//! that wrote it. Its villain is here, too: [`tamper`].
 
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
@@ -89,6 +89,15 @@ impl Audit {
         let row = self.client.query_one(statement, &[]).await?;
         Ok((row.get(0), row.get(1)))
     }
+}
+
+/// What somebody does who has a session on the database and should not: changes a stored figure.
+pub(super) async fn tamper(url: &str) -> Result<(), Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    let driver = tokio::spawn(connection);
+    let done = client.batch_execute("UPDATE portfolio_state SET risk_amount = 999999.99").await;
+    driver.abort();
+    Ok(done?)
 }
 
 impl Drop for Audit {

@@ -122,11 +122,14 @@ impl LocalCluster {
     }
 
     async fn launch(&self, name: &str) -> Result<Member, Error> {
+        Member::start(name, &self.environment(name)?, self.dir.path()).await
+    }
+
+    fn environment(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
         let paper = self.paper.as_ref().ok_or_else(|| Error::NotRunning("the paper bridge".to_owned()))?;
         let (database, redis) = (self.stores.database_url(), self.stores.redis_url());
         let (bridge, proxy) = (paper.said("http"), paper.said("ws"));
-        let env = environment::of_member(name, &self.settings, &database, &redis, &bridge, &proxy);
-        Member::start(name, &env, self.dir.path()).await
+        Ok(environment::of_member(name, &self.settings, &database, &redis, &bridge, &proxy))
     }
 
     /// Tells everyone who holds [`LocalCluster::addresses`] where the running instances are.
@@ -229,6 +232,37 @@ impl LocalCluster {
                 .map(|(name, member)| async move { Some((name.clone(), member.view(&self.http).await?)) }),
         );
         views.await.into_iter().flatten().find(|(_, view)| view.trades())
+    }
+
+    /// What each running instance says that it is doing, and why.
+    pub(super) async fn operational(&self) -> Vec<(String, String)> {
+        let running = self.members.values().filter(|member| member.is_running());
+        let said = join_all(running.map(|member| member.operational(&self.http))).await;
+        said.into_iter().flatten().collect()
+    }
+
+    /// The private database's server.
+    pub(super) fn postgres(&self) -> &local::Postgres {
+        self.stores.postgres()
+    }
+
+    /// Runs a verb of this binary with an instance's settings, as an operator would; gives what it prints.
+    ///
+    /// # Errors
+    /// It cannot be run, or fails.
+    pub(super) async fn verb(&self, arguments: &[&str]) -> Result<String, Error> {
+        let name = format!("baton {}", arguments.join(" "));
+        let failed = |source| Error::Start { name: name.clone(), source };
+        let env = self.environment("operator")?;
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).envs(env).current_dir(self.dir.path()).kill_on_drop(true);
+        let output = command.output().await.map_err(failed)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if !output.status.success() {
+            return Err(failed(std::io::Error::other(text(&output.stderr))));
+        }
+        Ok(text(&output.stdout))
     }
 
     pub(super) fn http(&self) -> &reqwest::Client {

@@ -39,6 +39,8 @@ pub(super) fn of_member(
         ("BATON_BROKER__ORDERS_PER_SECOND", "1000"),
         ("BATON_BROKER__READS_PER_SECOND", "10000"),
         ("BATON_TRADING__CAPITAL", CAPITAL),
+        // Somebody watches: what is tampered with shows within a second.
+        ("BATON_RECOVERY__RECONCILE_MS", "1000"),
         // The paper market is always open.
         ("BATON_TRADING__ALLOW_AFTER_MARKET", "true"),
         // Years of trades within minutes: limits of a day say nothing about them.

@@ -116,6 +116,14 @@ impl Member {
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
+    /// Its operational state and the reason; whatever is away, it answers this.
+    pub(super) async fn operational(&self, http: &reqwest::Client) -> Option<(String, String)> {
+        let url = format!("{}/healthz", self.address);
+        let answer: Value = http.get(url).timeout(ANSWER).send().await.ok()?.json().await.ok()?;
+        let text = |name: &str| Some(answer["operational"][name].as_str()?.to_owned());
+        Some((text("state")?, text("reason")?))
+    }
+
     /// Whether its readiness probe says yes.
     pub(super) async fn is_ready(&self, http: &reqwest::Client) -> bool {
         let url = format!("{}/readyz", self.address);

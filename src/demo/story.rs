@@ -63,6 +63,9 @@ async fn play(telling: &mut Telling<'_>, stage: &mut Option<Scene>) -> Result<()
     telling.tell(step);
     telling.tell(acts::restart(scene, &stopped, "restart_stopped").await?);
 
+    telling.tell(acts::outage(scene).await?);
+    telling.tell(acts::corruption(scene).await?);
+
     telling.tell(acts::stop_hit(scene).await?);
     telling.tell(acts::exit(scene).await?);
     telling.tell(acts::compare(scene).await?);

@@ -129,6 +129,16 @@ impl Marks {
         self.line.ask(redis::cmd("GET").arg(format!("{}:leader", self.prefix))).await
     }
 
+    /// The highest epoch that was ever announced; none if Redis remembers none.
+    ///
+    /// # Errors
+    /// Redis did not say.
+    pub async fn epoch(&self) -> Result<Option<i64>, RedisError> {
+        let said: Option<String> =
+            self.line.ask(redis::cmd("GET").arg(format!("{}:epoch", self.prefix))).await?;
+        Ok(said.and_then(|text| text.parse().ok()).filter(|epoch| *epoch > 0))
+    }
+
     /// The instances that publish themselves.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use super::process;
 use super::tell;
 use super::term::{Event, Term};
 use crate::broker::BrokerError;
+use crate::failpoint;
 use crate::ledger::change::PortfolioRow;
 use crate::ledger::{Change, Journal, LedgerError};
 use crate::mutant::Mutant;
@@ -153,6 +154,7 @@ impl<'a> Term<'a> {
         }
         match books {
             Ok(reading) => {
+                failpoint::hit("takeover_books_read");
                 // Before the books are compared: what they contradict is an ERROR of its own, and stays one.
                 engine.operational.mended("reconciling: stored state and bridge are usable");
                 self.apply(Event::Books(Ok(reading))).await.map_err(failed)
@@ -173,6 +175,7 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), D
         tracing::warn!(count = doubted.len(), "[RECOVERY] order intents of an older epoch are in doubt");
         tell::doubted(&doubted, &engine.notifier);
     }
+    failpoint::hit("takeover_doubted");
     if let Some(process) = process::own() {
         let me = fence.instance().incarnation;
         engine.ledger.note_process(me, &process).await.map_err(failed)?;
@@ -191,6 +194,7 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), D
             if engine.ledger.end_custody(fence).await.map_err(failed)? {
                 tracing::warn!("[RECOVERY] stored state is whole again: custody ends");
             }
+            failpoint::hit("takeover_recovered");
             Ok((journal, State::Whole(recovered)))
         }
         Err(error) if error.code() == "DB_UNAVAILABLE" => {

@@ -1,12 +1,16 @@
 //! The audit chain: what was decided, in the transaction that decided it.
+//!
+//! State changes and operators' words append to it here; switches and commands about leadership are appended by triggers
+//! (V16), so that no door is forgotten. [`verify_audit`](Ledger::verify_audit) walks all of it, a recovery what came after
+//! the last seal ([`super::seals`]).
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::pin::pin;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::change::Change;
 use super::{Ledger, LedgerError};
@@ -63,8 +67,115 @@ pub struct AuditReport {
     pub rows: i64,
     /// The newest row's hash: kept elsewhere, it proves that the whole chain was not written anew.
     pub head: String,
+    /// The last row that was sealed; 0 for none.
+    pub sealed: i64,
     /// What does not fit, the first of each kind.
     pub faults: Vec<String>,
+}
+
+/// A link of the chain as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    pub seq: i64,
+    pub at_us: i64,
+    pub kind: String,
+    pub actor: String,
+    pub payload: String,
+    pub hash: Vec<u8>,
+}
+
+/// The columns of a [`Link`], in its order.
+pub(super) const LINK: &str = "seq, at_us, kind, actor, payload, hash";
+
+/// A walk along the chain, link by link.
+#[derive(Debug, Clone)]
+pub(super) struct Walk {
+    /// The last link's number and hash, as stored.
+    pub seq: i64,
+    pub hash: Vec<u8>,
+    /// What did not fit.
+    pub faults: Vec<String>,
+}
+
+impl Walk {
+    /// From the chain's beginning.
+    pub fn from_the_first() -> Self {
+        Self::after(0, Sha256::digest(b"baton").to_vec())
+    }
+
+    /// From behind a link that is known.
+    pub fn after(seq: i64, hash: Vec<u8>) -> Self {
+        Self { seq, hash, faults: Vec::new() }
+    }
+
+    /// Looks at the next link.
+    pub fn step(&mut self, link: &Link) {
+        let Link { seq: found, at_us, kind, actor, payload, hash: stored } = link;
+        if *found != self.seq + 1 {
+            self.faults.push(format!("rows {} to {} are missing", self.seq + 1, found - 1));
+        }
+        let text = [&found.to_string(), &at_us.to_string(), kind, actor, payload]
+            .map(String::as_str)
+            .join(SEPARATOR);
+        let expected = Sha256::new().chain_update(&self.hash).chain_update(text.as_bytes()).finalize();
+        if stored.as_slice() != expected.as_slice() {
+            self.faults.push(format!(
+                "row {found} ({kind} by {actor}) is not what was written, or the row before it is not"
+            ));
+        }
+        // On from what is stored, so that one changed row is one fault.
+        (self.seq, self.hash) = (*found, stored.clone());
+    }
+
+    /// Looks whether the chain ends where its head says.
+    pub fn end(&mut self, head_seq: i64, head_hash: &[u8]) {
+        if (head_seq, head_hash) != (self.seq, self.hash.as_slice()) {
+            self.faults.push(format!("the chain ends at row {}, its head says {head_seq}", self.seq));
+        }
+    }
+}
+
+/// Hexadecimal digits, as heads are shown.
+pub(super) fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn link(row: &Row) -> Result<Link, tokio_postgres::Error> {
+    Ok(Link {
+        seq: row.try_get(0)?,
+        at_us: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        actor: row.try_get(3)?,
+        payload: row.try_get(4)?,
+        hash: row.try_get(5)?,
+    })
+}
+
+/// Walks what comes behind `walk`, to the chain's head.
+pub(super) async fn walk(tx: &Transaction<'_>, mut walk: Walk) -> Result<Walk, LedgerError> {
+    let failed = LedgerError::during("walk the audit chain");
+    let rows = format!("SELECT {LINK} FROM audit_log WHERE seq > $1 ORDER BY seq");
+    let behind: [&(dyn ToSql + Sync); 1] = [&walk.seq];
+    let rows = tx.query_raw(rows.as_str(), behind).await.map_err(&failed)?;
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.try_next().await.map_err(&failed)? {
+        walk.step(&link(&row).map_err(&failed)?);
+    }
+    let head = tx.query_one("SELECT seq, hash FROM audit_head", &[]).await.map_err(&failed)?;
+    walk.end(head.get(0), head.get(1));
+    Ok(walk)
+}
+
+/// Walks the whole chain and looks at every seal.
+pub(super) async fn verify(tx: &Transaction<'_>) -> Result<AuditReport, LedgerError> {
+    let Walk { seq: rows, hash, mut faults } = walk(tx, Walk::from_the_first()).await?;
+    let seals = "SELECT (SELECT coalesce(max(seq), 0) FROM audit_seal),
+        (SELECT array_agg(s.seq ORDER BY s.seq) FROM audit_seal s LEFT JOIN audit_log a USING (seq)
+          WHERE a.hash IS DISTINCT FROM s.hash)";
+    let seals = tx.query_one(seals, &[]).await.map_err(LedgerError::during("look at the seals"))?;
+    let broken: Option<Vec<i64>> = seals.get(1);
+    faults.extend(broken.unwrap_or_default().iter().map(|seq| format!("row {seq} is not what was sealed")));
+    Ok(AuditReport { ok: faults.is_empty(), rows, head: hex(&hash), sealed: seals.get(0), faults })
 }
 
 impl Ledger {
@@ -75,45 +186,12 @@ impl Ledger {
     pub async fn verify_audit(&self) -> Result<AuditReport, LedgerError> {
         let failed = LedgerError::during("walk the audit chain");
         let mut client = self.client().await?;
-        let tx = client
-            .build_transaction()
-            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await
-            .map_err(&failed)?;
+        let begin =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let tx = begin.start().await.map_err(&failed)?;
         Self::unhurried(&tx).await?;
-        let none: [&(dyn ToSql + Sync); 0] = [];
-        let rows = tx
-            .query_raw("SELECT seq, at_us, kind, actor, payload, hash FROM audit_log ORDER BY seq", none)
-            .await
-            .map_err(&failed)?;
-        let mut rows = pin!(rows);
-        let mut hash = Sha256::digest(b"baton").to_vec();
-        let (mut seq, mut faults) = (0i64, Vec::new());
-        while let Some(row) = rows.try_next().await.map_err(&failed)? {
-            let (found, at_us): (i64, i64) = (row.get(0), row.get(1));
-            let (kind, actor, payload): (&str, &str, &str) = (row.get(2), row.get(3), row.get(4));
-            let stored: Vec<u8> = row.get(5);
-            if found != seq + 1 {
-                faults.push(format!("rows {} to {} are missing", seq + 1, found - 1));
-            }
-            let text = [&found.to_string(), &at_us.to_string(), kind, actor, payload].join(SEPARATOR);
-            let expected = Sha256::new().chain_update(&hash).chain_update(text.as_bytes()).finalize();
-            if stored != expected.as_slice() {
-                faults.push(format!(
-                    "row {found} ({kind} by {actor}) is not what was written, or the row before it is not"
-                ));
-            }
-            // On from what is stored, so that one changed row is one fault.
-            (seq, hash) = (found, stored);
-        }
-        let head = tx.query_one("SELECT seq, hash FROM audit_head", &[]).await.map_err(&failed)?;
-        if (head.get::<_, i64>(0), head.get::<_, Vec<u8>>(1)) != (seq, hash.clone()) {
-            faults.push(format!("the chain ends at row {seq}, its head says {}", head.get::<_, i64>(0)));
-        }
+        let report = verify(&tx).await?;
         tx.commit().await.map_err(&failed)?;
-        let head = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(AuditReport { ok: faults.is_empty(), rows: seq, head, faults })
+        Ok(report)
     }
 }

@@ -233,7 +233,7 @@ async fn write_intent(tx: &Transaction<'_>, update: &IntentUpdate) -> Result<(),
     one_row(changed, || format!("order intent {}", update.id))
 }
 
-async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
+pub(super) async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
     tx.execute(
         "INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product, status, quantity,
             entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,

@@ -74,7 +74,7 @@ pub fn known_version() -> i32 {
     runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
 }
 
-async fn stored_version(client: &tokio_postgres::Client) -> Result<i32, LedgerError> {
+pub(super) async fn stored_version(client: &tokio_postgres::Client) -> Result<i32, LedgerError> {
     let during = LedgerError::during("read the schema version");
     let exists = client
         .query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[])

@@ -6,6 +6,8 @@
 //! was committed; and the row does not name its old session any more, so that a change of its which waits for the lock
 //! is refused instead of written over the repair.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -14,6 +16,7 @@ use super::change::{self, FillRow, PortfolioRow, PyramidWrite};
 use super::snapshot::{self, Depth, Snapshot};
 use super::{Ledger, LedgerError, audit};
 use crate::domain::ids::IntentId;
+use crate::domain::intent::EntryPlan;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::position::{HoldingKey, Position};
 
@@ -53,6 +56,17 @@ pub struct Outside {
     pub reason: String,
 }
 
+/// A position that the broker holds, taken up by an operator's word.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adopted {
+    /// The position; its place in the inbox is given when it is written.
+    pub position: Position,
+    /// The order that stands for how it was bought.
+    pub intent: IntentId,
+    /// That order's plan, which the position is held against from then on.
+    pub plan: EntryPlan,
+}
+
 /// What a repair writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mending {
@@ -60,6 +74,8 @@ pub struct Mending {
     pub positions: Vec<Position>,
     /// Orders that were sent beside the ledger: kept as they were, of no position.
     pub outside: Vec<Outside>,
+    /// A position that is taken up.
+    pub adopted: Option<Adopted>,
     /// Sales by hand.
     pub bookings: Vec<Booking>,
     /// The broker's ids of the orders that made them, as far as its trade book shows them.
@@ -94,10 +110,11 @@ impl Ledger {
     ) -> Result<(), E> {
         let mut client = self.client().await?;
         let tx = locked(&mut client).await?;
-        let before = snapshot::read(&tx, Depth::Open).await?;
+        let meter = Arc::default();
+        let before = snapshot::read(&tx, Depth::Open, &meter).await?;
         let (mending, told) = plan(&before)?;
         write(&tx, &mending, operator).await?;
-        prove(snapshot::read(&tx, Depth::Open).await?)?;
+        prove(snapshot::read(&tx, Depth::Open, &meter).await?)?;
         let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
         audit::append(&tx, kind, operator.name, &told).await?;
         have_leader_reread(&tx).await?;
@@ -201,6 +218,9 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
     for order in &mending.outside {
         outside(tx, order).await?;
     }
+    if let Some(adopted) = &mending.adopted {
+        adopt(tx, adopted, operator).await?;
+    }
     for booking in &mending.bookings {
         book(tx, booking, operator).await?;
     }
@@ -251,6 +271,61 @@ async fn outside(tx: &Transaction<'_>, order: &Outside) -> Result<(), LedgerErro
     }
     let (cumulative, quantity) = (order.filled, order.filled);
     change::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
+}
+
+/// The operator's word stands as a signal, what was bought by hand as its order and fill: from then on nothing tells the
+/// position from one that a signal opened.
+async fn adopt(tx: &Transaction<'_>, adopted: &Adopted, operator: Operator<'_>) -> Result<(), LedgerError> {
+    let during = LedgerError::during("take up a position");
+    let (mut p, mut plan) = (adopted.position.clone(), adopted.plan.clone());
+    let word = serde_json::json!({ "adopted": p.id, "by": operator.name, "reason": operator.reason });
+    let reasons = serde_json::json!([{
+        "code": "ADOPTED", "sentence": format!("taken up by {}: {}", operator.name, operator.reason),
+    }]);
+    let signal =
+        "INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, status,
+            finished_at, reasons)
+        VALUES ($1, 'adopted/' || $2, 'BASE_ENTRY', $3, $4, $5, '', $6, 'executed', now(), $7) RETURNING seq";
+    let key = p.id.to_string();
+    let signal = tx
+        .query_one(
+            signal,
+            &[&p.entry_signal.0, &key, &p.strategy, &p.instrument, &word, &operator.name, &reasons],
+        )
+        .await
+        .map_err(&during)?;
+    (p.entry_signal_seq, plan.signal_seq) = (signal.get(0), signal.get(0));
+    let reason = format!("held at the broker, taken up by {}: {}", operator.name, operator.reason);
+    let (tag, plan) = (format!("adopted:{}", adopted.intent), serde_json::json!(plan));
+    tx.execute(
+        "INSERT INTO order_intent (id, signal_id, position_id, instrument, epoch, incarnation, class, symbol, exchange, side,
+            quantity, price_type, product, price, trigger_price, strategy_tag, plan, state, reason, broker_order_id,
+            filled_quantity, send_window_ms, order_watermark)
+         SELECT $1, $2, $3, $4, epoch, '00000000-0000-0000-0000-000000000000', 'entry', $5, $6, 'BUY', $7, 'MARKET', $8, 0, 0,
+            $9, $10, 'filled', $11, $9, $7, 1, 0 FROM leadership",
+        &[
+            &adopted.intent.0,
+            &p.entry_signal.0,
+            &p.id.0,
+            &p.instrument,
+            &p.symbol,
+            &p.exchange,
+            &p.quantity.0,
+            &p.product.as_str(),
+            &tag,
+            &plan,
+            &reason,
+        ],
+    )
+    .await
+    .map_err(&during)?;
+    let (cumulative, quantity, price) = (p.quantity, p.quantity, p.entry_price);
+    change::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
+    change::open_position(tx, &p).await?;
+    // Where the audit log has every position's stop from: a custodian believes no other.
+    let held =
+        serde_json::json!({ "id": p.id, "status": p.status, "quantity": p.quantity, "stop": p.current_stop });
+    audit::append(tx, "change", operator.name, &serde_json::json!({ "positions": [held] })).await
 }
 
 /// A sale by hand is an order of the operator's, filled: fills stay the only thing that moves a position.

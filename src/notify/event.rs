@@ -68,6 +68,8 @@ pub enum Kind {
     PositionDrift,
     /// Stored state is damaged, and this position's stop does not fire; the scope is the position.
     StopNotWatched,
+    /// The record of what was decided was changed by somebody else.
+    AuditBroken,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -93,6 +95,7 @@ named!(Kind {
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
     StopNotWatched = "STOP_NOT_WATCHED",
+    AuditBroken = "AUDIT_BROKEN",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -117,6 +120,7 @@ impl Kind {
             | Self::PositionDrift
             | Self::PositionsUnwatched
             | Self::StopNotWatched
+            | Self::AuditBroken
             | Self::Flapping => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
@@ -157,6 +161,7 @@ impl Kind {
             | Self::OrderEndUnseen
             | Self::ForeignOrder
             | Self::StopNotWatched
+            | Self::AuditBroken
             | Self::NotificationFailed => Life::Moment,
         }
     }

@@ -4,8 +4,11 @@
 //! it could lead; a leader runs it and then reconciles with the broker's books. What it cannot prove, it does not
 //! trade on.
 //!
-//! [`report`] is what it says, `validate` what it checks; [`reconcile`] compares with the broker's position book.
+//! [`report`] is what it says, [`progress`] how far it has come, `validate` what it checks; [`reconcile`] compares with
+//! the broker's position book.
 
+pub mod adopt;
+pub mod progress;
 pub mod reconcile;
 pub mod repair;
 pub mod report;
@@ -18,10 +21,16 @@ use std::time::{Duration, Instant};
 use crate::domain::instrument::Catalog;
 use crate::domain::money::Rupees;
 use crate::domain::portfolio::Portfolio;
-use crate::ledger::Ledger;
-use crate::ledger::snapshot::{Depth, Snapshot};
+use crate::failpoint;
+use crate::ledger::snapshot::{Depth, Meter, Snapshot};
+use crate::ledger::{Ledger, LedgerError};
 use crate::telemetry::metrics::Metrics;
+pub use progress::Progress;
+use progress::{Step, Tracked, Tracker};
 pub use report::{Finding, RecoveryError, Report, Severity};
+
+/// A recovery that takes longer says how far it has come, again and again.
+const STILL: Duration = Duration::from_secs(2);
 
 /// Open state, proven whole.
 #[derive(Debug)]
@@ -52,6 +61,15 @@ impl Recovered {
         }
     }
 
+    /// Everything that does not add up in what was read; or could not be read.
+    pub fn judged(read: Result<Snapshot, LedgerError>, capital: Rupees, catalog: &Catalog) -> Vec<Finding> {
+        match read.map(|snapshot| Self::prove(snapshot, capital, catalog)) {
+            Ok(Ok(recovered)) => recovered.warnings,
+            Ok(Err(error)) => error.findings().to_vec(),
+            Err(error) => Finding::unreadable(&error),
+        }
+    }
+
     /// Rebuilds the portfolio from the rows and checks that they agree; the stored aggregates are only compared with
     /// it. `capital` is what an account without any history starts with.
     ///
@@ -60,7 +78,7 @@ impl Recovered {
     pub fn prove(snapshot: Snapshot, capital: Rupees, catalog: &Catalog) -> Result<Self, RecoveryError> {
         let portfolio = Self::portfolio(&snapshot, capital);
         let findings = validate::findings(&snapshot, &portfolio, catalog);
-        if findings.iter().any(|finding| finding.severity == Severity::Critical) {
+        if findings.iter().any(|finding| finding.is_critical()) {
             return Err(RecoveryError::ValidationFailed(findings));
         }
         Ok(Self { first_time: snapshot.portfolio.is_none(), snapshot, portfolio, warnings: findings })
@@ -76,6 +94,7 @@ pub struct CrashRecoveryManager {
     attempts: u32,
     backoff: Duration,
     metrics: Arc<Metrics>,
+    tracker: Tracker,
 }
 
 impl CrashRecoveryManager {
@@ -90,7 +109,7 @@ impl CrashRecoveryManager {
         backoff: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { ledger, catalog, capital, attempts, backoff, metrics }
+        Self { ledger, catalog, capital, attempts, backoff, metrics, tracker: Tracker::default() }
     }
 
     /// Fetches, rebuilds and validates. Faults of the database are retried, faults of the data never.
@@ -99,7 +118,12 @@ impl CrashRecoveryManager {
     /// One of the three codes, logged and counted.
     pub async fn recover(&self) -> Result<Recovered, RecoveryError> {
         let begun = Instant::now();
-        let result = self.attempt(Depth::Open).await;
+        let tracked = self.tracker.begin(self.attempts);
+        let result = tokio::select! {
+            result = self.attempt(Depth::Open, Some(&tracked)) => result,
+            never = tracked.tell(STILL) => match never {},
+        };
+        drop(tracked);
         self.metrics.recovery_duration.observe(begun.elapsed().as_secs_f64());
         match &result {
             Ok(recovered) => {
@@ -126,11 +150,16 @@ impl CrashRecoveryManager {
         result
     }
 
+    /// How far the recovery has come that runs now; none runs most of the time.
+    pub fn progress(&self) -> Option<Progress> {
+        self.tracker.now()
+    }
+
     /// Examines stored state and tells everything that does not add up. Changes
     /// nothing, counts nothing.
     pub async fn examine(&self, depth: Depth) -> Report {
         let begun = Instant::now();
-        let result = self.attempt(depth).await;
+        let result = self.attempt(depth, None).await;
         let took_ms = begun.elapsed().as_millis();
         match result {
             Ok(Recovered { snapshot, warnings, .. }) => Report {
@@ -147,17 +176,25 @@ impl CrashRecoveryManager {
         }
     }
 
-    async fn attempt(&self, depth: Depth) -> Result<Recovered, RecoveryError> {
-        let snapshot = self.fetch(depth).await?;
+    async fn attempt(&self, depth: Depth, tracked: Option<&Tracked>) -> Result<Recovered, RecoveryError> {
+        let snapshot = self.fetch(depth, tracked).await?;
+        if let Some(tracked) = tracked {
+            tracked.step(Step::Proving);
+            failpoint::hit("recovery_read");
+        }
         Recovered::prove(snapshot, self.capital, &self.catalog)
     }
 
     /// Faults of the database are tried again; what the database says, however often asked, is the data's fault.
-    async fn fetch(&self, depth: Depth) -> Result<Snapshot, RecoveryError> {
+    async fn fetch(&self, depth: Depth, tracked: Option<&Tracked>) -> Result<Snapshot, RecoveryError> {
         let mut wait = self.backoff;
         let mut attempt = 1;
         loop {
-            match self.ledger.snapshot(depth).await {
+            let meter = Arc::new(Meter::default());
+            if let Some(tracked) = tracked {
+                tracked.attempt(attempt, &meter);
+            }
+            match self.ledger.snapshot(depth, &meter).await {
                 Ok(snapshot) => return Ok(snapshot),
                 Err(error) if error.is_corruption() => {
                     return Err(RecoveryError::DataCorrupt(Finding::unreadable(&error)));
@@ -173,6 +210,9 @@ impl CrashRecoveryManager {
                         self.attempts,
                         wait.as_millis()
                     );
+                    if let Some(tracked) = tracked {
+                        tracked.step(Step::Waiting);
+                    }
                     tokio::time::sleep(wait).await;
                     wait *= 2;
                     attempt += 1;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::reconcile::DiffRow;
-use super::report::{Finding, Severity};
+use super::report::Finding;
 use super::{Recovered, validate};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::Catalog;
@@ -78,7 +78,7 @@ pub fn plan(
 
 /// The sentences of what nobody may trade into.
 pub fn critical(findings: &[Finding]) -> Vec<String> {
-    findings.iter().filter(|f| f.severity == Severity::Critical).map(ToString::to_string).collect()
+    findings.iter().filter(|finding| finding.is_critical()).map(ToString::to_string).collect()
 }
 
 /// M1.
@@ -180,7 +180,7 @@ fn changed(before: &[Position], after: &[Position]) -> Vec<Position> {
 }
 
 /// M3.
-fn follow_positions(plan: &mut Plan, before: &Snapshot, after: &mut Snapshot, capital: Rupees) {
+pub(super) fn follow_positions(plan: &mut Plan, before: &Snapshot, after: &mut Snapshot, capital: Rupees) {
     let portfolio = Recovered::portfolio(after, capital);
     let sums = portfolio.aggregates();
     let row = PortfolioRow {

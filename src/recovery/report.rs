@@ -79,6 +79,11 @@ impl Finding {
         Self { severity: Severity::Warning, ..self }
     }
 
+    /// Nobody trades into it.
+    pub fn is_critical(&self) -> bool {
+        self.severity == Severity::Critical
+    }
+
     /// An aggregate of the portfolio, in the words that operators grep for.
     pub(super) fn figure(mismatch: &Mismatch) -> Self {
         let column = match mismatch.figure {

@@ -1,6 +1,7 @@
 //! The ledger against a real PostgreSQL: the fence, the tables of states, the inbox, the migrations.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod audit;
 mod exits;
 mod inbox;
 mod migrations;

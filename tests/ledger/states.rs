@@ -1,5 +1,6 @@
 //! The tables of states: the code's and the database's are one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use baton::domain::order::IntentState;
@@ -145,9 +146,9 @@ async fn walking_the_audit_chain_and_the_whole_history_outlast_the_statement_tim
     let mut other = database.connect().await;
     let lock = other.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE audit_log, order_intent IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let ledger = &database.ledger;
+    let (ledger, meter) = (&database.ledger, Arc::default());
     let mut both =
-        std::pin::pin!(async { tokio::join!(ledger.verify_audit(), ledger.snapshot(Depth::Whole)) });
+        std::pin::pin!(async { tokio::join!(ledger.verify_audit(), ledger.snapshot(Depth::Whole, &meter)) });
     // Longer than the timeout of a pooled session.
     let early = tokio::time::timeout(Duration::from_millis(10_500), &mut both).await;
     assert!(early.is_err(), "{:?}", early.map(|(audit, whole)| (audit.err(), whole.err())));

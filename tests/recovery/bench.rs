@@ -10,7 +10,12 @@ use baton::telemetry::metrics::Metrics;
 use rust_decimal::dec;
 use tokio_postgres::Client;
 
+use crate::orders::{reconcile, resident_kib};
+use crate::support::cluster::{Options, PATIENCE, client, launch, write_instruments};
 use crate::support::database::Database;
+use crate::support::member::Member;
+use crate::support::paper::Paper;
+use crate::support::wait;
 
 const RUNS: usize = 15;
 
@@ -86,6 +91,25 @@ fn manager(database: &Database, count: i64) -> CrashRecoveryManager {
     )
 }
 
+/// Starts an instance on the database; gives how long it took from the process's start until it traded, and the most
+/// memory that it used, in kB. Its bridge holds none of the positions, which it only notes at a first look.
+async fn started(database: &Database, count: i64) -> (Duration, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (1..=count).map(|number| format!("I{number}")).collect();
+    let symbols = write_instruments(folder.path(), &names);
+    let paper = Paper::start(folder.path(), "live", symbols.as_deref(), client()).await;
+    let env = vec![("BATON_TRADING__CAPITAL", "5000000".to_owned())];
+    let options = Options { env, ..Options::default() };
+    let launch = launch("b1", &database.stores, &paper, &options, folder.path());
+    let begun = Instant::now();
+    let member = Member::start("b1", launch, client()).await;
+    wait::until("it trades", PATIENCE, async || {
+        if member.trades().await { Ok(()) } else { Err(member.process.tail()) }
+    })
+    .await;
+    (begun.elapsed(), resident_kib(member.process.id()))
+}
+
 async fn median(mut run: impl AsyncFnMut()) -> Duration {
     let mut times = Vec::new();
     for _ in 0..RUNS {
@@ -101,7 +125,7 @@ async fn median(mut run: impl AsyncFnMut()) -> Duration {
 #[ignore = "slow: up to ten thousand positions; make bench-recovery"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovery_of_many_positions() {
-    println!("positions  recovery  bare read");
+    println!("positions  recovery  bare read  start to active  memory at most");
     for count in [10, 100, 1000, 10_000] {
         let database = Database::start().await;
         let sql = database.connect().await;
@@ -118,10 +142,23 @@ async fn recovery_of_many_positions() {
                 .unwrap();
         })
         .await;
-        println!("{count:>9}  {whole:>8.1?}  {bare:>8.1?}");
+        let (active, memory) = started(&database, count).await;
+        println!(
+            "{count:>9}  {whole:>8.1?}  {bare:>9.1?}  {active:>16.1?}  {:>9.1} MB",
+            memory as f64 / 1024.0
+        );
         // Ten times the target, and this may be a debug build.
         assert!(whole < Duration::from_secs(3), "{whole:?}");
         database.stores.stop().await.unwrap();
+    }
+}
+
+// R: C1, C9
+#[ignore = "slow: a thousand open orders; make bench-recovery"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reconciling_many_open_orders() {
+    for count in [10, 100, 1000] {
+        reconcile(count).await;
     }
 }
 

@@ -152,7 +152,7 @@ const DAMAGES: &[Damage] = &[
 ];
 
 /// Tables without which nothing can be proven.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 11] = [
     "position",
     "order_intent",
     "fill",
@@ -161,6 +161,9 @@ const TABLES: [&str; 8] = [
     "broker_order_seen",
     "leadership",
     "signal",
+    "audit_log",
+    "audit_head",
+    "audit_seal",
 ];
 
 fn spelled(sql: &str) -> String {

@@ -6,7 +6,10 @@ mod custody;
 mod drift;
 mod emergency;
 mod faults;
+mod interrupted;
+mod orders;
 mod repairs;
+mod restored;
 mod scenarios;
 mod seeded;
 #[path = "../cluster/signals.rs"]

@@ -269,6 +269,80 @@ async fn an_order_in_doubt_ends_by_the_operators_word() {
     assert_eq!(audit["ok"], true, "{audit}");
 }
 
+// R: B17
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_bought_by_hand_is_taken_up_once_by_the_operators_word_and_its_stop_sells_it() {
+    let cluster = crate::drift::started().await;
+    let units = held(&cluster).await;
+    let adopt = |lots: &str, more: &[&str]| {
+        let words = [
+            "positions",
+            "adopt",
+            GOLD,
+            "--lots",
+            lots,
+            "--price",
+            "140000",
+            "--stop",
+            "139000",
+            "-o",
+            "json",
+        ];
+        [&words[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let run = async |arguments: Vec<String>| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        cluster.baton(&arguments).await
+    };
+    let apply = ["--apply", "--reason", "bought on Monday", "--operator", "asha"];
+    let refused = run(adopt("2", &apply)).await;
+    assert_eq!(refused.status.code(), Some(1), "nothing is there beyond the ledger");
+
+    let lot = cluster.count("SELECT lot_size FROM position LIMIT 1").await;
+    by_hand(&cluster, "BUY", 2 * lot).await;
+    gauge(&cluster, 1.0).await;
+    let shown = run(adopt("2", &[])).await;
+    let proposal = answer(&shown);
+    assert!(shown.status.success() && proposal["applied"] == false, "{proposal}");
+    assert_eq!(held(&cluster).await, units, "showing it changed something");
+    let much = run(adopt("3", &apply)).await;
+    assert!(String::from_utf8_lossy(&much.stderr).contains("more cannot be taken up"), "{much:?}");
+
+    let made = run(adopt("2", &apply)).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(held(&cluster).await, units + 2 * lot);
+    let twice = run(adopt("2", &apply)).await;
+    assert_eq!(twice.status.code(), Some(1), "it would be held twice");
+    gauge(&cluster, 0.0).await;
+    for check in [&["recover", "--check"][..], &["audit", "verify"]] {
+        let checked = cluster.baton(check).await;
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+    let row = "SELECT actor, payload::jsonb ->> 'reason' FROM audit_log WHERE kind = 'adopt'";
+    let row = cluster.sql.query_one(row, &[]).await.unwrap();
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("asha", "bought on Monday"));
+    assert_eq!(cluster.count("SELECT count(*) FROM broker_order_seen WHERE booked_at IS NULL").await, 0);
+
+    // It is Baton's: its stop is watched, whoever leads.
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(138900)).await;
+    wait::until("both stops have sold", PATIENCE, async || match held(&cluster).await {
+        0 => Ok(()),
+        held => Err((held, cluster.logs())),
+    })
+    .await;
+    let net: i64 = cluster
+        .paper
+        .orders()
+        .await
+        .iter()
+        .map(|order| match order.side.as_str() {
+            "BUY" => order.filled_quantity,
+            _ => -order.filled_quantity,
+        })
+        .sum();
+    assert_eq!(net, 0, "exactly what was held was sold");
+}
+
 /// A position whose exit was acknowledged and is in no book since: hidden, with everything it might do.
 async fn exit_out_of_sight(settle_ms: u64) -> (Cluster, Value, String) {
     let env = vec![("BATON_BROKER__SETTLE_MS", settle_ms.to_string())];

@@ -152,6 +152,38 @@ async fn what_is_tampered_with_under_a_leader_stops_its_entries_until_it_is_mend
     cluster.finish().await;
 }
 
+// R: B9
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_seals_the_audit_chain_and_tells_when_it_is_broken_while_trading_goes_on() {
+    let env = vec![("BATON_RECOVERY__RECONCILE_MS", "300".to_owned())];
+    let mut cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entered = cluster.play(0, &base("base", GOLD, 140_000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+    says(&cluster.members[0], "the audit chain is whole and sealed up to row").await;
+    let sealed = "SELECT count(*) FROM audit_seal s JOIN audit_head h USING (seq, hash)";
+    wait::until("all of it is sealed", PATIENCE, async || match cluster.count(sealed).await {
+        1 => Ok(()),
+        _ => Err(cluster.logs()),
+    })
+    .await;
+    let tamper = "ALTER TABLE audit_log DISABLE TRIGGER USER;
+        DELETE FROM audit_log WHERE seq = (SELECT max(seq) FROM audit_log)";
+    cluster.sql.batch_execute(tamper).await.unwrap();
+    let told = "SELECT count(*) FROM error_notifications_log WHERE error_type = 'AUDIT_BROKEN' AND severity = 'critical'";
+    wait::until("somebody is told", PATIENCE, async || match cluster.count(told).await {
+        1 => Ok(()),
+        _ => Err(cluster.logs()),
+    })
+    .await;
+    assert!(cluster.members[0].trades().await, "trading does not stop for it");
+    // A start says it, too, and leads.
+    cluster.members[0].process.kill().await;
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    says(&cluster.members[0], "the audit chain is broken: ").await;
+}
+
 // R: C7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenario_4_an_instance_is_recovering_and_then_active_and_only_then_leads() {

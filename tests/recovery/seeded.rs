@@ -8,7 +8,7 @@ use rust_decimal::dec;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base, exit, pyramid};
 use crate::support::cluster::{Cluster, Options, PATIENCE, run_as};
 use crate::support::paper::Paper;
 use crate::support::process::Launch;
@@ -40,7 +40,7 @@ impl Seeded {
         .await;
         let paper = &cluster.paper;
         paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
-        for (name, symbol) in [("COPPER", "COPPER31DEC25FUT"), ("SILVER_MINI", "SILVERM27FEB26FUT")] {
+        for (name, symbol) in [("COPPER", "COPPER31DEC25FUT"), (SILVER, SILVER_SYMBOL)] {
             paper.set_price(symbol, "MCX", if name == "COPPER" { dec!(1000) } else { dec!(150000) }).await;
         }
         // Its stop lies below every price of the story: one that was read before the last move sells nothing.
@@ -57,7 +57,7 @@ impl Seeded {
             assert_eq!(view["status"], "executed", "{view}");
         }
         paper.post("fills", json!({ "hold": true })).await;
-        cluster.post(0, &base("silver", "SILVER_MINI", 150_000)).await;
+        cluster.post(0, &base("silver", SILVER, 150_000)).await;
         let open = "SELECT count(*) FROM order_intent WHERE state = 'acknowledged'";
         wait::until("an order rests at the broker", PATIENCE, async || {
             if cluster.count(open).await == 1 { Ok(()) } else { Err(cluster.logs()) }
@@ -76,6 +76,13 @@ impl Seeded {
     }
 }
 
+impl Seeded {
+    /// Another database on the same stores.
+    pub fn at(&self, url: String) -> Copy {
+        Copy { url, launch: self.launch.clone() }
+    }
+}
+
 impl Copy {
     /// Damages it.
     pub async fn damage(&self, sql: &str) {
@@ -86,6 +93,11 @@ impl Copy {
     /// Runs `baton` on it.
     pub async fn baton(&self, arguments: &[&str]) -> Output {
         run_as(&self.launch("cli", &[]), arguments).await
+    }
+
+    /// Arms a fail point for whatever runs on it.
+    pub fn arm(&self, place: &str, action: &str) {
+        std::fs::write(&self.launch.env["BATON_FAIL_POINT_FILE"], format!("{place} {action}\n")).unwrap();
     }
 
     /// One row of it.

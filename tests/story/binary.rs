@@ -115,6 +115,8 @@ fn the_demo_keeps_every_promise() {
         "wake",
         "handover",
         "restart_stopped",
+        "outage",
+        "corruption",
         "stop",
         "exit",
         "compare",

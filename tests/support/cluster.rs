@@ -397,7 +397,7 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
 }
 
 /// Writes `baton.toml` for the members and the bridge's list of symbols; none when nothing is added.
-fn write_instruments(folder: &Path, names: &[String]) -> Option<PathBuf> {
+pub fn write_instruments(folder: &Path, names: &[String]) -> Option<PathBuf> {
     if names.is_empty() {
         return None;
     }

@@ -63,7 +63,12 @@ fn spawn(command: Command) -> std::io::Result<Child> {
 /// The least environment that a program of ours needs.
 pub fn bare_env() -> BTreeMap<String, String> {
     let path = std::env::var("PATH").unwrap_or_default();
-    BTreeMap::from([("PATH".to_owned(), path), ("RUST_BACKTRACE".to_owned(), "1".to_owned())])
+    let mut env = BTreeMap::from([("PATH".to_owned(), path), ("RUST_BACKTRACE".to_owned(), "1".to_owned())]);
+    // Where an instrumented build counts what it reached: `ops/coverage`.
+    if let Ok(counters) = std::env::var("LLVM_PROFILE_FILE") {
+        env.insert("LLVM_PROFILE_FILE".to_owned(), counters);
+    }
+    env
 }
 
 impl Launch {

@@ -76,7 +76,11 @@ impl FromStr for Given {
 /// The configuration has faults, the schema is another version's, or stdout cannot be written to.
 pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let config = config::load(inputs)?;
-    if args.repair { repair::run(&args, &config, output).await } else { check::run(&config, output).await }
+    if args.repair {
+        repair::run(&args, &config, inputs, output).await
+    } else {
+        check::run(&config, output).await
+    }
 }
 
 fn ledger(config: &Config) -> anyhow::Result<Ledger> {

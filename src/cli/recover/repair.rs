@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::{Args, ledger, same_schema};
 use crate::app;
+use crate::cli::ask;
 use crate::cli::output::{Colour, Output};
-use crate::config::Config;
+use crate::config::{Config, Inputs};
 use crate::domain::money::Price;
 use crate::domain::order::Side;
 use crate::domain::position::HoldingKey;
@@ -43,11 +44,16 @@ struct Books {
     note: Option<String>,
 }
 
-pub(super) async fn run(args: &Args, config: &Config, output: &Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    args: &Args,
+    config: &Config,
+    inputs: &Inputs,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
     let ledger = ledger(config)?;
     same_schema(&ledger).await?;
     let snapshot = ledger
-        .snapshot(Depth::Open)
+        .snapshot(Depth::Open, &Arc::default())
         .await
         .context("stored state cannot be read, so nothing can be proposed: RUNBOOK.md#data_corrupt")?;
     let books = ask_broker(config, &ledger, &snapshot, args).await?;
@@ -67,8 +73,10 @@ pub(super) async fn run(args: &Args, config: &Config, output: &Output) -> anyhow
             bail!("there is nothing to mend that the books or the fills tell how")
         }
         true => {
-            let operator =
-                Operator { name: &operator(args)?, reason: args.reason.as_deref().unwrap_or_default() };
+            let operator = Operator {
+                name: &ask::operator(args.operator.as_deref(), inputs)?,
+                reason: args.reason.as_deref().unwrap_or_default(),
+            };
             apply(config, &ledger, &proposed, of, operator).await?;
             true
         }
@@ -76,11 +84,6 @@ pub(super) async fn run(args: &Args, config: &Config, output: &Output) -> anyhow
     told(&proposed, &books, applied, output)?;
     let clean = proposed.unsolved.is_empty() && (applied || proposed.proposals.is_empty());
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn operator(args: &Args) -> anyhow::Result<String> {
-    let name = args.operator.clone().or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty());
-    name.context("say who you are with --operator NAME: it is kept in the audit log")
 }
 
 async fn apply(

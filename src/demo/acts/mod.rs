@@ -4,6 +4,7 @@ mod failover;
 mod finish;
 mod opening;
 mod pause;
+mod state;
 mod stop;
 mod trading;
 
@@ -11,6 +12,7 @@ pub(super) use failover::{kill_leader, restart, terminate_leader};
 pub(super) use finish::{compare, exit};
 pub(super) use opening::{instances, paper, stores};
 pub(super) use pause::{pause_leader, wake};
+pub(super) use state::{corruption, outage};
 pub(super) use stop::stop_hit;
 pub(super) use trading::{entry, market_up, pyramid, repeat};
 
@@ -27,6 +29,10 @@ const HANG_WITHIN: Duration = Duration::from_secs(6);
 const HANDOVER_WITHIN: Duration = Duration::from_millis(1000);
 /// A price at the stop, with no feed, until the position is closed.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// A database that accepts again, until somebody trades: ten times the target of 1 s.
+const OUTAGE_WITHIN: Duration = Duration::from_secs(10);
+/// A repair, until the leader trades on what was repaired.
+const REPAIR_WITHIN: Duration = Duration::from_secs(10);
 /// How long a restarted instance may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
@@ -46,6 +52,9 @@ const GOLD_PYRAMID: Wish = Wish {
     stop: dec!(141_750),
     atr: dec!(350),
 };
+/// What comes in while stored state is damaged.
+const COPPER: Wish =
+    Wish { instrument: "COPPER", position: "Long_1", price: dec!(1_000), stop: dec!(990), atr: dec!(5) };
 /// What comes in while the leader hangs.
 const SILVER: Wish = Wish {
     instrument: "SILVER_MINI",

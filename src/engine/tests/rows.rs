@@ -167,6 +167,7 @@ impl Rows {
             strayed: Vec::new(),
             orphans: Vec::new(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
+            audit: Vec::new(),
             intents,
         }
     }

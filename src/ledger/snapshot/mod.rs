@@ -4,13 +4,14 @@
 //! however much is open, and big tables are read row by row. A cell that cannot be read does not stop the reading: all
 //! of them are reported at once.
 
+mod meter;
 mod proofs;
 mod salvage;
 mod state;
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::TryStreamExt;
 use ha::Fence;
@@ -28,6 +29,7 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
+pub use meter::{Meter, READS};
 pub use proofs::{Orphan, PositionFills, Strayed};
 pub use salvage::Salvage;
 pub(super) use state::portfolio;
@@ -80,14 +82,16 @@ pub struct Snapshot {
     pub orphans: Vec<Orphan>,
     /// What operators want closed and is not yet.
     pub wishes: Vec<Wish>,
+    /// What does not fit in the audit chain since its last seal, or in all of it, in words.
+    pub audit: Vec<String>,
 }
 
 impl Ledger {
-    /// Reads all open state at REPEATABLE READ.
+    /// Reads all open state at REPEATABLE READ; `meter` shows meanwhile how far it has come.
     ///
     /// # Errors
     /// Any database error, or [`LedgerError::Unreadable`] with every cell that this version does not understand.
-    pub async fn snapshot(&self, depth: Depth) -> Result<Snapshot, LedgerError> {
+    pub async fn snapshot(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
         let mut client = self.client().await?;
         let tx = client
             .build_transaction()
@@ -99,7 +103,7 @@ impl Ledger {
         if depth == Depth::Whole {
             Self::unhurried(&tx).await?;
         }
-        let snapshot = read(&tx, depth).await?;
+        let snapshot = read(&tx, depth, meter).await?;
         tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
         Ok(snapshot)
     }
@@ -127,8 +131,12 @@ impl Ledger {
 }
 
 /// Reads it all in a transaction that is open already.
-pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot, LedgerError> {
-    let faults = Faults::default();
+pub(super) async fn read(
+    tx: &Transaction<'_>,
+    depth: Depth,
+    meter: &Arc<Meter>,
+) -> Result<Snapshot, LedgerError> {
+    let faults = Faults { meter: Arc::clone(meter), ..Faults::default() };
     // All of them to their end: the first error tells which table it was, those after it only that the transaction
     // is broken.
     let read = tokio::join!(
@@ -146,6 +154,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         proofs::unasked(tx, &faults),
         proofs::orphans(tx, depth, &faults),
         state::wishes(tx, &faults),
+        proofs::audit(tx, depth, &faults),
     );
     if let Some(cause) = faults.cause() {
         return Err(cause);
@@ -165,6 +174,7 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         unasked,
         orphans,
         wishes,
+        audit,
     ) = read;
     faults.none()?;
     Ok(Snapshot {
@@ -181,14 +191,16 @@ pub(super) async fn read(tx: &Transaction<'_>, depth: Depth) -> Result<Snapshot,
         strayed: strayed?.into_iter().chain(unasked?).collect(),
         orphans: orphans?,
         wishes: wishes?,
+        audit: audit?,
     })
 }
 
 /// What went wrong in any of the tables, collected while they are read side by side.
 #[derive(Default)]
-struct Faults {
+pub(super) struct Faults {
     cells: Mutex<Vec<UnreadableCell>>,
     cause: Mutex<Option<LedgerError>>,
+    meter: Arc<Meter>,
 }
 
 impl Faults {
@@ -216,7 +228,7 @@ impl Faults {
 }
 
 /// Streams the rows of a statement without parameters through `read`.
-async fn each<T>(
+pub(super) async fn each<T>(
     tx: &Transaction<'_>,
     sql: &str,
     operation: &'static str,
@@ -229,10 +241,12 @@ async fn each<T>(
     let mut rows = pin!(rows);
     let mut values = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(failed)? {
+        faults.meter.row();
         match read(&row) {
             Ok(value) => values.push(value),
             Err(cells) => faults.unreadable(cells),
         }
     }
+    faults.meter.read();
     Ok(values)
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{Depth, Faults, each};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::money::Quantity;
-use crate::ledger::LedgerError;
 use crate::ledger::cells::Cells;
+use crate::ledger::{LedgerError, audit, seals};
 
 /// What the fills of an open position's orders add up to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -170,4 +170,20 @@ pub(super) async fn orphans(
         cells.finish(orphan)
     })
     .await
+}
+
+/// What does not fit in the audit chain: since its last seal, or in all of it.
+pub(super) async fn audit(
+    tx: &Transaction<'_>,
+    depth: Depth,
+    faults: &Faults,
+) -> Result<Vec<String>, LedgerError> {
+    match depth {
+        Depth::Open => seals::newest(tx, faults).await,
+        Depth::Whole => {
+            let report = audit::verify(tx).await.map_err(|error| faults.broken(error))?;
+            faults.meter.read();
+            Ok(report.faults)
+        }
+    }
 }

@@ -78,6 +78,8 @@ impl Ledger {
             strayed,
             orphans,
             wishes,
+            // Whoever salvages has found worse.
+            audit: Vec::new(),
         };
         let orders_lost = !(all_intents && all_fills && all_claims && all_foreign);
         Ok(Salvage { snapshot, orders_lost, positions_lost: !all_positions })

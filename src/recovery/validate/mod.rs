@@ -7,6 +7,7 @@
 //! - V4 The stored aggregates are what positions and cash give, to ₹0.01 ([`whole`]).
 //! - V5 The stored pyramids are what the positions give; a label is held once ([`whole`]).
 //! - V6 No filled order is without its position ([`whole`]).
+//! - V7 The audit log is as it was written since it was last sealed ([`whole`]). Trading does not stop for it.
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
@@ -33,5 +34,6 @@ pub(super) fn findings(snapshot: &Snapshot, portfolio: &Portfolio, catalog: &Cat
     }
     findings.extend(whole::pyramids(snapshot, catalog));
     findings.extend(whole::orphans(snapshot));
+    findings.extend(whole::audit(snapshot));
     findings
 }

@@ -40,6 +40,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         strayed: Vec::new(),
         orphans: Vec::new(),
         wishes: Vec::new(),
+        audit: Vec::new(),
     };
     let sums = Recovered::portfolio(&snapshot, CAPITAL).aggregates();
     snapshot.portfolio = Some(PortfolioRow {

@@ -126,3 +126,13 @@ pub(super) fn orphans(snapshot: &Snapshot) -> Vec<Finding> {
     };
     snapshot.orphans.iter().map(orphan).collect()
 }
+
+/// V7. What was decided and by whom.
+pub(super) fn audit(snapshot: &Snapshot) -> Vec<Finding> {
+    let broken = |fault: &String| {
+        Finding::mismatch("audit_log", "(chain)", "hash", fault, "as it was written")
+            .said(format!("the audit chain is broken: {fault}; see RUNBOOK.md#audit-broken"))
+            .as_warning()
+    };
+    snapshot.audit.iter().map(broken).collect()
+}
