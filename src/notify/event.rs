@@ -68,6 +68,8 @@ pub enum Kind {
     PositionDrift,
     /// Stored state is damaged, and this position's stop does not fire; the scope is the position.
     StopNotWatched,
+    /// A position has no stop at the broker though it should; the scope is the position.
+    StopNotResting,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -93,6 +95,7 @@ named!(Kind {
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
     StopNotWatched = "STOP_NOT_WATCHED",
+    StopNotResting = "STOP_NOT_RESTING",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -123,6 +126,7 @@ impl Kind {
             | Self::BrokerError
             | Self::DatabaseError
             | Self::OrderInDoubt
+            | Self::StopNotResting
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
             | Self::BrokerSession
@@ -145,7 +149,7 @@ impl Kind {
             | Self::RedisDegraded
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
-            Self::OrderInDoubt | Self::PositionDrift => Life::InLedger,
+            Self::OrderInDoubt | Self::PositionDrift | Self::StopNotResting => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
             | Self::Flapping

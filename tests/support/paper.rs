@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use baton::domain::money::Rupees;
 use baton::paper::{self, BridgeMode, FillModel, RateLimits, SymbolSpec};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,6 +42,8 @@ pub struct PaperOrder {
     pub symbol: String,
     pub side: String,
     pub quantity: i64,
+    pub price_type: String,
+    pub trigger_price: Decimal,
     pub strategy: String,
     pub order_status: String,
     pub filled_quantity: i64,
@@ -51,6 +54,7 @@ pub struct PaperOrder {
 pub struct PaperFill {
     pub quantity: i64,
     pub price: Decimal,
+    pub at: DateTime<Utc>,
 }
 
 impl PaperOrder {
