@@ -20,6 +20,7 @@ use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
+use super::lost_exits::LostExits;
 use super::requests::Answered;
 use super::resting::AtBroker;
 use super::senders::proof;
@@ -151,6 +152,7 @@ pub struct Term<'a> {
     pub(super) next_day_look: Moment,
     pub(super) next_calendar: Moment,
     pub(super) proof: Proof,
+    pub(super) lost_exits: LostExits,
     /// Stored state is damaged; none for a leader that trades.
     pub(super) custody: Option<Custody>,
     /// The journal said otherwise.
@@ -191,6 +193,7 @@ impl<'a> Term<'a> {
             next_day_look: now,
             next_calendar: now,
             proof: Proof::new(now),
+            lost_exits: LostExits::default(),
             custody: None,
             reread: false,
         }
@@ -373,7 +376,9 @@ impl<'a> Term<'a> {
     /// After a reading: soon again while something is open and moving, seldom otherwise.
     pub(super) fn plan_next_reading(&mut self, moved: bool) {
         let now = self.fence().now();
-        if !self.book.wants_books() && !self.at_broker.is_moving(&self.book) {
+        let awaited =
+            self.book.wants_books() || self.at_broker.is_moving(&self.book) || !self.lost_exits.is_empty();
+        if !awaited {
             self.poll = FIRST_POLL;
             self.next_reading = now.plus(IDLE_POLL);
         } else {

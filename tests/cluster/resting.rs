@@ -1,16 +1,22 @@
 //! Stops that rest at the broker: put, moved, cancelled for exits, filled while nobody leads; and the faults of each step.
 
 use rust_decimal::{Decimal, dec};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::doubt::hit;
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
-use crate::support::paper::PaperOrder;
+use crate::support::paper::{self, PaperOrder};
 use crate::support::wait;
 
 async fn cluster(members: usize) -> Cluster {
-    let env = vec![("BATON_TRADING__STOPS__RESTING", "on".to_owned())];
+    with(members, &[]).await
+}
+
+async fn with(members: usize, env: &[(&'static str, &str)]) -> Cluster {
+    let env = [("BATON_TRADING__STOPS__RESTING", "on")].iter().chain(env);
+    let env = env.map(|(key, value)| (*key, (*value).to_owned())).collect();
     Cluster::with(Options { members, env, ..Options::default() }).await
 }
 
@@ -164,8 +170,12 @@ async fn a_leader_that_dies_while_it_moves_a_stop_leaves_one_stop() {
         trail(&cluster, &format!("bar-{place}")).await;
         hit(&mut cluster, place).await;
         rests(&cluster, dec!(140600)).await;
-        let moved = states(&cluster, "order_modify").await;
-        assert!(moved.iter().all(|state| state != "journaled"), "{moved:?}");
+        wait::until("what became of each move is known", PATIENCE, async || {
+            let moved = states(&cluster, "order_modify").await;
+            let known = |state: &String| matches!(state.as_str(), "applied" | "void");
+            if moved.iter().all(known) { Ok(()) } else { Err((moved, cluster.logs())) }
+        })
+        .await;
         cluster.revive().await;
         let out = cluster.play(0, &exit(&format!("out-{place}"), GOLD, "ALL", 142_000)).await;
         assert_eq!(out["status"], "executed", "{out}");
@@ -284,4 +294,47 @@ async fn a_stop_that_the_broker_ends_is_put_again_and_one_that_it_refuses_is_tol
     })
     .await;
     cluster.finish().await;
+}
+
+// R: LESSONS "SIGTERM and the kill switch cancelled all orders, protective stops too, and left the position naked".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_instance_leaves_the_stop_under_hold_and_makes_room_under_flatten() {
+    for (policy, status, held) in [("hold", "trigger pending", 1), ("flatten", "cancelled", 0)] {
+        let mut cluster = with(1, &[("BATON_SHUTDOWN__EXIT_POLICY", policy)]).await;
+        enter(&cluster, "held").await;
+        cluster.members[0].process.signal(Signal::TERM);
+        let exit = cluster.members[0].process.exit(PATIENCE).await;
+        assert!(exit.success(), "{exit}");
+        assert_eq!(stops(&cluster).await[0].order_status, status, "{policy}");
+        let open = "SELECT count(*) FROM position WHERE status <> 'closed'";
+        assert_eq!(cluster.count(open).await, held, "{policy}: {:?}", cluster.logs());
+        cluster.finish().await;
+    }
+}
+
+// R: S15: what is closed by hand is not sold again by its stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_of_a_position_that_was_closed_by_hand_is_cancelled_whatever_switch_is_on() {
+    let quick = [("BATON_RECOVERY__RECONCILE_MS", "300"), ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300")];
+    let cluster = with(1, &quick).await;
+    enter(&cluster, "held").await;
+    cluster.sql.execute("UPDATE leadership SET halted = true, halt_all = true", &[]).await.unwrap();
+    let units = cluster.count("SELECT sum(quantity)::bigint FROM position").await;
+    let body = json!({
+        "apikey": paper::KEY, "strategy": "by hand", "symbol": GOLD_SYMBOL, "exchange": "MCX", "action": "SELL",
+        "product": "NRML", "pricetype": "MARKET", "quantity": units,
+    });
+    let request = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&body);
+    assert!(request.send().await.unwrap().status().is_success());
+    wait::until("the stop is cancelled", PATIENCE, async || {
+        let stops = stops(&cluster).await;
+        if stops[0].order_status == "cancelled" { Ok(()) } else { Err((stops, cluster.logs())) }
+    })
+    .await;
+    // The price falls through it: nothing is sold, and no other stop was put.
+    price(&cluster, dec!(139000)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let sold =
+        cluster.paper.orders().await.into_iter().filter(|o| o.side == "SELL").map(|o| o.filled_quantity);
+    assert_eq!(sold.sum::<i64>(), units);
 }

@@ -82,10 +82,12 @@ impl Term<'_> {
             self.raise(id, to).await?;
         }
         if !round.place.is_empty() {
-            for stop in &round.place {
-                self.at_broker.pace(stop.position, now);
-            }
+            let stops: Vec<_> = round.place.iter().map(|stop| (stop.id, stop.position)).collect();
             self.journal_and_send(round.place, Vec::new(), &HashMap::new()).await?;
+            // The others were held back, each until its time.
+            for (_, position) in stops.iter().filter(|(id, _)| self.book.intents.contains_key(id)) {
+                self.at_broker.pace(*position, now);
+            }
         }
         self.tell_bare(now);
         Ok(())

@@ -81,7 +81,11 @@ impl Term<'_> {
                 Some((OrderStatus::Open | OrderStatus::Other(_), _)) => {
                     self.at_broker.seen.insert(intent.id);
                 }
-                Some((OrderStatus::Complete | OrderStatus::Rejected | OrderStatus::Cancelled, _)) | None => {}
+                // It has ended, or a plug-in shows it so: looked at again soon, and not counted on meanwhile.
+                Some((OrderStatus::Complete | OrderStatus::Rejected | OrderStatus::Cancelled, _)) => {
+                    self.at_broker.seen.remove(&intent.id);
+                }
+                None => {}
             }
         }
     }

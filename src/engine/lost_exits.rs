@@ -1,0 +1,103 @@
+//! Exits whose intents PostgreSQL lost when it failed over.
+//!
+//! Reduce-only lets exits through, and the position book still holds what an open order has not sold yet. So while the
+//! reduce-only of a failover is in force, an exit waits for as long as an order to sell its contract stands open that no
+//! intent explains; and a while after it is gone, until every reading of the position book is one begun since.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ha::Moment;
+
+use super::evidence::Reading;
+use super::term::Term;
+use crate::broker::{BrokerOrder, OrderStatus};
+use crate::domain::order::Side;
+use crate::domain::position::HoldingKey;
+use crate::ledger::LedgerError;
+
+/// Longer than any reading of the position book counts, from its first byte on; see `holdings`.
+const SETTLES: Duration = Duration::from_secs(8);
+
+/// The contracts on which such orders stand.
+#[derive(Debug, Default)]
+pub(super) struct LostExits(BTreeMap<HoldingKey, Standing>);
+
+#[derive(Debug)]
+struct Standing {
+    orders: BTreeSet<String>,
+    /// Since when no reading shows them any more.
+    gone: Option<Moment>,
+}
+
+impl LostExits {
+    /// True while exits of a contract have to wait.
+    pub fn hold(&self, contract: &HoldingKey) -> bool {
+        self.0.contains_key(contract)
+    }
+
+    /// True while no exit has to wait.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes in what the newest reading shows; gives the contracts that it is news of.
+    fn see(&mut self, shown: BTreeMap<HoldingKey, BTreeSet<String>>, now: Moment) -> Vec<HoldingKey> {
+        for (contract, standing) in &mut self.0 {
+            if !shown.contains_key(contract) {
+                standing.gone.get_or_insert(now);
+            }
+        }
+        self.0.retain(|_, standing| standing.gone.is_none_or(|gone| now.since(gone) < SETTLES));
+        let mut news = Vec::new();
+        for (contract, orders) in shown {
+            let before = self.0.insert(contract.clone(), Standing { orders, gone: None });
+            if before.is_none_or(|before| before.orders != self.0[&contract].orders) {
+                news.push(contract);
+            }
+        }
+        news
+    }
+}
+
+/// Open orders to sell, by contract; `is_explained` says which of them are known to be an intent's.
+fn open_sells<'a>(
+    orders: &'a [BrokerOrder],
+    is_explained: impl Fn(&str) -> bool + 'a,
+) -> impl Iterator<Item = &'a BrokerOrder> {
+    orders.iter().filter(move |order| {
+        let ended =
+            matches!(order.status, OrderStatus::Complete | OrderStatus::Rejected | OrderStatus::Cancelled);
+        order.side == Side::Sell && !ended && !is_explained(&order.order_id)
+    })
+}
+
+impl Term<'_> {
+    /// Looks at a reading of the books for orders that an exit must not be sent beside.
+    pub(super) async fn look_for_lost_exits(&mut self, reading: &Reading) -> Result<(), LedgerError> {
+        let claimed = &self.book.claimed;
+        let unexplained: Vec<&BrokerOrder> =
+            open_sells(&reading.books.orders, |id| claimed.contains(id)).collect();
+        let ids: Vec<&str> = unexplained.iter().map(|order| order.order_id.as_str()).collect();
+        let lost = match ids.is_empty() {
+            true => BTreeSet::new(),
+            false => self.ask_pool(|| self.engine.ledger.perhaps_lost(&ids)).await?,
+        };
+        let mut shown: BTreeMap<HoldingKey, BTreeSet<String>> = BTreeMap::new();
+        for order in unexplained.into_iter().filter(|order| lost.contains(&order.order_id)) {
+            shown.entry(contract(order)).or_default().insert(order.order_id.clone());
+        }
+        for contract in self.lost_exits.see(shown, self.fence().now()) {
+            tracing::error!(
+                orders = ?self.lost_exits.0[&contract].orders,
+                "[RECOVERY] {contract}: no exit is sent while an order to sell stands open that no intent explains: \
+                 PostgreSQL failed over, and its intent may be lost. Cancel it at the broker if it is not wanted"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn contract(order: &BrokerOrder) -> HoldingKey {
+    HoldingKey { symbol: order.symbol.clone(), exchange: order.exchange.clone(), product: order.product }
+}
