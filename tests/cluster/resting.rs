@@ -11,13 +11,13 @@ use crate::support::paper::{self, PaperOrder};
 use crate::support::wait;
 
 async fn cluster(members: usize) -> Cluster {
-    with(members, &[]).await
+    with("live", members, &[]).await
 }
 
-async fn with(members: usize, env: &[(&'static str, &str)]) -> Cluster {
+async fn with(shape: &'static str, members: usize, env: &[(&'static str, &str)]) -> Cluster {
     let env = [("BATON_TRADING__STOPS__RESTING", "on")].iter().chain(env);
     let env = env.map(|(key, value)| (*key, (*value).to_owned())).collect();
-    Cluster::with(Options { members, env, ..Options::default() }).await
+    Cluster::with(Options { shape, members, env, ..Options::default() }).await
 }
 
 async fn price(cluster: &Cluster, price: Decimal) {
@@ -263,7 +263,8 @@ async fn a_halted_exit_leaves_the_stop_where_it_is() {
 // R: D3: LESSONS "stop-loss order never polled after placement".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_that_the_broker_ends_is_put_again_and_one_that_it_refuses_is_told() {
-    let cluster = cluster(1).await;
+    // In live shape a cancelled row behind another one takes 20 s to be believed.
+    let cluster = with("analyze", 1, &[]).await;
     enter(&cluster, "held").await;
     cluster.paper.post("day/end", json!({})).await;
     wait::until("the ended stop is known", PATIENCE, async || {
@@ -300,7 +301,7 @@ async fn a_stop_that_the_broker_ends_is_put_again_and_one_that_it_refuses_is_tol
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_instance_leaves_the_stop_under_hold_and_makes_room_under_flatten() {
     for (policy, status, held) in [("hold", "trigger pending", 1), ("flatten", "cancelled", 0)] {
-        let mut cluster = with(1, &[("BATON_SHUTDOWN__EXIT_POLICY", policy)]).await;
+        let mut cluster = with("live", 1, &[("BATON_SHUTDOWN__EXIT_POLICY", policy)]).await;
         enter(&cluster, "held").await;
         cluster.members[0].process.signal(Signal::TERM);
         let exit = cluster.members[0].process.exit(PATIENCE).await;
@@ -316,7 +317,7 @@ async fn the_last_instance_leaves_the_stop_under_hold_and_makes_room_under_flatt
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_of_a_position_that_was_closed_by_hand_is_cancelled_whatever_switch_is_on() {
     let quick = [("BATON_RECOVERY__RECONCILE_MS", "300"), ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300")];
-    let cluster = with(1, &quick).await;
+    let cluster = with("live", 1, &quick).await;
     enter(&cluster, "held").await;
     cluster.sql.execute("UPDATE leadership SET halted = true, halt_all = true", &[]).await.unwrap();
     let units = cluster.count("SELECT sum(quantity)::bigint FROM position").await;
