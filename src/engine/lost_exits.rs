@@ -101,3 +101,40 @@ impl Term<'_> {
 fn contract(order: &BrokerOrder) -> HoldingKey {
     HoldingKey { symbol: order.symbol.clone(), exchange: order.exchange.clone(), product: order.product }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::order::Product;
+
+    fn at(ms: u64) -> Moment {
+        Moment::since_boot(Duration::from_millis(ms))
+    }
+
+    fn gold() -> HoldingKey {
+        HoldingKey { symbol: "GOLD".to_owned(), exchange: "MCX".to_owned(), product: Product::Nrml }
+    }
+
+    fn shown(orders: &[&str]) -> BTreeMap<HoldingKey, BTreeSet<String>> {
+        let orders = orders.iter().map(|id| (*id).to_owned()).collect();
+        BTreeMap::from([(gold(), orders)])
+    }
+
+    #[test]
+    fn a_contract_is_told_once_an_order_and_held_until_readings_begun_before_its_end_count_no_more() {
+        let mut lost = LostExits::default();
+        assert_eq!(lost.see(shown(&["1"]), at(0)), [gold()]);
+        assert_eq!(lost.see(shown(&["1"]), at(10)), []);
+        assert_eq!(lost.see(shown(&["1", "2"]), at(20)), [gold()]);
+        lost.see(BTreeMap::new(), at(1_000));
+        lost.see(BTreeMap::new(), at(8_999));
+        assert!(lost.hold(&gold()), "a position book read before its end may still decide");
+        // Shown again, by a book that had lagged: the wait begins anew.
+        assert_eq!(lost.see(shown(&["2"]), at(8_999)), [gold()]);
+        lost.see(BTreeMap::new(), at(10_000));
+        lost.see(BTreeMap::new(), at(17_999));
+        assert!(lost.hold(&gold()) && !lost.is_empty());
+        lost.see(BTreeMap::new(), at(18_000));
+        assert!(!lost.hold(&gold()) && lost.is_empty());
+    }
+}
