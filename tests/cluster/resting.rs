@@ -185,6 +185,28 @@ async fn a_leader_that_dies_while_it_moves_a_stop_leaves_one_stop() {
     cluster.finish().await;
 }
 
+// R: S1, S14: the same where a stop is put.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_while_it_puts_a_stop_leaves_one_stop() {
+    // Where the books name their orders, two cancelled rows in a row are told apart at once.
+    let mut cluster = with("analyze", 3, &[]).await;
+    enter(&cluster, "held").await;
+    for place in ["after_journal", "after_write", "before_ack_commit"] {
+        cluster.all_ready().await;
+        cluster.arm(place, "kill");
+        // The broker ends the one that rests, so another is put.
+        cluster.paper.post("day/end", json!({})).await;
+        hit(&mut cluster, place).await;
+        rests(&cluster, dec!(139300)).await;
+        cluster.revive().await;
+        cluster.check().await;
+    }
+    let out = cluster.play(0, &exit("out", GOLD, "ALL", 140_000)).await;
+    assert_eq!(out["status"], "executed", "{out}");
+    flat(&cluster).await;
+    cluster.finish().await;
+}
+
 // R: S15: the cancel is taken, and the trigger is faster.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exit_that_races_the_trigger_sells_nothing_that_the_stop_has_sold() {
