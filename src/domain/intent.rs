@@ -8,7 +8,7 @@ use super::cause::ExitCause;
 use super::ids::{IntentId, PositionId, SignalId};
 use super::label::Label;
 use super::money::{Price, Quantity, Rupees};
-use super::order::{IntentState, OrderClass, OrderSpec, Side};
+use super::order::{IntentState, OrderClass, OrderSpec, PriceType, Side};
 
 /// The longest `strategy` the bridge stores, in characters.
 const TAG_CHARS: usize = 100;
@@ -111,6 +111,17 @@ impl OrderIntent {
         } else {
             self.remaining()
         }
+    }
+
+    /// A stop that rests at the broker until the price comes, rather than an order that sells at once. It is no exit that
+    /// is under way: its position stays open, and every other exit has to have it cancelled first.
+    pub fn rests(&self) -> bool {
+        matches!(self.order.price_type, PriceType::StopLimit | PriceType::StopMarket)
+    }
+
+    /// A stop that rests at the broker and of which nothing was sold.
+    pub fn rests_untouched(&self) -> bool {
+        self.rests() && self.state == IntentState::Acknowledged
     }
 
     /// Closes what the account holds, rather than opening.

@@ -3,7 +3,7 @@
 //! Callers pass in what they read (signals, quotes, the portfolio, the time) and get decisions back.
 //! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
 //! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`fill`] turns fills into a position,
-//! [`stops`] raise its stop, [`exit`] picks what an EXIT closes. [`portfolio`] and [`pyramiding`] are derived from
+//! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes. [`portfolio`] and [`pyramiding`] are derived from
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
 pub mod age;
@@ -27,6 +27,8 @@ pub mod portfolio;
 pub mod position;
 pub mod pyramiding;
 pub mod refusal;
+pub mod request;
+pub mod resting;
 pub mod sessions;
 pub mod signal;
 pub mod sizing;

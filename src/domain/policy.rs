@@ -29,7 +29,7 @@ pub struct TradingPolicy {
     pub limits: AccountLimits,
     /// Where the first stop is put.
     pub initial_stop: InitialStop,
-    /// How stops are watched.
+    /// How stops are watched, and whether they rest at the broker.
     pub stops: StopPolicy,
 }
 
@@ -219,7 +219,7 @@ impl Default for AccountLimits {
     }
 }
 
-/// How stops are watched.
+/// How stops are watched, and whether they rest at the broker.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopPolicy {
@@ -228,12 +228,35 @@ pub struct StopPolicy {
     pub watch: bool,
     /// A price that is this much, in percent, away from the one before is confirmed by a second quote before it sells.
     pub confirm_percent: Decimal,
+    /// Whether each open position has a stop that rests at the broker, beside the one that is watched.
+    pub resting: RestingStops,
+    /// The limit of such a stop lies this much, in percent, below its trigger.
+    pub limit_percent: Decimal,
+    /// How long the broker may take to sell by such a stop, in milliseconds, before it is cancelled and the leader sells.
+    pub patience_ms: u32,
 }
 
 impl Default for StopPolicy {
     fn default() -> Self {
-        Self { watch: true, confirm_percent: dec!(3) }
+        Self {
+            watch: true,
+            confirm_percent: dec!(3),
+            resting: RestingStops::Off,
+            limit_percent: dec!(2),
+            patience_ms: 2_000,
+        }
     }
+}
+
+/// Whether stops rest at the broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestingStops {
+    /// The leader watches stops, and nobody else.
+    #[default]
+    Off,
+    /// A stop order rests at the broker, too.
+    On,
 }
 
 /// Where an entry's first stop is put.
@@ -320,6 +343,9 @@ impl TradingPolicy {
         faults.extend(self.limits.faults());
         let mut stops = Checker::new("stops");
         stops.range("confirm_percent", self.stops.confirm_percent, above_zero, hundred);
+        stops.range("limit_percent", self.stops.limit_percent, Bound::From(Decimal::ZERO), dec!(50));
+        let patience = Decimal::from(self.stops.patience_ms);
+        stops.range("patience_ms", patience, Bound::From(Decimal::ZERO), dec!(60_000));
         faults.extend(stops.done());
         faults
     }

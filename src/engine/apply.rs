@@ -50,8 +50,9 @@ impl Term<'_> {
                 self.calendar_read(read);
                 Ok(())
             }
-            Event::Cancelled => {
-                self.read_books_soon();
+            Event::Answered(answered) => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.answered(&answered);
                 Ok(())
             }
             Event::Books(Ok(reading)) => self.books(reading).await,
@@ -127,6 +128,7 @@ impl Term<'_> {
             self.engine.operational.active("the bridge answers again");
         }
         self.bridge_failures = 0;
+        self.note_stops(&reading);
         let confirmed = self.suspects.clone();
         let mut suspects = std::mem::take(&mut self.suspects);
         let evidence = Evidence::gather(&self.book, &reading, self.engine.pace.absence);

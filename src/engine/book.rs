@@ -124,7 +124,9 @@ impl Book {
         for position in book.portfolio.positions.iter().filter(|p| p.status == PositionStatus::Closing) {
             let exits = book.intents.values().map(|tracked| &tracked.intent);
             let last = exits
-                .filter(|intent| intent.position == position.id && intent.class != OrderClass::Entry)
+                .filter(|intent| {
+                    intent.position == position.id && intent.class != OrderClass::Entry && !intent.rests()
+                })
                 .max_by_key(|intent| intent.attempt);
             let cause = last.and_then(|intent| intent.cause).max(position.exit_cause);
             let cause = cause.unwrap_or(ExitCause::Signal);
@@ -221,18 +223,31 @@ impl Book {
         self.intents.values().filter(|tracked| tracked.intent.state == IntentState::InDoubt)
     }
 
-    /// True while the books have something to say about an intent.
+    /// True while the books have something to say about an intent. A stop that rests untouched is left to the order
+    /// stream and to the reading that comes in any case.
     pub fn wants_books(&self) -> bool {
-        self.intents.values().any(|t| t.intent.state.is_live() || t.intent.state == IntentState::InDoubt)
+        let live = |i: &OrderIntent| i.state.is_live() && !i.rests_untouched();
+        self.intents.values().any(|t| live(&t.intent) || t.intent.state == IntentState::InDoubt)
     }
 
-    /// True while an exit of this position is out or in doubt.
+    /// True while an exit of this position is out or in doubt; a stop that rests is not one.
     pub fn exit_is_out(&self, position: PositionId) -> bool {
         self.intents.values().any(|tracked| {
             tracked.intent.position == position
                 && tracked.intent.class != OrderClass::Entry
+                && !tracked.intent.rests()
                 && !tracked.intent.state.is_terminal()
         })
+    }
+
+    /// Stops that may still sell, the oldest first.
+    pub fn resting(&self) -> impl Iterator<Item = &Tracked> {
+        self.intents.values().filter(|t| t.intent.rests() && !t.intent.state.is_terminal())
+    }
+
+    /// Stops of a position that may still sell, the oldest first.
+    pub fn resting_of(&self, position: PositionId) -> impl Iterator<Item = &Tracked> {
+        self.resting().filter(move |tracked| tracked.intent.position == position)
     }
 
     /// The portfolio with the entries that are on their way: what gates and sizing must count.
@@ -330,7 +345,7 @@ impl Book {
             let working = self.working.entry(signal).or_insert(Working { kind, intents: Vec::new() });
             working.intents.push(intent.id);
         }
-        if intent.class != OrderClass::Entry && !intent.custody {
+        if intent.class != OrderClass::Entry && !intent.custody && !intent.rests() {
             let cause = intent.cause.unwrap_or(ExitCause::Signal);
             let closing = self.closing.entry(intent.position).or_insert(Closing::at_once(sent_by, cause));
             closing.signal = intent.signal.map(|signal| (signal, intent.leg));
@@ -394,6 +409,11 @@ impl Book {
                 continue;
             }
             if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
+                if tracked.intent.rests() {
+                    // It made room.
+                    closing.not_before = closing.not_before.min(now);
+                    continue;
+                }
                 closing.failures += 1;
                 let exchange = &tracked.intent.order.exchange;
                 let delay = match self.closed.contains(exchange) {

@@ -3,8 +3,9 @@
 //! It takes signals in and decides none: entries are refused with the reason, everything else waits and acts after the
 //! repair. Two kinds of order leave. An operator's close is sized by the broker's verified book, made for it: where the
 //! rows of a contract are believed and add up to what the book holds, each position is closed as ever; where they do not,
-//! all that the book holds, less what may still be sold of it, goes in one order of no position, which a repair books. A
-//! stop fires only on a position whose own row is believed, while the rows of its contract add up to the book.
+//! all that the book holds, less what may still be sold of it, goes in one order of no position, which a repair books. Stops
+//! that rest at the broker are cancelled for it, and count as sold until they are seen to have ended: then it is asked
+//! again. A stop fires only on a position whose own row is believed, while the rows of its contract add up to the book.
 //!
 //! Nothing derived is written: aggregates made of damaged rows would make the damage look whole.
 
@@ -243,6 +244,7 @@ impl Term<'_> {
         let mut orders = Vec::new();
         let mut verified = HashMap::new();
         for contract in self.contracts(&close.select, &book) {
+            self.withdraw_stops_of(&contract).await?;
             let held = book.held.get(&contract).copied().unwrap_or(Quantity::ZERO);
             let positions: Vec<(PositionId, Quantity)> = self
                 .book

@@ -18,6 +18,7 @@ use crate::domain::policy::{EquityBasis, TradingPolicy};
 use crate::domain::portfolio::{Portfolio, Quotes};
 use crate::domain::position::{HoldingKey, Position};
 use crate::domain::refusal::Refusal;
+use crate::domain::resting::{Level, stop_order};
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
 use crate::domain::{age, divergence, exit, sessions, stops};
@@ -282,6 +283,20 @@ pub fn exit_order(
     };
     let exit = intent(rules, book, cause.class(), position.id, &position.instrument, order);
     OrderIntent { cause: Some(cause), ..exit }
+}
+
+/// A stop over `units` of a position that rests at the broker.
+pub fn resting_stop(
+    rules: &Rules,
+    book: &Book,
+    position: &Position,
+    units: Quantity,
+    level: Level,
+) -> OrderIntent {
+    let cause = ExitCause::StopLoss;
+    let order = stop_order(position, units, level);
+    let stop = intent(rules, book, cause.class(), position.id, &position.instrument, order);
+    OrderIntent { cause: Some(cause), ..stop }
 }
 
 /// A market sale of `units` of a contract by the broker's verified book, of no position of the ledger.

@@ -111,6 +111,10 @@ impl<'a> Draft<'a> {
             let missing = BookingError::NoPosition { intent: intent.id, position: intent.position };
             let position = self.position(intent.position).ok_or(missing)?;
             position.apply_exit_fill(quantity, price)?;
+            if intent.rests() {
+                // Nobody sent it out: its stop did.
+                position.exit_cause = position.exit_cause.max(intent.cause);
+            }
             Ok(())
         }
     }

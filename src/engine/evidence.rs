@@ -225,7 +225,7 @@ impl<'a> Evidence<'a> {
             _ if adopted => Some(format!("found in the broker's books as order {order_id}")),
             _ => None,
         };
-        let unseen = end == Some(End::Gone);
+        let unseen = end == Some(End::Gone) && !intent.rests();
         Some(Verdict { state, reason, order_id: adopted.then(|| order_id.to_owned()), fill, unseen })
     }
 
@@ -241,6 +241,8 @@ impl<'a> Evidence<'a> {
         let (end, settles) = match self.order_of(intent, order_id) {
             Some(order) if order.may_inherit => (End::of(&order.status)?, INHERITED_SETTLES),
             Some(order) => (End::of(&order.status)?, END_SETTLES),
+            // The exchange ended it with its day; nothing of it can come to light any more.
+            None if self.is_gone(intent, order_id) && intent.rests() => (End::Gone, END_SETTLES),
             None if self.is_gone(intent, order_id) => (End::Gone, self.rule.settle),
             None => return None,
         };

@@ -69,6 +69,13 @@ pub(super) struct Held {
     until: Moment,
 }
 
+impl Held {
+    /// An exit that is looked at again at `until`.
+    pub fn until(intent: OrderIntent, until: Moment) -> Self {
+        Self { intent, until }
+    }
+}
+
 impl Holdings {
     /// Takes a reading in; it serves each contract once.
     pub fn came(&mut self, positions: &[BrokerPosition], now: Moment) {
@@ -116,6 +123,18 @@ fn out(book: &Book, key: &HoldingKey, batch: &BTreeSet<IntentId>) -> Quantity {
         .filter(|intent| intent.is_exit() && !batch.contains(&intent.id) && self::key(intent) == *key)
         .map(OrderIntent::exit_quantity_out)
         .sum()
+}
+
+/// An exit of a contract outside of `batch` is under way; a stop that rests untouched is not.
+fn on_its_way(book: &Book, key: &HoldingKey, batch: &BTreeSet<IntentId>) -> bool {
+    let mut exits = book.intents.values().map(|tracked| &tracked.intent);
+    exits.any(|intent| {
+        intent.is_exit()
+            && !batch.contains(&intent.id)
+            && self::key(intent) == *key
+            && !intent.rests_untouched()
+            && intent.exit_quantity_out() > Quantity::ZERO
+    })
 }
 
 fn key(intent: &OrderIntent) -> HoldingKey {
@@ -215,7 +234,7 @@ impl Term<'_> {
             return verdict;
         }
         let key = key(intent);
-        if out(&self.book, &key, batch) > Quantity::ZERO {
+        if on_its_way(&self.book, &key, batch) {
             // What is on its way may be in the book already and not in the rows yet.
             return Allowed::Unknown;
         }
@@ -239,6 +258,10 @@ impl Term<'_> {
     pub(super) fn hold(&mut self, Held { intent, until: retry }: &Held) {
         let retry = *retry;
         self.book.unplan(intent.id);
+        if intent.rests() {
+            self.at_broker.later(intent.position, retry);
+            return;
+        }
         if let Some(closing) = self.book.closing.get_mut(&intent.position) {
             closing.not_before = retry;
         } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {
@@ -309,6 +332,7 @@ impl Term<'_> {
                     }
                 }
                 for id in std::mem::take(&mut self.holdings.positions) {
+                    self.at_broker.now(id, now);
                     if let Some(closing) = self.book.closing.get_mut(&id) {
                         closing.not_before = now;
                     }

@@ -149,7 +149,7 @@ impl Lanes {
 
 /// Says whether the head of a lane may be decided now.
 ///
-/// An entry waits for whatever is out, in doubt or closing on its instrument. An EXIT waits only for entries that
+/// An entry waits for whatever is out, in doubt or closing on its instrument, but for a stop that rests untouched. An EXIT waits only for entries that
 /// may fill any moment, and for one in doubt when there is nothing else to close; for no longer than `patience`:
 /// what fills after that is closed at once. It also waits, for as long as it takes, while a stop or an operator wants
 /// one of its positions closed and no order was journaled for that yet: the wish may be dropped again (a halt of all
@@ -160,7 +160,8 @@ pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duratio
     }
     let instrument = &waiting.queued.signal.instrument;
     if waiting.queued.signal.entry().is_some() {
-        let busy = book.intents_of(instrument, |intent| !intent.state.is_terminal()).next().is_some();
+        let stands = |intent: &OrderIntent| !intent.state.is_terminal() && !intent.rests_untouched();
+        let busy = book.intents_of(instrument, stands).next().is_some();
         let closing =
             book.closing.keys().filter_map(|id| book.position(*id)).any(|p| p.instrument == *instrument);
         return !busy && !closing;

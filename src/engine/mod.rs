@@ -25,6 +25,8 @@ mod pool;
 mod process;
 pub mod recess;
 pub mod refusals;
+mod requests;
+mod resting;
 pub mod senders;
 mod signals;
 pub mod stops;
@@ -177,6 +179,7 @@ impl Engine {
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.stops_unarmed.set(0);
+                self.metrics.stops_not_resting.set(0);
                 if anew {
                     return;
                 }

@@ -58,11 +58,12 @@ impl Term<'_> {
         decided: Vec<Waiting>,
         decisions: &HashMap<SignalId, Value>,
     ) -> Result<(), LedgerError> {
+        let (batch, crowded) = self.make_room(batch).await?;
         let (batch, held) = self.verified(batch);
         if !batch.is_empty() {
             self.journal(batch, decided, decisions).await?;
         }
-        for exit in &held {
+        for exit in crowded.iter().chain(&held) {
             self.hold(exit);
         }
         Ok(())
@@ -145,10 +146,12 @@ impl Term<'_> {
                 .await;
         }
         tracing::debug!(intent = %intent.id, ?blocked, "held back; trying again");
-        let judged_anew = intent.class == OrderClass::Protective && matches!(blocked, Blocked::Switch(_));
-        if judged_anew && intent.signal.is_none() && intent.attempt == 0 {
-            // The stop monitor looks again: the price may come back before protective orders are let through.
-            self.book.keep_open(intent.position);
+        if matches!(blocked, Blocked::Switch(_)) {
+            self.judge_anew(intent);
+        }
+        if intent.rests() {
+            self.at_broker.later(intent.position, retry);
+            return Ok(());
         }
         if let Some(closing) = self.book.closing.get_mut(&intent.position) {
             closing.not_before = retry;
@@ -161,6 +164,14 @@ impl Term<'_> {
             waiting.phase = Phase::Waiting;
         }
         Ok(())
+    }
+
+    /// A switch holds a stop's sale back: the monitor looks again, for the price may come back before it is let through.
+    pub(super) fn judge_anew(&mut self, intent: &OrderIntent) {
+        let by_monitor = intent.class == OrderClass::Protective && intent.signal.is_none() && !intent.rests();
+        if by_monitor && intent.attempt == 0 {
+            self.book.keep_open(intent.position);
+        }
     }
 
     /// Before an EXIT: entries that it means and that are still open or in doubt are marked, so that what they fill

@@ -114,6 +114,9 @@ impl<'a> Term<'a> {
             State::Damaged(code, salvaged) => return Ok(Self::custodian(engine, journal, code, salvaged)),
         };
         let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
+        let moves = engine.ledger.moves_in_doubt().await;
+        let moves = moves.map_err(|error| ledger_failed(engine, fence, &error))?;
+        term.at_broker.inherit(moves, &term.book, fence.now());
         loop {
             match term.reconcile().await {
                 Ok(()) => return Ok(term),

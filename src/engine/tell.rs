@@ -6,6 +6,7 @@ use super::book::Book;
 use super::stops::{Hit, Unarmed};
 use crate::domain::ids::IntentId;
 use crate::domain::intent::OrderIntent;
+use crate::domain::money::Quantity;
 use crate::domain::order::IntentState;
 use crate::domain::position::{HoldingKey, Position, PositionStatus};
 use crate::ledger::Change;
@@ -69,6 +70,29 @@ pub(super) fn unarmed(position: &Position, why: Unarmed) {
 /// A position's stop is watched again.
 pub(super) fn armed(position: &Position) {
     tracing::info!(position = %position.id, "[SL] {}: the stop at {} is watched again", position.symbol, position.current_stop);
+}
+
+/// Not all of a position has a stop that rests at the broker.
+pub(super) fn bare(position: &Position, units: Quantity, why: Option<&str>, notifier: &Notifier) {
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    tracing::warn!(
+        position = %position.id, instrument = position.instrument, label = position.label,
+        "[SL] {}: {units} of {} units have no stop at the broker{why}; the leader watches", position.symbol, position.quantity
+    );
+    notifier.raise(Event::about(
+        Kind::StopNotResting,
+        position.id.to_string(),
+        format!(
+            "{units} of {} units of {} have no stop at the broker{why}: while nobody leads nothing sells them; see RUNBOOK.md#stop_not_resting",
+            position.quantity, position.symbol
+        ),
+    ));
+}
+
+/// All of a position has its stop at the broker.
+pub(super) fn rests(position: &Position, notifier: &Notifier) {
+    tracing::info!(position = %position.id, "[SL] {}: its stop rests at the broker", position.symbol);
+    notifier.resolve(Key::new(Kind::StopNotResting, position.id.to_string()));
 }
 
 /// Notifies of an order that is in doubt, of how the doubt ended, and of one given up.

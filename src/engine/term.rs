@@ -21,6 +21,8 @@ use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::requests::Answered;
+use super::resting::AtBroker;
 use super::senders::proof;
 use super::stops::StopMonitor;
 use super::tell;
@@ -89,8 +91,8 @@ pub enum Event {
     },
     /// The day's calendar was read, or not.
     Calendar(Result<Calendar, BrokerError>),
-    /// A cancel has its answer: what became of the order the books will tell.
-    Cancelled,
+    /// A cancel or a modify has its answer: what became of the order the books will tell.
+    Answered(Answered),
     /// The books were read, or not.
     Books(Result<Reading, BrokerError>),
     /// The position book was read for exits that wait for it, or not.
@@ -144,6 +146,7 @@ pub struct Term<'a> {
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
     pub(super) stops: StopMonitor,
+    pub(super) at_broker: AtBroker,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
@@ -186,6 +189,7 @@ impl<'a> Term<'a> {
             next_sweep: now,
             bridge_failures: 0,
             stops: StopMonitor::default(),
+            at_broker: AtBroker::default(),
             last_hits: HashSet::new(),
             next_look: now,
             last_look: now,
@@ -316,6 +320,7 @@ impl<'a> Term<'a> {
             self.sweep().await?;
         }
         self.refuse_drifting().await?;
+        self.keep_stops_resting().await?;
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             tell::census(self.fence().epoch().get(), &self.book, &self.engine.notifier);
@@ -381,7 +386,11 @@ impl<'a> Term<'a> {
     /// After a reading: soon again while something is open and moving, seldom otherwise.
     pub(super) fn plan_next_reading(&mut self, moved: bool) {
         let now = self.fence().now();
-        if !self.book.wants_books() && self.lost_exits.is_empty() && !self.proof.is_wanted() {
+        let awaited = self.book.wants_books()
+            || self.at_broker.is_moving(&self.book)
+            || !self.lost_exits.is_empty()
+            || self.proof.is_wanted();
+        if !awaited {
             self.poll = FIRST_POLL;
             self.next_reading = now.plus(IDLE_POLL);
         } else {

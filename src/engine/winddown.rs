@@ -5,19 +5,18 @@
 //! `hold` sells nothing. Protective orders are never cancelled.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ha::Fence;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::term::{End, Event, Term};
-use crate::broker::{Submission, Ticket};
+use super::term::{End, Term};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::request::Ask;
 use crate::ledger::LedgerError;
 
 /// How long each step may take.
@@ -121,43 +120,9 @@ impl Term<'_> {
         let resting: Vec<IntentId> = self.resting_entries().map(|entry| entry.id).collect();
         for id in resting {
             if asked.insert(id) {
-                self.cancel(id).await?;
+                self.request(id, Ask::Cancel, OrderClass::Operator).await?;
             }
         }
-        Ok(())
-    }
-
-    async fn cancel(&mut self, id: IntentId) -> Result<(), LedgerError> {
-        let ledger = self.engine.ledger.clone();
-        let window = self.engine.pace.send_window;
-        let fence = self.fence().clone();
-        let asked = self.ask_pool(|| ledger.journal_cancel(&fence, id, window)).await?;
-        let Some(cancel) = asked else {
-            return Ok(());
-        };
-        let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
-        tokio::spawn(async move {
-            let (tag, send_by) = (cancel.strategy_tag(), cancel.send_by);
-            let may_send = move || fence.check().is_ok() && fence.now() < send_by;
-            let ticket =
-                Ticket { class: OrderClass::Operator, strategy: &tag, within: None, may_send: &may_send };
-            let submission = broker.cancel(&cancel.order_id, ticket).await;
-            let (state, reason) = match submission {
-                Submission::Acknowledged { .. } => ("acknowledged", None),
-                Submission::Rejected { reason, .. } => ("rejected", Some(reason)),
-                Submission::NotSent { reason, .. } => ("not_sent", Some(reason)),
-                Submission::InDoubt { reason, .. } => ("in_doubt", Some(reason)),
-            };
-            tracing::info!(intent = %cancel.intent, order_id = cancel.order_id, reason, "cancel {state}");
-            if let Err(error) = ledger.record_cancel(cancel.id, state, reason.as_deref()).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a cancel's answer was not recorded"
-                );
-            }
-            // Gone with the term.
-            let _ = sender.send(Event::Cancelled).await;
-        });
         Ok(())
     }
 
@@ -179,7 +144,9 @@ impl Term<'_> {
         let open = self.book.portfolio.held().map(|position| {
             let exits = self.book.intents.values().map(|t| &t.intent);
             let last = exits
-                .filter(|intent| intent.position == position.id && intent.class != OrderClass::Entry)
+                .filter(|intent| {
+                    intent.position == position.id && intent.class != OrderClass::Entry && !intent.rests()
+                })
                 .max_by_key(|intent| (intent.attempt, intent.id));
             let state = match last.map(|intent| intent.state) {
                 None => "no order was sent",

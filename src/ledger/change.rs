@@ -280,7 +280,7 @@ pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Resul
     let changed = tx
         .execute(
             "UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price = $6, current_stop = $7,
-                highest_close = $8, realised = $9, closed_at = $10, version = $2
+                highest_close = $8, realised = $9, closed_at = $10, exit_cause = coalesce($11, exit_cause), version = $2
              WHERE id = $1 AND version = $2::bigint - 1",
             &[
                 &p.id.0,
@@ -293,6 +293,7 @@ pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Resul
                 &p.highest_close.0,
                 &p.realised.0,
                 &closed_at,
+                &p.exit_cause.map(ExitCause::as_str),
             ],
         )
         .await

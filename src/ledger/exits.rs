@@ -68,6 +68,7 @@ impl Ledger {
                  FROM position p
                  LEFT JOIN LATERAL (
                     SELECT * FROM order_intent o WHERE o.position_id = p.id AND o.class <> 'entry'
+                      AND o.price_type NOT IN ('SL', 'SL-M')
                     ORDER BY o.journaled_at DESC, o.id DESC LIMIT 1) o ON true
                  LEFT JOIN LATERAL (
                     SELECT sum(f.quantity) AS sold, round(sum(f.price * f.quantity) / sum(f.quantity), 8) AS price

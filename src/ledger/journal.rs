@@ -13,7 +13,8 @@
 //! no position, is never more than the book holds less what may still be sold of the contract.
 //!
 //! An exit's intent also turns its position to `closing`, in the same statement: whatever happens next, recovery
-//! sees that the position was meant to be gone.
+//! sees that the position was meant to be gone. A stop that will rest at the broker does not, but it counts as out: as long
+//! as it may sell, no other exit of its units is taken.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -77,10 +78,11 @@ WITH l AS (
           ) + (SELECT sum(u2.quantity) FROM u u2 WHERE u2.position_id = u.position_id AND u2.class <> 'entry')
           END
     ON CONFLICT DO NOTHING
-    RETURNING id, signal_id, class, position_id, cause
+    RETURNING id, signal_id, class, position_id, cause, price_type
 ), p AS (
     UPDATE position SET status = 'closing', exit_cause = i.cause, version = position.version + 1
     FROM i WHERE position.id = i.position_id AND i.class <> 'entry' AND position.status = 'open'
+      AND i.price_type NOT IN ('SL', 'SL-M')
 ), s AS (
     UPDATE signal SET status = 'working', decided_epoch = $1, decided_at = now(),
         decision = coalesce($4::jsonb -> signal.id::text, decision)

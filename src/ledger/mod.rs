@@ -6,7 +6,6 @@
 //! the inbox, their own operational state and nothing else.
 
 pub mod audit;
-pub mod cancels;
 pub mod cells;
 pub mod change;
 mod connect;
@@ -27,6 +26,7 @@ pub mod migrate;
 pub mod operational;
 pub mod outbox;
 pub mod repair;
+pub mod requests;
 pub mod restore;
 mod rows;
 pub mod seals;

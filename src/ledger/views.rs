@@ -83,13 +83,19 @@ pub struct OrderView {
     pub journaled_at: DateTime<Utc>,
     /// When its state last changed.
     pub state_at: DateTime<Utc>,
+    /// MARKET, or SL for a stop that rests at the broker.
+    pub price_type: String,
+    /// Where a stop triggers: as it was put, or moved since.
+    pub trigger_price: Option<Decimal>,
 }
 
 const ORDER_SELECT: &str =
     "SELECT o.id, o.signal_id, o.leg, o.attempt, o.position_id, o.instrument, o.class, o.symbol,
     o.side, o.quantity, o.state, o.reason, o.broker_order_id, o.filled_quantity,
     (SELECT round(sum(f.price * f.quantity) / sum(f.quantity), 8) FROM fill f WHERE f.intent_id = o.id),
-    o.epoch, o.journaled_at, o.state_at FROM order_intent o";
+    o.epoch, o.journaled_at, o.state_at, o.price_type, nullif(greatest(o.trigger_price,
+        (SELECT max(m.trigger_price) FROM order_modify m WHERE m.intent_id = o.id AND m.state IN ('acknowledged', 'applied'))), 0)
+    FROM order_intent o";
 
 fn order(row: &tokio_postgres::Row) -> OrderView {
     OrderView {
@@ -111,6 +117,8 @@ fn order(row: &tokio_postgres::Row) -> OrderView {
         epoch: row.get(15),
         journaled_at: row.get(16),
         state_at: row.get(17),
+        price_type: row.get(18),
+        trigger_price: row.get(19),
     }
 }
 

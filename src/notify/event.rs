@@ -70,6 +70,8 @@ pub enum Kind {
     StopNotWatched,
     /// The record of what was decided was changed by somebody else.
     AuditBroken,
+    /// A position has no stop at the broker though it should; the scope is the position.
+    StopNotResting,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -96,6 +98,7 @@ named!(Kind {
     PositionDrift = "POSITION_DRIFT",
     StopNotWatched = "STOP_NOT_WATCHED",
     AuditBroken = "AUDIT_BROKEN",
+    StopNotResting = "STOP_NOT_RESTING",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -127,6 +130,7 @@ impl Kind {
             | Self::BrokerError
             | Self::DatabaseError
             | Self::OrderInDoubt
+            | Self::StopNotResting
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
             | Self::BrokerSession
@@ -149,7 +153,7 @@ impl Kind {
             | Self::RedisDegraded
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
-            Self::OrderInDoubt | Self::PositionDrift => Life::InLedger,
+            Self::OrderInDoubt | Self::PositionDrift | Self::StopNotResting => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
             | Self::Flapping

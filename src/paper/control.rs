@@ -9,6 +9,7 @@
 //! | `POST /_ctl/price` | `{symbol, exchange, ltp?, spread_ticks?}` |
 //! | `POST /_ctl/market` | `{moving}` |
 //! | `POST /_ctl/fills` | `{hold?, model?}`: stop and resume matching, or replace the fill model |
+//! | `POST /_ctl/day/end` | the exchange closes: every resting order is cancelled, as day orders are |
 //! | `POST /_ctl/limits` | `{orders_per_second, api_per_second}`, `null` lifts |
 //! | `GET`, `POST`, `DELETE /_ctl/faults` | rules in force; add one or a list; take all away |
 //! | `DELETE /_ctl/faults/{id}` | take one away |
@@ -47,6 +48,7 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .route("/_ctl/price", post(set_price))
         .route("/_ctl/market", post(set_market))
         .route("/_ctl/fills", post(set_fills))
+        .route("/_ctl/day/end", post(end_day))
         .route("/_ctl/limits", post(set_limits))
         .route("/_ctl/faults", get(list_faults).post(add_faults).delete(clear_faults))
         .route("/_ctl/faults/{id}", delete(remove_fault))
@@ -219,6 +221,11 @@ async fn set_fills(State(hub): Shared, text: String) -> Result<Json<Value>, Prob
         }
     });
     Ok(done())
+}
+
+async fn end_day(State(hub): Shared) -> Json<Value> {
+    let cancelled = hub.apply(|state, now| state.exchange.end_day(now));
+    Json(json!({ "status": "success", "cancelled": cancelled }))
 }
 
 async fn set_limits(State(hub): Shared, text: String) -> Result<Json<Value>, Problem> {

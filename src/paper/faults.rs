@@ -32,6 +32,11 @@ pub enum Fault {
         /// Milliseconds.
         ms: u64,
     },
+    /// Shapes a cancel or a modify: answered at once with success, done later, when it may be too late.
+    TakesLate {
+        /// Milliseconds.
+        ms: u64,
+    },
     /// Ends: not done; HTTP 200, `success` and `orderid: null`, as brokers do who refuse over 200.
     NullOrderid,
     /// Ends: the broker's error code and text are passed through, whether or not it was done.
@@ -108,9 +113,11 @@ impl Fault {
             | Self::BadGateway { .. }
             | Self::RateLimited
             | Self::SemiAuto => Nature::Ends,
-            Self::HangBefore { .. } | Self::HangAfter { .. } | Self::NumericOrderid | Self::WrongMode => {
-                Nature::Shapes
-            }
+            Self::HangBefore { .. }
+            | Self::HangAfter { .. }
+            | Self::TakesLate { .. }
+            | Self::NumericOrderid
+            | Self::WrongMode => Nature::Shapes,
             Self::SlowFills { .. }
             | Self::Hidden { .. }
             | Self::DuplicateUpdates { .. }

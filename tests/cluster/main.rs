@@ -20,6 +20,7 @@ mod outages;
 mod paused;
 mod pool;
 mod replay;
+mod resting;
 mod rolling;
 mod secured;
 mod signals;

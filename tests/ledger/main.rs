@@ -6,6 +6,7 @@ mod exits;
 mod inbox;
 mod migrations;
 mod race;
+mod requests;
 mod rows;
 mod states;
 #[path = "../support/mod.rs"]

@@ -9,5 +9,6 @@ mod faults;
 mod fills;
 mod public_client;
 mod shapes;
+mod stops;
 mod stream;
 mod support;

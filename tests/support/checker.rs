@@ -61,7 +61,8 @@ pub async fn settled(sql: &Client) {
             .query_one(
                 "SELECT (SELECT count(*) FROM signal WHERE status IN ('pending', 'working')),
                     (SELECT count(*) FROM order_intent
-                     WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')),
+                     WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+                       AND NOT (state = 'acknowledged' AND price_type = 'SL')),
                     (SELECT count(*) FROM position WHERE status = 'closing')",
                 &[],
             )
@@ -118,8 +119,9 @@ pub async fn check(sql: &Client, paper: &Paper) -> Check {
         faults.extend(explain(intent, of_intent.get(&intent.id).copied()));
     }
     faults.extend(intents.iter().filter_map(classed));
-    faults.extend(cancels(sql, &arrivals).await);
+    faults.extend(requests(sql, &arrivals).await);
     faults.extend(positions(sql, &intents, &orders).await);
+    faults.extend(never_short(&orders));
     let epochs = epochs(sql, &intents, &mut faults).await;
     faults.extend(aggregates(sql).await);
     faults.extend(signals(sql).await);
@@ -195,14 +197,22 @@ fn classed(intent: &Intent) -> Option<String> {
     (!fits).then(|| format!("S15: intent {id} is a {side} of class {class} for {cause:?}"))
 }
 
-/// S2: every cancel that reached the bridge was recorded first, and was sent once; nothing else changes an order.
-async fn cancels(sql: &Client, arrivals: &[Arrival]) -> Vec<String> {
-    let rows = sql.query("SELECT 'cancel:' || id, order_id FROM order_cancel", &[]).await.unwrap();
+/// S2: every cancel and modify that reached the bridge was recorded first, and was sent once; nothing else changes an
+/// order.
+async fn requests(sql: &Client, arrivals: &[Arrival]) -> Vec<String> {
+    let recorded = "SELECT 'cancel:' || id, order_id FROM order_cancel
+        UNION ALL SELECT 'modify:' || id, order_id FROM order_modify";
+    let rows = sql.query(recorded, &[]).await.unwrap();
     let mut recorded: HashMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut faults = Vec::new();
     for arrival in arrivals.iter().filter(|arrival| arrival.verb != "placeorder") {
         let tag = arrival.body["strategy"].as_str().unwrap_or_default();
-        let order = recorded.remove(tag).filter(|_| arrival.verb == "cancelorder");
+        let verb = match arrival.verb.as_str() {
+            "cancelorder" => "cancel:",
+            "modifyorder" => "modify:",
+            _ => "none",
+        };
+        let order = recorded.remove(tag).filter(|_| tag.starts_with(verb));
         if order.as_deref() != arrival.body["orderid"].as_str() || order.is_none() {
             faults.push(format!(
                 "S2: request {} ({} {tag}) was not recorded, or was sent twice",
@@ -240,6 +250,7 @@ fn explain(intent: &Intent, order: Option<&PaperOrder>) -> Vec<String> {
         "complete" => intent.state == "filled",
         "rejected" => intent.state == "rejected",
         "cancelled" => intent.state == "cancelled",
+        "trigger pending" => intent.state == "acknowledged",
         _ => false,
     };
     if !fits {
@@ -302,6 +313,36 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
     faults.extend(
         apart.map(|(symbol, units)| format!("S14: {symbol}: the bridge holds {units} more than the ledger")),
     );
+    faults
+}
+
+/// S15: no fill ever took an account below nothing, and what still rests to be sold is held.
+fn never_short(orders: &[PaperOrder]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fills: Vec<(DateTime<Utc>, &str, i64)> = Vec::new();
+    let mut working: BTreeMap<&str, i64> = BTreeMap::new();
+    for order in orders {
+        let sign = if order.side == "BUY" { 1 } else { -1 };
+        fills.extend(order.fills.iter().map(|fill| (fill.at, order.symbol.as_str(), sign * fill.quantity)));
+        if order.side == "SELL" && matches!(order.order_status.as_str(), "open" | "trigger pending") {
+            *working.entry(&order.symbol).or_default() += order.quantity - order.filled_quantity;
+        }
+    }
+    fills.sort_by_key(|(at, ..)| *at);
+    let mut held: BTreeMap<&str, i64> = BTreeMap::new();
+    for (at, symbol, units) in fills {
+        let now = held.entry(symbol).or_default();
+        *now += units;
+        if *now < 0 {
+            faults.push(format!("S15: {symbol} was {now} at {at}"));
+        }
+    }
+    for (symbol, units) in working {
+        let held = held.get(symbol).copied().unwrap_or(0);
+        if units > held {
+            faults.push(format!("S15: {units} units of {symbol} work to be sold, {held} are held"));
+        }
+    }
     faults
 }
 

@@ -7,7 +7,7 @@ use baton::domain::money::Rupees;
 use baton::domain::sessions::trading_day;
 use baton::paper::calendar::{Calendar, Holiday};
 use baton::paper::{self, BridgeMode, FillModel, RateLimits, SymbolSpec};
-use chrono::{Days, Utc};
+use chrono::{DateTime, Days, Utc};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,6 +44,8 @@ pub struct PaperOrder {
     pub symbol: String,
     pub side: String,
     pub quantity: i64,
+    pub price_type: String,
+    pub trigger_price: Decimal,
     pub strategy: String,
     pub order_status: String,
     pub filled_quantity: i64,
@@ -54,6 +56,7 @@ pub struct PaperOrder {
 pub struct PaperFill {
     pub quantity: i64,
     pub price: Decimal,
+    pub at: DateTime<Utc>,
 }
 
 impl PaperOrder {

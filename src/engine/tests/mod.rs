@@ -8,6 +8,7 @@ mod evidence;
 mod holdings;
 mod lanes;
 mod random;
+mod resting;
 mod restored;
 mod rows;
 mod stops;

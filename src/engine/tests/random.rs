@@ -6,17 +6,25 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rust_decimal::dec;
 
-use super::desk::{Desk, entry, order, trade};
+use super::desk::{Desk, entry, order, rules, trade};
 use crate::broker::OrderStatus;
 use crate::domain::ids::IntentId;
 use crate::domain::intent::OrderIntent;
+use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{IntentState, Side};
+use crate::domain::resting::{Level, Resting, Step, steps};
+use crate::engine::decide::resting_stop;
+
+/// Where the stops rest.
+const LEVEL: Level = Level { trigger: Price(dec!(900)), limit: Price(dec!(880)) };
 
 #[derive(Clone, Debug)]
 enum Happens {
     Entry,
     Exit,
     Retry,
+    /// Stops are put to rest over what has none.
+    Rest,
     /// The broker takes the oldest unanswered order; the answer may be lost, or come from a bridge that refused it.
     Answer(Answer),
     /// The n-th order at the broker executes up to so many units.
@@ -55,6 +63,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => Just(Happens::Entry),
         2 => Just(Happens::Exit),
         3 => Just(Happens::Retry),
+        2 => Just(Happens::Rest),
         6 => answer.prop_map(Happens::Answer),
         5 => (0usize..12, 1i64..900).prop_map(|(n, units)| Happens::Fill(n, units)),
         3 => (0usize..12, word).prop_map(|(n, word)| Happens::Word(n, word)),
@@ -119,6 +128,11 @@ impl Day {
                     }
                 }
             }
+            Happens::Rest => {
+                for stop in self.stops_to_put() {
+                    self.journal(stop);
+                }
+            }
             Happens::Answer(answer) => self.answer(answer),
             Happens::Fill(n, units) => {
                 if let Some((id, intent, filled)) = self.orders.get_mut(n) {
@@ -151,6 +165,37 @@ impl Day {
                     IntentState::Abandoned | IntentState::Cancelled | IntentState::Rejected
                 )
         });
+    }
+
+    /// Stops for the units of open positions that no stop sells.
+    fn stops_to_put(&self) -> Vec<OrderIntent> {
+        let book = &self.desk.book;
+        let open = book.portfolio.positions.iter().filter(|p| !book.closing.contains_key(&p.id));
+        let put = open.flat_map(|position| {
+            let stops: Vec<Resting> = book
+                .resting_of(position.id)
+                .map(|t| Resting {
+                    id: t.intent.id,
+                    units: t.intent.exit_quantity_out(),
+                    trigger: t.intent.order.trigger_price,
+                    known: t.intent.state.is_live(),
+                    begun: t.intent.filled > Quantity::ZERO,
+                })
+                .collect();
+            steps(position.quantity, LEVEL, None, &stops).into_iter().filter_map(|step| match step {
+                Step::Place(units) => Some(resting_stop(&rules(), book, position, units, LEVEL)),
+                Step::Raise(_) | Step::Withdraw(_) => None,
+            })
+        });
+        put.collect()
+    }
+
+    /// Units that orders may still sell of a position, and units that it holds: never more out than in.
+    fn out_of_held(&self) -> Vec<(Quantity, Quantity)> {
+        let rows = &self.desk.rows;
+        let out =
+            |id| rows.intents.values().filter(move |i| i.position == id).map(OrderIntent::exit_quantity_out);
+        rows.positions.values().map(|p| (out(p.id).sum(), p.quantity)).collect()
     }
 
     fn answer(&mut self, answer: Answer) {
@@ -189,6 +234,12 @@ proptest! {
         let mut day = Day::begin();
         for event in events {
             day.pass(event);
+            // R: S15, stops that rest included.
+            if !day.oversold {
+                for (out, held) in day.out_of_held() {
+                    prop_assert!(out <= held, "{} units out of {} held", out, held);
+                }
+            }
         }
         day.desk.read(20);
         day.desk.check();

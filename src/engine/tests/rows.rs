@@ -47,7 +47,7 @@ impl Rows {
             if position.quantity < out + intent.order.quantity {
                 return false;
             }
-            if position.begin_exit() {
+            if !intent.rests() && position.begin_exit() {
                 position.exit_cause = intent.cause;
                 position.version += 1;
             }

@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// A term's first act: every intent left journaled, by an older epoch or by a term of this one that ended early,
-    /// is in doubt. Returns their ids.
+    /// is in doubt, and so is every cancel and modify. Returns the intents' ids.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`], or any database error.
@@ -118,7 +118,9 @@ impl Ledger {
         let rows = fence
             .session()
             .query(
-                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE)
+                "WITH l AS (SELECT 1 FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE),
+                 c AS (UPDATE order_cancel SET state = 'in_doubt' FROM l WHERE state = 'journaled' AND epoch <= $1),
+                 m AS (UPDATE order_modify SET state = 'in_doubt' FROM l WHERE state = 'journaled' AND epoch <= $1)
                  UPDATE order_intent SET state = 'in_doubt',
                     reason = 'journaled under epoch ' || epoch || '; that term ended before the outcome was recorded'
                  FROM l WHERE state = 'journaled' AND epoch <= $1 RETURNING id",

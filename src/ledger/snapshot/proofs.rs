@@ -131,7 +131,8 @@ pub(super) async fn unasked(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec
     let sql = "SELECT p.id FROM position p
         JOIN order_intent e ON e.position_id = p.id AND e.class = 'entry' AND NOT e.unwind
         WHERE p.status = 'closing'
-          AND NOT EXISTS (SELECT 1 FROM order_intent o WHERE o.position_id = p.id AND o.class <> 'entry')";
+          AND NOT EXISTS (SELECT 1 FROM order_intent o WHERE o.position_id = p.id AND o.class <> 'entry'
+                            AND o.price_type NOT IN ('SL', 'SL-M'))";
     each(tx, sql, "look for exits that nobody asked for", faults, |row| {
         let mut cells = Cells::keyed(row, "position");
         let strayed = Strayed {

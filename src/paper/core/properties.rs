@@ -112,7 +112,7 @@ fn run(exchange: &mut Exchange, operation: &Operation, now: &mut Duration) {
                 if change.price_type != PriceType::Market {
                     change.price = Price(price);
                 }
-                let _ = exchange.modify(&known.id, &change, *now);
+                let _ = exchange.modify(&known.id, &change, BridgeMode::Analyze, *now);
             }
         }
         Operation::SetPrice { gold, offset } => {

@@ -5,8 +5,8 @@ use rust_decimal::Decimal;
 
 use super::market::Listing;
 use super::order::OrderStatus;
-use crate::domain::money::{Quantity, Rupees};
-use crate::domain::order::{OrderSpec, PriceType, Product};
+use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::order::{OrderSpec, PriceType, Product, Side};
 use crate::paper::SymbolKey;
 
 /// Why the exchange or the account does not do what was asked. The text is the client's message.
@@ -46,6 +46,19 @@ pub enum Refusal {
         quantity: Quantity,
         /// The largest.
         freeze: Quantity,
+    },
+    /// A stop order of a kind that the segment does not take.
+    #[error("RMS: SL-M orders are blocked for options: use SL with a limit price")]
+    NoStopMarket,
+    /// A stop whose trigger the price has passed already, or whose limit its own trigger could not reach.
+    #[error("RMS: trigger price {trigger} does not fit: last price {ltp}, limit price {limit}")]
+    Trigger {
+        /// Trigger price.
+        trigger: Price,
+        /// Last traded price.
+        ltp: Price,
+        /// Limit price; zero for SL-M.
+        limit: Price,
     },
     /// Off the price grid.
     #[error("RMS: price is not a multiple of the tick size {0}")]
@@ -122,5 +135,26 @@ pub(super) fn broker_check(spec: &OrderSpec, listing: &Listing) -> Result<(), Re
     if spec.price.0 % tick != Decimal::ZERO || spec.trigger_price.0 % tick != Decimal::ZERO {
         return Err(Refusal::TickSize(tick));
     }
-    Ok(())
+    stop_check(spec, listing)
+}
+
+/// A stop rests on the far side of the market: one that would trigger at once is refused, and so is SL-M for options.
+fn stop_check(spec: &OrderSpec, listing: &Listing) -> Result<(), Refusal> {
+    let (trigger, limit, ltp) = (spec.trigger_price, spec.price, listing.ltp);
+    let has_limit = match spec.price_type {
+        PriceType::Market | PriceType::Limit => return Ok(()),
+        PriceType::StopMarket if is_option(spec) => return Err(Refusal::NoStopMarket),
+        PriceType::StopMarket => false,
+        PriceType::StopLimit => true,
+    };
+    let fits = match spec.side {
+        Side::Sell => trigger < ltp && (!has_limit || limit <= trigger),
+        Side::Buy => trigger > ltp && (!has_limit || limit >= trigger),
+    };
+    if fits { Ok(()) } else { Err(Refusal::Trigger { trigger, ltp, limit }) }
+}
+
+fn is_option(spec: &OrderSpec) -> bool {
+    let option = spec.symbol.strip_suffix("CE").or_else(|| spec.symbol.strip_suffix("PE"));
+    option.is_some_and(|strike| strike.ends_with(|c: char| c.is_ascii_digit()))
 }

@@ -42,7 +42,7 @@ pub(super) fn modify(
     shape: BridgeMode,
     now: Duration,
 ) -> Handled {
-    match state.exchange.modify(id, change, now) {
+    match state.exchange.modify(id, change, state.mode, now) {
         Ok(_) => {
             let mut fields = json!({ "orderid": id });
             if shape == BridgeMode::Analyze {

@@ -90,7 +90,7 @@ fn masked(mut body: Value) -> Value {
 }
 
 async fn converse(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     call: &Call,
     body: Option<Value>,
     arrival: Option<u64>,
@@ -145,7 +145,7 @@ fn subject(state: &State, body: &Value) -> Option<String> {
 
 /// From here on the bridge talks to its broker.
 async fn behind_the_door(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     verb: Verb,
     command: Command,
     arrival: Option<u64>,
@@ -174,6 +174,12 @@ async fn behind_the_door(
     if let Some(reply) = without_session(hub, verb, &command, shape).await {
         return Handled::undone(reply);
     }
+    if let (Some(late), Command::Cancel { id } | Command::Modify { id, .. }) = (takes_late(plan), &command) {
+        let reply = Reply::success(shape, json!({ "orderid": id }));
+        let named = Some(id.clone());
+        hub.tasks.spawn(later(Arc::clone(hub), command, shape, late));
+        return Handled { reply, orderid: named, done: false };
+    }
     let handling = handling(plan);
     let mut handled = hub.apply(|state, now| carry_out(hub, state, command, shape, handling, arrival, now));
     for shape in &plan.shapes {
@@ -192,6 +198,24 @@ async fn behind_the_door(
         _ => (),
     }
     handled
+}
+
+/// How much later than its answer a cancel or a modify is to be done.
+fn takes_late(plan: &Plan) -> Option<Duration> {
+    plan.shapes.iter().find_map(|shape| match shape {
+        Fault::TakesLate { ms } => Some(Duration::from_millis(*ms)),
+        _ => None,
+    })
+}
+
+/// Does what was answered already; nobody hears whether it was too late.
+async fn later(hub: Arc<Hub>, command: Command, shape: BridgeMode, late: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(late) => {}
+        () = hub.cancel.cancelled() => return,
+    }
+    let handling = Handling::default();
+    drop(hub.apply(|state, now| carry_out(&hub, state, command, shape, handling, None, now)));
 }
 
 fn carry_out(

@@ -159,6 +159,9 @@ metrics! {
     switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
     /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
     stops_unarmed: IntGauge = "baton_stops_unarmed";
+    /// Open positions of which not all has had a stop that rests at the broker for five seconds, where stops are to rest there
+    /// and the exchange is open. 0 on an instance that does not lead.
+    stops_not_resting: IntGauge = "baton_stops_not_resting";
     /// Limits of the account that were hit and latched, by code.
     limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
     /// Prices that reached a position's stop or take-profit.

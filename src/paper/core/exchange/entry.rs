@@ -78,8 +78,14 @@ impl Exchange {
         Ok(&self.orders[index])
     }
 
-    /// Changes a live order's price, trigger, quantity or type.
-    pub fn modify(&mut self, id: &str, change: &OrderSpec, now: Duration) -> Result<&Order, Refusal> {
+    /// Changes a live order's price, trigger, quantity or type. In live shape the broker's rules hold for what is new.
+    pub fn modify(
+        &mut self,
+        id: &str,
+        change: &OrderSpec,
+        mode: BridgeMode,
+        now: Duration,
+    ) -> Result<&Order, Refusal> {
         self.advance(now);
         let index = self.live_order(id, "modify", now)?;
         let filled = self.orders[index].filled;
@@ -89,7 +95,10 @@ impl Exchange {
         let key = self.orders[index].key();
         if let Some(listing) = self.market.get(&key) {
             let changed = OrderSpec { symbol: key.symbol, exchange: key.exchange, ..change.clone() };
-            rules::sandbox_check(&changed, listing)?;
+            match mode {
+                BridgeMode::Live if !self.orders[index].triggered => rules::broker_check(&changed, listing)?,
+                BridgeMode::Live | BridgeMode::Analyze => rules::sandbox_check(&changed, listing)?,
+            }
         }
         let order = &mut self.orders[index];
         order.spec.quantity = change.quantity;
@@ -118,6 +127,13 @@ impl Exchange {
         self.announce(index, now);
         self.advance(now);
         Ok(&self.orders[index])
+    }
+
+    /// The exchange closes: what rests is cancelled, for every order is good for its day only. Gives how many.
+    pub fn end_day(&mut self, now: Duration) -> usize {
+        self.advance(now);
+        let resting: Vec<String> = self.live.iter().map(|index| self.orders[*index].id.clone()).collect();
+        resting.iter().filter(|id| self.cancel(id, now).is_ok()).count()
     }
 
     fn live_order(&self, id: &str, verb: &'static str, now: Duration) -> Result<usize, Refusal> {

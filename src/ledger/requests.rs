@@ -1,0 +1,195 @@
+//! Cancels and modifies: authorised under the same lock as every order (HA.md rule 8), recorded before their first byte
+//! leaves.
+//!
+//! A request changes no order of ours: whether it ended, and what it had filled by then, the books say. It has the class
+//! of the order that it makes room for, so that a switch which holds an exit back does not have its stop taken away. And a
+//! stop is only moved up: not above its position's, not below what was asked before, one move at a time.
+
+use ha::{Fence, Moment};
+use std::time::Duration;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::switches::Switches;
+use super::{Ledger, LedgerError};
+use crate::domain::ids::IntentId;
+use crate::domain::money::Price;
+use crate::domain::order::OrderClass;
+use crate::domain::request::{Ask, RequestState};
+
+/// `$1` epoch, `$2` the request's id, `$3` incarnation, `$4` the order's intent, `$5` the class. Gives the switches, and the
+/// broker's id of the order where the request was taken. Public for the tests.
+pub const CANCEL: &str = "
+WITH l AS (
+    SELECT halted, halt_all, reduce_only FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
+), i AS (
+    INSERT INTO order_cancel (id, intent_id, epoch, incarnation, order_id, class)
+    SELECT $2, o.id, $1, $3, o.broker_order_id, $5 FROM order_intent o, l
+    WHERE o.id = $4 AND o.broker_order_id IS NOT NULL AND o.state IN ('acknowledged', 'partially_filled')
+      AND CASE $5
+            WHEN 'operator' THEN true
+            WHEN 'protective' THEN NOT l.halt_all
+            ELSE NOT (l.halted OR l.halt_all)
+          END
+    RETURNING order_id
+)
+SELECT halted, halt_all, reduce_only, (SELECT order_id FROM i) FROM l";
+
+/// As [`CANCEL`], and `$6` the limit price, `$7` the trigger price. Public for the tests.
+pub const MODIFY: &str = "
+WITH l AS (
+    SELECT halted, halt_all, reduce_only, custody FROM leadership
+    WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
+), i AS (
+    INSERT INTO order_modify (id, intent_id, epoch, incarnation, order_id, price, trigger_price)
+    SELECT $2, o.id, $1, $3, o.broker_order_id, $6, $7
+    FROM order_intent o JOIN position p ON p.id = o.position_id, l
+    WHERE o.id = $4 AND o.class = $5 AND o.state = 'acknowledged' AND o.price_type IN ('SL', 'SL-M')
+      AND NOT l.halt_all AND l.custody IS NULL
+      AND $7 > o.trigger_price AND $7 <= p.current_stop
+      AND NOT EXISTS (SELECT 1 FROM order_cancel c WHERE c.intent_id = o.id
+                        AND c.state IN ('journaled', 'acknowledged', 'in_doubt'))
+      AND NOT EXISTS (SELECT 1 FROM order_modify m WHERE m.intent_id = o.id
+                        AND (m.state IN ('journaled', 'in_doubt')
+                             OR m.state IN ('acknowledged', 'applied') AND m.trigger_price > $7))
+    ON CONFLICT DO NOTHING RETURNING order_id
+)
+SELECT halted, halt_all, reduce_only, (SELECT order_id FROM i) FROM l";
+
+/// Proof that a request is recorded under an epoch.
+#[derive(Debug)]
+pub struct JournaledRequest {
+    /// Its id.
+    pub id: Uuid,
+    /// The intent whose order it is about.
+    pub intent: IntentId,
+    /// The broker's id of that order.
+    pub order_id: String,
+    /// What is asked.
+    pub ask: Ask,
+    /// The class of what it makes room for.
+    pub class: OrderClass,
+    /// No byte of it may be written after this moment.
+    pub send_by: Moment,
+}
+
+impl JournaledRequest {
+    /// What to send as the bridge's `strategy`.
+    pub fn strategy_tag(&self) -> String {
+        let verb = match self.ask {
+            Ask::Cancel => "cancel",
+            Ask::Modify(_) => "modify",
+        };
+        format!("{verb}:{}", self.id)
+    }
+}
+
+/// What the ledger made of a request.
+#[derive(Debug)]
+pub enum Asked {
+    /// Recorded: to be sent.
+    Journaled(JournaledRequest),
+    /// A switch forbids its class.
+    Blocked(Switches),
+    /// Nothing to ask: the order does not rest at the broker any more, or another request about it is under way.
+    Needless,
+}
+
+/// A modify of which nobody knows whether the broker made it.
+#[derive(Debug)]
+pub struct MoveInDoubt {
+    /// The request's id.
+    pub id: Uuid,
+    /// The stop's intent.
+    pub intent: IntentId,
+    /// The limit price that it asks for.
+    pub price: Price,
+    /// The trigger price that it asks for.
+    pub trigger_price: Price,
+}
+
+impl Ledger {
+    /// Modifies of orders that still rest and that an earlier term left in doubt.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn moves_in_doubt(&self) -> Result<Vec<MoveInDoubt>, LedgerError> {
+        let sql = "SELECT id, intent_id, price, trigger_price FROM order_modify WHERE state IN ('journaled', 'in_doubt')";
+        let rows = self.client().await?.query(sql, &[]).await;
+        let rows = rows.map_err(LedgerError::during("read modifies in doubt"))?;
+        let moved = |row: &tokio_postgres::Row| MoveInDoubt {
+            id: row.get(0),
+            intent: IntentId(row.get(1)),
+            price: Price(row.get(2)),
+            trigger_price: Price(row.get(3)),
+        };
+        Ok(rows.iter().map(moved).collect())
+    }
+
+    /// Records what is to be asked about the order of an intent, for the sake of an order of `class`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`] when the epoch is no longer the row's or the deadline has passed, or any database error.
+    pub async fn journal_request(
+        &self,
+        fence: &Fence,
+        intent: IntentId,
+        ask: Ask,
+        class: OrderClass,
+        send_window: Duration,
+    ) -> Result<Asked, LedgerError> {
+        let fenced = |_| LedgerError::Fenced(fence.epoch());
+        let deadline = fence.check().map_err(fenced)?;
+        let send_by = deadline.min(fence.now().plus(send_window));
+        let (id, epoch, me) = (Uuid::now_v7(), fence.epoch().get(), fence.instance().incarnation.as_uuid());
+        let class_name = class.as_str();
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&epoch, &id, &me, &intent.0, &class_name];
+        let statement = match &ask {
+            Ask::Cancel => CANCEL,
+            Ask::Modify(order) => {
+                values.extend([&order.price.0 as &(dyn ToSql + Sync), &order.trigger_price.0]);
+                MODIFY
+            }
+        };
+        let row = fence.session().query_opt(statement, &values).await;
+        let Some(row) = row.map_err(LedgerError::during("journal a cancel or a modify"))? else {
+            fence.report_fenced("a request about an order found another epoch in the leadership row");
+            return Err(LedgerError::Fenced(fence.epoch()));
+        };
+        let switches = Switches { halted: row.get(0), halt_all: row.get(1), reduce_only: row.get(2) };
+        let order_id: Option<String> = row.get(3);
+        let held_back = class != OrderClass::Entry && !switches.allow(class);
+        Ok(match order_id {
+            Some(order_id) => {
+                Asked::Journaled(JournaledRequest { id, intent, order_id, ask, class, send_by })
+            }
+            None if held_back => Asked::Blocked(switches),
+            None => Asked::Needless,
+        })
+    }
+
+    /// Records what became of a request, unless the books said more already.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn record_request(
+        &self,
+        id: Uuid,
+        ask: &Ask,
+        state: RequestState,
+        reason: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        let table = match ask {
+            Ask::Cancel => "order_cancel",
+            Ask::Modify(_) => "order_modify",
+        };
+        let sql = format!(
+            "UPDATE {table} SET state = $2, reason = coalesce($3, reason)
+             WHERE id = $1 AND order_request_may_become(state, $2)"
+        );
+        let client = self.client().await?;
+        let recorded = client.execute(&sql, &[&id, &state.as_str(), &reason]).await;
+        recorded.map_err(LedgerError::during("record what became of a request"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! Cancels and modifies: fenced, held back by the switches of what they make room for, and a stop only moves up.
+
+use baton::domain::order::OrderClass::{self, Entry, Exit, Operator, Protective};
+use baton::domain::request::RequestState;
+use baton::ledger::requests::{CANCEL, MODIFY};
+use rust_decimal::Decimal;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::rows::{journal, position, row, statement};
+use crate::support::database::Database;
+
+/// A stop of `quantity` units that rests at the broker, trigger 80, under a position whose stop is at 90.
+async fn resting(client: &Client, quantity: i64) -> Uuid {
+    let statement = statement(client).await;
+    let held = position(client, "Long_1", quantity).await;
+    let mut stop = row(Protective, held, quantity);
+    (stop["price_type"], stop["price"], stop["trigger_price"]) = ("SL".into(), "79".into(), "80".into());
+    let id = journal(client, &statement, 0, vec![stop]).await.unwrap()[0];
+    become_(client, id, "acknowledged").await;
+    id
+}
+
+async fn become_(client: &Client, id: Uuid, state: &str) {
+    let sql = "UPDATE order_intent SET state = $2, broker_order_id = $1::uuid::text WHERE id = $1";
+    client.execute(sql, &[&id, &state]).await.unwrap();
+}
+
+/// The request's id when the ledger took it; none of the row at all means fenced.
+async fn ask(
+    client: &Client,
+    epoch: i64,
+    intent: Uuid,
+    class: OrderClass,
+    to: Option<i64>,
+) -> Option<Option<Uuid>> {
+    let (id, me, class) = (Uuid::now_v7(), Uuid::nil(), class.as_str());
+    let row = match to {
+        None => client.query_opt(CANCEL, &[&epoch, &id, &me, &intent, &class]).await,
+        Some(trigger) => {
+            let (price, trigger) = (Decimal::from(trigger - 1), Decimal::from(trigger));
+            client.query_opt(MODIFY, &[&epoch, &id, &me, &intent, &class, &price, &trigger]).await
+        }
+    };
+    let order: Option<String> = row.unwrap()?.get(3);
+    Some(order.map(|_| id))
+}
+
+async fn state(client: &Client, table: &str, id: Uuid) -> String {
+    let sql = format!("SELECT state FROM {table} WHERE id = $1");
+    client.query_one(&sql, &[&id]).await.unwrap().get(0)
+}
+
+async fn set_state(client: &Client, table: &str, id: Uuid, state: &str) {
+    client.execute(&format!("UPDATE {table} SET state = $2 WHERE id = $1"), &[&id, &state]).await.unwrap();
+}
+
+// R: S3, S13
+#[tokio::test]
+async fn a_request_is_fenced_and_held_back_by_the_switches_of_its_class() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let stop = resting(&client, 10).await;
+    for to in [None, Some(85)] {
+        assert_eq!(ask(&client, 7, stop, Protective, to).await, None, "another epoch");
+    }
+    let allowed = async |class| ask(&client, 0, stop, class, None).await.unwrap().is_some();
+    client.execute("UPDATE leadership SET halted = true", &[]).await.unwrap();
+    let seen = (allowed(Exit).await, allowed(Protective).await, allowed(Operator).await);
+    assert_eq!(seen, (false, true, true), "a halted EXIT does not take the stop away");
+    client.execute("UPDATE leadership SET halt_all = true", &[]).await.unwrap();
+    let seen = (allowed(Exit).await, allowed(Protective).await, allowed(Operator).await);
+    assert_eq!(seen, (false, false, true));
+    client.execute("UPDATE order_cancel SET state = 'void'", &[]).await.unwrap();
+    assert_eq!(ask(&client, 0, stop, Protective, Some(85)).await, Some(None), "nor is it moved");
+    client.execute("UPDATE leadership SET halted = false, halt_all = false", &[]).await.unwrap();
+    assert!(ask(&client, 0, stop, Protective, Some(85)).await.unwrap().is_some());
+    let other = "UPDATE leadership SET holder_member = 'b2', holder_incarnation = $1";
+    client.execute(other, &[&Uuid::now_v7()]).await.unwrap();
+    assert_eq!(ask(&client, 0, stop, Protective, None).await, None, "another holder of the same epoch");
+}
+
+#[tokio::test]
+async fn a_stop_moves_up_only_one_move_at_a_time_and_not_while_it_is_cancelled() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let stop = resting(&client, 10).await;
+    let raise = async |to| ask(&client, 0, stop, Protective, Some(to)).await.unwrap();
+    assert_eq!(raise(80).await, None, "it is there already");
+    assert_eq!(raise(91).await, None, "above the position's own stop");
+    let first = raise(85).await.unwrap();
+    assert_eq!(raise(86).await, None, "the first one may still arrive, and would undo it");
+    set_state(&client, "order_modify", first, "in_doubt").await;
+    assert_eq!(raise(86).await, None);
+    set_state(&client, "order_modify", first, "applied").await;
+    assert_eq!(raise(84).await, None, "down");
+    let second = raise(88).await.unwrap();
+    set_state(&client, "order_modify", second, "acknowledged").await;
+    assert!(raise(88).await.is_some(), "what had no effect is asked again");
+    client.execute("UPDATE order_modify SET state = 'void' WHERE state = 'journaled'", &[]).await.unwrap();
+    let cancel = ask(&client, 0, stop, Exit, None).await.unwrap().unwrap();
+    assert_eq!(raise(89).await, None, "it is on its way out");
+    set_state(&client, "order_cancel", cancel, "rejected").await;
+    assert!(raise(89).await.is_some());
+    let row = client.query_one("SELECT quantity FROM order_intent WHERE id = $1", &[&stop]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 10, "a modify has no quantity to change");
+}
+
+#[tokio::test]
+async fn nothing_is_asked_about_an_order_that_does_not_rest() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let stop = resting(&client, 10).await;
+    become_(&client, stop, "partially_filled").await;
+    assert_eq!(ask(&client, 0, stop, Protective, Some(85)).await, Some(None), "it has triggered");
+    assert!(ask(&client, 0, stop, Protective, None).await.unwrap().is_some(), "its rest can be cancelled");
+    become_(&client, stop, "cancelled").await;
+    assert_eq!(ask(&client, 0, stop, Operator, None).await, Some(None));
+    assert_eq!(ask(&client, 0, Uuid::now_v7(), Entry, None).await, Some(None));
+}
+
+// A cancel's or a modify's fate is known when its order's is.
+#[tokio::test]
+async fn the_end_of_an_order_settles_what_was_asked_about_it() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    for (end, cancel_is) in [("cancelled", "applied"), ("rejected", "void")] {
+        client
+            .batch_execute("TRUNCATE order_cancel, order_modify, fill, order_intent, position CASCADE")
+            .await
+            .unwrap();
+        let stop = resting(&client, 10).await;
+        let modify = ask(&client, 0, stop, Protective, Some(85)).await.unwrap().unwrap();
+        let lost = ask(&client, 0, stop, Exit, None).await.unwrap().unwrap();
+        set_state(&client, "order_cancel", lost, "in_doubt").await;
+        let open = ask(&client, 0, stop, Exit, None).await.unwrap().unwrap();
+        become_(&client, stop, end).await;
+        assert_eq!(state(&client, "order_modify", modify).await, "void", "{end}");
+        assert_eq!(state(&client, "order_cancel", lost).await, cancel_is, "{end}");
+        assert_eq!(state(&client, "order_cancel", open).await, cancel_is, "{end}: before its answer");
+    }
+}
+
+// R: N4
+#[tokio::test]
+async fn a_request_moves_only_as_the_code_says() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let stop = resting(&client, 10).await;
+    for &old in RequestState::ALL {
+        for &new in RequestState::ALL {
+            let allowed: bool = client
+                .query_one("SELECT order_request_may_become($1, $2)", &[&old.as_str(), &new.as_str()])
+                .await
+                .unwrap()
+                .get(0);
+            assert_eq!(allowed, old.may_become(new), "{old} -> {new}");
+            let id = Uuid::now_v7();
+            let insert = "INSERT INTO order_cancel (id, intent_id, epoch, incarnation, order_id, state)
+                VALUES ($1, $2, 1, $1, 'x', $3)";
+            client.execute(insert, &[&id, &stop, &old.as_str()]).await.unwrap();
+            let moved = client
+                .execute("UPDATE order_cancel SET state = $2 WHERE id = $1", &[&id, &new.as_str()])
+                .await;
+            assert_eq!(moved.is_ok(), allowed || old == new, "{old} -> {new}: {moved:?}");
+        }
+    }
+    let unknown = client.execute("UPDATE order_cancel SET state = 'BANANA'", &[]).await;
+    assert!(unknown.is_err());
+}
