@@ -44,10 +44,6 @@ impl Term<'_> {
                 self.confirmed(&listing, quote);
                 Ok(())
             }
-            Event::Calendar(read) => {
-                self.calendar_read(read);
-                Ok(())
-            }
             Event::Cancelled => {
                 self.read_books_soon();
                 Ok(())

@@ -20,7 +20,7 @@ use crate::domain::position::{HoldingKey, Position};
 use crate::domain::refusal::Refusal;
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
-use crate::domain::{age, divergence, exit, sessions, stops};
+use crate::domain::{age, contract, divergence, exit, sessions, stops};
 
 /// What decisions are made by.
 #[derive(Clone, Debug)]
@@ -29,8 +29,10 @@ pub struct Rules {
     pub policy: TradingPolicy,
     /// Instruments.
     pub catalog: Catalog,
-    /// Entries are made whatever the calendar says; for paper trading.
+    /// Entries are made whatever the calendar says, and of contracts of which nothing is known; for paper trading.
     pub allow_after_market: bool,
+    /// The bridge only simulates: contracts trade on past their expiry.
+    pub simulated: bool,
     /// How long after its journaling an order's bytes may be written, in milliseconds.
     pub send_window_ms: i32,
 }
@@ -111,9 +113,15 @@ fn decide_entry(
     let freshness = age::judge(&rules.policy.age, signal.kind(), signal.sent_at, now);
     let freshness = freshness.map_err(|refusal| refusals.push(refusal)).ok();
     if !rules.allow_after_market
-        && let Err(refusal) = sessions::judge(book.calendar.as_ref(), &instrument.exchange, now)
+        && let Err(refusal) = sessions::judge(book.calendar.as_deref(), &instrument.exchange, now)
     {
         refusals.push(refusal);
+    }
+    let today = sessions::trading_day(now);
+    let contract = contract::judge(book.contracts.as_deref(), instrument, today, rules.simulated);
+    let contract = contract.map_err(|refusal| refusals.push(refusal)).ok();
+    if !rules.allow_after_market && contract == Some(contract::Known::Unknown) {
+        refusals.push(contract::unknown(instrument, today));
     }
     let kind = if entry.label.is_base() { EntryKind::Base } else { EntryKind::Pyramid };
     let live = quotes.get(&instrument.exchange, &instrument.symbol);
@@ -137,7 +145,11 @@ fn decide_entry(
         }
     };
     let quantity = lots.quantity(instrument.lot_size);
-    if let Some(freeze) = instrument.freeze_quantity
+    let told = match contract {
+        Some(contract::Known::AsConfigured(contract)) => contract.freeze_qty,
+        _ => None,
+    };
+    if let Some(freeze) = [instrument.freeze_quantity, told].into_iter().flatten().min()
         && quantity > freeze
     {
         refusals.push(Refusal::new(

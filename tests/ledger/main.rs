@@ -3,6 +3,7 @@
 
 mod exits;
 mod inbox;
+mod market;
 mod migrations;
 mod race;
 mod rows;
