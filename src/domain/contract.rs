@@ -65,7 +65,7 @@ pub enum Known<'a> {
     Unknown,
 }
 
-/// Judges an instrument by what is known of its contract on `today`; a `simulated` market trades it past its expiry.
+/// Judges an instrument by what is known of its contract on `today`; with `goes_on` it is traded past its expiry.
 ///
 /// # Errors
 /// `CONTRACT_CHANGED`: it is not what the configuration says, so every size would be wrong. `CONTRACT_EXPIRED`.
@@ -73,7 +73,7 @@ pub fn judge<'a>(
     contracts: Option<&'a Contracts>,
     instrument: &Instrument,
     today: NaiveDate,
-    simulated: bool,
+    goes_on: bool,
 ) -> Result<Known<'a>, Refusal> {
     let listing = Listing::new(&instrument.exchange, &instrument.symbol);
     let known = contracts.filter(|contracts| contracts.day == today);
@@ -89,7 +89,7 @@ pub fn judge<'a>(
         ));
     }
     match contract.expiry {
-        Some(expiry) if expiry < today && !simulated => {
+        Some(expiry) if expiry < today && !goes_on => {
             Err(Refusal::new("CONTRACT_EXPIRED", format!("{listing} expired on {expiry}")))
         }
         _ => Ok(Known::AsConfigured(contract)),

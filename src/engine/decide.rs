@@ -29,7 +29,8 @@ pub struct Rules {
     pub policy: TradingPolicy,
     /// Instruments.
     pub catalog: Catalog,
-    /// Entries are made whatever the calendar says, and of contracts of which nothing is known; for paper trading.
+    /// Entries are made whatever the calendar says, and of contracts that have expired or of which nothing is known; for
+    /// paper trading.
     pub allow_after_market: bool,
     /// The bridge only simulates: contracts trade on past their expiry.
     pub simulated: bool,
@@ -118,7 +119,8 @@ fn decide_entry(
         refusals.push(refusal);
     }
     let today = sessions::trading_day(now);
-    let contract = contract::judge(book.contracts.as_deref(), instrument, today, rules.simulated);
+    let goes_on = rules.simulated || rules.allow_after_market;
+    let contract = contract::judge(book.contracts.as_deref(), instrument, today, goes_on);
     let contract = contract.map_err(|refusal| refusals.push(refusal)).ok();
     if !rules.allow_after_market && contract == Some(contract::Known::Unknown) {
         refusals.push(contract::unknown(instrument, today));

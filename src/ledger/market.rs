@@ -103,9 +103,11 @@ impl Ledger {
     /// # Errors
     /// Any database error.
     pub async fn keep_contracts(&self, contracts: &Contracts) -> Result<(), LedgerError> {
-        let (client, day) = (self.client().await?, contracts.day());
+        let day = contracts.day();
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
         for (listing, contract) in contracts.iter() {
-            client
+            tx
                 .execute(
                     "INSERT INTO contract_day (day, exchange, symbol, lot_size, tick, freeze_quantity, expiry)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -124,7 +126,7 @@ impl Ledger {
                 .await
                 .map_err(LedgerError::during("keep a contract's data"))?;
         }
-        Ok(())
+        tx.commit().await.map_err(LedgerError::during("keep contracts' data"))
     }
 
     /// The contracts that were told on a day.

@@ -169,8 +169,15 @@ async fn a_stop_fires_while_names_and_feed_are_dead() {
     let frozen = cluster.post(0, &base("frozen", "SILVER_MINI", 155_000)).await;
     wait::until("the critical alert leaves", PATIENCE, async || {
         let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
-        let left = log.lines().any(|line| line.contains("[NOTIFICATION]") && line.contains("NO_PRICES"));
-        if left { Ok(()) } else { Err(cluster.logs()) }
+        // It may be told beside others, over several lines.
+        let mut told = log.split("[NOTIFICATION]").skip(1);
+        if told.any(|told| told.contains("CRITICAL") && told.contains("NO_PRICES")) {
+            Ok(())
+        } else {
+            let lines =
+                log.lines().filter(|line| line.contains("[NOTIFICATION]") || line.contains("[FALLBACK]"));
+            Err(lines.map(str::to_owned).collect::<Vec<_>>())
+        }
     })
     .await;
     let took = begun.took();

@@ -1,14 +1,17 @@
 //! How long the machine stood still: a bound on a time is a bound on the program, not on its neighbours.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// How often the watch looks at the clock; what it is late by beyond this is a stall.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A thread that adds up how late it is woken; ends with this.
-pub struct Stalls(Arc<AtomicU64>);
+pub struct Stalls {
+    sum: Arc<AtomicU64>,
+    _end: mpsc::Sender<()>,
+}
 
 /// The beginning of a time that is measured.
 pub struct Begun<'a> {
@@ -19,18 +22,19 @@ pub struct Begun<'a> {
 
 impl Stalls {
     pub fn watch() -> Self {
-        let sum = Arc::new(AtomicU64::new(0));
-        let watched = Arc::downgrade(&sum);
+        let (sum, (end, ended)) = (Arc::new(AtomicU64::new(0)), mpsc::channel::<()>());
+        let added = Arc::clone(&sum);
         std::thread::spawn(move || {
             loop {
                 let begun = Instant::now();
-                std::thread::sleep(LOOK);
+                if ended.recv_timeout(LOOK) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return;
+                }
                 let late = begun.elapsed().saturating_sub(LOOK * 2);
-                let Some(sum) = watched.upgrade() else { return };
-                sum.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
+                added.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
             }
         });
-        Self(sum)
+        Self { sum, _end: end }
     }
 
     /// Begins to measure.
@@ -39,7 +43,7 @@ impl Stalls {
     }
 
     fn so_far(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
+        Duration::from_micros(self.sum.load(Ordering::Relaxed))
     }
 }
 

@@ -228,7 +228,7 @@ fn from_the_tick_to_the_decision() {
                 if connection.write_all(&bytes).is_err() {
                     return;
                 }
-                thread::sleep(Duration::from_micros(500));
+                thread::park_timeout(Duration::from_micros(500));
             }
         });
         let (board, metrics) = (board(), Arc::new(Metrics::new()));

@@ -172,10 +172,10 @@ impl<'a> Session<'a> {
         self.heard = now;
         let mut message = first;
         for _ in 0..BURST {
-            if let Some(text) = text(&message)? {
-                if self.ear.hear(text, now)? {
-                    self.live.ticked(self.generation);
-                }
+            if let Some(text) = text(&message)?
+                && self.ear.hear(text, now)?
+            {
+                self.live.ticked(self.generation);
             }
             match self.socket.next().now_or_never() {
                 Some(next) => message = next,
