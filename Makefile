@@ -2,6 +2,8 @@
 
 TOOLS := $(or $(BATON_TOOLS),$(CURDIR)/.baton/tools)
 export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+# Most tests wait most of the time: one more at once than there are cores. Those that measure time run alone all the same.
+TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
 # Given with ONCE=1: the demo plays its story and ends, with exit code 0 only if every promise held.
 ONCE ?=
 
@@ -29,7 +31,7 @@ demo: build ## Play a failover on this machine and stay up; ONCE=1 ends after th
 test: setup-dev ## Check format and lints, run the tests, build the docs, check the dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo nextest run --locked --workspace
+	cargo nextest run --locked --workspace --test-threads $(TEST_THREADS)
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny --locked --workspace check bans licenses sources
 

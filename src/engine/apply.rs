@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::anew;
 use super::custody::Custody;
 use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
@@ -65,6 +66,8 @@ impl Term<'_> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.engine.metrics.order_latency.with_label_values(&["send"]).observe(took.as_secs_f64());
         let Some(tracked) = self.book.intents.get(&id) else { return Ok(()) };
+        let withheld = matches!(submission, Submission::NotSent { cause: NotSentCause::Deadline, .. });
+        let anew = anew::signal_of(&tracked.intent).filter(|_| withheld);
         let (state, reason, order_id) = match submission {
             Submission::Acknowledged { order_id } => (IntentState::Acknowledged, None, Some(order_id)),
             Submission::Rejected { reason, order_id } => (IntentState::Rejected, Some(reason), order_id),
@@ -96,9 +99,11 @@ impl Term<'_> {
         }
         let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
         draft.intent(tracked, state, reason, order_id);
+        anew.into_iter().for_each(|signal| draft.keep(signal));
         let change = draft.finish();
         failpoint::hit("before_ack_commit");
         self.commit(change).await?;
+        anew.into_iter().for_each(|signal| self.decide_anew(signal));
         if !state.is_terminal() {
             self.read_books_soon();
         }
@@ -156,6 +161,7 @@ impl Term<'_> {
             self.book.watermark = watermark;
         }
         if self.custody.is_none() {
+            self.look_for_lost_exits(&reading).await?;
             self.prove_failover(reading.begun, &findings).await?;
         }
         // What cannot be booked will not be bookable in 20 ms either.

@@ -433,6 +433,8 @@ pub struct Queued {
     pub seq: i64,
     /// What it asks for.
     pub signal: Signal,
+    /// How many intents it has had, one after the other: all but the next provably never left.
+    pub attempt: i32,
 }
 
 /// An end that rests on the books' silence or on their word alone.

@@ -184,6 +184,7 @@ fn decide_entry(
     };
     let mut intent = entry_order(rules, book, instrument, quantity);
     intent.signal = Some(queued.id);
+    intent.attempt = queued.attempt;
     intent.plan = Some(plan);
     Decision::Order(vec![intent], decision)
 }

@@ -45,13 +45,21 @@ pub struct Draft<'a> {
     catalog: &'a Catalog,
     positions: BTreeMap<PositionId, (Position, bool)>,
     change: Change,
+    anew: BTreeSet<SignalId>,
     at: DateTime<Utc>,
 }
 
 impl<'a> Draft<'a> {
     /// Begins an empty change; positions opened by it carry the time `at`.
     pub fn new(book: &'a Book, catalog: &'a Catalog, at: DateTime<Utc>) -> Self {
-        Self { book, catalog, positions: BTreeMap::new(), change: Change::default(), at }
+        Self {
+            book,
+            catalog,
+            positions: BTreeMap::new(),
+            change: Change::default(),
+            anew: BTreeSet::new(),
+            at,
+        }
     }
 
     /// Moves an intent to `state`, with what else is known.
@@ -72,6 +80,11 @@ impl<'a> Draft<'a> {
             filled: intent.filled,
             unwind: intent.class == OrderClass::Entry && intent.state.is_terminal(),
         });
+    }
+
+    /// Keeps a signal from ending with its orders: it is decided anew.
+    pub fn keep(&mut self, signal: SignalId) {
+        self.anew.insert(signal);
     }
 
     /// Books an execution of `quantity` units at `price` on the intent's position; to follow [`Draft::intent`].
@@ -216,7 +229,7 @@ impl<'a> Draft<'a> {
             let asked = self.book.closing.get(id).and_then(|closing| closing.signal);
             touched.extend(asked.map(|(signal, _)| signal));
         }
-        for signal in touched {
+        for signal in touched.difference(&self.anew).copied() {
             if let Some((status, reasons)) = self.verdict(signal) {
                 self.change.signals.push(SignalUpdate { id: signal, status, reasons, decision: None });
             }

@@ -185,6 +185,9 @@ impl Term<'_> {
             return (ready, held);
         }
         let now = self.fence().now();
+        let (stand, exits): (Vec<_>, Vec<_>) =
+            exits.into_iter().partition(|intent| self.lost_exits.hold(&key(intent)));
+        held.extend(stand.into_iter().map(|intent| Held { intent, until: now.plus(RETRY) }));
         let batch: BTreeSet<IntentId> = exits.iter().map(|intent| intent.id).collect();
         let verdicts = self.holdings.judge(&self.book, &exits, now);
         for mut intent in exits {

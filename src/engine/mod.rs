@@ -5,6 +5,7 @@
 //! [`book`] (pure), journal, send, record. What a term knows dies with it; the next one reads the ledger.
 
 mod adoption;
+mod anew;
 mod apply;
 pub mod book;
 pub mod command;
@@ -17,6 +18,7 @@ pub mod evidence;
 mod failover;
 mod holdings;
 pub mod lanes;
+mod lost_exits;
 mod monitor;
 mod orders;
 mod pool;

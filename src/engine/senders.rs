@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::anew;
 use super::draft::Draft;
 use super::process;
 use super::term::{Event, Term, wall_clock};
@@ -92,9 +93,12 @@ impl Term<'_> {
         for (id, why) in self.patiently(self.engine.ledger.unsent(&doubted)).await? {
             let Some(tracked) = self.book.intents.get(&id) else { continue };
             let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
+            let anew = anew::signal_of(&tracked.intent);
             draft.intent(tracked, IntentState::NotSent, Some(why), None);
+            anew.into_iter().for_each(|signal| draft.keep(signal));
             let change = draft.finish();
             self.commit(change).await?;
+            anew.into_iter().for_each(|signal| self.decide_anew(signal));
         }
         self.look_for_senders().await
     }

@@ -52,7 +52,12 @@ impl Term<'_> {
             }
         };
         if pending.status == SignalStatus::Working {
-            self.resume(Queued { id: pending.id, seq: pending.seq, signal });
+            let queued = Queued { id: pending.id, seq: pending.seq, signal, attempt: pending.attempts };
+            if self.is_to_be_decided_anew(&queued) {
+                self.lanes.add(queued, self.fence().now());
+            } else {
+                self.resume(queued);
+            }
             return Ok(());
         }
         let received = Instant::now()
@@ -61,7 +66,7 @@ impl Term<'_> {
         self.received.insert(pending.id, received);
         tracing::info!(signal = %pending.id, "SIGNAL DETECTED: {} {} by {}", signal.kind(), signal.instrument, signal.strategy);
         let now = self.fence().now();
-        self.lanes.add(Queued { id: pending.id, seq: pending.seq, signal }, now);
+        self.lanes.add(Queued { id: pending.id, seq: pending.seq, signal, attempt: 0 }, now);
         Ok(())
     }
 

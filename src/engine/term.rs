@@ -20,6 +20,7 @@ use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
+use super::lost_exits::LostExits;
 use super::senders::proof;
 use super::stops::StopMonitor;
 use crate::broker::{BrokerError, BrokerPosition, Submission};
@@ -146,6 +147,7 @@ pub struct Term<'a> {
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) proof: Proof,
+    pub(super) lost_exits: LostExits,
     /// Stored state is damaged; none for a leader that trades.
     pub(super) custody: Option<Custody>,
     /// The journal said otherwise.
@@ -185,6 +187,7 @@ impl<'a> Term<'a> {
             next_want: now,
             next_day_look: now,
             proof: Proof::new(now),
+            lost_exits: LostExits::default(),
             custody: None,
             reread: false,
         }
@@ -366,7 +369,7 @@ impl<'a> Term<'a> {
     /// After a reading: soon again while something is open and moving, seldom otherwise.
     pub(super) fn plan_next_reading(&mut self, moved: bool) {
         let now = self.fence().now();
-        if !self.book.wants_books() {
+        if !self.book.wants_books() && self.lost_exits.is_empty() {
             self.poll = FIRST_POLL;
             self.next_reading = now.plus(IDLE_POLL);
         } else {

@@ -4,6 +4,8 @@
 //! with it intents of orders that exist. The switch is lifted here when the broker's books show no such order; an
 //! operator who sets the switch, before or after, keeps it.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Transaction;
 
 use super::{Ledger, LedgerError};
@@ -28,7 +30,26 @@ UPDATE leadership SET reduce_only_until = NULL
    AND (SELECT value AND why LIKE 'PostgreSQL failed over%' FROM switch_history
          WHERE switch = 'reduce_only' ORDER BY id DESC LIMIT 1)";
 
+/// Of some of the broker's orders, those that a failover in force may have lost the intents of: all that were not seen
+/// before it.
+const PERHAPS_LOST: &str = "
+SELECT id FROM unnest($1::text[]) AS id
+ WHERE NOT EXISTS (SELECT 1 FROM broker_order_seen WHERE order_id = id AND first_seen_at < $2)";
+
 impl Ledger {
+    /// Says which of the orders, by their ids at the broker, may be ones whose intents a failover lost; none where no
+    /// reduce-only of a failover is in force.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn perhaps_lost(&self, orders: &[&str]) -> Result<BTreeSet<String>, LedgerError> {
+        let Some(since) = self.failover_unproven().await? else { return Ok(BTreeSet::new()) };
+        let client = self.client().await?;
+        let rows = client.query(PERHAPS_LOST, &[&orders, &since]).await;
+        let rows = rows.map_err(LedgerError::during("look for orders without intents"))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Takes the time limit off a reduce-only that a failover has confirmed since it was set.
     ///
     /// # Errors

@@ -68,6 +68,8 @@ pub struct PendingSignal {
     pub received_at: DateTime<Utc>,
     /// How long ago that was by the database's own clock, in milliseconds.
     pub age_ms: i64,
+    /// How many intents its first leg has had.
+    pub attempts: i32,
 }
 
 /// A signal's status. All but the first two are final.
@@ -220,7 +222,8 @@ impl Ledger {
         let statement = client
             .prepare_cached(
                 "SELECT id, seq, status, payload, received_at,
-                        (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint AS age_ms
+                        (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint AS age_ms,
+                        (SELECT count(*)::int FROM order_intent WHERE signal_id = signal.id AND leg = 0) AS attempts
                  FROM signal WHERE status IN ('pending', 'working') AND id <> ALL ($1)
                  ORDER BY status = 'working' DESC, seq LIMIT $2",
             )
@@ -243,6 +246,7 @@ fn pending_signal(row: &tokio_postgres::Row) -> Result<PendingSignal, LedgerErro
         payload: cells.get("payload"),
         received_at: cells.get("received_at"),
         age_ms: cells.get("age_ms"),
+        attempts: cells.get("attempts"),
     };
     cells.finish(pending).map_err(LedgerError::Unreadable)
 }

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use crate::signals::{base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE, independent};
+use crate::support::paper::KEY;
 use crate::support::{database, wait};
 
 /// What is entered before the failover.
@@ -183,4 +184,59 @@ async fn an_order_whose_intent_was_lost_is_reported_and_keeps_reduce_only() {
     cluster.sql.batch_execute(word).await.unwrap();
     let view = cluster.play(0, &base("allowed", HELD, 1000)).await;
     assert_eq!(view["status"], "executed", "{view}");
+}
+
+/// The orders to sell that the bridge has, open or filled.
+async fn sold(cluster: &Cluster) -> Vec<String> {
+    let orders = cluster.paper.orders().await.into_iter();
+    orders.filter(|o| o.side == "SELL" && o.order_status != "cancelled").map(|o| o.orderid).collect()
+}
+
+// R: B1, S1, S15, rule 17
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exit_whose_intent_was_lost_is_not_sent_again_while_its_order_is_open() {
+    let pair = Pair::start().await;
+    let mut cluster = pair.cluster().await;
+    let entered = cluster.play(0, &base("held", HELD, 1000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+    pair.cut(&cluster).await;
+    cluster
+        .paper
+        .fault(json!({ "fault": { "kind": "slow_fills", "ms": 600_000 }, "verb": "placeorder" }))
+        .await;
+    cluster.post(0, &exit("lost", HELD, "ALL", 1000)).await;
+    let acknowledged = "SELECT count(*) FROM order_intent WHERE state = 'acknowledged'";
+    wait::until("the exit stands open", PATIENCE, async || match cluster.count(acknowledged).await {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    let [lost] = sold(&cluster).await.try_into().unwrap();
+    cluster.paper.heal().await;
+    pair.fail_over(&mut cluster).await;
+    assert_eq!(cluster.count("SELECT count(*) FROM signal").await, 1, "the exit is lost");
+    cluster.leader().await;
+    assert!(reduce_only(&cluster).await);
+
+    let again = cluster.post(0, &exit("again", HELD, "ALL", 1000)).await;
+    wait::until("the operator is told", PATIENCE, async || {
+        let logs = cluster.members.iter().map(|m| std::fs::read_to_string(&m.process.log).unwrap());
+        let told = "no exit is sent while an order to sell stands open";
+        let told = logs.filter(|log| log.contains(told)).count();
+        if told > 0 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    // Unhindered it takes some milliseconds.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(sold(&cluster).await, std::slice::from_ref(&lost), "the position must not be sold twice");
+
+    // The operator takes it away at the broker: the exit is sent, once.
+    let body = json!({ "apikey": KEY, "strategy": "by hand", "orderid": lost });
+    let url = format!("{}/api/v1/cancelorder", cluster.paper.http);
+    let answer = cluster.client.post(url).json(&body).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    let out = cluster.terminal(&again.id).await;
+    assert_eq!(out["status"], "executed", "{out}");
+    assert_eq!(sold(&cluster).await, [out["orders"][0]["broker_order_id"].as_str().unwrap()]);
+    assert_eq!(cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await, 0);
 }

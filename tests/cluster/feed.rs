@@ -6,7 +6,7 @@ use std::time::Duration;
 use rust_decimal::dec;
 use serde_json::{Value, json};
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::names::{Double, Manner};
 use crate::support::process::Launch;
@@ -166,7 +166,7 @@ async fn a_stop_fires_while_names_and_feed_are_dead() {
         .to_vec();
     let rules = cluster.paper.post("faults", json!(rules)).await["ids"].clone();
     let begun = stalls.begin();
-    let frozen = cluster.post(0, &base("frozen", "SILVER_MINI", 155_000)).await;
+    let frozen = cluster.post(0, &base("frozen", SILVER, 155_000)).await;
     wait::until("the critical alert leaves", PATIENCE, async || {
         let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
         // It may be told beside others, over several lines.

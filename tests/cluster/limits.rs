@@ -3,7 +3,7 @@
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
 
@@ -58,7 +58,7 @@ async fn a_days_orders_are_limited_and_a_restart_does_not_lift_it() {
     let mut cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "2")]).await;
     executed(&cluster, base("one", GOLD, 140_000)).await;
     executed(&cluster, base("two", "COPPER", 905)).await;
-    refused(&cluster, base("three", "SILVER_MINI", 155_000), "MAX_ORDERS_PER_DAY").await;
+    refused(&cluster, base("three", SILVER, 155_000), "MAX_ORDERS_PER_DAY").await;
     // Exits are never limited.
     executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
     restart(&mut cluster).await;
@@ -76,9 +76,9 @@ async fn a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it() {
     price(&cluster, dec!(139400)).await;
     latched(&cluster, "MAX_DAILY_LOSS").await;
     price(&cluster, dec!(140000)).await;
-    refused(&cluster, base("more", "SILVER_MINI", 155_000), "MAX_DAILY_LOSS").await;
+    refused(&cluster, base("more", SILVER, 155_000), "MAX_DAILY_LOSS").await;
     restart(&mut cluster).await;
-    refused(&cluster, base("again", "SILVER_MINI", 155_000), "MAX_DAILY_LOSS").await;
+    refused(&cluster, base("again", SILVER, 155_000), "MAX_DAILY_LOSS").await;
     executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
     cluster.finish().await;
 }
@@ -98,9 +98,9 @@ async fn stop_outs_in_a_row_end_the_days_entries() {
 async fn open_positions_are_limited_while_they_are_open() {
     let cluster = cluster(&[("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "1")]).await;
     executed(&cluster, base("held", GOLD, 140_000)).await;
-    refused(&cluster, base("more", "SILVER_MINI", 155_000), "MAX_OPEN_POSITIONS").await;
+    refused(&cluster, base("more", SILVER, 155_000), "MAX_OPEN_POSITIONS").await;
     executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
-    executed(&cluster, base("then", "SILVER_MINI", 155_000)).await;
+    executed(&cluster, base("then", SILVER, 155_000)).await;
     cluster.finish().await;
 }
 
@@ -121,7 +121,7 @@ async fn a_day_that_the_ledger_knows_is_traded_and_an_unknown_one_is_closed_for_
         cluster.paper.fault(json!({ "fault": dead, "verb": verb })).await;
     }
     restart(&mut cluster).await;
-    executed(&cluster, base("by-the-ledger", "SILVER_MINI", 155_000)).await;
+    executed(&cluster, base("by-the-ledger", SILVER, 155_000)).await;
     cluster
         .sql
         .batch_execute("DELETE FROM market_day; DELETE FROM market_holidays; DELETE FROM contract_day")

@@ -30,7 +30,7 @@ async fn a_stopped_leader_that_wakes_journals_and_sends_nothing() {
     let mut seed = Seed::drawn("stop");
     let mut cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
-    for round in 0..4 {
+    for round in 0..3 {
         cluster.all_ready().await;
         let old = cluster.leader().await;
         let epoch = cluster.epoch().await;

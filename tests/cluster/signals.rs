@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 pub const GOLD: &str = "GOLD_MINI";
 pub const GOLD_SYMBOL: &str = "GOLDM05DEC25FUT";
 
+/// Another one, and its contract.
+pub const SILVER: &str = "SILVER_MINI";
+pub const SILVER_SYMBOL: &str = "SILVERM27FEB26FUT";
+
 fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
 }

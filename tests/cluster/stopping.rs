@@ -6,15 +6,13 @@ use rust_decimal::dec;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::proxy::{Link, Proxy, Way};
 use crate::support::wait;
 
 /// The budget of a clean stop, and what a busy machine may add.
 const BUDGET: Duration = Duration::from_secs(10);
-
-const SILVER_SYMBOL: &str = "SILVERM27FEB26FUT";
 
 /// The broker may show an order as late as the tests hide one.
 fn settles_late() -> Vec<(&'static str, String)> {
@@ -105,7 +103,7 @@ async fn hold_keeps_positions_and_cancels_entries_that_rest() {
     let mut cluster = alone(vec![("BATON_SHUTDOWN__EXIT_POLICY", "hold".to_owned())]).await;
     cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
     cluster.paper.post("fills", json!({ "hold": true })).await;
-    cluster.post(0, &base("rests", "SILVER_MINI", 150_000)).await;
+    cluster.post(0, &base("rests", SILVER, 150_000)).await;
     wait::until("the entry rests", PATIENCE, async || {
         match cluster.count("SELECT count(*) FROM order_intent WHERE state = 'acknowledged'").await {
             1 => Ok(()),
@@ -154,7 +152,7 @@ async fn unseen_entry(cluster: &Cluster, ms: u64) {
         .paper
         .fault(json!({ "fault": { "kind": "lost_ack_after" }, "verb": "placeorder", "count": 1 }))
         .await;
-    cluster.post(0, &base("unseen", "SILVER_MINI", 150_000)).await;
+    cluster.post(0, &base("unseen", SILVER, 150_000)).await;
     crate::support::wait::until("the entry is in doubt", PATIENCE, async || {
         match cluster.count("SELECT count(*) FROM order_intent WHERE state = 'in_doubt'").await {
             1 => Ok(()),
@@ -179,7 +177,7 @@ async fn what_an_entry_in_doubt_fills_during_the_stop_is_sold_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_stays_in_doubt_is_not_called_flat() {
     let mut cluster = alone(settles_late()).await;
-    unseen_entry(&cluster, 30_000).await;
+    unseen_entry(&cluster, 15_000).await;
     let log = stopped(&mut cluster).await;
     assert!(!log.contains("flat by the broker's books"), "{log}");
     assert!(log.contains("[SHUTDOWN] cancel: 1 entries are in doubt"), "{log}");

@@ -1,13 +1,15 @@
-//! Exits that were journaled and never written, while it is not known how soon the bridge closes an idle connection:
-//! their absence from the books alone proves nothing.
+//! Orders that were journaled and never written. They are made anew: exits until they are flat, entries while their signal
+//! is young. While it is not known how soon the bridge closes an idle connection, an exit's absence from the books alone
+//! proves nothing.
 
 use std::time::Duration;
 
 use rust_decimal::dec;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::doubt::hit;
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base, exit};
 use crate::support::cluster::{Accepted, Cluster, Options, PATIENCE};
 use crate::support::proxy::{Link, Proxy, Way};
 use crate::support::wait;
@@ -57,11 +59,7 @@ async fn an_exit_of_a_stopped_leader_stays_in_doubt_until_that_process_is_gone()
     let old = cluster.leader().await;
     cluster.arm("after_check", "stop");
     let out = cluster.post(old + 1, &exit("out", GOLD, "ALL", 140_000)).await;
-    wait::until("the leader stops before its write", PATIENCE, async || {
-        let stopped = !cluster.is_armed() && cluster.members[old].process.is_stopped();
-        if stopped { Ok(()) } else { Err(cluster.logs()) }
-    })
-    .await;
+    asleep(&mut cluster, old).await;
     let new = cluster.leader_within(PATIENCE, |index| index != old).await;
     // U + B are 2.3 s here. What must not happen is looked for during thrice that time.
     let until = std::time::Instant::now() + Duration::from_secs(7);
@@ -74,37 +72,107 @@ async fn an_exit_of_a_stopped_leader_stays_in_doubt_until_that_process_is_gone()
     sold_once(cluster, &out).await;
 }
 
-// R: rule 16: journaled and not sent, known to the very process that leads on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_whose_journaling_was_committed_unheard_is_not_sent_and_made_anew() {
+/// A leader whose database commits an order's intent and does not get to say so.
+async fn unheard(body: Value, class: &str) -> (Cluster, Proxy, Accepted) {
     let env = vec![
         ("BATON_TIMING__LEASE_TTL_MS", "3000".to_owned()),
         // No absence is proven in this test's time.
         ("BATON_BROKER__SETTLE_MS", "600000".to_owned()),
     ];
-    let mut proxies = Vec::new();
+    let mut proxy = None;
     let options = Options { members: 1, env, ..Options::default() };
     let mut cluster = holding(options, async |launch| {
-        proxies.push(Proxy::before(launch, "BATON_POSTGRES__URL").await);
+        proxy = Some(Proxy::before(launch, "BATON_POSTGRES__URL").await);
     })
     .await;
+    let proxy = proxy.unwrap();
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
+    let journaled = format!("SELECT count(*) FROM order_intent WHERE class = '{class}'");
+    let before = cluster.count(&journaled).await;
     cluster.arm("before_journal", "stop");
-    let out = cluster.post(0, &exit("out", GOLD, "ALL", 140_000)).await;
-    wait::until("the leader stops before it journals", PATIENCE, async || {
-        let stopped = !cluster.is_armed() && cluster.members[0].process.is_stopped();
+    let accepted = cluster.post(0, &body).await;
+    asleep(&mut cluster, 0).await;
+    proxy.set(Link::Discard(Way::ToClient));
+    cluster.members[0].process.signal(Signal::CONT);
+    wait::until("the intent is committed", PATIENCE, async || {
+        if cluster.count(&journaled).await > before { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    proxy.set(Link::Open);
+    (cluster, proxy, accepted)
+}
+
+fn never_given_out(class: &str) -> String {
+    format!(
+        "SELECT count(*) FROM order_intent WHERE class = '{class}' AND state = 'not_sent'
+         AND reason LIKE 'never given out to be sent%'"
+    )
+}
+
+// R: rule 16: journaled and not sent, known to the very process that leads on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exit_whose_journaling_was_committed_unheard_is_not_sent_and_made_anew() {
+    let (cluster, _proxy, out) = unheard(exit("out", GOLD, "ALL", 140_000), "exit").await;
+    let cluster = sold_once(cluster, &out).await;
+    assert_eq!(cluster.count(&never_given_out("exit")).await, 1);
+}
+
+// R: rule 16: the signal is not lost for an outage of PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_whose_journaling_was_committed_unheard_is_decided_anew() {
+    let (cluster, _proxy, more) = unheard(base("more", SILVER, 150_000), "entry").await;
+    let view = cluster.terminal(&more.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    assert_eq!(cluster.count(&never_given_out("entry")).await, 1);
+    let check = cluster.check().await;
+    assert_eq!((check.orders, check.arrivals, check.open_positions), (2, 2, 2), "{check:?}");
+}
+
+/// Waits until a member sleeps at its fail point.
+async fn asleep(cluster: &mut Cluster, index: usize) {
+    wait::until("the leader stops at its fail point", PATIENCE, async || {
+        let stopped = !cluster.is_armed() && cluster.members[index].process.is_stopped();
         if stopped { Ok(()) } else { Err(cluster.logs()) }
     })
     .await;
-    proxies[0].set(Link::Discard(Way::ToClient));
-    cluster.members[0].process.signal(Signal::CONT);
-    wait::until("the exit is committed", PATIENCE, async || {
-        let journaled = cluster.count("SELECT count(*) FROM order_intent WHERE class = 'exit'").await;
-        if journaled == 1 { Ok(()) } else { Err(cluster.logs()) }
-    })
-    .await;
-    proxies[0].set(Link::Open);
-    let cluster = sold_once(cluster, &out).await;
-    let unsent = "SELECT count(*) FROM order_intent WHERE class = 'exit' AND state = 'not_sent'
-        AND reason LIKE 'never given out to be sent%'";
-    assert_eq!(cluster.count(unsent).await, 1);
+}
+
+/// A leader that sleeps between an entry's journaling and its last check, and its successor.
+async fn overslept() -> (Cluster, usize, Accepted) {
+    // No absence is proven in this test's time.
+    let env = vec![("BATON_BROKER__SETTLE_MS", "600000".to_owned())];
+    let mut cluster = Cluster::with(Options { members: 2, env, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let old = cluster.leader().await;
+    cluster.arm("after_journal", "stop");
+    let begun = cluster.post(old + 1, &base("in", GOLD, 140_000)).await;
+    asleep(&mut cluster, old).await;
+    cluster.leader_within(PATIENCE, |index| index != old).await;
+    (cluster, old, begun)
+}
+
+// R: rules 9, 16; S1: the sleeper withholds it, and whoever leads decides the signal anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_a_sleeping_leader_withheld_is_decided_anew_by_its_successor() {
+    let (mut cluster, old, begun) = overslept().await;
+    cluster.members[old].process.signal(Signal::CONT);
+    let view = cluster.terminal(&begun.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let states: Vec<&str> =
+        view["orders"].as_array().unwrap().iter().map(|o| o["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["not_sent", "filled"], "{view}");
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.arrivals, check.open_positions), (1, 1, 1), "{check:?}");
+}
+
+// R: rule 16: what an EXIT has called off meanwhile is not bought.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withheld_entry_that_an_exit_means_is_not_decided_anew() {
+    let (mut cluster, old, begun) = overslept().await;
+    cluster.play(old + 1, &exit("out", GOLD, "ALL", 140_000)).await;
+    cluster.members[old].process.signal(Signal::CONT);
+    let view = cluster.terminal(&begun.id).await;
+    assert_eq!(view["status"], "not_sent", "{view}");
+    let check = cluster.finish().await;
+    assert_eq!((check.intents, check.orders, check.open_positions), (1, 0, 0), "{check:?}");
 }

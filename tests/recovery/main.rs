@@ -9,6 +9,7 @@ mod faults;
 mod repairs;
 mod scenarios;
 mod seeded;
+#[allow(dead_code, reason = "other instruments belong to the cluster tests")]
 #[path = "../cluster/signals.rs"]
 mod signals;
 #[path = "../support/mod.rs"]

@@ -85,8 +85,10 @@
 //! 5. **An epoch can be given out twice without Redis** (rules 2, 17): a lost tail takes the only memory along. 21 steps.
 //!    Harmless by 4.
 //! 6. **A lost tail doubles an exit** (rule 17). Reduce-only lets exits through. One whose intent was lost is journaled
-//!    and sent again: two orders for one leg, and a position that flips if both fill. Only a synchronous standby, or no
-//!    exits either until the broker's positions are verified, prevents it.
+//!    and sent again: two orders for one leg, and a position that flips if both fill. The engine narrows it to what the
+//!    bridge does not show yet: an exit is cut to the broker's verified positions, and waits while an order to sell stands
+//!    open that no intent explains (`src/engine/lost_exits.rs`). Waiting for what is hidden would keep stops back for B.
+//!    Only a synchronous standby prevents the rest.
 //!
 //! # What is not modelled
 //!

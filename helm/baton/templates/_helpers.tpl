@@ -64,6 +64,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: http://$(POD_IP):8080
 - name: BATON_HTTP__LISTEN
   value: 0.0.0.0:8080
+- name: BATON_EMERGENCY__JOURNAL
+  value: /var/lib/baton/emergency.jsonl
 - name: BATON_SHUTDOWN__EXIT_POLICY
   value: {{ .Values.shutdown.exitPolicy }}
 - name: BATON_SHUTDOWN__BUDGET_MS
@@ -92,6 +94,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - name: secrets
   mountPath: /etc/baton/secrets
   readOnly: true
+- name: state
+  mountPath: /var/lib/baton
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -113,6 +117,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       - {key: {{ $key }}, path: {{ $key }}}
       {{- end }}
       {{- end }}
+- name: state
+  {{- if $root.Values.state.existingClaim }}
+  persistentVolumeClaim: {claimName: {{ $root.Values.state.existingClaim }}}
+  {{- else }}
+  emptyDir: {sizeLimit: 16Mi}
+  {{- end }}
 {{- with $root.Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}

@@ -30,7 +30,7 @@ pub(super) fn queued(n: u128, instrument: &str, action: Action) -> Queued {
         action,
         extra: BTreeMap::new(),
     };
-    Queued { id: signal(n), seq, signal: signal_of }
+    Queued { id: signal(n), seq, signal: signal_of, attempt: 0 }
 }
 
 pub(super) fn entry_at(label: u8, price: Decimal, stop: Decimal, atr: Decimal) -> Action {

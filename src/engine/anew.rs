@@ -1,0 +1,38 @@
+//! Entries that provably never left, decided anew.
+//!
+//! A leader that cannot prove its leadership at the last check withholds what it has journaled; one whose journaling was
+//! committed and the answer lost never had it to send. Neither order can exist. An exit is made anew until its position is
+//! flat; an entry goes back into its lane: its signal's age, the live price, sizing and gates are judged as they are by then,
+//! and what is ordered is another intent. What the bridge or the broker turned down is not tried again.
+
+use super::book::Queued;
+use super::term::Term;
+use crate::domain::ids::SignalId;
+use crate::domain::intent::OrderIntent;
+use crate::domain::order::{IntentState, OrderClass};
+
+/// Intents of one entry signal.
+const ATTEMPTS: i32 = 5;
+
+/// The signal to decide anew when this intent is proven not to have been sent. None where an EXIT came meanwhile that
+/// means it.
+pub(super) fn signal_of(intent: &OrderIntent) -> Option<SignalId> {
+    let wanted = intent.class == OrderClass::Entry && !intent.unwind && intent.attempt + 1 < ATTEMPTS;
+    intent.signal.filter(|_| wanted)
+}
+
+impl Term<'_> {
+    /// Has the next sweep put a signal back into its lane; its intents' ends are committed, its own is not.
+    pub(super) fn decide_anew(&mut self, signal: SignalId) {
+        tracing::info!(%signal, "its order was never sent: decided anew");
+        self.book.working.remove(&signal);
+        self.sweep_now();
+    }
+
+    /// An entry that was begun, and of which nothing is left: what was journaled never left.
+    pub(super) fn is_to_be_decided_anew(&self, queued: &Queued) -> bool {
+        let mut intents = self.book.intents.values().map(|tracked| &tracked.intent);
+        queued.signal.kind().opens()
+            && !intents.any(|intent| intent.signal == Some(queued.id) && intent.state != IntentState::NotSent)
+    }
+}
