@@ -8,7 +8,7 @@ TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery bench-state bench-restarts coverage-recovery fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery bench-state bench-feed bench-restarts coverage-recovery fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,11 +44,15 @@ coverage-recovery: setup-dev ## Run recovery's tests instrumented; fails if less
 bench-state: setup-dev ## Time state queries, and orders beside 10 000 errors a second, in a release build
 	cargo test --locked --release --test notify cost::bench -- --ignored --nocapture --test-threads=1
 
+bench-feed: setup-dev ## Measure ticks a second and from tick to decision, and what an idle instance takes, in a release build
+	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 engine::tests::bench:: bench_a_place
+	cargo test --locked --release --test cluster idle_bench:: -- --ignored --nocapture --test-threads=1
+
 bench-restarts: setup-dev ## Time thirty rolling restarts and thirty restarts of PostgreSQL under load
 	cargo test --locked --test cluster thirty_ -- --ignored --nocapture --test-threads=1
 
 test-slow: setup-dev setup-ops ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
-	cargo nextest run --locked --workspace --profile slow --run-ignored only -E 'not test(/(^|::)(bench::|thirty_)/)' --no-capture
+	cargo nextest run --locked --workspace --profile slow --run-ignored only -E 'not test(/(^|::)(bench|idle_bench)::|(^|::)(bench_|thirty_)/)' --no-capture
 	$(MAKE) --no-print-directory ops-test
 
 ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook

@@ -226,6 +226,7 @@ mod tests {
             rung: watch::Sender::new(Rung::Rest).subscribe(),
             session: watch::Sender::new(session).subscribe(),
             hours: Hours::default(),
+            contracts: crate::feed::ContractData::default(),
             resolver,
         };
         let expected = json!({

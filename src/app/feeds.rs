@@ -15,7 +15,10 @@ use crate::broker::dns::{DnsSettings, Resolver};
 use crate::broker::session::{Session, SessionState, SessionWatch};
 use crate::config::Config;
 use crate::feed::poll::{Poll, PollPace, Rung};
-use crate::feed::{Ages, Endpoint, Feeds, Hours, Live, LiveState, LiveStatus, OrderNews, PriceBoard};
+use crate::feed::{
+    Ages, ContractData, Endpoint, Feeds, Hours, Listing, Live, LiveState, LiveStatus, OrderNews, PriceBoard,
+};
+use crate::ledger::Ledger;
 use crate::notify::{Event, Key, Kind, Notifier};
 use crate::telemetry::metrics::Metrics;
 
@@ -46,6 +49,7 @@ pub(super) fn resolver(config: &Config, metrics: &Metrics) -> Resolver {
 pub(super) fn start(
     config: &Config,
     broker: &Arc<dyn Broker>,
+    ledger: &Ledger,
     resolver: Resolver,
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
@@ -64,8 +68,19 @@ pub(super) fn start(
     let rung = poll.rung();
 
     let hours = Hours::default();
-    let exchanges = config.instruments.iter().map(|instrument| instrument.exchange.clone()).collect();
-    tokio::spawn(hours.clone().keep(Arc::clone(broker), exchanges, Arc::clone(metrics), stop.clone()));
+    let instruments = || config.instruments.iter();
+    let exchanges = instruments().map(|instrument| instrument.exchange.clone()).collect();
+    let keeping =
+        hours.clone().keep(Arc::clone(broker), ledger.clone(), exchanges, Arc::clone(metrics), stop.clone());
+    tokio::spawn(keeping);
+    let contracts = ContractData::default();
+    let listings = instruments().map(|instrument| Listing::new(&instrument.exchange, &instrument.symbol));
+    tokio::spawn(contracts.clone().keep(
+        Arc::clone(broker),
+        ledger.clone(),
+        listings.collect(),
+        stop.clone(),
+    ));
 
     let live = match &feed.url {
         Some(url) => {
@@ -85,7 +100,7 @@ pub(super) fn start(
     };
     tokio::spawn(watch.run(stop.clone()));
     tokio::spawn(poll.run(stop.clone()));
-    Ok(Feeds { prices, news, live, rung, session, hours, resolver })
+    Ok(Feeds { prices, news, live, rung, session, hours, contracts, resolver })
 }
 
 /// Tells of prices that come from nowhere, after two seconds: one failed quote before the first tick is no news; and of a

@@ -33,7 +33,7 @@ use uuid::Uuid;
 use self::ended::{Ended, asked_to_stop, corrupted, stopped_role, stopping};
 use crate::api;
 use crate::broker::dns::Resolver;
-use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings};
+use crate::broker::{BridgeMode, Broker, OpenAlgo, Settings, SharedBudget};
 use crate::cli::output::Output;
 use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
@@ -84,7 +84,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let resolver = feeds::resolver(&config, &metrics);
     let broker: Arc<dyn Broker> = Arc::new(OpenAlgo::new(broker_settings(&config, &resolver))?);
     let stopped = CancellationToken::new();
-    let feeds = feeds::start(&config, &broker, resolver, &metrics, &stopped)?;
+    let feeds = feeds::start(&config, &broker, &requests, resolver, &metrics, &stopped)?;
     let telling = telling::Telling::start(
         &config,
         &application,
@@ -172,6 +172,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         prices: feeds.prices.clone(),
         news: feeds.news.clone(),
         session: feeds.session.clone(),
+        hours: feeds.hours.clone(),
+        contracts: feeds.contracts.clone(),
         commands,
         arrivals,
         operational: operational.clone(),
@@ -313,6 +315,8 @@ fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     settings.warm_connections = broker.warm_connections;
     settings.orders_per_second = std::num::NonZeroU32::new(broker.orders_per_second);
     settings.exit_reserve_per_second = exit_reserve(broker);
+    settings.shared_budget =
+        Some(SharedBudget { redis: config.redis.access(), cluster: config.cluster.name.clone() });
     if let Some(idle_close) = broker.idle_close {
         settings.idle_limit = settings.idle_limit.min(idle_close / 2);
     }
@@ -350,6 +354,7 @@ fn rules(config: &Config) -> Rules {
         policy: config.trading.policy.clone(),
         catalog: config.instruments.clone(),
         allow_after_market: config.trading.allow_after_market,
+        simulated: config.broker.mode == Mode::Paper,
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),
     }
 }

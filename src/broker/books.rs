@@ -8,13 +8,12 @@ use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 use super::json::{self, Object};
-use super::types::{
-    BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds, OrderStatus, Quote, Quoted,
-};
+use super::types::{BrokerOrder, BrokerPosition, BrokerTrade, ForeignRow, Funds, OrderStatus, Quote, Quoted};
+use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Rupees};
 use crate::domain::order::{PriceType, Product, Side};
-use crate::domain::sessions::Session;
+use crate::domain::sessions::{Holiday, Session};
 
 /// A row of the order book.
 enum Row {
@@ -121,21 +120,39 @@ fn position(row: &Object) -> Result<BrokerPosition, String> {
 
 /// Reads `data` of `/market/timings`; no rows say that everything is closed.
 pub(super) fn sessions(data: &Value) -> Result<Vec<Session>, String> {
-    rows(data)?
-        .map(|row| {
-            let moment = |name: &str| {
-                let ms = json::required(row, name, json::decimal)?;
-                let moment = ms.to_i64().and_then(DateTime::from_timestamp_millis);
-                moment.ok_or_else(|| format!("timings row: {name:?} is {ms}"))
-            };
-            let exchange = json::required(row, "exchange", json::text)?;
-            let (opens, closes) = (moment("start_time")?, moment("end_time")?);
-            if closes <= opens {
-                return Err(format!("timings row: {exchange} closes before it opens"));
-            }
-            Ok(Session { exchange, opens, closes })
-        })
-        .collect()
+    rows(data)?.map(session).collect()
+}
+
+fn session(row: &Object) -> Result<Session, String> {
+    let moment = |name: &str| {
+        let ms = json::required(row, name, json::decimal)?;
+        let moment = ms.to_i64().and_then(DateTime::from_timestamp_millis);
+        moment.ok_or_else(|| format!("timings row: {name:?} is {ms}"))
+    };
+    let exchange = json::required(row, "exchange", json::text)?;
+    let (opens, closes) = (moment("start_time")?, moment("end_time")?);
+    if closes <= opens {
+        return Err(format!("timings row: {exchange} closes before it opens"));
+    }
+    Ok(Session { exchange, opens, closes })
+}
+
+/// Reads `data` of `/market/holidays`. Half of a list is none: a day that it lacks would pass for a usual one.
+pub(super) fn holidays(data: &Value) -> Result<Vec<Holiday>, String> {
+    rows(data)?.map(|row| holiday(row).map_err(|problem| format!("holiday row: {problem}"))).collect()
+}
+
+fn holiday(row: &Object) -> Result<Holiday, String> {
+    let day = json::required(row, "date", json::text)?;
+    let day = day.parse().map_err(|_| format!("\"date\" is {day:?}"))?;
+    let closed =
+        row.get("closed_exchanges").and_then(Value::as_array).ok_or("\"closed_exchanges\" is missing")?;
+    let closed = closed.iter().map(|name| name.as_str().map(str::to_owned).ok_or("an exchange is no text"));
+    let open = match row.get("open_exchanges") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(open) => sessions(open)?,
+    };
+    Ok(Holiday { day, closed: closed.collect::<Result<_, _>>()?, open })
 }
 
 /// Reads `data` of `/quotes`.
@@ -354,6 +371,24 @@ mod tests {
         backwards["end_time"] = json!(0);
         for bad in [json!([row, {"exchange": "NSE"}]), json!([backwards]), json!({})] {
             assert!(sessions(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_list_of_holidays_is_none() {
+        let evening =
+            json!({"exchange": "MCX", "start_time": 1786534200000_i64, "end_time": 1786557600000_i64});
+        let row = json!({"date": "2026-08-12", "description": "Holiday", "holiday_type": "TRADING_HOLIDAY",
+            "closed_exchanges": ["NSE", "NFO"], "open_exchanges": [evening]});
+        let holidays = holidays(&json!([row])).unwrap();
+        assert_eq!(holidays[0].day.to_string(), "2026-08-12");
+        assert_eq!((holidays[0].closed.len(), holidays[0].open[0].exchange.as_str()), (2, "MCX"));
+        for (field, value) in
+            [("date", json!("soon")), ("closed_exchanges", json!(null)), ("open_exchanges", json!([{}]))]
+        {
+            let mut bad = row.clone();
+            bad[field] = value;
+            assert!(super::holidays(&json!([row, bad])).is_err(), "{field}");
         }
     }
 

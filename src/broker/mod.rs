@@ -29,16 +29,17 @@ mod wire;
 use chrono::NaiveDate;
 use futures_util::future::BoxFuture;
 
+use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
-use crate::domain::sessions::Session;
+use crate::domain::sessions::{Holiday, Session};
 
 pub use openalgo::OpenAlgo;
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, SharedBudget};
 pub(crate) use tls::client_config as tls_config;
 pub use types::{
-    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, ForeignRow, Funds,
-    MaySend, NotSentCause, OrderStatus, Quote, Quoted, Submission, Ticket, WrongMode,
+    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, ForeignRow, Funds, MaySend,
+    NotSentCause, OrderStatus, Quote, Quoted, Submission, Ticket, WrongMode,
 };
 
 /// A broker as the engine sees it. Object safe: used as `Arc<dyn Broker>`.
@@ -98,6 +99,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Reads the sessions of a day from the bridge's calendar; an exchange without one is closed.
     fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>>;
+
+    /// Reads a year's days that are not as usual.
+    fn holidays(&self, year: i32) -> BoxFuture<'_, Result<Vec<Holiday>, BrokerError>>;
 
     /// Checks that the bridge answers and takes the API key. Says nothing about the broker session.
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>>;

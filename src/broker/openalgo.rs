@@ -19,15 +19,16 @@ use super::outcome::{self, Fault, Verb};
 use super::reads::Reads;
 use super::settings::{Settings, SettingsError};
 use super::types::{
-    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Contract, Funds, NotSentCause,
-    Quote, Quoted, Submission, Ticket,
+    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Funds, NotSentCause, Quote,
+    Quoted, Submission, Ticket,
 };
 use super::warm::Warm;
 use super::wire::{Target, Written};
 use super::{Broker, books, tls};
+use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
 use crate::domain::order::OrderSpec;
-use crate::domain::sessions::Session;
+use crate::domain::sessions::{Holiday, Session};
 
 /// The bridge's column for `strategy`.
 const STRATEGY_LIMIT_CHARS: usize = 100;
@@ -98,7 +99,7 @@ impl OpenAlgo {
             user_timeout: settings.user_timeout,
             connect_timeout: settings.order_timeout.min(settings.user_timeout),
         };
-        let budget = Budget::new(settings.orders_per_second, settings.exit_reserve_per_second)?;
+        let budget = Budget::new(&settings)?;
         Ok(Self {
             reads,
             warm: Warm::start(target, settings.warm_connections, settings.idle_limit),
@@ -262,6 +263,10 @@ impl Broker for OpenAlgo {
 
     fn timings(&self, day: NaiveDate) -> BoxFuture<'_, Result<Vec<Session>, BrokerError>> {
         self.read("market/timings", json!({ "date": day.to_string() }), books::sessions).boxed()
+    }
+
+    fn holidays(&self, year: i32) -> BoxFuture<'_, Result<Vec<Holiday>, BrokerError>> {
+        self.read("market/holidays", json!({ "year": year }), books::holidays).boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), BrokerError>> {

@@ -57,8 +57,8 @@ pub enum Fault {
     /// `may_send` said no, or the time was up: nothing was written.
     #[error("past its deadline")]
     Withheld,
-    /// This instance's own order budget had no room in time: nothing was written.
-    #[error("this instance's order budget had no room within {0} ms")]
+    /// The cluster's order budget had no room in time: nothing was written.
+    #[error("the order budget had no room within {0} ms")]
     Budget(u128),
     /// Written, and no complete answer within the time limit.
     #[error("no answer within {0} ms; the bridge waits up to 120 s for the broker")]

@@ -1,5 +1,6 @@
 //! The bridge client's settings and what makes them unusable.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,12 +35,23 @@ pub struct Settings {
     /// How long an idle connection may be kept before it is replaced. Keep it below the bridge's own idle limit
     /// (gunicorn: 2 s): a close that crosses an order leaves the order in doubt.
     pub idle_limit: Duration,
-    /// Order requests (place, modify, cancel) a second; `None` lifts the limit.
+    /// Order requests (place, modify, cancel) within any second; `None` lifts the limit.
     pub orders_per_second: Option<NonZeroU32>,
     /// How many of those a second entries may never use.
     pub exit_reserve_per_second: u32,
+    /// Where the cluster counts its orders; `None` for a process that is all there is of it.
+    pub shared_budget: Option<SharedBudget>,
     /// Finds the bridge's address.
     pub resolver: Resolver,
+}
+
+/// The Redis in which the members of a cluster count their orders together.
+#[derive(Clone)]
+pub struct SharedBudget {
+    /// The way to it; carries passwords.
+    pub redis: ha::Redis,
+    /// The cluster's name.
+    pub cluster: String,
 }
 
 impl Settings {
@@ -59,8 +71,15 @@ impl Settings {
             idle_limit: Duration::from_secs(1),
             orders_per_second: NonZeroU32::new(3),
             exit_reserve_per_second: 1,
+            shared_budget: None,
             resolver: Resolver::default(),
         }
+    }
+}
+
+impl fmt::Debug for SharedBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBudget").field("cluster", &self.cluster).finish_non_exhaustive()
     }
 }
 
@@ -84,6 +103,12 @@ pub enum SettingsError {
         reserve: u32,
         /// The configured total.
         total: u32,
+    },
+    /// The cluster's count cannot be reached by what is configured.
+    #[error("the cluster's orders cannot be counted: {problem}; check redis.url")]
+    SharedBudget {
+        /// What is wrong with it.
+        problem: String,
     },
     /// A time limit of zero.
     #[error("broker.{name} must be longer than zero")]

@@ -4,8 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::NaiveDate;
-
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, PriceType, Product, Side, UnknownName, named};
@@ -76,7 +74,7 @@ pub enum NotSentCause {
     ConnectionLost,
     /// `may_send` said no, or the time was up before the write.
     Deadline,
-    /// The bridge's request limit, or this instance's own order budget.
+    /// The bridge's request limit, or the cluster's own order budget.
     RateLimited,
     /// The bridge refuses the API key: a wrong key or a dead session.
     SessionExpired,
@@ -259,19 +257,6 @@ pub struct Funds {
     pub unrealised: Rupees,
     /// Margin in use.
     pub utilised: Rupees,
-}
-
-/// A contract's data.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Contract {
-    /// Units a lot.
-    pub lot_size: Quantity,
-    /// Price step.
-    pub tick: Price,
-    /// Largest quantity of one order, where the broker says so.
-    pub freeze_qty: Option<Quantity>,
-    /// Expiry day; `None` for what does not expire.
-    pub expiry: Option<NaiveDate>,
 }
 
 /// Why a read failed. None of these says anything about orders or positions.

@@ -13,6 +13,8 @@ use super::output::{Colour, Output};
 use super::signal::Stop;
 use crate::config::{self, Inputs};
 use crate::domain::money::Rupees;
+use crate::paper::calendar::Calendar;
+use crate::paper::ticks::{self, Tick};
 use crate::paper::{BridgeMode, FillModel, Options, Paper, RateLimits, SymbolSpec};
 use crate::telemetry;
 
@@ -23,10 +25,16 @@ use crate::telemetry;
   baton paper --http 127.0.0.1:0 --ws 127.0.0.1:0 --control 127.0.0.1:0 -o json | jq -r .http
   baton paper --mode live --seed 7 --log orders.jsonl
   baton paper --symbols symbols.json
+  baton paper --ticks monday.csv --speed 10
 
 A symbols file is a JSON list, one object a contract:
   [{\"symbol\": \"GOLDM05DEC25FUT\", \"exchange\": \"MCX\", \"lot_size\": 100, \"tick_size\": \"1\", \"freeze_qty\": 10000,
-    \"expiry\": \"05-DEC-25\", \"point_value\": \"10\", \"margin_per_lot\": \"105000\", \"ltp\": \"140000\"}]")]
+    \"expiry\": \"05-DEC-25\", \"point_value\": \"10\", \"margin_per_lot\": \"105000\", \"ltp\": \"140000\"}]
+
+A ticks file is a recorded market, CSV with a header, in the order of time:
+  ms,exchange,symbol,ltp
+  0,MCX,GOLDM05DEC25FUT,140000
+  250,MCX,GOLDM05DEC25FUT,139985")]
 pub struct Args {
     /// Where the REST interface listens; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDR")]
@@ -55,6 +63,15 @@ pub struct Args {
     /// Let prices walk at random; otherwise they stand still until the control port moves them.
     #[arg(long)]
     pub moving: bool,
+    /// Play a recorded market.
+    #[arg(long, value_name = "FILE", conflicts_with = "moving")]
+    pub ticks: Option<PathBuf>,
+    /// How many times as fast as it was recorded.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub speed: u32,
+    /// Keep the exchanges' usual hours, closed at weekends; otherwise all are open all day.
+    #[arg(long)]
+    pub market_hours: bool,
     /// Between two steps of the market, in milliseconds.
     #[arg(long, default_value_t = 500, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub tick_ms: u64,
@@ -129,6 +146,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
         Some(path) => read_symbols(path)?,
         None => SymbolSpec::defaults(),
     };
+    let ticks = args.ticks.as_deref().map(read_ticks).transpose()?.unwrap_or_default();
     anyhow::ensure!(
         args.capital >= Decimal::ZERO,
         "--capital is {}; give rupees, zero or more",
@@ -144,6 +162,9 @@ fn options(args: Args) -> anyhow::Result<Options> {
         seed: args.seed,
         symbols,
         moving: args.moving,
+        ticks,
+        tick_speed: args.speed,
+        calendar: if args.market_hours { Calendar::Exchange(Vec::new()) } else { Calendar::AlwaysOpen },
         tick_interval: Duration::from_millis(args.tick_ms),
         fill: FillModel {
             latency_ms: args.fill_latency_ms,
@@ -155,6 +176,12 @@ fn options(args: Args) -> anyhow::Result<Options> {
         log: args.log,
         ..Options::default()
     })
+}
+
+fn read_ticks(path: &Path) -> anyhow::Result<Vec<Tick>> {
+    let file = path.display();
+    let csv = std::fs::File::open(path).with_context(|| format!("cannot read the ticks file {file}"))?;
+    ticks::read(csv).with_context(|| format!("{file} cannot be played"))
 }
 
 fn read_symbols(path: &Path) -> anyhow::Result<Vec<SymbolSpec>> {

@@ -8,6 +8,7 @@
 
 pub mod age;
 pub mod cause;
+pub mod contract;
 pub mod divergence;
 pub mod exit;
 pub mod export;
@@ -33,6 +34,7 @@ pub mod sessions;
 pub mod signal;
 pub mod sizing;
 pub mod stops;
+pub mod usual;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

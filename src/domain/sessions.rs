@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 
@@ -20,7 +21,7 @@ pub fn day_start(day: NaiveDate) -> DateTime<Utc> {
 }
 
 /// One session of an exchange.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Session {
     /// The exchange's code.
     pub exchange: String,
@@ -28,6 +29,17 @@ pub struct Session {
     pub opens: DateTime<Utc>,
     /// When it closes; not open any more at this moment.
     pub closes: DateTime<Utc>,
+}
+
+/// A day that is not as usual.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holiday {
+    /// The day in India.
+    pub day: NaiveDate,
+    /// Exchanges that are closed.
+    pub closed: Vec<String>,
+    /// Sessions in place of the usual ones: an evening, or a Sunday's.
+    pub open: Vec<Session>,
 }
 
 /// The sessions of one day.

@@ -46,10 +46,6 @@ impl Term<'_> {
                 self.confirmed(&listing, quote);
                 Ok(())
             }
-            Event::Calendar(read) => {
-                self.calendar_read(read);
-                Ok(())
-            }
             Event::Answered(answered) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.answered(&answered);

@@ -12,6 +12,7 @@ use ha::Moment;
 use rust_decimal::Decimal;
 
 use crate::domain::cause::ExitCause;
+use crate::domain::contract::Contracts;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
@@ -100,7 +101,9 @@ pub struct Book {
     /// The account's day; none before it was read.
     pub day: Option<Day>,
     /// When exchanges are open today; none before it was read.
-    pub calendar: Option<Calendar>,
+    pub calendar: Option<Arc<Calendar>>,
+    /// What is known of today's contracts; none before any was read.
+    pub contracts: Option<Arc<Contracts>>,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
 }

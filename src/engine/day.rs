@@ -1,23 +1,17 @@
 //! The account's day and the exchanges' calendar: kept while leading, judged by every entry, latched in the ledger.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::NaiveDate;
-
-use super::term::{Event, Term, wall_clock};
-use crate::broker::BrokerError;
+use super::term::{Term, wall_clock};
 use crate::domain::limits::{Day, DayFigures, hit, is_latched};
 use crate::domain::money::Rupees;
 use crate::domain::refusal::Refusal;
-use crate::domain::sessions::{Calendar, day_start, trading_day};
+use crate::domain::sessions::{day_start, trading_day};
 use crate::feed::Freshness;
 use crate::ledger::LedgerError;
 
 /// How often the day is looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// Between two tries to read a calendar.
-const CALENDAR_RETRY: Duration = Duration::from_secs(15);
 
 impl Term<'_> {
     /// Turns the day, opens it, and latches the limits that are hit.
@@ -33,7 +27,7 @@ impl Term<'_> {
             return Ok(());
         }
         self.next_day_look = now.plus(LOOK);
-        self.keep_calendar(date);
+        self.keep_market();
         let Some(equity) = self.live_equity() else { return Ok(()) };
         let Some(Day { opening, .. }) = self.book.day else { return Ok(()) };
         let opening = match opening {
@@ -91,30 +85,13 @@ impl Term<'_> {
         Some(equity)
     }
 
-    /// Has the day's calendar read, once a day.
-    fn keep_calendar(&mut self, date: NaiveDate) {
+    /// Takes over what is known of the day's market.
+    fn keep_market(&mut self) {
         let now = self.fence().now();
-        let at = wall_clock();
-        self.book.note_closed(at, now);
-        if self.book.calendar.as_ref().is_some_and(|known| known.day() == date) || now < self.next_calendar {
-            return;
+        self.book.note_closed(wall_clock(), now);
+        if let Some(calendar) = self.engine.hours.calendar() {
+            self.book.calendar = Some(calendar);
         }
-        self.next_calendar = now.plus(CALENDAR_RETRY);
-        let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
-        tokio::spawn(async move {
-            let read = broker.timings(date).await.map(|sessions| Calendar::new(date, sessions));
-            // Gone with the term.
-            let _ = sender.send(Event::Calendar(read)).await;
-        });
-    }
-
-    pub(super) fn calendar_read(&mut self, read: Result<Calendar, BrokerError>) {
-        match read {
-            Ok(calendar) => self.book.calendar = Some(calendar),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the bridge's calendar of the day could not be read: entries count the market as closed"
-            ),
-        }
+        self.book.contracts = self.engine.contracts.known();
     }
 }

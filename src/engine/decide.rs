@@ -21,7 +21,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::resting::{Level, stop_order};
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
-use crate::domain::{age, divergence, exit, sessions, stops};
+use crate::domain::{age, contract, divergence, exit, sessions, stops};
 
 /// What decisions are made by.
 #[derive(Clone, Debug)]
@@ -30,8 +30,11 @@ pub struct Rules {
     pub policy: TradingPolicy,
     /// Instruments.
     pub catalog: Catalog,
-    /// Entries are made whatever the calendar says; for paper trading.
+    /// Entries are made whatever the calendar says, and of contracts that have expired or of which nothing is known; for
+    /// paper trading.
     pub allow_after_market: bool,
+    /// The bridge only simulates: contracts trade on past their expiry.
+    pub simulated: bool,
     /// How long after its journaling an order's bytes may be written, in milliseconds.
     pub send_window_ms: i32,
 }
@@ -112,9 +115,16 @@ fn decide_entry(
     let freshness = age::judge(&rules.policy.age, signal.kind(), signal.sent_at, now);
     let freshness = freshness.map_err(|refusal| refusals.push(refusal)).ok();
     if !rules.allow_after_market
-        && let Err(refusal) = sessions::judge(book.calendar.as_ref(), &instrument.exchange, now)
+        && let Err(refusal) = sessions::judge(book.calendar.as_deref(), &instrument.exchange, now)
     {
         refusals.push(refusal);
+    }
+    let today = sessions::trading_day(now);
+    let goes_on = rules.simulated || rules.allow_after_market;
+    let contract = contract::judge(book.contracts.as_deref(), instrument, today, goes_on);
+    let contract = contract.map_err(|refusal| refusals.push(refusal)).ok();
+    if !rules.allow_after_market && contract == Some(contract::Known::Unknown) {
+        refusals.push(contract::unknown(instrument, today));
     }
     let kind = if entry.label.is_base() { EntryKind::Base } else { EntryKind::Pyramid };
     let live = quotes.get(&instrument.exchange, &instrument.symbol);
@@ -138,7 +148,11 @@ fn decide_entry(
         }
     };
     let quantity = lots.quantity(instrument.lot_size);
-    if let Some(freeze) = instrument.freeze_quantity
+    let told = match contract {
+        Some(contract::Known::AsConfigured(contract)) => contract.freeze_qty,
+        _ => None,
+    };
+    if let Some(freeze) = [instrument.freeze_quantity, told].into_iter().flatten().min()
         && quantity > freeze
     {
         refusals.push(Refusal::new(

@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::session::Session;
 use crate::broker::{BridgeMode, Broker};
 use crate::emergency::mark::Marks;
-use crate::feed::{OrderNews, PriceBoard};
+use crate::feed::{ContractData, Hours, OrderNews, PriceBoard};
 use crate::health::operational::OperationalState;
 use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
@@ -117,6 +117,10 @@ pub struct Engine {
     pub news: OrderNews,
     /// The broker session: an expired one stops entries.
     pub session: watch::Receiver<Session>,
+    /// When the market is open.
+    pub hours: Hours,
+    /// What is known of today's contracts.
+    pub contracts: ContractData,
     /// Live prices: stops are watched by them.
     pub prices: PriceBoard,
     /// What operators ask for.

@@ -13,8 +13,13 @@ use crate::feed::PriceSource;
 
 /// The longest time between two looks, whatever the feed does.
 const LOOK: Duration = Duration::from_millis(250);
-/// The shortest: in a flood of ticks the loop has other things to do, too.
-const PACE: Duration = Duration::from_millis(20);
+
+/// The shortest time from one look to the next, by what the last one took: in a flood of ticks the loop has other things to
+/// do, too, and they have two thirds of its time. A look at a few positions takes microseconds, so a decision follows its
+/// tick at once.
+pub(super) fn pace_after(took: Duration) -> Duration {
+    (took * 2).min(LOOK)
+}
 
 impl Term<'_> {
     /// Looks at the stops when a price has changed, and when it is time. A hit is due as an exit from then on.
@@ -22,7 +27,7 @@ impl Term<'_> {
         let now = self.fence().now();
         if now < self.next_look {
             if moved {
-                self.next_look = self.next_look.min(self.last_look.plus(PACE));
+                self.next_look = self.next_look.min(self.last_look.plus(self.look_pace));
             }
             if now < self.next_look {
                 return;
@@ -37,6 +42,7 @@ impl Term<'_> {
         let engine = self.engine;
         let policy = &engine.rules.policy.stops;
         let look = self.stops.look(policy, &self.book, |of| engine.prices.get(of), engine.prices.ages(), now);
+        self.look_pace = pace_after(self.fence().now().since(now));
         let unarmed = look.unarmed + self.unwatched();
         engine.metrics.stops_unarmed.set(i64::try_from(unarmed).unwrap_or(i64::MAX));
         for (id, why) in look.told {

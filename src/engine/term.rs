@@ -31,7 +31,6 @@ use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
 use crate::domain::portfolio::Quotes;
-use crate::domain::sessions::Calendar;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
 
@@ -89,8 +88,6 @@ pub enum Event {
         /// The quote.
         quote: Option<Price>,
     },
-    /// The day's calendar was read, or not.
-    Calendar(Result<Calendar, BrokerError>),
     /// A cancel or a modify has its answer: what became of the order the books will tell.
     Answered(Answered),
     /// The books were read, or not.
@@ -151,9 +148,10 @@ pub struct Term<'a> {
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
     pub(super) last_look: Moment,
+    /// The shortest time to the next.
+    pub(super) look_pace: Duration,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
-    pub(super) next_calendar: Moment,
     next_census: Moment,
     pub(super) proof: Proof,
     pub(super) lost_exits: LostExits,
@@ -193,9 +191,9 @@ impl<'a> Term<'a> {
             last_hits: HashSet::new(),
             next_look: now,
             last_look: now,
+            look_pace: Duration::ZERO,
             next_want: now,
             next_day_look: now,
-            next_calendar: now,
             next_census: now,
             proof: Proof::new(now),
             lost_exits: LostExits::default(),

@@ -1,53 +1,110 @@
-//! Today's market hours as the feed needs them: whether silence is a fault.
+//! Today's market hours, whoever can tell them: the bridge, which serves them from its own tables and so with a dead broker
+//! session too; the ledger, in which every instance keeps what the bridge said, for today and tomorrow; or, for a day whose
+//! year's holidays are known, the usual hours. A day that nobody knows is unknown: entries count it as closed, and silence
+//! of the feed is then taken for a fault.
 //!
-//! Read from the bridge, which serves them from its own tables and so with a dead broker session too; again every hour,
-//! since those tables are mended over the day. Entries are judged elsewhere, by the same data; here an unknown day is
-//! unknown, and silence is then taken for a fault.
+//! The bridge is asked again every hour, since its tables are mended over the day, and sooner while another had to answer.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::PriceBoard;
 use crate::broker::Broker;
-use crate::domain::sessions::{Calendar, trading_day};
+use crate::domain::order::{UnknownName, named};
+use crate::domain::sessions::{Calendar, Holiday, trading_day};
+use crate::domain::usual;
+use crate::ledger::{Ledger, LedgerError};
 use crate::telemetry::metrics::Metrics;
 
 /// How often it looks at the clock.
-const LOOK: Duration = Duration::from_secs(20);
-/// Between two readings of a day that is known.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two readings of a day that the bridge told.
 const READ_AGAIN: TimeDelta = TimeDelta::hours(1);
-/// Between two readings while the bridge does not answer.
-const RETRY: TimeDelta = TimeDelta::minutes(1);
+/// Between two readings while the bridge does not tell.
+const RETRY: TimeDelta = TimeDelta::seconds(15);
+/// Between two readings while the ledger could not keep what it told: its schema may be on its way.
+const KEEP_AGAIN: TimeDelta = TimeDelta::seconds(5);
+
+/// Who told the hours of a day.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Told {
+    /// The bridge, for this day.
+    Bridge,
+    /// The bridge, as the ledger remembers it.
+    Ledger,
+    /// The table of usual hours and the year's holidays.
+    Usual,
+}
+named!(Told { Bridge = "bridge", Ledger = "ledger", Usual = "usual" });
 
 /// What is known of today; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Hours(Arc<ArcSwapOption<Calendar>>);
+pub struct Hours(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: ArcSwapOption<Known>,
+    asked: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Known {
+    calendar: Arc<Calendar>,
+    told: Told,
+    /// The ledger has it.
+    kept: bool,
+}
 
 impl Hours {
+    /// The calendar that was known last: of today, or of the day before while nobody told today's.
+    pub fn calendar(&self) -> Option<Arc<Calendar>> {
+        self.0.known.load().as_ref().map(|known| Arc::clone(&known.calendar))
+    }
+
+    /// Who told today's hours; none while they are not known.
+    pub fn told(&self, now: DateTime<Utc>) -> Option<Told> {
+        self.0
+            .known
+            .load()
+            .as_ref()
+            .filter(|known| known.calendar.day() == trading_day(now))
+            .map(|known| known.told)
+    }
+
+    /// Everybody who could tell was asked, if in vain: until then nothing follows from what is not known.
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    fn today(&self, now: DateTime<Utc>) -> Option<Arc<Calendar>> {
+        self.calendar().filter(|calendar| calendar.day() == trading_day(now))
+    }
+
     /// Whether any exchange of the wanted listings is open; `None` while today is not known.
     pub fn any_open(&self, board: &PriceBoard, now: DateTime<Utc>) -> Option<bool> {
-        let today = self.0.load();
-        let today = today.as_ref().filter(|calendar| calendar.day() == trading_day(now))?;
+        let today = self.today(now)?;
         Some(board.wanted().borrow().iter().any(|listing| today.is_open(&listing.exchange, now)))
     }
 
     /// Whether one of `exchanges` is open, or opens so soon that the broker's session must live; `None` while today is not
     /// known.
     pub fn wants_broker(&self, exchanges: &BTreeSet<String>, now: DateTime<Utc>) -> Option<bool> {
-        let today = self.0.load();
-        let today = today.as_ref().filter(|calendar| calendar.day() == trading_day(now))?;
-        Some(today.wants_broker(exchanges, now))
+        Some(self.today(now)?.wants_broker(exchanges, now))
     }
 
     /// Keeps it up to date until `stop`, and shows whether one of `exchanges` is open.
     pub async fn keep(
         self,
         broker: Arc<dyn Broker>,
+        ledger: Ledger,
         exchanges: BTreeSet<String>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
@@ -57,11 +114,10 @@ impl Hours {
             let now = Utc::now();
             if self.is_due(read, now) {
                 read = Some(now);
-                self.read(&*broker, now).await;
+                self.read(&*broker, &ledger, now).await;
             }
-            let today = self.0.load();
-            let open =
-                today.as_ref().is_some_and(|day| exchanges.iter().any(|exchange| day.is_open(exchange, now)));
+            let today = self.today(now);
+            let open = today.is_some_and(|day| exchanges.iter().any(|exchange| day.is_open(exchange, now)));
             metrics.market_open.set(i64::from(open));
             if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
                 return;
@@ -70,65 +126,94 @@ impl Hours {
     }
 
     fn is_due(&self, read: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-        let known = self.0.load().as_ref().is_some_and(|calendar| calendar.day() == trading_day(now));
-        read.is_none_or(|read| now - read >= if known { READ_AGAIN } else { RETRY })
+        let known = self.0.known.load();
+        let known = known.as_deref().filter(|known| known.calendar.day() == trading_day(now));
+        let pause = match known {
+            Some(Known { told: Told::Bridge, kept: true, .. }) => READ_AGAIN,
+            Some(Known { told: Told::Bridge, kept: false, .. }) => KEEP_AGAIN,
+            _ => RETRY,
+        };
+        read.is_none_or(|read| now - read >= pause)
     }
 
-    async fn read(&self, broker: &dyn Broker, now: DateTime<Utc>) {
+    /// Reads today's hours from whoever can tell them, and keeps what the bridge says.
+    pub async fn read(&self, broker: &dyn Broker, ledger: &Ledger, now: DateTime<Utc>) {
         let day = trading_day(now);
         match broker.timings(day).await {
-            Ok(sessions) => self.0.store(Some(Arc::new(Calendar::new(day, sessions)))),
-            // What was known of the day holds.
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "no market hours for {day}")
+            Ok(sessions) => {
+                let kept = async {
+                    ledger.keep_market_day(day, &sessions).await?;
+                    keep_what_comes(broker, ledger, day).await
+                };
+                let kept = kept
+                    .await
+                    .inspect_err(|error| complain("the market's hours are not kept", error))
+                    .is_ok();
+                self.learn(Calendar::new(day, sessions), Told::Bridge, kept);
             }
+            // What the bridge said of the day holds.
+            Err(_) if self.told(now) == Some(Told::Bridge) => {}
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "no market hours for {day}");
+                match otherwise(broker, ledger, day).await {
+                    Some((calendar, told)) => self.learn(calendar, told, true),
+                    None if self.told(now).is_none() => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "nobody knows the market hours of {day}: entries count the market as closed"
+                    ),
+                    None => {}
+                }
+            }
+        }
+        self.0.asked.store(true, Ordering::Relaxed);
+    }
+
+    fn learn(&self, calendar: Calendar, told: Told, kept: bool) {
+        let day = calendar.day();
+        let before = self.0.known.swap(Some(Arc::new(Known { calendar: Arc::new(calendar), told, kept })));
+        let news = before.is_none_or(|before| (before.calendar.day(), before.told) != (day, told));
+        match told {
+            _ if !news => {}
+            Told::Bridge => tracing::info!("the market's hours of {day} are the bridge's"),
+            Told::Ledger => tracing::warn!(
+                "[FALLBACK] the bridge does not tell the market's hours: those of {day} are what it said before"
+            ),
+            Told::Usual => tracing::warn!(
+                "[FALLBACK] the bridge does not tell the market's hours: those of {day} are the usual ones, as of {}",
+                usual::AS_OF
+            ),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::broker::{OpenAlgo, Settings};
-    use crate::feed::Listing;
-    use crate::paper::calendar::{Calendar as BridgesHours, Holiday};
-    use crate::paper::{Options, Paper};
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
+/// Tomorrow's hours and the year's holidays, while the bridge can be asked. That it does not tell them is no fault yet.
+async fn keep_what_comes(broker: &dyn Broker, ledger: &Ledger, day: NaiveDate) -> Result<(), LedgerError> {
+    if let Some(next) = day.checked_add_days(Days::new(1)) {
+        if let Ok(sessions) = broker.timings(next).await {
+            ledger.keep_market_day(next, &sessions).await?;
+        }
+        for year in BTreeSet::from([day.year(), next.year()]) {
+            if let Ok(holidays) = broker.holidays(year).await {
+                ledger.keep_holidays(year, &holidays).await?;
+            }
+        }
     }
+    Ok(())
+}
 
-    #[tokio::test]
-    async fn the_bridge_says_when_silence_is_no_fault_and_what_it_said_holds_for_the_day() {
-        let morning = at("2026-08-10T10:00:00+05:30");
-        let holiday =
-            Holiday { date: trading_day(at("2026-08-11T10:00:00+05:30")), description: "Holiday".to_owned() };
-        let calendar = BridgesHours::Exchange(vec![holiday]);
-        let paper = Paper::start(Options { calendar, ..Options::default() }).await.unwrap();
-        let mut settings = Settings::new(paper.http_url(), "paper");
-        settings.read_attempts = 1;
-        let broker = OpenAlgo::new(settings).unwrap();
-        let board = PriceBoard::new();
-        board.want(BTreeSet::from([Listing::new("NFO", "X")]));
-        let hours = Hours::default();
-        assert_eq!(hours.any_open(&board, morning), None);
-        assert!(hours.is_due(None, morning));
-        assert!(!hours.is_due(Some(morning), morning + TimeDelta::seconds(59)));
-
-        hours.read(&broker, morning).await;
-        assert_eq!(hours.any_open(&board, morning), Some(true));
-        assert_eq!(hours.any_open(&board, at("2026-08-10T20:00:00+05:30")), Some(false));
-        assert!(!hours.is_due(Some(morning), morning + TimeDelta::minutes(59)));
-        let next = at("2026-08-11T10:00:00+05:30");
-        assert!(
-            hours.any_open(&board, next).is_none() && hours.is_due(Some(next - RETRY), next),
-            "another day"
-        );
-        hours.read(&broker, next).await;
-        assert_eq!(hours.any_open(&board, next), Some(false), "a holiday");
-
-        paper.stop().await;
-        hours.read(&broker, next).await;
-        assert_eq!(hours.any_open(&board, next), Some(false));
+/// What is known of a day of which the bridge does not tell.
+async fn otherwise(broker: &dyn Broker, ledger: &Ledger, day: NaiveDate) -> Option<(Calendar, Told)> {
+    let failed = |error: &LedgerError| complain("the market's hours cannot be looked up", error);
+    if let Some(calendar) = ledger.market_day(day).await.inspect_err(failed).ok().flatten() {
+        return Some((calendar, Told::Ledger));
     }
+    let holidays: Vec<Holiday> = match broker.holidays(day.year()).await {
+        Ok(holidays) => holidays,
+        Err(_) => ledger.holidays(day.year()).await.inspect_err(failed).ok().flatten()?,
+    };
+    Some((usual::calendar(day, &holidays), Told::Usual))
+}
+
+fn complain(what: &'static str, error: &LedgerError) {
+    tracing::debug!(error = error as &dyn std::error::Error, "{what}");
 }

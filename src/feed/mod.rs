@@ -9,6 +9,7 @@
 //! ```
 
 pub mod board;
+pub mod contracts;
 pub mod hours;
 pub mod live;
 pub mod news;
@@ -16,6 +17,7 @@ pub mod poll;
 
 pub use crate::domain::listing::Listing;
 pub use board::{Ages, Freshness, PriceBoard, PriceSource, Priced};
+pub use contracts::ContractData;
 pub use hours::Hours;
 pub use live::{Endpoint, Live, LiveState, LiveStatus};
 pub use news::OrderNews;
@@ -41,6 +43,8 @@ pub struct Feeds {
     pub session: watch::Receiver<Session>,
     /// When the market is open.
     pub hours: Hours,
+    /// What is known of today's contracts.
+    pub contracts: ContractData,
     /// What is known of names.
     pub resolver: Resolver,
 }

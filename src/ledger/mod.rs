@@ -22,6 +22,7 @@ pub mod holdings;
 pub mod inbox;
 pub mod journal;
 pub mod listen;
+mod market;
 pub mod migrate;
 pub mod operational;
 pub mod outbox;

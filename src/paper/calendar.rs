@@ -1,6 +1,7 @@
 //! Trading hours and holidays, as the bridge's own calendar table serves them. Pure: the date is passed in.
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveTime, TimeZone, Weekday};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Hours and minutes of an exchange's normal session, IST.
@@ -34,7 +35,8 @@ pub fn ist() -> FixedOffset {
 }
 
 /// A day on which all exchanges but CRYPTO are closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Holiday {
     /// The day, IST.
     pub date: NaiveDate,
@@ -43,7 +45,8 @@ pub struct Holiday {
 }
 
 /// What the calendar routes answer.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Calendar {
     /// Every exchange is open all day, every day: replays and demos run at any hour.
     #[default]

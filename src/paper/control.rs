@@ -8,6 +8,8 @@
 //! | `GET /_ctl/requests` | number of requests per verb |
 //! | `POST /_ctl/price` | `{symbol, exchange, ltp?, spread_ticks?}` |
 //! | `POST /_ctl/market` | `{moving}` |
+//! | `POST /_ctl/ticks?speed=N` | plays a recorded market (see [`ticks`]), N times as fast |
+//! | `POST /_ctl/calendar` | `"always_open"`, or `{"exchange": [{date, description}, …]}` with holidays |
 //! | `POST /_ctl/fills` | `{hold?, model?}`: stop and resume matching, or replace the fill model |
 //! | `POST /_ctl/day/end` | the exchange closes: every resting order is cancelled, as day orders are |
 //! | `POST /_ctl/limits` | `{orders_per_second, api_per_second}`, `null` lifts |
@@ -29,10 +31,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::calendar::Calendar;
 use super::core::{Exchange, Order, Trade};
 use super::faults::{Active, Faults, Rule};
 use super::hub::{Frame, Hub};
 use super::options::{FillModel, RateLimits, SymbolKey};
+use super::ticks;
 use super::witness::Arrival;
 use crate::domain::money::Price;
 
@@ -47,6 +51,8 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .route("/_ctl/requests", get(requests))
         .route("/_ctl/price", post(set_price))
         .route("/_ctl/market", post(set_market))
+        .route("/_ctl/ticks", post(play_ticks))
+        .route("/_ctl/calendar", post(set_calendar))
         .route("/_ctl/fills", post(set_fills))
         .route("/_ctl/day/end", post(end_day))
         .route("/_ctl/limits", post(set_limits))
@@ -200,6 +206,37 @@ struct SetMarket {
 async fn set_market(State(hub): Shared, text: String) -> Result<Json<Value>, Problem> {
     let SetMarket { moving } = body(&text)?;
     hub.apply(|state, _| state.exchange.set_moving(moving));
+    Ok(done())
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+struct Speed {
+    #[serde(default = "once")]
+    speed: u32,
+}
+
+async fn play_ticks(
+    State(hub): Shared,
+    Query(Speed { speed }): Query<Speed>,
+    text: String,
+) -> Result<Json<Value>, Problem> {
+    let bad = |problem: String| Problem(StatusCode::BAD_REQUEST, problem);
+    let recorded = ticks::read(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
+    let unlisted = recorded.iter().find(|tick| hub.lock().exchange.listing(&tick.key).is_none());
+    if let Some(tick) = unlisted {
+        return Err(bad(format!("{} is not listed", tick.key)));
+    }
+    hub.tasks.spawn(ticks::play(Arc::clone(&hub), recorded, speed));
+    Ok(done())
+}
+
+async fn set_calendar(State(hub): Shared, text: String) -> Result<Json<Value>, Problem> {
+    let calendar: Calendar = body(&text)?;
+    hub.lock().calendar = calendar;
     Ok(done())
 }
 

@@ -71,6 +71,13 @@ pub enum Fault {
     TickSilence,
     /// State: the order book shows every live order as complete, as a known plug-in bug does.
     StaleStatus,
+    /// State: the order book shows every live order in the state of the row before it, and with none before it answers
+    /// 500, as some plug-ins do with orders in transit.
+    InheritedStatus,
+    /// State: the WebSocket proxy is down: sockets are closed as they come. The REST interface is not concerned.
+    StreamDown,
+    /// State: the list of contracts is being refilled: the rule's symbol, or any, is unknown to quotes and `symbol`.
+    ContractsGone,
     /// Shapes an order: its first fill comes later.
     SlowFills {
         /// Milliseconds added to the latency.
@@ -123,9 +130,13 @@ impl Fault {
             | Self::DuplicateUpdates { .. }
             | Self::DelayUpdates { .. }
             | Self::LoseUpdates => Nature::ShapesOrder,
-            Self::SessionExpired | Self::SessionRevoked | Self::TickSilence | Self::StaleStatus => {
-                Nature::State
-            }
+            Self::SessionExpired
+            | Self::SessionRevoked
+            | Self::TickSilence
+            | Self::StaleStatus
+            | Self::InheritedStatus
+            | Self::StreamDown
+            | Self::ContractsGone => Nature::State,
         }
     }
 }

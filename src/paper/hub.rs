@@ -12,7 +12,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::calendar;
+use super::calendar::{self, Calendar};
 use super::core::{Event, Exchange, OrderUpdate, Settings};
 use super::faults::{Fault, Faults};
 use super::http::Verb;
@@ -51,6 +51,7 @@ pub(super) struct State {
     pub(super) mode: BridgeMode,
     /// Fills held by the control port.
     pub(super) fills_held: bool,
+    pub(super) calendar: Calendar,
 }
 
 /// Shared by all adapters of one paper bridge.
@@ -88,6 +89,7 @@ impl Hub {
             requests: BTreeMap::new(),
             mode: options.mode,
             fills_held: false,
+            calendar: options.calendar.clone(),
         };
         Self {
             options,

@@ -13,6 +13,7 @@ use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
 use super::calendar::Calendar;
+use super::ticks::Tick;
 use super::witness::Arrival;
 use crate::domain::money::{Price, Quantity, Rupees};
 
@@ -251,6 +252,10 @@ pub struct Options {
     pub symbols: Vec<SymbolSpec>,
     /// Whether prices walk at random; otherwise they stand still until the control port moves them.
     pub moving: bool,
+    /// A recorded market that is played from the start.
+    pub ticks: Vec<Tick>,
+    /// How many times as fast as it was recorded.
+    pub tick_speed: u32,
     /// Between market steps; each step sends a tick for every symbol, moved or not.
     pub tick_interval: Duration,
     /// How orders fill.
@@ -259,7 +264,7 @@ pub struct Options {
     pub limits: RateLimits,
     /// Cash at the start.
     pub capital: Rupees,
-    /// What `market/holidays` and `market/timings` say.
+    /// What `market/holidays` and `market/timings` say at the start; the control port changes it.
     pub calendar: Calendar,
     /// Idle time after which a kept-alive HTTP connection is closed (the K of the in-doubt rule: B must be larger).
     pub keep_alive_idle: Duration,
@@ -289,6 +294,8 @@ impl Default for Options {
             seed: 1,
             symbols: SymbolSpec::defaults(),
             moving: false,
+            ticks: Vec::new(),
+            tick_speed: 1,
             tick_interval: Duration::from_millis(500),
             fill: FillModel::default(),
             limits: RateLimits::default(),

@@ -12,7 +12,7 @@ use tokio_util::sync::DropGuard;
 use super::hub::Hub;
 use super::options::Options;
 use super::witness::Witness;
-use super::{control, http, serve, ws};
+use super::{control, http, serve, ticks, ws};
 
 /// Idle time of control connections: tests may keep theirs for long.
 const CONTROL_IDLE: Duration = Duration::from_secs(300);
@@ -72,6 +72,10 @@ impl Paper {
         let idle = options.keep_alive_idle;
         let hub = Arc::new(Hub::new(options, witness));
         hub.tasks.spawn(Arc::clone(&hub).run_clock());
+        if !hub.options.ticks.is_empty() {
+            let (ticks, speed) = (hub.options.ticks.clone(), hub.options.tick_speed);
+            hub.tasks.spawn(ticks::play(Arc::clone(&hub), ticks, speed));
+        }
         let rest = http::router(Arc::clone(&hub));
         hub.tasks.spawn(serve::serve(Arc::clone(&hub), http_listener, rest, idle));
         let routes = control::router(Arc::clone(&hub));
@@ -124,6 +128,11 @@ fn check(options: &Options) -> Result<(), Error> {
         {
             return fault("symbols", format!("{}: lot size, tick size and price must be positive", spec.key));
         }
+    }
+    if let Some(tick) =
+        options.ticks.iter().find(|tick| options.symbols.iter().all(|spec| spec.key != tick.key))
+    {
+        return fault("ticks", format!("{} is not among the symbols", tick.key));
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! The bridge client against a raw TCP double (transport faults) and against the paper bridge (behaviour).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bench;
 mod dns;
 mod double;
 mod faults;
+mod matrix;
 #[path = "../support/names.rs"]
 mod names;
 mod paper;

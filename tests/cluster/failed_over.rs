@@ -228,7 +228,7 @@ async fn an_exit_whose_intent_was_lost_is_not_sent_again_while_its_order_is_open
     .await;
     // Unhindered it takes some milliseconds.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(sold(&cluster).await, [lost.clone()], "the position must not be sold twice");
+    assert_eq!(sold(&cluster).await, std::slice::from_ref(&lost), "the position must not be sold twice");
 
     // The operator takes it away at the broker: the exit is sent, once.
     let body = json!({ "apikey": KEY, "strategy": "by hand", "orderid": lost });

@@ -8,8 +8,12 @@ use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
 
 async fn cluster(env: &[(&'static str, &str)]) -> Cluster {
+    of_shape("live", env).await
+}
+
+async fn of_shape(shape: &'static str, env: &[(&'static str, &str)]) -> Cluster {
     let env = env.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-    let cluster = Cluster::with(Options { members: 2, env, ..Options::default() }).await;
+    let cluster = Cluster::with(Options { members: 2, env, shape, ..Options::default() }).await;
     price(&cluster, dec!(140000)).await;
     cluster
 }
@@ -102,14 +106,30 @@ async fn open_positions_are_limited_while_they_are_open() {
 
 // R: K9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_calendar_closes_the_market_for_entries_only() {
-    let mut cluster = cluster(&[("BATON_TRADING__ALLOW_AFTER_MARKET", "false")]).await;
-    // The paper bridge's calendar is always open.
+async fn a_day_that_the_ledger_knows_is_traded_and_an_unknown_one_is_closed_for_entries_only() {
+    // The paper bridge's calendar is always open, and its sandbox trades contracts past their expiry.
+    let mut cluster = of_shape("analyze", &[("BATON_TRADING__ALLOW_AFTER_MARKET", "false")]).await;
     executed(&cluster, base("held", GOLD, 140_000)).await;
-    let dead = json!({ "kind": "broker_error", "status": 500, "message": "no calendar", "placed": false });
-    cluster.paper.fault(json!({ "fault": dead, "verb": "market/timings" })).await;
+    wait::until("hours and contracts are kept", PATIENCE, async || {
+        let days = cluster.count("SELECT count(*) FROM market_day").await;
+        let contracts = cluster.count("SELECT count(*) FROM contract_day").await;
+        if days > 0 && contracts > 0 { Ok(()) } else { Err((days, contracts)) }
+    })
+    .await;
+    let dead = json!({ "kind": "broker_error", "status": 500, "message": "no data", "placed": false });
+    for verb in ["market/timings", "market/holidays", "symbol"] {
+        cluster.paper.fault(json!({ "fault": dead, "verb": verb })).await;
+    }
     restart(&mut cluster).await;
-    refused(&cluster, base("closed", SILVER, 155_000), "MARKET_CLOSED").await;
+    executed(&cluster, base("by-the-ledger", SILVER, 155_000)).await;
+    cluster
+        .sql
+        .batch_execute("DELETE FROM market_day; DELETE FROM market_holidays; DELETE FROM contract_day")
+        .await
+        .unwrap();
+    restart(&mut cluster).await;
+    refused(&cluster, base("closed", "COPPER", 905), "MARKET_CLOSED").await;
+    refused(&cluster, base("unknown", "COPPER", 905), "CONTRACT_UNKNOWN").await;
     executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
     cluster.finish().await;
 }

@@ -12,6 +12,7 @@ mod failed_over;
 mod failover;
 mod faults;
 mod feed;
+mod idle_bench;
 mod limits;
 mod load;
 mod metrics;

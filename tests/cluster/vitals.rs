@@ -71,7 +71,7 @@ fn median(series: &[u64]) -> u64 {
     sorted[sorted.len() / 2]
 }
 
-fn resident_kib(process: &Path) -> u64 {
+pub fn resident_kib(process: &Path) -> u64 {
     let status = std::fs::read_to_string(process.join("status")).expect("a child has a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has resident memory");
     line.trim().trim_end_matches(" kB").parse().expect("it is a number")

@@ -4,6 +4,7 @@
 mod audit;
 mod exits;
 mod inbox;
+mod market;
 mod migrations;
 mod race;
 mod requests;

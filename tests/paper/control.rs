@@ -150,3 +150,38 @@ async fn options_that_make_no_sense_are_named() {
     let none = Paper::start(Options { symbols: Vec::new(), ..options(Analyze) }).await.unwrap_err();
     assert!(none.to_string().contains("symbols"), "{none}");
 }
+
+#[tokio::test]
+async fn a_recorded_market_is_played_and_the_hours_are_set() {
+    let bridge = Bridge::start(Analyze).await;
+    let url = format!("{}/_ctl/ticks?speed=100", bridge.paper.control_url());
+    let rows = format!("ms,exchange,symbol,ltp\n0,MCX,{GOLD},139000\n5000,MCX,{GOLD},138000\n");
+    let play =
+        async |text: String| bridge.client.post(&url).body(text).send().await.unwrap().status().as_u16();
+    assert_eq!(play(rows.clone()).await, 200);
+    let deadline = Instant::now() + DEADLINE;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&json!(138_000.0)) {
+        let quote =
+            bridge.ok("quotes", json!({ "symbol": GOLD, "exchange": "MCX" })).await["data"]["ltp"].clone();
+        if seen.last() != Some(&quote) {
+            seen.push(quote);
+        }
+        assert!(Instant::now() < deadline, "{seen:?}");
+    }
+    assert!(seen.len() <= 3, "{seen:?}");
+    assert_eq!(play(rows.replace(GOLD, "NO_SUCH")).await, 400);
+    assert_eq!(play("ms,exchange,symbol,ltp\nx,MCX,A,1\n".to_owned()).await, 400);
+
+    let open = async |date: &str| {
+        let rows = bridge.ok("market/timings", json!({ "date": date })).await["data"].clone();
+        rows.as_array().unwrap().len() > 1
+    };
+    assert!(open("2026-08-08").await && open("2026-08-10").await);
+    let holiday = json!({ "exchange": [{ "date": "2026-08-10", "description": "Holiday" }] });
+    assert_eq!(bridge.control("POST", "calendar", Some(holiday)).await.0, 200);
+    assert!(!open("2026-08-08").await && !open("2026-08-10").await && open("2026-08-11").await);
+    assert_eq!(bridge.control("POST", "calendar", Some(json!("always_open"))).await.0, 200);
+    assert!(open("2026-08-08").await);
+    assert_eq!(bridge.control("POST", "calendar", Some(json!("sometimes"))).await.0, 400);
+}

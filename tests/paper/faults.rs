@@ -274,3 +274,41 @@ async fn faults_aim_by_verb_symbol_and_chance() {
     let hits: Vec<_> = listed["faults"].as_array().unwrap().iter().map(|rule| rule["hits"].clone()).collect();
     assert_eq!(hits, [1, 1, 0]);
 }
+
+#[tokio::test]
+async fn an_order_in_transit_inherits_the_state_of_the_row_before_and_without_one_breaks_the_book() {
+    let bridge = Bridge::start(Live).await;
+    bridge.place(market_buy()).await;
+    bridge.place(limit_buy(139_000.0)).await;
+    bridge.fault(json!({ "fault": { "kind": "inherited_status" } })).await;
+    let states: Vec<_> = bridge.book().await.iter().map(|row| row["order_status"].clone()).collect();
+    assert_eq!(states, ["complete", "complete"]);
+    assert_eq!(bridge.trades().await.len(), 1);
+
+    let bridge = Bridge::start(Live).await;
+    bridge.place(limit_buy(139_000.0)).await;
+    bridge.fault(json!({ "fault": { "kind": "inherited_status" } })).await;
+    let (status, answer) = bridge.post("orderbook", json!({})).await;
+    assert_eq!((status, &answer["message"]), (500, &json!("cannot access local variable 'order_status'")));
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_down_takes_no_sockets_and_the_rest_works_on() {
+    let bridge = Bridge::start(Live).await;
+    bridge.fault(json!({ "fault": { "kind": "stream_down" } })).await;
+    assert!(tokio_tungstenite::connect_async(bridge.paper.ws_url()).await.is_err());
+    bridge.place(market_buy()).await;
+    bridge.control("DELETE", "faults", None).await;
+    Socket::authenticated(&bridge).await;
+}
+
+#[tokio::test]
+async fn contracts_that_are_being_refilled_are_unknown_for_a_while() {
+    let bridge = Bridge::start(Live).await;
+    let asked = json!({ "symbol": GOLD, "exchange": "MCX" });
+    bridge.fault(json!({ "fault": { "kind": "contracts_gone" } })).await;
+    assert_eq!(bridge.post("symbol", asked.clone()).await.0, 404);
+    assert_eq!(bridge.post("quotes", asked.clone()).await.0, 400);
+    bridge.control("DELETE", "faults", None).await;
+    assert_eq!(bridge.post("symbol", asked).await.0, 200);
+}

@@ -14,5 +14,6 @@ pub mod paper;
 pub mod process;
 pub mod proxy;
 pub mod seed;
+pub mod stalls;
 pub mod wait;
 pub mod witness;

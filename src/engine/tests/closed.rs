@@ -1,5 +1,6 @@
 //! Exits while the exchange is closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,7 +23,7 @@ fn refused_before_the_opening() -> (Desk, PositionId, DateTime<Utc>) {
     let exchange = desk.book.position(held).unwrap().exchange.clone();
     let session =
         Session { exchange, opens: midnight + TimeDelta::hours(12), closes: midnight + TimeDelta::hours(23) };
-    desk.book.calendar = Some(Calendar::new(day, vec![session]));
+    desk.book.calendar = Some(Arc::new(Calendar::new(day, vec![session])));
     desk.book.day = Some(Day { date: day, opening: None, orders: 0, stop_outs: 0, latched: Vec::new() });
     desk.book.note_closed(midnight + TimeDelta::hours(11), at(desk.now));
     let exit = desk.exit(2, 0, held);

@@ -1,15 +1,20 @@
 //! From a signal to its order: the worked examples of the domain.
 
+use std::sync::Arc;
+
 use rust_decimal::dec;
 
 use super::desk::{CAPITAL, Desk, rules};
 use super::lanes::{bar, entry_at, exit_of, queued};
+use crate::domain::contract::{Contract, Contracts};
 use crate::domain::fixtures;
 use crate::domain::intent::OrderIntent;
 use crate::domain::label::{Label, Target};
+use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, Side};
 use crate::domain::portfolio::{Portfolio, Quotes};
+use crate::domain::sessions::trading_day;
 use crate::engine::book::Book;
 use crate::engine::decide::{Decision, Rules, decide, quotes_needed};
 
@@ -154,4 +159,40 @@ fn a_second_exit_does_not_sell_what_is_on_its_way_out() {
     let again = queued(3, "GOLD_MINI", exit_of(Target::All));
     let decision = decide(&rules(), &desk.book, &again, &Quotes::default(), fixtures::at(3));
     assert_eq!(codes(decision), ["ALREADY_EXITING"], "between two tries of the first");
+}
+
+// R: B8
+#[test]
+fn an_entry_needs_todays_word_on_its_contract_and_keeps_to_it() {
+    let gold = fixtures::instrument("GOLD_MINI");
+    let now = fixtures::at(1);
+    let decided = |rules: &Rules, lot: i64, freeze: Option<i64>, expiry: &str, known: bool| {
+        let mut book = book(vec![], Rupees(dec!(10_008_349.80)));
+        let mut contracts = Contracts::new(trading_day(now));
+        let contract = Contract {
+            lot_size: Quantity(lot),
+            tick: Price(dec!(1)),
+            freeze_qty: freeze.map(Quantity),
+            expiry: Some(expiry.parse().unwrap()),
+        };
+        if known {
+            contracts.extend([(Listing::new(&gold.exchange, &gold.symbol), contract)]);
+        }
+        book.contracts = Some(Arc::new(contracts));
+        let queued = queued(1, "GOLD_MINI", entry_at(1, dec!(140_000), dec!(139_000), dec!(500)));
+        decide(rules, &book, &queued, &fixtures::quote("GOLD_MINI", dec!(140_000)), now)
+    };
+    let late = "2099-12-31";
+    let mut real = Rules { simulated: false, allow_after_market: false, ..at_signal_stop() };
+    let code = |rules: &Rules, lot, freeze, expiry, known| codes(decided(rules, lot, freeze, expiry, known));
+    // No calendar is known here, so the market counts as closed beside it.
+    assert_eq!(code(&real, 100, None, late, true), ["MARKET_CLOSED"]);
+    assert_eq!(code(&real, 100, None, late, false), ["MARKET_CLOSED", "CONTRACT_UNKNOWN"]);
+    assert_eq!(code(&real, 10, None, late, true), ["MARKET_CLOSED", "CONTRACT_CHANGED"]);
+    assert_eq!(code(&real, 100, None, "2020-01-01", true), ["MARKET_CLOSED", "CONTRACT_EXPIRED"]);
+    assert_eq!(code(&real, 100, Some(800), late, true), ["MARKET_CLOSED", "FREEZE_QUANTITY"]);
+    real.allow_after_market = true;
+    assert_eq!(orders(decided(&real, 100, Some(900), "2020-01-01", true)).len(), 1);
+    assert_eq!(orders(decided(&real, 100, None, late, false)).len(), 1);
+    assert_eq!(code(&real, 10, None, late, true), ["CONTRACT_CHANGED"], "a wrong size is wrong at any hour");
 }

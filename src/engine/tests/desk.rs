@@ -43,6 +43,7 @@ pub(super) fn rules() -> Rules {
         policy,
         catalog: Catalog::default(),
         allow_after_market: true,
+        simulated: true,
         send_window_ms: i32::try_from(SEND_MS).unwrap(),
     }
 }

@@ -1,5 +1,6 @@
 //! The pure parts of the engine, over a desk that holds a book and a ledger double with the database's rules.
 
+mod bench;
 mod closed;
 mod decide;
 mod desk;

@@ -13,17 +13,18 @@
 //! notes (see [`super::news`]). Neither queues.
 
 mod backoff;
+mod ear;
 mod frames;
 mod session;
 mod socket;
 mod subscriptions;
+mod time;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha::Clock;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,7 @@ use crate::telemetry::metrics::Metrics;
 use backoff::Backoff;
 use session::{End, Session};
 pub use socket::{BadEndpoint, Endpoint};
+pub use time::Time;
 
 /// A socket that lived this long had come up well.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -83,7 +85,7 @@ pub struct Live {
     endpoint: Endpoint,
     board: PriceBoard,
     news: OrderNews,
-    clock: Arc<dyn Clock>,
+    time: Arc<dyn Time>,
     metrics: Arc<Metrics>,
     /// How long all may be silent in market hours.
     patience: Duration,
@@ -114,7 +116,7 @@ impl Live {
         endpoint: Endpoint,
         board: PriceBoard,
         news: OrderNews,
-        clock: Arc<dyn Clock>,
+        time: Arc<dyn Time>,
         metrics: Arc<Metrics>,
         patience: Duration,
     ) -> Self {
@@ -127,7 +129,7 @@ impl Live {
             endpoint,
             board,
             news,
-            clock,
+            time,
             metrics,
             patience,
             hours: Arc::new(|| None),
@@ -162,16 +164,16 @@ impl Live {
     }
 
     async fn supervise(&self) {
-        let mut backoff = Backoff::new(self.clock.now().elapsed_since_boot().subsec_nanos().into());
+        let mut backoff = Backoff::new(self.time.now().elapsed_since_boot().subsec_nanos().into());
         let mut strikes = 0;
         for generation in 1.. {
-            let begun = self.clock.now();
+            let begun = self.time.now();
             let patience = self.patience * (1 << strikes);
-            let (end, was_up) = match self.endpoint.connect().await {
+            let (end, was_up) = match self.endpoint.connect(&*self.time).await {
                 Ok(socket) => {
                     let mut session = Session::new(self, socket, generation, patience);
                     let end = session.serve().await;
-                    (end, session.ticked || self.clock.now().since(begun) > SETTLED)
+                    (end, session.ticked() || self.time.now().since(begun) > SETTLED)
                 }
                 Err(error) => (End::Closed(format!(": {error}")), false),
             };
@@ -180,7 +182,7 @@ impl Live {
             }
             strikes = match &end {
                 End::Mute { .. } => (strikes + 1).min(MOST_STRIKES),
-                _ if self.clock.now().since(begun) > patience * 2 => 0,
+                _ if self.time.now().since(begun) > patience * 2 => 0,
                 _ => strikes,
             };
             let wait = match &end {
@@ -191,7 +193,7 @@ impl Live {
             };
             self.ended(&end, generation, backoff.attempts(), wait);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = self.time.sleep(wait) => {}
                 () = self.kick.notified() => {}
             }
         }
@@ -234,5 +236,15 @@ impl Live {
     }
 }
 
+/// The way of a frame to `board`, for those who measure it: everything that is wanted is listened for.
+#[cfg(test)]
+pub(crate) fn hearing(board: &PriceBoard, now: ha::Moment) -> impl FnMut(&str, ha::Moment) + use<> {
+    let mut ear = ear::Ear::new(board.clone(), OrderNews::default(), Arc::new(Metrics::new()));
+    ear.subscriptions.want(&board.wanted().borrow(), now);
+    move |frame, at| _ = ear.hear(frame, at).expect("no frame ends the socket")
+}
+
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

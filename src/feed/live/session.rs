@@ -8,12 +8,13 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use ha::Moment;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
+use super::ear::Ear;
 use super::frames::{self, Incoming, Outgoing, Unwanted};
 use super::socket::Socket;
-use super::subscriptions::{Hearing, Subscriptions};
+use super::subscriptions::Hearing;
+use super::time::within;
 use super::{Live, LiveState};
 use crate::domain::listing::Listing;
 use crate::feed::PriceSource;
@@ -26,8 +27,12 @@ const LOOK: Duration = Duration::from_millis(500);
 const PING: Duration = Duration::from_secs(10);
 /// With no frame at all for this long, pongs included, the socket is dead whatever the kernel says.
 const DEAF: Duration = Duration::from_secs(30);
+/// Longer than a proxy that answers its pings is ever silent.
+const GAP: Duration = Duration::from_secs(12);
 /// A peer that takes nothing for this long is gone.
 const SEND: Duration = Duration::from_secs(10);
+/// A proxy that is told goodbye has so long to take it.
+const CLOSE: Duration = Duration::from_millis(200);
 /// Listings in one subscription.
 const BATCH: usize = 100;
 /// Frames read in one go before timers have their turn.
@@ -75,31 +80,36 @@ pub(super) struct Session<'a> {
     socket: Socket,
     generation: u64,
     requests: u64,
-    subscriptions: Subscriptions,
+    ear: Ear,
     wanted: watch::Receiver<Arc<BTreeSet<Listing>>>,
     /// How long silence is borne.
     patience: Duration,
     heard: Moment,
+    /// Since when it is heard without a gap.
+    awake: Moment,
     pinged: Moment,
-    /// A tick came on this socket.
-    pub ticked: bool,
 }
 
 impl<'a> Session<'a> {
     pub fn new(live: &'a Live, socket: Socket, generation: u64, patience: Duration) -> Self {
-        let now = live.clock.now();
+        let now = live.time.now();
         Self {
             live,
             socket,
             generation,
             requests: 0,
-            subscriptions: Subscriptions::default(),
+            ear: Ear::new(live.board.clone(), live.news.clone(), Arc::clone(&live.metrics)),
             wanted: live.board.wanted(),
             patience,
             heard: now,
+            awake: now,
             pinged: now,
-            ticked: false,
         }
+    }
+
+    /// A tick came on this socket.
+    pub fn ticked(&self) -> bool {
+        self.ear.ticked
     }
 
     /// Serves until the socket is of no use any more.
@@ -108,7 +118,7 @@ impl<'a> Session<'a> {
             Ok(never) => match never {},
             Err(end) => {
                 // Politely, if that is quick: the proxy then frees its side at once.
-                let _ = timeout(Duration::from_millis(200), self.socket.close(None)).await;
+                let _ = within(&*self.live.time, CLOSE, self.socket.close(None)).await;
                 end
             }
         }
@@ -116,21 +126,24 @@ impl<'a> Session<'a> {
 
     async fn work(&mut self) -> Result<std::convert::Infallible, End> {
         self.say(&Outgoing::Authenticate { api_key: self.live.endpoint.api_key.expose_secret() }).await?;
-        timeout(AUTHENTICATION, self.authenticated()).await.map_err(|_| End::NoAnswer)??;
+        let live = self.live;
+        within(&*live.time, AUTHENTICATION, self.authenticated()).await.ok_or(End::NoAnswer)??;
         let request_id = self.request_id();
         self.say(&Outgoing::SubscribeOrders { request_id }).await?;
         // The stream replays nothing: what happened while nobody listened is in the books.
         self.live.news.note();
         self.renew_subscriptions().await?;
-        self.live.connected(self.generation, self.subscriptions.len());
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.live.connected(self.generation, self.ear.subscriptions.len());
+        let mut next_look = live.time.sleep(LOOK);
         loop {
             tokio::select! {
                 message = self.socket.next() => self.take(message)?,
                 // The board, which holds the sender, is held by us.
                 Ok(()) = self.wanted.changed() => self.renew_subscriptions().await?,
-                _ = looks.tick() => self.look().await?,
+                () = &mut next_look => {
+                    self.look().await?;
+                    next_look = live.time.sleep(LOOK);
+                }
                 () = self.live.kick.notified() => return Err(End::Kicked),
             }
         }
@@ -152,12 +165,17 @@ impl<'a> Session<'a> {
 
     /// Takes a frame and those that wait behind it.
     fn take(&mut self, first: Option<Result<Message, SocketError>>) -> Result<(), End> {
-        let now = self.live.clock.now();
+        let now = self.live.time.now();
+        if now.since(self.heard) >= GAP {
+            self.awake = now;
+        }
         self.heard = now;
         let mut message = first;
         for _ in 0..BURST {
-            if let Some(text) = text(&message)? {
-                self.hear(text, now)?;
+            if let Some(text) = text(&message)?
+                && self.ear.hear(text, now)?
+            {
+                self.live.ticked(self.generation);
             }
             match self.socket.next().now_or_never() {
                 Some(next) => message = next,
@@ -167,70 +185,28 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn hear(&mut self, text: &str, now: Moment) -> Result<(), End> {
-        let metrics = &self.live.metrics;
-        match frames::read(text) {
-            Ok(Incoming::Tick { exchange, symbol, price }) => {
-                metrics.feed_ticks.inc();
-                if let Some(listing) = self.subscriptions.heard(&exchange, &symbol, price, now) {
-                    self.live.board.record(listing, price, PriceSource::Live, now);
-                    if !self.ticked {
-                        self.ticked = true;
-                        self.live.ticked(self.generation);
-                    }
-                }
-            }
-            Ok(Incoming::Order { order_id, status }) => {
-                metrics.feed_order_updates.inc();
-                tracing::debug!(%order_id, %status, "the order stream has news");
-                self.live.news.note();
-            }
-            Ok(Incoming::Subscribed(rows)) => {
-                for row in rows {
-                    if let Some(why) = self.subscriptions.answered(&row, now) {
-                        tracing::warn!(listing = %row.listing, "LIVE FEED refuses {}: {why}", row.listing);
-                    }
-                }
-            }
-            Ok(Incoming::Refused { code, message }) if is_the_sockets_end(&code) => {
-                return Err(End::Refused { code: code.into_owned(), message: message.into_owned() });
-            }
-            Ok(Incoming::Refused { code, message }) => {
-                tracing::warn!(%code, %message, "LIVE FEED refuses a request");
-            }
-            Ok(Incoming::Authenticated | Incoming::Other) => {}
-            Err(error) => {
-                metrics.feed_unreadable.inc();
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "a frame of the feed cannot be read"
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// Unsubscribes what is wanted no more, subscribes what is due; only the difference is said.
     async fn renew_subscriptions(&mut self) -> Result<(), End> {
-        let now = self.live.clock.now();
+        let now = self.live.time.now();
         let wanted = self.wanted.borrow_and_update().clone();
-        let gone = self.subscriptions.want(&wanted, now);
+        let gone = self.ear.subscriptions.want(&wanted, now);
         for batch in gone.chunks(BATCH) {
             let symbols = batch.iter().map(|listing| Unwanted { listing, mode: MODE.1 }).collect();
             let request_id = self.request_id();
             self.say(&Outgoing::Unsubscribe { symbols, request_id }).await?;
         }
-        let due = self.subscriptions.due(now);
+        let awake = (now.since(self.heard) < GAP).then_some(self.awake);
+        let due = self.ear.subscriptions.due(now, awake);
         for symbols in due.chunks(BATCH) {
             let request_id = self.request_id();
             self.say(&Outgoing::Subscribe { symbols, mode: MODE.0, request_id }).await?;
         }
-        self.live.subscribed(self.subscriptions.len());
+        self.live.subscribed(self.ear.subscriptions.len());
         Ok(())
     }
 
     async fn look(&mut self) -> Result<(), End> {
-        let now = self.live.clock.now();
+        let now = self.live.time.now();
         if now.since(self.heard) > DEAF {
             return Err(End::Deaf);
         }
@@ -249,7 +225,7 @@ impl<'a> Session<'a> {
             let priced = self.live.board.get(listing)?;
             (priced.source == PriceSource::Rest).then_some(priced.price)
         };
-        match self.subscriptions.hearing(self.patience, now, quoted) {
+        match self.ear.subscriptions.hearing(self.patience, now, quoted) {
             Hearing::Well => Ok(()),
             Hearing::Mute { silent, of } => {
                 Err(End::Mute { silent, of, patience_ms: self.patience.as_millis() })
@@ -267,10 +243,10 @@ impl<'a> Session<'a> {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
-        match timeout(SEND, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(broken(error)),
-            Err(_) => Err(End::Stuck),
+        match within(&*self.live.time, SEND, self.socket.send(message)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(broken(error)),
+            None => Err(End::Stuck),
         }
     }
 }
@@ -291,19 +267,6 @@ fn text(message: &Option<Result<Message, SocketError>>) -> Result<Option<&str>, 
 
 fn broken(error: SocketError) -> End {
     End::Broken(Box::new(error))
-}
-
-/// Refusals after which nothing comes on this socket: its authentication or its broker is gone.
-fn is_the_sockets_end(code: &str) -> bool {
-    matches!(
-        code,
-        "AUTHENTICATION_ERROR"
-            | "NOT_AUTHENTICATED"
-            | "BROKER_ERROR"
-            | "BROKER_INIT_ERROR"
-            | "BROKER_CONNECTION_ERROR"
-            | "SERVER_ERROR"
-    )
 }
 
 impl Live {

@@ -1,15 +1,18 @@
 //! Connecting: the shared resolver finds the address, then TCP, TLS where the URL says so, and the handshake.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use socket2::SockRef;
-use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
+use super::time::{Time, within};
 use crate::broker::dns::Resolver;
 use crate::broker::tls_config;
 
@@ -20,19 +23,24 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame of the proxy is a few hundred bytes; a subscription's answer some more.
 const FRAME_LIMIT_BYTES: usize = 1024 * 1024;
 
+/// What bytes go over: TCP, or memory in simulated time.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// An open socket.
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<Box<dyn Wire>>>;
+
+/// Makes a connection, before TLS and handshake.
+pub(super) type Dial = dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Wire>>> + Send + Sync;
 
 /// Where the proxy is.
 #[derive(Clone)]
 pub struct Endpoint {
     url: String,
-    host: String,
-    port: u16,
+    dial: Arc<Dial>,
     tls: Option<Arc<ClientConfig>>,
     /// The bridge's API key.
     pub(super) api_key: SecretString,
-    pub(super) resolver: Resolver,
 }
 
 /// A URL that is none of a WebSocket.
@@ -74,7 +82,14 @@ impl Endpoint {
             false => None,
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { url: url.to_owned(), host, port, tls, api_key, resolver })
+        let dial = Arc::new(move || tcp(resolver.clone(), host.clone(), port).boxed());
+        Ok(Self { url: url.to_owned(), dial, tls, api_key })
+    }
+
+    /// The same, reached in another way.
+    #[cfg(test)]
+    pub(super) fn dialled(self, dial: Arc<Dial>) -> Self {
+        Self { dial, ..self }
     }
 
     /// The URL, for display.
@@ -82,16 +97,13 @@ impl Endpoint {
         &self.url
     }
 
-    pub(super) async fn connect(&self) -> Result<Socket, ConnectError> {
-        let connected = tokio::time::timeout(CONNECT, self.open()).await;
-        connected.unwrap_or_else(|_| Err(ConnectError::TimedOut { url: self.url.clone() }))
+    pub(super) async fn connect(&self, time: &dyn Time) -> Result<Socket, ConnectError> {
+        let connected = within(time, CONNECT, self.open()).await;
+        connected.unwrap_or_else(|| Err(ConnectError::TimedOut { url: self.url.clone() }))
     }
 
     async fn open(&self) -> Result<Socket, ConnectError> {
-        let failed = |error| ConnectError::Tcp(self.url.clone(), error);
-        let tcp = self.resolver.connect(&self.host, self.port).await.map_err(failed)?;
-        tcp.set_nodelay(true).map_err(failed)?;
-        SockRef::from(&tcp).set_tcp_user_timeout(Some(USER_TIMEOUT)).map_err(failed)?;
+        let wire = (self.dial)().await.map_err(|error| ConnectError::Tcp(self.url.clone(), error))?;
         let connector = match &self.tls {
             Some(config) => Connector::Rustls(Arc::clone(config)),
             None => Connector::Plain,
@@ -99,9 +111,16 @@ impl Endpoint {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(FRAME_LIMIT_BYTES))
             .max_frame_size(Some(FRAME_LIMIT_BYTES));
-        let (socket, _) = client_async_tls_with_config(&self.url, tcp, Some(limits), Some(connector))
+        let (socket, _) = client_async_tls_with_config(&self.url, wire, Some(limits), Some(connector))
             .await
             .map_err(|error| ConnectError::Handshake(self.url.clone(), Box::new(error)))?;
         Ok(socket)
     }
+}
+
+async fn tcp(resolver: Resolver, host: String, port: u16) -> io::Result<Box<dyn Wire>> {
+    let tcp = resolver.connect(&host, port).await?;
+    tcp.set_nodelay(true)?;
+    SockRef::from(&tcp).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(Box::new(tcp))
 }

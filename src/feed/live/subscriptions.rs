@@ -13,8 +13,8 @@ use super::frames::Granted;
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
 
-/// How long an answer to a subscription may take before it is asked for again.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer to a subscription may take, with the proxy heard all the while, before it is asked for again.
+const ANSWER: Duration = Duration::from_secs(20);
 /// How long a refused listing rests before it is asked for again: contract lists are refilled at each login.
 const REST: Duration = Duration::from_secs(15);
 
@@ -83,13 +83,15 @@ impl Subscriptions {
         gone
     }
 
-    /// What to ask for now: new ones, unanswered ones and those that were refused a while ago.
-    pub fn due(&mut self, now: Moment) -> Vec<Listing> {
+    /// What to ask for now: new ones, unanswered ones and those that were refused a while ago. `awake` is since when the
+    /// proxy is heard without a gap, none while it is not: one that hangs has the question before it, and would be asked
+    /// twice.
+    pub fn due(&mut self, now: Moment, awake: Option<Moment>) -> Vec<Listing> {
         let mut due = Vec::new();
         for line in self.lines.values_mut().flatten() {
             let is_due = match line.standing {
                 Standing::Due => true,
-                Standing::Asked(at) => now.since(at) >= ANSWER,
+                Standing::Asked(at) => awake.is_some_and(|awake| now.since(at.max(awake)) >= ANSWER),
                 Standing::Refused(at) => now.since(at) >= REST,
                 Standing::Held => false,
             };
@@ -179,11 +181,11 @@ mod tests {
     fn only_the_difference_is_asked_for() {
         let mut subscriptions = Subscriptions::default();
         assert!(subscriptions.want(&set(&["A", "B"]), at(0)).is_empty());
-        assert_eq!(names(&subscriptions.due(at(0))), ["A", "B"]);
-        assert!(subscriptions.due(at(1)).is_empty(), "asked already");
+        assert_eq!(names(&subscriptions.due(at(0), Some(at(0)))), ["A", "B"]);
+        assert!(subscriptions.due(at(1), Some(at(0))).is_empty(), "asked already");
         let gone = subscriptions.want(&set(&["B", "C"]), at(1));
         assert_eq!(names(&gone), ["A"]);
-        assert_eq!(names(&subscriptions.due(at(1))), ["C"]);
+        assert_eq!(names(&subscriptions.due(at(1), Some(at(0)))), ["C"]);
         assert_eq!(subscriptions.len(), 2);
     }
 
@@ -191,15 +193,18 @@ mod tests {
     fn what_is_unanswered_or_refused_is_asked_for_again_and_what_ticks_is_not() {
         let mut subscriptions = Subscriptions::default();
         subscriptions.want(&set(&["A", "B", "C"]), at(0));
-        subscriptions.due(at(0));
+        subscriptions.due(at(0), Some(at(0)));
         let refused = Granted { listing: Listing::new("NFO", "B"), refusal: Some("not found".to_owned()) };
         assert_eq!(subscriptions.answered(&refused, at(1)).as_deref(), Some("not found"));
         assert!(subscriptions.heard("NFO", "C", Price(dec!(1)), at(2)).is_some());
         assert!(subscriptions.heard("MCX", "C", Price(dec!(1)), at(2)).is_none(), "another exchange's");
-        assert_eq!(names(&subscriptions.due(at(10))), ["A"]);
-        assert_eq!(names(&subscriptions.due(at(16))), ["B"]);
+        assert_eq!(names(&subscriptions.due(at(16), Some(at(0)))), ["B"]);
+        assert!(
+            subscriptions.due(at(20), None).is_empty() && subscriptions.due(at(29), Some(at(10))).is_empty()
+        );
+        assert_eq!(names(&subscriptions.due(at(20), Some(at(0)))), ["A"]);
         assert_eq!(subscriptions.answered(&Granted { refusal: None, ..refused }, at(17)), None);
-        assert_eq!(names(&subscriptions.due(at(60))), ["A"]);
+        assert_eq!(names(&subscriptions.due(at(60), Some(at(0)))), ["A"]);
     }
 
     #[test]

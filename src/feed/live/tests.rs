@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ha::BootClock;
+use ha::{BootClock, Clock};
 use rust_decimal::dec;
 use serde_json::{Value, json};
 

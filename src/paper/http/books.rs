@@ -49,7 +49,17 @@ fn order_row(state: &State, order: &Order, shape: BridgeMode) -> Value {
 
 pub(super) fn order_book(state: &State, shape: BridgeMode, now: Duration) -> Reply {
     let visible: Vec<&Order> = state.exchange.visible_orders(now).collect();
-    let rows: Vec<Value> = visible.iter().map(|order| order_row(state, order, shape)).collect();
+    let mut rows: Vec<Value> = visible.iter().map(|order| order_row(state, order, shape)).collect();
+    for (place, order) in visible.iter().enumerate() {
+        let inherits =
+            order.status.is_live() && state.faults.holds(&Fault::InheritedStatus, Some(&order.spec.symbol));
+        if inherits {
+            let Some(before) = place.checked_sub(1).map(|before| rows[before]["order_status"].clone()) else {
+                return Reply::internal("cannot access local variable 'order_status'");
+            };
+            rows[place]["order_status"] = before;
+        }
+    }
     let side = |side: Side| visible.iter().filter(|order| order.spec.side == side).count();
     let status = |status| visible.iter().filter(|order| shown_status(state, order) == status).count();
     let mut statistics = json!({

@@ -5,11 +5,18 @@ use serde_json::{Value, json};
 
 use super::reply::Reply;
 use crate::paper::core::Listing;
+use crate::paper::faults::Fault;
 use crate::paper::hub::{Hub, State, price};
 use crate::paper::{BridgeMode, SymbolKey};
 
+/// The contract, unless the bridge's list of them is being refilled, as after each login.
+fn listing<'a>(state: &'a State, key: &SymbolKey) -> Option<&'a Listing> {
+    let gone = state.faults.holds(&Fault::ContractsGone, Some(&key.symbol));
+    state.exchange.listing(key).filter(|_| !gone)
+}
+
 pub(super) fn quotes(state: &State, key: &SymbolKey) -> Reply {
-    match state.exchange.listing(key) {
+    match listing(state, key) {
         Some(listing) => data(quote(listing)),
         None => Reply::plain_error(400, unknown(key)),
     }
@@ -22,7 +29,7 @@ pub(super) fn multi_quotes(state: &State, keys: &[SymbolKey]) -> Reply {
 }
 
 pub(super) fn symbol(state: &State, key: &SymbolKey) -> Reply {
-    match state.exchange.listing(key) {
+    match listing(state, key) {
         Some(listing) => data(contract(listing)),
         None => Reply::plain_error(404, unknown(key)),
     }
@@ -45,13 +52,13 @@ pub(super) fn toggle(state: &mut State, analyze: bool) -> Reply {
     data(answer)
 }
 
-pub(super) fn holidays(hub: &Hub, year: i32) -> Reply {
-    let rows = hub.options.calendar.holidays(year);
+pub(super) fn holidays(state: &State, year: i32) -> Reply {
+    let rows = state.calendar.holidays(year);
     Reply::Json(200, json!({ "data": rows, "year": year, "status": "success" }))
 }
 
-pub(super) fn timings(hub: &Hub, date: NaiveDate) -> Reply {
-    data(Value::from(hub.options.calendar.timings(date)))
+pub(super) fn timings(state: &State, date: NaiveDate) -> Reply {
+    data(Value::from(state.calendar.timings(date)))
 }
 
 fn data(data: Value) -> Reply {
@@ -87,7 +94,7 @@ fn quote(listing: &Listing) -> Value {
 }
 
 fn one_of_many(state: &State, key: &SymbolKey) -> Value {
-    match state.exchange.listing(key) {
+    match listing(state, key) {
         Some(listing) => json!({ "symbol": key.symbol, "exchange": key.exchange, "data": quote(listing) }),
         None => json!({ "symbol": key.symbol, "exchange": key.exchange, "error": unknown(key) }),
     }

@@ -246,8 +246,8 @@ fn carry_out(
         Command::Ping => data::ping(hub),
         Command::Analyzer => data::analyzer(state),
         Command::Toggle { analyze } => data::toggle(state, analyze),
-        Command::Holidays { year } => data::holidays(hub, year),
-        Command::Timings { date } => data::timings(hub, date),
+        Command::Holidays { year } => data::holidays(state, year),
+        Command::Timings { date } => data::timings(state, date),
     };
     Handled::done(reply, None)
 }

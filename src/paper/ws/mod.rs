@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::faults::Fault;
 use super::hub::Hub;
 
 /// Accepts sockets until the bridge stops.
@@ -21,6 +22,7 @@ pub(super) async fn serve(hub: Arc<Hub>, listener: TcpListener) {
             () = hub.cancel.cancelled() => return,
         };
         match accepted {
+            Ok(_) if hub.lock().faults.holds(&Fault::StreamDown, None) => {}
             Ok((stream, peer)) => {
                 let (session, cancel) = (session::run(Arc::clone(&hub), stream), hub.cancel.clone());
                 hub.tasks.spawn(async move {

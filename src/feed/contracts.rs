@@ -1,0 +1,116 @@
+//! Today's contracts, from the bridge and, while it cannot be asked, from what the ledger keeps of today's word. Yesterday's
+//! says nothing: lots, steps and limits change overnight. What is missing is asked for again, since a bridge refills its
+//! list at each login and knows nothing meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::Listing;
+use crate::broker::{Broker, BrokerError};
+use crate::domain::contract::Contracts;
+use crate::domain::sessions::trading_day;
+use crate::ledger::{Ledger, LedgerError};
+
+/// Between two looks at what is missing.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What is known of today's contracts; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct ContractData(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: ArcSwapOption<Contracts>,
+    /// The ledger has all of them.
+    kept: AtomicBool,
+    asked: AtomicBool,
+}
+
+impl ContractData {
+    /// The contracts that were known last, with their day.
+    pub fn known(&self) -> Option<Arc<Contracts>> {
+        self.0.known.load_full()
+    }
+
+    /// Bridge and ledger were asked, if in vain: until then nothing follows from what is not known.
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    /// Keeps those of `listings` up to date until `stop`.
+    pub async fn keep(
+        self,
+        broker: Arc<dyn Broker>,
+        ledger: Ledger,
+        listings: Vec<Listing>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let read = self.read(&*broker, &ledger, &listings, Utc::now());
+            if stop.run_until_cancelled(read).await.is_none()
+                || stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Asks for what is missing of today's data, one contract after the other.
+    pub async fn read(&self, broker: &dyn Broker, ledger: &Ledger, listings: &[Listing], now: DateTime<Utc>) {
+        let day = trading_day(now);
+        let known = self.known().filter(|known| known.day() == day);
+        let mut known = known.map_or_else(|| Contracts::new(day), |known| (*known).clone());
+        let missing: Vec<&Listing> = listings.iter().filter(|listing| known.get(listing).is_none()).collect();
+        if missing.is_empty() && self.0.kept.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut told = Vec::new();
+        let mut failure = None;
+        for listing in missing {
+            match broker.symbol(&listing.symbol, &listing.exchange).await {
+                Ok(contract) => told.push((listing.clone(), contract)),
+                Err(error) => {
+                    let away = matches!(
+                        error,
+                        BrokerError::Unreachable { .. }
+                            | BrokerError::TimedOut { .. }
+                            | BrokerError::RateLimited { .. }
+                    );
+                    failure = Some(format!("{listing}: {error}"));
+                    if away {
+                        break;
+                    }
+                }
+            }
+        }
+        known.extend(told);
+        let kept = ledger.keep_contracts(&known).await;
+        let failed = |error: &LedgerError| {
+            tracing::debug!(error = error as &dyn std::error::Error, "contracts are not kept")
+        };
+        self.0.kept.store(kept.inspect_err(failed).is_ok(), Ordering::Relaxed);
+        if let Some(failure) = failure {
+            let kept = ledger.contracts(day).await.unwrap_or_default();
+            let lacking = kept.into_iter().filter(|(listing, _)| known.get(listing).is_none());
+            known.extend(lacking.collect::<Vec<_>>());
+            let unknown: Vec<String> = listings
+                .iter()
+                .filter(|listing| known.get(listing).is_none())
+                .map(ToString::to_string)
+                .collect();
+            if !unknown.is_empty() {
+                tracing::warn!(
+                    "no contract data of {} for {day}: no entries there ({failure})",
+                    unknown.join(", ")
+                );
+            }
+        }
+        self.0.known.store(Some(Arc::new(known)));
+        self.0.asked.store(true, Ordering::Relaxed);
+    }
+}
