@@ -1,4 +1,5 @@
 //! Webhook bodies.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
