@@ -8,6 +8,7 @@ use baton::mutant::Mutant;
 
 use crate::disturb::Wound;
 use crate::fault::{Server, Who};
+use crate::setting;
 use crate::support::checker::Check;
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
@@ -50,6 +51,9 @@ impl World {
         env.push(("BATON_TRADING__AGE__REJECT_S", "7200".to_owned()));
         env.push(("BATON_TRADING__SIGNALS__MAX_FUTURE_S", "3600".to_owned()));
         env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
+        if setting("BATON_CHAOS_RESTING", 0) > 0 {
+            env.push(("BATON_TRADING__STOPS__RESTING", "on".to_owned()));
+        }
         let instruments = (0..INSTRUMENTS).map(instrument).collect();
         let mut links = BTreeMap::new();
         let mut number = 0;
