@@ -152,9 +152,10 @@ impl StopMonitor {
             }
             self.judge(policy, position, listing, priced, now, &mut look);
         }
-        let held = |id: &PositionId| book.position(*id).is_some();
-        self.doubts.retain(|id, _| held(id));
-        self.watched.retain(|id, _| held(id));
+        let known: HashSet<PositionId> =
+            book.portfolio.positions.iter().map(|position| position.id).collect();
+        self.doubts.retain(|id, _| known.contains(id));
+        self.watched.retain(|id, _| known.contains(id));
         self.note(unarmed, now, &mut look);
         look
     }
