@@ -96,6 +96,7 @@ fn faults() -> Vec<Vec<Fault>> {
         Fault::DuplicateUpdates { copies: 3 },
         Fault::DelayUpdates { ms: 100 },
         Fault::LoseUpdates,
+        Fault::TakesLate { ms: 100 },
     ];
     for status in [403, 429, 500, 504] {
         all.extend([broker(status, false), broker(status, true)]);
@@ -134,6 +135,7 @@ fn kind(fault: &Fault) -> usize {
         Fault::InheritedStatus => 20,
         Fault::StreamDown => 21,
         Fault::ContractsGone => 22,
+        Fault::TakesLate { .. } => 23,
     }
 }
 

@@ -9,7 +9,6 @@
 mod disturb;
 mod fault;
 #[path = "../cluster/signals.rs"]
-#[allow(dead_code, reason = "pyramids belong to the cluster tests")]
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;
