@@ -69,7 +69,19 @@ pub async fn settled(sql: &Client) {
             .await
             .unwrap();
         let open: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-        if open == [0, 0, 0] { Ok(()) } else { Err(format!("signals, intents, closing: {open:?}")) }
+        if open == [0, 0, 0] {
+            return Ok(());
+        }
+        let orders = sql
+            .query(
+                "SELECT class || ' ' || price_type || ' ' || state || ' ' || coalesce(reason, '') FROM order_intent
+                 WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt') ORDER BY journaled_at LIMIT 20",
+                &[],
+            )
+            .await
+            .unwrap();
+        let orders: Vec<String> = orders.iter().map(|row| row.get(0)).collect();
+        Err(format!("signals, intents, closing: {open:?}; {orders:#?}"))
     })
     .await;
 }
