@@ -331,7 +331,7 @@ fn exit_reserve(broker: &config::Broker) -> u32 {
 }
 
 /// The longest that a journaled entry may wait for the rate budget: at most a third of a leader's time between two
-/// heartbeats and its deadline. An entry that waits past the deadline ends as NOT_SENT, and is not tried again.
+/// heartbeats and its deadline. An entry that waits past the deadline is not sent, and decided anew.
 fn entry_queue(timing: &config::Timing) -> Duration {
     (timing.lease_ttl.saturating_sub(timing.margin) / 3).min(ENTRY_QUEUE_AT_MOST)
 }
@@ -356,6 +356,7 @@ fn rules(config: &Config) -> Rules {
 fn pace(config: &Config) -> Pace {
     Pace {
         send_window: config.broker.order_timeout,
+        reading: config.broker.read_timeout,
         absence: AbsenceRule {
             user_timeout: config.broker.user_timeout,
             settle: config.broker.settle,

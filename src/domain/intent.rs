@@ -50,7 +50,8 @@ pub struct OrderIntent {
     pub signal: Option<SignalId>,
     /// Which leg of the signal.
     pub leg: i32,
-    /// Which try at that leg; a new one only after the former is resolved, and only for exits.
+    /// Which try at that leg; a new one only after the former is resolved: an exit that has not closed its position, or an
+    /// entry that provably never left.
     pub attempt: i32,
     /// The position it opens, adds to or closes.
     pub position: PositionId,

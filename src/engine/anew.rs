@@ -5,14 +5,22 @@
 //! flat; an entry goes back into its lane: its signal's age, the live price, sizing and gates are judged as they are by then,
 //! and what is ordered is another intent. What the bridge or the broker turned down is not tried again.
 
-use super::book::Queued;
 use super::term::Term;
+use crate::broker::NotSentCause;
 use crate::domain::ids::SignalId;
 use crate::domain::intent::OrderIntent;
-use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::order::OrderClass;
 
 /// Intents of one entry signal.
 const ATTEMPTS: i32 = 5;
+
+/// What a word begins with that is said of orders which nobody was given to send.
+pub(super) const NEVER_GIVEN_OUT: &str = "never given out to be sent";
+
+/// True if a word of why an order never left speaks of this agent, not of what a bridge said.
+pub(super) fn is_own(word: &str) -> bool {
+    [NEVER_GIVEN_OUT, NotSentCause::Deadline.as_str()].iter().any(|own| word.starts_with(own))
+}
 
 /// The signal to decide anew when this intent is proven not to have been sent. None where an EXIT came meanwhile that
 /// means it.
@@ -27,12 +35,5 @@ impl Term<'_> {
         tracing::info!(%signal, "its order was never sent: decided anew");
         self.book.working.remove(&signal);
         self.sweep_now();
-    }
-
-    /// An entry that was begun, and of which nothing is left: what was journaled never left.
-    pub(super) fn is_to_be_decided_anew(&self, queued: &Queued) -> bool {
-        let mut intents = self.book.intents.values().map(|tracked| &tracked.intent);
-        queued.signal.kind().opens()
-            && !intents.any(|intent| intent.signal == Some(queued.id) && intent.state != IntentState::NotSent)
     }
 }

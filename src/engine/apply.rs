@@ -7,6 +7,7 @@ use super::custody::Custody;
 use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
 use super::lanes::Phase;
+use super::senders::{self, say_unsent};
 use super::tell::{self, tell};
 use super::term::{Event, Term, wall_clock};
 use crate::broker::{BrokerError, NotSentCause, Submission};
@@ -66,6 +67,7 @@ impl Term<'_> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.engine.metrics.order_latency.with_label_values(&["send"]).observe(took.as_secs_f64());
         let Some(tracked) = self.book.intents.get(&id) else { return Ok(()) };
+        let word = senders::word(id, &submission);
         let withheld = matches!(submission, Submission::NotSent { cause: NotSentCause::Deadline, .. });
         let anew = anew::signal_of(&tracked.intent).filter(|_| withheld);
         let (state, reason, order_id) = match submission {
@@ -102,7 +104,13 @@ impl Term<'_> {
         anew.into_iter().for_each(|signal| draft.keep(signal));
         let change = draft.finish();
         failpoint::hit("before_ack_commit");
-        self.commit(change).await?;
+        if let Err(error) = self.commit(change).await {
+            // Whoever leads next could not know it.
+            if let Some((id, why)) = word {
+                tokio::spawn(say_unsent(self.engine.ledger.clone(), vec![id], why));
+            }
+            return Err(error);
+        }
         anew.into_iter().for_each(|signal| self.decide_anew(signal));
         if !state.is_terminal() {
             self.read_books_soon();

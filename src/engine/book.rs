@@ -298,7 +298,7 @@ impl Book {
         if let Some(row) = &change.portfolio {
             self.portfolio.equity_high = row.equity_high;
         }
-        self.note_exits_that_ended(change, now);
+        self.note_orders_that_ended(change, now);
         for wish in &change.wishes {
             self.close_by(wish.position, ExitCause::Operator, wish.why.clone(), now);
         }
@@ -381,17 +381,20 @@ impl Book {
         }
     }
 
-    /// An exit that ended without closing its position is sent again, later each time.
-    fn note_exits_that_ended(&mut self, change: &Change, now: Moment) {
+    /// An exit that ended without closing its position is sent again, later each time. What was never sent is no order of
+    /// the day.
+    fn note_orders_that_ended(&mut self, change: &Change, now: Moment) {
         for update in change.intents.iter().filter(|update| update.state.is_terminal()) {
             let Some(tracked) = self.intents.get(&update.id) else { continue };
-            if tracked.intent.class == OrderClass::Entry {
-                continue;
-            }
-            let refused = matches!(update.state, IntentState::Rejected | IntentState::NotSent);
-            if let Some(day) = self.day.as_mut().filter(|_| refused) {
+            let entry = tracked.intent.class == OrderClass::Entry;
+            let refused = update.state == IntentState::Rejected && !entry;
+            let counts = update.state != IntentState::NotSent && !refused;
+            if let Some(day) = self.day.as_mut().filter(|_| !counts) {
                 // As the ledger counts: tries to get out must not use up the day's entries.
                 day.orders = day.orders.saturating_sub(1);
+            }
+            if entry {
+                continue;
             }
             if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
                 closing.failures += 1;

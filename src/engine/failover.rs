@@ -36,6 +36,11 @@ impl Proof {
     pub(super) fn new(began: Moment) -> Self {
         Self { began, state: State::Unknown }
     }
+
+    /// True while the books have something to prove.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.state == State::Wanted
+    }
 }
 
 impl Pace {

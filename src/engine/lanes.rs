@@ -10,6 +10,7 @@ use std::time::Duration;
 use ha::Moment;
 
 use super::book::{Book, Queued};
+use super::decide::exit_request;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::SignalId;
 use crate::domain::intent::OrderIntent;
@@ -115,6 +116,16 @@ impl Lanes {
         };
         let lane = self.0.get(exit.instrument).into_iter().flatten();
         lane.filter(meant).map(|waiting| waiting.queued.id).collect()
+    }
+
+    /// True where an EXIT waits that means this entry.
+    pub fn is_called_off(&self, entry: &Queued) -> bool {
+        let lane = self.0.get(&entry.signal.instrument).into_iter().flatten();
+        let mut exits = lane.filter_map(|waiting| match &waiting.queued.signal.action {
+            Action::Exit(wanted) => Some(exit_request(&waiting.queued, wanted)),
+            _ => None,
+        });
+        exits.any(|exit| self.entries_meant(&exit).contains(&entry.id))
     }
 
     /// The entries that are waiting, wherever in their lanes.

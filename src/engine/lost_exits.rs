@@ -16,8 +16,8 @@ use crate::domain::order::Side;
 use crate::domain::position::HoldingKey;
 use crate::ledger::LedgerError;
 
-/// Longer than any reading of the position book counts, from its first byte on; see `holdings`.
-const SETTLES: Duration = Duration::from_secs(8);
+/// How long a reading of the position book counts after it came, and some more; see `holdings`.
+const COUNTS: Duration = Duration::from_secs(3);
 
 /// The contracts on which such orders stand.
 #[derive(Debug, Default)]
@@ -41,14 +41,20 @@ impl LostExits {
         self.0.is_empty()
     }
 
-    /// Takes in what the newest reading shows; gives the contracts that it is news of.
-    fn see(&mut self, shown: BTreeMap<HoldingKey, BTreeSet<String>>, now: Moment) -> Vec<HoldingKey> {
+    /// Takes in what the newest reading shows; gives the contracts that it is news of. `reading` is the longest that one
+    /// may take.
+    fn see(
+        &mut self,
+        shown: BTreeMap<HoldingKey, BTreeSet<String>>,
+        now: Moment,
+        reading: Duration,
+    ) -> Vec<HoldingKey> {
         for (contract, standing) in &mut self.0 {
             if !shown.contains_key(contract) {
                 standing.gone.get_or_insert(now);
             }
         }
-        self.0.retain(|_, standing| standing.gone.is_none_or(|gone| now.since(gone) < SETTLES));
+        self.0.retain(|_, standing| standing.gone.is_none_or(|gone| now.since(gone) < reading + COUNTS));
         let mut news = Vec::new();
         for (contract, orders) in shown {
             let before = self.0.insert(contract.clone(), Standing { orders, gone: None });
@@ -87,7 +93,7 @@ impl Term<'_> {
         for order in unexplained.into_iter().filter(|order| lost.contains(&order.order_id)) {
             shown.entry(contract(order)).or_default().insert(order.order_id.clone());
         }
-        for contract in self.lost_exits.see(shown, self.fence().now()) {
+        for contract in self.lost_exits.see(shown, self.fence().now(), self.engine.pace.reading) {
             tracing::error!(
                 orders = ?self.lost_exits.0[&contract].orders,
                 "[RECOVERY] {contract}: no exit is sent while an order to sell stands open that no intent explains: \
@@ -111,6 +117,10 @@ mod tests {
         Moment::since_boot(Duration::from_millis(ms))
     }
 
+    fn see(lost: &mut LostExits, shown: BTreeMap<HoldingKey, BTreeSet<String>>, ms: u64) -> Vec<HoldingKey> {
+        lost.see(shown, at(ms), Duration::from_secs(5))
+    }
+
     fn gold() -> HoldingKey {
         HoldingKey { symbol: "GOLD".to_owned(), exchange: "MCX".to_owned(), product: Product::Nrml }
     }
@@ -123,18 +133,18 @@ mod tests {
     #[test]
     fn a_contract_is_told_once_an_order_and_held_until_readings_begun_before_its_end_count_no_more() {
         let mut lost = LostExits::default();
-        assert_eq!(lost.see(shown(&["1"]), at(0)), [gold()]);
-        assert_eq!(lost.see(shown(&["1"]), at(10)), []);
-        assert_eq!(lost.see(shown(&["1", "2"]), at(20)), [gold()]);
-        lost.see(BTreeMap::new(), at(1_000));
-        lost.see(BTreeMap::new(), at(8_999));
+        assert_eq!(see(&mut lost, shown(&["1"]), 0), [gold()]);
+        assert_eq!(see(&mut lost, shown(&["1"]), 10), []);
+        assert_eq!(see(&mut lost, shown(&["1", "2"]), 20), [gold()]);
+        see(&mut lost, BTreeMap::new(), 1_000);
+        see(&mut lost, BTreeMap::new(), 8_999);
         assert!(lost.hold(&gold()), "a position book read before its end may still decide");
         // Shown again, by a book that had lagged: the wait begins anew.
-        assert_eq!(lost.see(shown(&["2"]), at(8_999)), [gold()]);
-        lost.see(BTreeMap::new(), at(10_000));
-        lost.see(BTreeMap::new(), at(17_999));
+        assert_eq!(see(&mut lost, shown(&["2"]), 8_999), [gold()]);
+        see(&mut lost, BTreeMap::new(), 10_000);
+        see(&mut lost, BTreeMap::new(), 17_999);
         assert!(lost.hold(&gold()) && !lost.is_empty());
-        lost.see(BTreeMap::new(), at(18_000));
+        see(&mut lost, BTreeMap::new(), 18_000);
         assert!(!lost.hold(&gold()) && lost.is_empty());
     }
 }

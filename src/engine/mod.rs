@@ -77,6 +77,8 @@ pub struct Pace {
     pub send_window: Duration,
     /// When an in-doubt order that is not in the books is proven absent.
     pub absence: AbsenceRule,
+    /// The longest that one reading of a book may take.
+    pub reading: Duration,
     /// The longest wait between two readings of the books while an order is open.
     pub poll: Duration,
     /// How long an EXIT waits for an entry of its instrument that may fill any moment.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::anew::NEVER_GIVEN_OUT;
 use super::book::Tracked;
 use super::decide::exit_order;
 use super::lanes::{Phase, Waiting};
@@ -82,7 +83,7 @@ impl Term<'_> {
             Err(error) => {
                 if !matches!(error, LedgerError::Fenced(_)) {
                     // They may be committed all the same, and were given to nobody to send.
-                    let why = format!("never given out to be sent: {error}");
+                    let why = format!("{NEVER_GIVEN_OUT}: {error}");
                     tokio::spawn(say_unsent(self.engine.ledger.clone(), ids, why));
                 }
                 return Err(error);

@@ -74,10 +74,16 @@ pub(super) async fn say_unsent(ledger: Ledger, intents: Vec<IntentId>, why: Stri
 /// What proves that an event's order never left, where something does.
 pub(super) fn proof(event: &Event) -> Option<(IntentId, String)> {
     match event {
-        Event::Outcome { id, submission: Submission::NotSent { reason, cause }, .. }
-            if *cause != NotSentCause::QueuedForHuman =>
-        {
-            Some((*id, format!("{cause}: {reason}")))
+        Event::Outcome { id, submission, .. } => word(*id, submission),
+        _ => None,
+    }
+}
+
+/// The same, of how a submission ended.
+pub(super) fn word(id: IntentId, submission: &Submission) -> Option<(IntentId, String)> {
+    match submission {
+        Submission::NotSent { reason, cause } if *cause != NotSentCause::QueuedForHuman => {
+            Some((id, format!("{cause}: {reason}")))
         }
         _ => None,
     }
@@ -93,7 +99,7 @@ impl Term<'_> {
         for (id, why) in self.patiently(self.engine.ledger.unsent(&doubted)).await? {
             let Some(tracked) = self.book.intents.get(&id) else { continue };
             let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
-            let anew = anew::signal_of(&tracked.intent);
+            let anew = anew::signal_of(&tracked.intent).filter(|_| anew::is_own(&why));
             draft.intent(tracked, IntentState::NotSent, Some(why), None);
             anew.into_iter().for_each(|signal| draft.keep(signal));
             let change = draft.finish();

@@ -53,7 +53,7 @@ impl Term<'_> {
         };
         if pending.status == SignalStatus::Working {
             let queued = Queued { id: pending.id, seq: pending.seq, signal, attempt: pending.attempts };
-            if self.is_to_be_decided_anew(&queued) {
+            if pending.unsent && queued.signal.kind().opens() && self.custody.is_none() {
                 self.lanes.add(queued, self.fence().now());
             } else {
                 self.resume(queued);
@@ -94,6 +94,11 @@ impl Term<'_> {
             for waiting in ready {
                 self.engine.pulse.beat();
                 let queued = &waiting.queued;
+                if queued.attempt > 0 && self.lanes.is_called_off(queued) {
+                    // Its first order would have been before the EXIT; this one would be bought to be sold.
+                    self.refuse(queued.id, Some(queued.signal.kind()), &[overtaken()], None).await?;
+                    continue;
+                }
                 let unwound = match &queued.signal.action {
                     Action::Exit(wanted) => {
                         let request = exit_request(queued, wanted);
@@ -144,10 +149,8 @@ impl Term<'_> {
     /// Entries that still wait and that an EXIT means: they would be bought to be sold.
     async fn refuse_overtaken(&mut self, exit: &ExitRequest<'_>) -> Result<(), LedgerError> {
         for id in self.lanes.entries_meant(exit) {
-            let refusal =
-                Refusal::new("OVERTAKEN_BY_EXIT", "an EXIT that means it came while it had to wait");
             let kind = self.lanes.find(id).map(|waiting| waiting.queued.signal.kind());
-            self.refuse(id, kind, &[refusal], None).await?;
+            self.refuse(id, kind, &[overtaken()], None).await?;
         }
         Ok(())
     }
@@ -278,4 +281,8 @@ impl Term<'_> {
         let update = SignalUpdate { id, status: SignalStatus::Refused, reasons: json!(refusals), decision };
         self.commit(Change { signals: vec![update], ..Change::default() }).await
     }
+}
+
+fn overtaken() -> Refusal {
+    Refusal::new("OVERTAKEN_BY_EXIT", "an EXIT that means it came while it had to wait")
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ha::Fence;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Engine;
 use super::book::Book;
@@ -136,7 +137,13 @@ impl<'a> Term<'a> {
             Err(error) => return Err(unreachable(&error)),
         }
         let begun = self.fence().now();
-        let (books, positions) = tokio::join!(Reading::take(engine, begun), engine.reconciler.look());
+        // In a task of its own: a long day's books take a while to be parsed, and the takeover has to look alive.
+        let reading = {
+            let engine = engine.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { Reading::take(&engine, begun).await }))
+        };
+        let (books, positions) = tokio::join!(reading, engine.reconciler.look());
+        let books = books.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         match positions {
             // What was seen once is looked at again soon; entries on it wait for that.
             Ok(diff) if diff.drift > 0 => engine.reconciler.look_soon(),

@@ -304,8 +304,9 @@ impl<'a> Term<'a> {
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;
-            self.sweep().await?;
+            // First: what it gives back to its lane the sweep finds, before anything else of the lane is decided.
             self.hear_senders().await?;
+            self.sweep().await?;
         }
         self.refuse_drifting().await?;
         self.decide_heads().await?;
@@ -369,7 +370,7 @@ impl<'a> Term<'a> {
     /// After a reading: soon again while something is open and moving, seldom otherwise.
     pub(super) fn plan_next_reading(&mut self, moved: bool) {
         let now = self.fence().now();
-        if !self.book.wants_books() && self.lost_exits.is_empty() {
+        if !self.book.wants_books() && self.lost_exits.is_empty() && !self.proof.is_wanted() {
             self.poll = FIRST_POLL;
             self.next_reading = now.plus(IDLE_POLL);
         } else {

@@ -11,8 +11,8 @@ use crate::domain::money::Rupees;
 use crate::domain::refusal::Refusal;
 
 impl Ledger {
-    /// Reads what is known of a day that began at `start`; a day that nobody has opened has no opening equity. Exits
-    /// that were refused or never sent are no orders of the day: tries to get out must not use up its entries.
+    /// Reads what is known of a day that began at `start`; a day that nobody has opened has no opening equity. What
+    /// was never sent is no order of the day, nor is an exit that was refused: tries to get out must not use up its entries.
     ///
     /// # Errors
     /// Any database error.
@@ -22,7 +22,7 @@ impl Ledger {
             .query_one(
                 "SELECT (SELECT opening_equity FROM trading_day WHERE day = $1),
                     (SELECT count(*) FROM order_intent
-                     WHERE trading_day = $1 AND (class = 'entry' OR state NOT IN ('rejected', 'not_sent'))),
+                     WHERE trading_day = $1 AND state <> 'not_sent' AND (class = 'entry' OR state <> 'rejected')),
                     (SELECT count(*) FROM position p
                      WHERE p.status = 'closed' AND p.exit_cause = 'stop_loss' AND p.closed_at >= $2
                        AND p.closed_at > coalesce((

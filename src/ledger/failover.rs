@@ -30,22 +30,28 @@ UPDATE leadership SET reduce_only_until = NULL
    AND (SELECT value AND why LIKE 'PostgreSQL failed over%' FROM switch_history
          WHERE switch = 'reduce_only' ORDER BY id DESC LIMIT 1)";
 
-/// Of some of the broker's orders, those that a failover in force may have lost the intents of: all that were not seen
-/// before it.
+/// Of some of the broker's open orders, those that a failover may have lost the intents of: all that were not seen before
+/// it, while reduce-only has not been off since, whoever else has set it.
 const PERHAPS_LOST: &str = "
-SELECT id FROM unnest($1::text[]) AS id
- WHERE NOT EXISTS (SELECT 1 FROM broker_order_seen WHERE order_id = id AND first_seen_at < $2)";
+WITH f AS (
+    SELECT min(at) AS since FROM switch_history
+     WHERE switch = 'reduce_only' AND value AND why LIKE 'PostgreSQL failed over%'
+       AND id > coalesce((SELECT max(id) FROM switch_history WHERE switch = 'reduce_only' AND NOT value), 0))
+SELECT id FROM unnest($1::text[]) AS id, f
+ WHERE f.since IS NOT NULL AND (SELECT reduce_only FROM leadership)
+   AND NOT EXISTS (
+        SELECT 1 FROM broker_order_seen
+        WHERE order_id = id AND first_seen_at < f.since AND trading_day = (now() AT TIME ZONE INTERVAL '05:30')::date)";
 
 impl Ledger {
-    /// Says which of the orders, by their ids at the broker, may be ones whose intents a failover lost; none where no
-    /// reduce-only of a failover is in force.
+    /// Says which of the orders, by their ids at the broker, may be ones whose intents a failover lost; none once
+    /// reduce-only has been off since the failover.
     ///
     /// # Errors
     /// Any database error.
     pub async fn perhaps_lost(&self, orders: &[&str]) -> Result<BTreeSet<String>, LedgerError> {
-        let Some(since) = self.failover_unproven().await? else { return Ok(BTreeSet::new()) };
         let client = self.client().await?;
-        let rows = client.query(PERHAPS_LOST, &[&orders, &since]).await;
+        let rows = client.query(PERHAPS_LOST, &[&orders]).await;
         let rows = rows.map_err(LedgerError::during("look for orders without intents"))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }

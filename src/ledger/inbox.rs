@@ -70,6 +70,8 @@ pub struct PendingSignal {
     pub age_ms: i64,
     /// How many intents its first leg has had.
     pub attempts: i32,
+    /// Every one of its intents provably never left, and no EXIT has called it off.
+    pub unsent: bool,
 }
 
 /// A signal's status. All but the first two are final.
@@ -223,7 +225,9 @@ impl Ledger {
             .prepare_cached(
                 "SELECT id, seq, status, payload, received_at,
                         (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint AS age_ms,
-                        (SELECT count(*)::int FROM order_intent WHERE signal_id = signal.id AND leg = 0) AS attempts
+                        (SELECT count(*)::int FROM order_intent WHERE signal_id = signal.id AND leg = 0) AS attempts,
+                        NOT EXISTS (SELECT 1 FROM order_intent
+                            WHERE signal_id = signal.id AND (state <> 'not_sent' OR unwind)) AS unsent
                  FROM signal WHERE status IN ('pending', 'working') AND id <> ALL ($1)
                  ORDER BY status = 'working' DESC, seq LIMIT $2",
             )
@@ -247,6 +251,7 @@ fn pending_signal(row: &tokio_postgres::Row) -> Result<PendingSignal, LedgerErro
         received_at: cells.get("received_at"),
         age_ms: cells.get("age_ms"),
         attempts: cells.get("attempts"),
+        unsent: cells.get("unsent"),
     };
     cells.finish(pending).map_err(LedgerError::Unreadable)
 }

@@ -1,7 +1,7 @@
 //! Chaos: signals flow through a cluster whose processes, stores, links and bridge are disturbed at random, and nothing
 //! is ever doubled or lost.
 //!
-//! `make chaos SEED=… FAULTS=… MEMBERS=…` runs it for as long as you like; `make test-slow` runs a short one. Every
+//! `make chaos SEED=… FAULTS=… MEMBERS=… PAUSE_MS=…` runs it for as long as you like; `make test-slow` runs a short one. Every
 //! so often all faults are healed, somebody must lead, everything must come to rest, and the checker compares the
 //! ledger with the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -26,8 +26,8 @@ use world::World;
 
 /// Faults between two times of calm.
 const STRETCH: usize = 25;
-/// The longest time from one fault to the next.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest time from one fault to the next, in milliseconds; `BATON_CHAOS_PAUSE_MS` sets another.
+const PAUSE_MS: usize = 500;
 
 fn setting(name: &str, default: usize) -> usize {
     match std::env::var(name) {
@@ -39,9 +39,10 @@ fn setting(name: &str, default: usize) -> usize {
 /// Disturbs a cluster of `members` so many times, and gives the summary.
 async fn run(faults: usize, members: usize, mut seed: Seed, mutant: Option<Mutant>) -> String {
     let mut world = World::start(members, mutant, &mut seed).await;
+    let pause = Duration::from_millis(setting("BATON_CHAOS_PAUSE_MS", PAUSE_MS) as u64);
     let begun = Instant::now();
     for number in 1..=faults {
-        tokio::time::sleep(seed.duration(PAUSE)).await;
+        tokio::time::sleep(seed.duration(pause)).await;
         world.heal_what_is_due().await;
         let fault = fault::draw(&mut seed, world.members());
         println!("{:>8.3} s  {number:>5}  {fault:?}", begun.elapsed().as_secs_f64());

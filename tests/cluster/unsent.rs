@@ -165,6 +165,18 @@ async fn an_entry_that_a_sleeping_leader_withheld_is_decided_anew_by_its_success
     assert_eq!((check.orders, check.arrivals, check.open_positions), (1, 1, 1), "{check:?}");
 }
 
+// R: rule 16: an EXIT that waits for what became of the entry must not be decided before the entry is back in its lane.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withheld_entry_whose_exit_waits_is_not_bought_after_it() {
+    let (mut cluster, old, begun) = overslept().await;
+    let out = cluster.post(old + 1, &exit("out", GOLD, "ALL", 140_000)).await;
+    cluster.members[old].process.signal(Signal::CONT);
+    let (entry, exit) = (cluster.terminal(&begun.id).await, cluster.terminal(&out.id).await);
+    assert_ne!(entry["status"], "executed", "{entry} {exit}");
+    assert_eq!(cluster.paper.arrivals().await.len(), 0, "{entry} {exit}");
+    cluster.finish().await;
+}
+
 // R: rule 16: what an EXIT has called off meanwhile is not bought.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withheld_entry_that_an_exit_means_is_not_decided_anew() {

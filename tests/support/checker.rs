@@ -372,7 +372,7 @@ async fn signals(sql: &Client) -> Vec<String> {
     let rows = sql
         .query(
             "SELECT s.id, s.status, s.type, count(o.id), coalesce(sum(o.filled_quantity), 0)::bigint,
-                coalesce(s.reasons -> 0 ->> 'code', '')
+                coalesce(s.reasons -> 0 ->> 'code', ''), count(o.id) FILTER (WHERE o.state <> 'not_sent')
              FROM signal s LEFT JOIN order_intent o ON o.signal_id = s.id GROUP BY s.id",
             &[],
         )
@@ -387,7 +387,8 @@ async fn signals(sql: &Client) -> Vec<String> {
         let trades = matches!(kind.as_str(), "BASE_ENTRY" | "PYRAMID" | "EXIT");
         let fits = match status.as_str() {
             "executed" => !trades || filled > 0 || unwinds,
-            "refused" => orders == 0,
+            // What was withheld is decided anew, and may be refused then.
+            "refused" => row.get::<_, i64>(6) == 0,
             _ => orders > 0 && filled == 0,
         };
         if !fits {

@@ -66,6 +66,18 @@ fn sell(n: u128) -> Queued {
 }
 
 #[test]
+fn an_entry_is_called_off_by_a_later_exit_that_means_it_and_waits() {
+    let mut lanes = Lanes::default();
+    let (entry, exit, later) = (buy(1), sell(2), buy(3));
+    lanes.add(entry.clone(), at(0));
+    assert!(!lanes.is_called_off(&entry));
+    lanes.add(exit, at(0));
+    assert!(lanes.is_called_off(&entry));
+    lanes.add(later.clone(), at(0));
+    assert!(!lanes.is_called_off(&later), "the EXIT came before it");
+}
+
+#[test]
 fn a_lane_keeps_inbox_order_and_takes_each_signal_once() {
     let mut lanes = Lanes::default();
     assert!(lanes.add(buy(3), at(0)) && lanes.add(buy(1), at(0)) && !lanes.add(buy(3), at(5)));
