@@ -3,7 +3,8 @@
 //! Two kinds of write exist. What authorises a send goes through [`journal::Journal`]: one statement on the
 //! leader's pinned session that locks the leadership row (HA.md rule 8). What records an outcome goes through
 //! [`Ledger::commit`]: one transaction per state change, which takes the same lock first. Followers write only
-//! the inbox, their own operational state and nothing else.
+//! the inbox, their own operational state, what the bridge says of a day's market ([`Ledger::keep_market_day`]) and
+//! nothing else.
 
 pub mod audit;
 pub mod cells;
