@@ -14,7 +14,6 @@ mod lock;
 #[allow(dead_code, reason = "the ledger's tests use the rest")]
 mod rows;
 #[path = "../../tests/cluster/signals.rs"]
-#[allow(dead_code, reason = "pyramids belong to the cluster tests")]
 mod signals;
 #[path = "../../tests/support/mod.rs"]
 mod support;

@@ -7,7 +7,6 @@ mod alerts;
 mod drills;
 mod panels;
 mod receiver;
-#[allow(dead_code, reason = "other instruments belong to the cluster tests")]
 #[path = "../cluster/signals.rs"]
 mod signals;
 #[path = "../support/mod.rs"]

@@ -12,7 +12,6 @@ mod repairs;
 mod restored;
 mod scenarios;
 mod seeded;
-#[allow(dead_code, reason = "other instruments belong to the cluster tests")]
 #[path = "../cluster/signals.rs"]
 mod signals;
 #[path = "../support/mod.rs"]
