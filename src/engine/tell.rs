@@ -138,7 +138,7 @@ fn drift_sentence(key: &HoldingKey, known: &Known) -> String {
 }
 
 /// Says all that is in doubt and all that drifts: the leader before may have died between a change and its telling.
-pub(super) fn census(epoch: i64, book: &Book, notifier: &Notifier) {
+pub(super) fn census(epoch: i64, book: &Book, rest: bool, notifier: &Notifier) {
     let doubted = book.in_doubt().map(|t| (t.intent.id.to_string(), doubt(&named(&t.intent))));
     let doubted = Census { epoch, holds: doubted.collect(), unsure: BTreeSet::new() };
     notifier.census(Kind::OrderInDoubt, doubted);
@@ -147,6 +147,10 @@ pub(super) fn census(epoch: i64, book: &Book, notifier: &Notifier) {
     let unsure = book.drift.all().map(|(key, _)| key.to_string());
     let drifting = Census { epoch, holds: drifting.collect(), unsure: unsure.collect() };
     notifier.census(Kind::PositionDrift, drifting);
+    // Of what is held the looks at the stops tell; what is not held any more nobody would end.
+    let held = book.portfolio.held().filter(|_| rest).map(|position| position.id.to_string());
+    let bare = Census { epoch, unsure: held.collect(), ..Census::default() };
+    notifier.census(Kind::StopNotResting, bare);
 }
 
 /// Notifies of an order that has left the books without anybody seeing its end.

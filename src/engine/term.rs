@@ -30,6 +30,7 @@ use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
+use crate::domain::policy::RestingStops;
 use crate::domain::portfolio::Quotes;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
@@ -321,7 +322,8 @@ impl<'a> Term<'a> {
         self.keep_stops_resting().await?;
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
-            tell::census(self.fence().epoch().get(), &self.book, &self.engine.notifier);
+            let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
+            tell::census(self.fence().epoch().get(), &self.book, rest, &self.engine.notifier);
         }
         self.decide_heads().await?;
         self.read_books_if_due();
