@@ -23,6 +23,7 @@ mod monitor;
 mod orders;
 mod pool;
 mod process;
+mod readings;
 pub mod recess;
 pub mod refusals;
 mod requests;

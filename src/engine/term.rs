@@ -21,6 +21,7 @@ use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::readings::FIRST_POLL;
 use super::requests::Answered;
 use super::resting::AtBroker;
 use super::senders::proof;
@@ -37,10 +38,6 @@ use crate::ledger::{Journal, LedgerError};
 
 /// How often the inbox is swept, whatever notifications were lost.
 const SWEEP: Duration = Duration::from_millis(250);
-/// The first wait for a fill after an acknowledgement; doubled up to the configured poll.
-const FIRST_POLL: Duration = Duration::from_millis(20);
-/// How often the books are read when nothing is open: foreign orders become known.
-const IDLE_POLL: Duration = Duration::from_secs(5);
 /// Between two tries to listen for new signals.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// How often it is said what is in doubt and what drifts, whatever was told of it.
@@ -51,9 +48,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the engine beats meanwhile.
 const LEDGER_BEAT: Duration = Duration::from_millis(100);
-/// Between two readings that the order stream asks for: others may trade on the account, and the bridge's request limit is
-/// shared.
-const NEWS_GAP: Duration = Duration::from_millis(200);
 /// Outcomes that may wait for the loop at once.
 const EVENTS: usize = 1024;
 /// Signals in the lanes at once; the rest stays in the inbox.
@@ -135,11 +129,11 @@ pub struct Term<'a> {
     listening: Option<JoinHandle<Result<Result<Listener, LedgerError>, Elapsed>>>,
     next_listen: Moment,
     pub(super) in_flight: usize,
-    reading: Option<JoinHandle<()>>,
+    pub(super) reading: Option<JoinHandle<()>>,
     pub(super) next_reading: Moment,
-    last_reading: Moment,
+    pub(super) last_reading: Moment,
     /// The order stream said something that no reading has begun after.
-    news: bool,
+    pub(super) news: bool,
     pub(super) poll: Duration,
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
@@ -363,54 +357,6 @@ impl<'a> Term<'a> {
             wake = wake.min(self.next_reading);
         }
         wake
-    }
-
-    pub(super) fn read_books_if_due(&mut self) {
-        let now = self.fence().now();
-        if now < self.next_reading || self.reading.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        let (engine, sender) = (self.engine.clone(), self.sender.clone());
-        let begun = self.fence().now();
-        self.reading = Some(tokio::spawn(async move {
-            let books = Reading::take(&engine, begun).await;
-            // Gone with the term.
-            let _ = sender.send(Event::Books(books)).await;
-        }));
-        self.last_reading = now;
-        self.news = false;
-        // The answer sets the next one; this is for a reading that never answers.
-        self.next_reading = now.plus(IDLE_POLL);
-    }
-
-    /// After a reading: soon again while something is open and moving, seldom otherwise.
-    pub(super) fn plan_next_reading(&mut self, moved: bool) {
-        let now = self.fence().now();
-        let awaited = self.book.wants_books()
-            || self.at_broker.is_moving(&self.book)
-            || !self.lost_exits.is_empty()
-            || self.proof.is_wanted();
-        if !awaited {
-            self.poll = FIRST_POLL;
-            self.next_reading = now.plus(IDLE_POLL);
-        } else {
-            self.poll = if moved { FIRST_POLL } else { (self.poll * 2).min(self.engine.pace.poll) };
-            self.next_reading = now.plus(self.poll);
-        }
-        self.read_books_for_news();
-    }
-
-    /// News that no reading has begun after hasten the next one: the stream is no evidence, the books are.
-    fn read_books_for_news(&mut self) {
-        if self.news {
-            self.next_reading = self.next_reading.min(self.last_reading.plus(NEWS_GAP));
-        }
-    }
-
-    /// An order was acknowledged or got in doubt: the books have news.
-    pub(super) fn read_books_soon(&mut self) {
-        self.poll = FIRST_POLL;
-        self.next_reading = self.fence().now();
     }
 
     /// Decides nothing new; waits until everything sent has its answer recorded, for a bounded time.

@@ -25,6 +25,8 @@ use world::World;
 
 /// Faults between two times of calm.
 const STRETCH: usize = 25;
+/// Faults until the cluster is replaced by a fresh one: as on the real account, the day's books must not grow for ever.
+const DAY: usize = 1000;
 /// The longest time from one fault to the next, in milliseconds; `BATON_CHAOS_PAUSE_MS` sets another.
 const PAUSE_MS: usize = 500;
 
@@ -35,23 +37,27 @@ fn setting(name: &str, default: usize) -> usize {
     }
 }
 
-/// Disturbs a cluster of `members` so many times, and gives the summary.
+/// Disturbs clusters of `members`, one after the other, so many times in all, and gives the summary of each.
 async fn run(faults: usize, members: usize, mut seed: Seed, mutant: Option<Mutant>) -> String {
-    let mut world = World::start(members, mutant, &mut seed).await;
     let pause = Duration::from_millis(setting("BATON_CHAOS_PAUSE_MS", PAUSE_MS) as u64);
     let begun = Instant::now();
-    for number in 1..=faults {
-        tokio::time::sleep(seed.duration(pause)).await;
-        world.heal_what_is_due().await;
-        let fault = fault::draw(&mut seed, world.members());
-        println!("{:>8.3} s  {number:>5}  {fault:?}", begun.elapsed().as_secs_f64());
-        world.inflict(fault).await;
-        if number % STRETCH == 0 {
-            let calm = world.calm().await;
-            println!("{:>8.3} s  {number:>5}  calm: {calm}", begun.elapsed().as_secs_f64());
+    let mut summaries = Vec::new();
+    for first in (0..faults).step_by(DAY) {
+        let mut world = World::start(members, mutant, &mut seed).await;
+        for number in first + 1..=faults.min(first + DAY) {
+            tokio::time::sleep(seed.duration(pause)).await;
+            world.heal_what_is_due().await;
+            let fault = fault::draw(&mut seed, world.members());
+            println!("{:>8.3} s  {number:>5}  {fault:?}", begun.elapsed().as_secs_f64());
+            world.inflict(fault).await;
+            if number % STRETCH == 0 {
+                let calm = world.calm().await;
+                println!("{:>8.3} s  {number:>5}  calm: {calm}", begun.elapsed().as_secs_f64());
+            }
         }
+        summaries.push(world.finish().await);
     }
-    world.finish().await
+    summaries.join("\n")
 }
 
 // R: S1, S2, S3, S6, S7, S14, S15, S16, L2
