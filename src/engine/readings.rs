@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
 use super::evidence::Reading;
 use super::term::{Event, Term};
 
