@@ -266,7 +266,7 @@ impl Bench {
 async fn whatever_goes_wrong_no_order_is_doubled_lost_or_in_a_wrong_state() {
     let faults = faults();
     let kinds: HashSet<usize> = faults.iter().flatten().map(kind).collect();
-    assert_eq!(kinds.len(), 23, "a fault is not in the table");
+    assert_eq!(kinds.len(), 24, "a fault is not in the table");
     let mut counts = [0; 4];
     let mut cells = 0;
     for mode in [BridgeMode::Live, BridgeMode::Analyze] {

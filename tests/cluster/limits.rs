@@ -3,7 +3,7 @@
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
-use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, base, exit};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
 
@@ -112,7 +112,8 @@ async fn a_day_that_the_ledger_knows_is_traded_and_an_unknown_one_is_closed_for_
     executed(&cluster, base("held", GOLD, 140_000)).await;
     wait::until("hours and contracts are kept", PATIENCE, async || {
         let days = cluster.count("SELECT count(*) FROM market_day").await;
-        let contracts = cluster.count("SELECT count(*) FROM contract_day").await;
+        let silver = format!("SELECT count(*) FROM contract_day WHERE symbol = '{SILVER_SYMBOL}'");
+        let contracts = cluster.count(&silver).await;
         if days > 0 && contracts > 0 { Ok(()) } else { Err((days, contracts)) }
     })
     .await;
