@@ -104,6 +104,8 @@ pub struct Book {
     pub calendar: Option<Arc<Calendar>>,
     /// What is known of today's contracts; none before any was read.
     pub contracts: Option<Arc<Contracts>>,
+    /// Both are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
+    pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
 }

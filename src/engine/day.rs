@@ -88,10 +88,13 @@ impl Term<'_> {
     /// Takes over what is known of the day's market.
     fn keep_market(&mut self) {
         let now = self.fence().now();
+        // Before they are looked at: what is known by then belongs to it.
+        let asked = self.engine.hours.is_asked() && self.engine.contracts.is_asked();
         self.book.note_closed(wall_clock(), now);
         if let Some(calendar) = self.engine.hours.calendar() {
             self.book.calendar = Some(calendar);
         }
         self.book.contracts = self.engine.contracts.known();
+        self.book.market_asked = asked;
     }
 }

@@ -163,8 +163,8 @@ impl Term<'_> {
         // ERROR, waiting for the bridge, a dead broker session and a heartbeat that is overdue stop entries; exits go on.
         let in_time = self.journal.fence().deadline().until(now) >= engine.pace.entry_queue;
         let logged_in = engine.session.borrow().state != SessionState::Expired;
-        let asked = engine.hours.is_asked() && engine.contracts.is_asked();
-        let trading = engine.operational.is_active() && in_time && logged_in && asked && self.day_is_open();
+        let known = book.market_asked && self.day_is_open();
+        let trading = engine.operational.is_active() && in_time && logged_in && known;
         let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
         let mut ready = Vec::new();
         for head in self.lanes.heads() {

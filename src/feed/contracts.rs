@@ -39,7 +39,7 @@ impl ContractData {
 
     /// Bridge and ledger were asked, if in vain: until then nothing follows from what is not known.
     pub fn is_asked(&self) -> bool {
-        self.0.asked.load(Ordering::Relaxed)
+        self.0.asked.load(Ordering::Acquire)
     }
 
     /// Keeps those of `listings` up to date until `stop`.
@@ -91,11 +91,22 @@ impl ContractData {
         known.extend(told);
         let kept = ledger.keep_contracts(&known).await;
         let failed = |error: &LedgerError| {
-            tracing::debug!(error = error as &dyn std::error::Error, "contracts are not kept")
+            tracing::debug!(
+                error = error as &dyn std::error::Error,
+                "the ledger does not take or tell contracts"
+            )
         };
         self.0.kept.store(kept.inspect_err(failed).is_ok(), Ordering::Relaxed);
         if let Some(failure) = failure {
-            let kept = ledger.contracts(day).await.unwrap_or_default();
+            let kept = match ledger.contracts(day).await {
+                Ok(kept) => kept,
+                Err(error) => {
+                    // It may know them: nobody counts as asked.
+                    failed(&error);
+                    self.0.known.store(Some(Arc::new(known)));
+                    return;
+                }
+            };
             let lacking = kept.into_iter().filter(|(listing, _)| known.get(listing).is_none());
             known.extend(lacking.collect::<Vec<_>>());
             let unknown: Vec<String> = listings
@@ -111,6 +122,6 @@ impl ContractData {
             }
         }
         self.0.known.store(Some(Arc::new(known)));
-        self.0.asked.store(true, Ordering::Relaxed);
+        self.0.asked.store(true, Ordering::Release);
     }
 }

@@ -81,7 +81,7 @@ impl Hours {
 
     /// Everybody who could tell was asked, if in vain: until then nothing follows from what is not known.
     pub fn is_asked(&self) -> bool {
-        self.0.asked.load(Ordering::Relaxed)
+        self.0.asked.load(Ordering::Acquire)
     }
 
     fn today(&self, now: DateTime<Utc>) -> Option<Arc<Calendar>> {
@@ -113,8 +113,7 @@ impl Hours {
         loop {
             let now = Utc::now();
             if self.is_due(read, now) {
-                read = Some(now);
-                self.read(&*broker, &ledger, now).await;
+                read = self.read(&*broker, &ledger, now).await.then_some(now);
             }
             let today = self.today(now);
             let open = today.is_some_and(|day| exchanges.iter().any(|exchange| day.is_open(exchange, now)));
@@ -136,8 +135,9 @@ impl Hours {
         read.is_none_or(|read| now - read >= pause)
     }
 
-    /// Reads today's hours from whoever can tell them, and keeps what the bridge says.
-    pub async fn read(&self, broker: &dyn Broker, ledger: &Ledger, now: DateTime<Utc>) {
+    /// Reads today's hours from whoever can tell them, and keeps what the bridge says. False if the ledger could have told
+    /// them and could not be read: then nobody counts as asked.
+    pub async fn read(&self, broker: &dyn Broker, ledger: &Ledger, now: DateTime<Utc>) -> bool {
         let day = trading_day(now);
         match broker.timings(day).await {
             Ok(sessions) => {
@@ -156,16 +156,21 @@ impl Hours {
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "no market hours for {day}");
                 match otherwise(broker, ledger, day).await {
-                    Some((calendar, told)) => self.learn(calendar, told, true),
-                    None if self.told(now).is_none() => tracing::warn!(
+                    Err(error) => {
+                        complain("the market's hours cannot be looked up", &error);
+                        return false;
+                    }
+                    Ok(Some((calendar, told))) => self.learn(calendar, told, true),
+                    Ok(None) if self.told(now).is_none() => tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "nobody knows the market hours of {day}: entries count the market as closed"
                     ),
-                    None => {}
+                    Ok(None) => {}
                 }
             }
         }
-        self.0.asked.store(true, Ordering::Relaxed);
+        self.0.asked.store(true, Ordering::Release);
+        true
     }
 
     fn learn(&self, calendar: Calendar, told: Told, kept: bool) {
@@ -202,16 +207,19 @@ async fn keep_what_comes(broker: &dyn Broker, ledger: &Ledger, day: NaiveDate) -
 }
 
 /// What is known of a day of which the bridge does not tell.
-async fn otherwise(broker: &dyn Broker, ledger: &Ledger, day: NaiveDate) -> Option<(Calendar, Told)> {
-    let failed = |error: &LedgerError| complain("the market's hours cannot be looked up", error);
-    if let Some(calendar) = ledger.market_day(day).await.inspect_err(failed).ok().flatten() {
-        return Some((calendar, Told::Ledger));
+async fn otherwise(
+    broker: &dyn Broker,
+    ledger: &Ledger,
+    day: NaiveDate,
+) -> Result<Option<(Calendar, Told)>, LedgerError> {
+    if let Some(calendar) = ledger.market_day(day).await? {
+        return Ok(Some((calendar, Told::Ledger)));
     }
-    let holidays: Vec<Holiday> = match broker.holidays(day.year()).await {
-        Ok(holidays) => holidays,
-        Err(_) => ledger.holidays(day.year()).await.inspect_err(failed).ok().flatten()?,
+    let holidays: Option<Vec<Holiday>> = match broker.holidays(day.year()).await {
+        Ok(holidays) => Some(holidays),
+        Err(_) => ledger.holidays(day.year()).await?,
     };
-    Some((usual::calendar(day, &holidays), Told::Usual))
+    Ok(holidays.map(|holidays| (usual::calendar(day, &holidays), Told::Usual)))
 }
 
 fn complain(what: &'static str, error: &LedgerError) {

@@ -68,7 +68,8 @@ impl fmt::Display for Cell<'_> {
 }
 
 /// Each fault there is, and pairs that make an order hard to find. Before and after the bridge accepts are cells of their
-/// own. One combination is left out: a broker's 400 for an order that it has, which no broker is known to give.
+/// own. Left out: a broker's 400 for an order that it has, which no broker is known to give; and a cancel or modify that is
+/// done after its answer, of which no answer can tell (the engine goes by the books: tests/cluster/resting.rs).
 fn faults() -> Vec<Vec<Fault>> {
     let broker = |status, placed| Fault::BrokerError { status, message: None, placed };
     let mut all = vec![
@@ -96,7 +97,6 @@ fn faults() -> Vec<Vec<Fault>> {
         Fault::DuplicateUpdates { copies: 3 },
         Fault::DelayUpdates { ms: 100 },
         Fault::LoseUpdates,
-        Fault::TakesLate { ms: 100 },
     ];
     for status in [403, 429, 500, 504] {
         all.extend([broker(status, false), broker(status, true)]);
@@ -266,7 +266,7 @@ impl Bench {
 async fn whatever_goes_wrong_no_order_is_doubled_lost_or_in_a_wrong_state() {
     let faults = faults();
     let kinds: HashSet<usize> = faults.iter().flatten().map(kind).collect();
-    assert_eq!(kinds.len(), 24, "a fault is not in the table");
+    assert_eq!(kinds.len(), 23, "a fault is not in the table");
     let mut counts = [0; 4];
     let mut cells = 0;
     for mode in [BridgeMode::Live, BridgeMode::Analyze] {
