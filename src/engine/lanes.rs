@@ -149,8 +149,8 @@ impl Lanes {
 
 /// Says whether the head of a lane may be decided now.
 ///
-/// An entry waits for whatever is out, in doubt or closing on its instrument, but for a stop that rests untouched. An EXIT waits only for entries that
-/// may fill any moment, and for one in doubt when there is nothing else to close; for no longer than `patience`:
+/// An entry waits for whatever is out, in doubt or closing on its instrument, but for a stop that rests untouched.
+/// An EXIT waits only for entries that may fill any moment, and for one in doubt when there is nothing else to close; for no longer than `patience`:
 /// what fills after that is closed at once. It also waits, for as long as it takes, while a stop or an operator wants
 /// one of its positions closed and no order was journaled for that yet: the wish may be dropped again (a halt of all
 /// orders, a price that came back), and an EXIT that was refused meanwhile would be lost.

@@ -1,8 +1,8 @@
 //! Exits whose intents PostgreSQL lost when it failed over.
 //!
-//! Reduce-only lets exits through, and the position book still holds what an open order has not sold yet. So while the
-//! reduce-only of a failover is in force, an exit waits for as long as an order to sell its contract stands open that no
-//! intent explains; and a while after it is gone, until every reading of the position book is one begun since.
+//! Reduce-only lets exits through, and the position book still holds what an open order has not sold yet. So as long
+//! as reduce-only was not off since the failover, an exit waits while an order to sell its contract stands open that no intent
+//! explains; and a while after it is gone, until every reading of the position book is one begun since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -66,24 +66,19 @@ impl LostExits {
     }
 }
 
-/// Open orders to sell, by contract; `is_explained` says which of them are known to be an intent's.
-fn open_sells<'a>(
-    orders: &'a [BrokerOrder],
-    is_explained: impl Fn(&str) -> bool + 'a,
-) -> impl Iterator<Item = &'a BrokerOrder> {
-    orders.iter().filter(move |order| {
-        let ended =
-            matches!(order.status, OrderStatus::Complete | OrderStatus::Rejected | OrderStatus::Cancelled);
-        order.side == Side::Sell && !ended && !is_explained(&order.order_id)
-    })
+/// It may still sell.
+fn may_sell(order: &BrokerOrder) -> bool {
+    let ended =
+        matches!(order.status, OrderStatus::Complete | OrderStatus::Rejected | OrderStatus::Cancelled);
+    order.side == Side::Sell && !ended
 }
 
 impl Term<'_> {
     /// Looks at a reading of the books for orders that an exit must not be sent beside.
     pub(super) async fn look_for_lost_exits(&mut self, reading: &Reading) -> Result<(), LedgerError> {
         let claimed = &self.book.claimed;
-        let unexplained: Vec<&BrokerOrder> =
-            open_sells(&reading.books.orders, |id| claimed.contains(id)).collect();
+        let unexplained = |order: &&BrokerOrder| may_sell(order) && !claimed.contains(&order.order_id);
+        let unexplained: Vec<&BrokerOrder> = reading.books.orders.iter().filter(unexplained).collect();
         let ids: Vec<&str> = unexplained.iter().map(|order| order.order_id.as_str()).collect();
         let lost = match ids.is_empty() {
             true => BTreeSet::new(),

@@ -6,7 +6,7 @@
 //! during most takeovers. The switches are columns of the same row, so a halt's commit is a hard line too.
 //!
 //! The row must name this incarnation, too: a PostgreSQL failover that loses its tail takes the memory of an epoch
-//! along, and while Redis is away its number can be minted again for another (`ha/model`, finding 3).
+//! along, and while Redis is away its number can be minted again for another (`ha/model`, finding 4).
 //!
 //! So is the mark that stored state is damaged (rule 14): while it is there, the statement takes an operator's orders, and
 //! a stop only if the rows of its contract add up to what the broker's verified book holds. A sale by that book alone, of

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::doubt::hit;
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::stops::{flat, price};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::paper::{self, PaperOrder};
 use crate::support::wait;
@@ -18,10 +19,6 @@ async fn with(shape: &'static str, members: usize, env: &[(&'static str, &str)])
     let env = [("BATON_TRADING__STOPS__RESTING", "on")].iter().chain(env);
     let env = env.map(|(key, value)| (*key, (*value).to_owned())).collect();
     Cluster::with(Options { shape, members, env, ..Options::default() }).await
-}
-
-async fn price(cluster: &Cluster, price: Decimal) {
-    cluster.paper.set_price(GOLD_SYMBOL, "MCX", price).await;
 }
 
 /// Enters at 140 000 with the stop at 139 300, and waits until that rests at the broker.
@@ -53,16 +50,6 @@ async fn rests(cluster: &Cluster, trigger: Decimal) -> PaperOrder {
         }
     })
     .await
-}
-
-async fn flat(cluster: &Cluster) {
-    wait::until("the position is closed", PATIENCE, async || {
-        match cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await {
-            0 => Ok(()),
-            held => Err((held, cluster.logs())),
-        }
-    })
-    .await;
 }
 
 /// Type, cause and state of every order that closes.

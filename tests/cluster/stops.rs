@@ -17,12 +17,12 @@ async fn enter(cluster: &Cluster) {
     assert_eq!(entered["status"], "executed", "{entered}");
 }
 
-async fn price(cluster: &Cluster, price: Decimal) {
+pub async fn price(cluster: &Cluster, price: Decimal) {
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", price).await;
 }
 
 /// Waits until nothing is held.
-async fn flat(cluster: &Cluster) {
+pub async fn flat(cluster: &Cluster) {
     wait::until("the position is closed", PATIENCE, async || {
         match cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await {
             0 => Ok(()),

@@ -7,6 +7,18 @@ use crate::instance::{Instance, PATIENCE, delivered, open, quiet};
 use crate::support::database::Database;
 use crate::support::wait;
 
+/// Waits until the newest error is one of so many occurrences and messages.
+async fn merged(database: &Database, counts: (i64, i64)) {
+    wait::until("all three have merged", PATIENCE, async || {
+        let rows = database.ledger.errors(true, 10).await.map_err(|error| error.to_string())?;
+        match rows.first().map(|row| (row.occurrence_count, row.notification_count)) {
+            Some(found) if found == counts => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
 // R: N7: without the database three instances tell once, by Redis; with neither each tells once; all is merged
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_database_the_operator_is_told_once_and_with_it_not_again() {
@@ -21,17 +33,7 @@ async fn without_the_database_the_operator_is_told_once_and_with_it_not_again() 
     }
     delivered(&telegram, "DATABASE_ERROR", 1).await;
     database.stores.postgres().start().await.unwrap();
-    wait::until("all three have merged", PATIENCE, async || {
-        let rows = database.ledger.errors(true, 10).await;
-        match rows
-            .ok()
-            .and_then(|rows| rows.first().map(|row| (row.occurrence_count, row.notification_count)))
-        {
-            Some((3, 1)) => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    merged(&database, (3, 1)).await;
     for instance in &instances {
         instance.notifier.from("postgres").resolve(Key::new(Kind::DatabaseError, ""));
     }
@@ -47,17 +49,7 @@ async fn without_the_database_the_operator_is_told_once_and_with_it_not_again() 
     delivered(&telegram, "OPERATIONAL_ERROR DB_AUTH", 3).await;
     database.stores.redis().start().await.unwrap();
     database.stores.postgres().start().await.unwrap();
-    wait::until("all three have merged", PATIENCE, async || {
-        let rows = database.ledger.errors(true, 10).await;
-        match rows
-            .ok()
-            .and_then(|rows| rows.first().map(|row| (row.occurrence_count, row.notification_count)))
-        {
-            Some((3, 3)) => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    merged(&database, (3, 3)).await;
     quiet(&database).await;
     assert_eq!(telegram.with("DB_AUTH").len(), 3);
     for instance in instances {
