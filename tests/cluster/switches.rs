@@ -92,6 +92,12 @@ async fn no_entry_is_journaled_after_the_answer_to_a_halt() {
     for (n, name) in names.iter().enumerate() {
         posted.push(cluster.post(n % 3, &base(name, name, 1000)).await.id);
         if n == 30 {
+            let intents = "SELECT count(*) FROM order_intent";
+            wait::until("entries flow", PATIENCE, async || match cluster.count(intents).await {
+                0 => Err(cluster.logs()),
+                _ => Ok(()),
+            })
+            .await;
             let set = json!({ "switch": "halted", "on": true, "reason": "under load" });
             let (status, answer) = cluster.members[0].command("/api/v1/switches", &set).await.unwrap();
             assert_eq!(status, 200, "{answer}");
@@ -105,7 +111,6 @@ async fn no_entry_is_journaled_after_the_answer_to_a_halt() {
     }
     let late = "SELECT count(*) FROM order_intent o, switch_history h WHERE h.switch = 'halted' AND o.journaled_at > h.at";
     assert_eq!(cluster.count(late).await, 0);
-    assert!(cluster.count("SELECT count(*) FROM order_intent").await > 0, "some were before it");
     cluster.revive().await;
     cluster.finish().await;
 }

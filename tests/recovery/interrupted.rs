@@ -44,7 +44,7 @@ async fn a_takeover_that_dies_anywhere_is_finished_by_the_next() {
     let mut cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let mut held = false;
-    for place in RECOVERY_PLACES {
+    for (sent, place) in RECOVERY_PLACES.into_iter().enumerate() {
         cluster.all_ready().await;
         let leader = cluster.leader().await;
         // The order is at the broker, and its answer is not heard before the leader is dead.
@@ -52,7 +52,12 @@ async fn a_takeover_that_dies_anywhere_is_finished_by_the_next() {
         cluster.paper.fault(slow).await;
         let body = if held { exit(place, GOLD, "ALL", 140_000) } else { base(place, GOLD, 140_000) };
         let signal = cluster.post(leader, &body).await;
-        counted(&cluster, "the order is on its way", JOURNALED, 1).await;
+        wait::until("the order is at the broker", PATIENCE, async || match cluster.paper.orders().await {
+            orders if orders.len() > sent => Ok(()),
+            orders => Err((orders, cluster.logs())),
+        })
+        .await;
+        assert_eq!(cluster.count(JOURNALED).await, 1, "its answer is not heard");
         cluster.arm(place, "kill");
         cluster.members[leader].process.signal(Signal::KILL);
         cluster.members[leader].process.kill().await;
