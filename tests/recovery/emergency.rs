@@ -146,6 +146,12 @@ async fn while_somebody_may_trade_it_is_refused_whatever_this_host_sees() {
     // Nobody leads, but an instance does not say so.
     outage(&mut cluster).await;
     cluster.members[1].process.signal(Signal::STOP);
+    // However late the command looks: the entry does not lapse before.
+    let client = redis::Client::open(cluster.stores.redis_url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let kept: bool =
+        redis::cmd("PERSIST").arg("baton:test:instance:b2").query_async(&mut connection).await.unwrap();
+    assert!(kept, "b2 is registered");
     let output = close(&cluster).await;
     cluster.members[1].process.signal(Signal::CONT);
     assert!(!output.status.success() && text(&output).contains("b2 is registered at"), "{}", text(&output));
