@@ -149,7 +149,8 @@ pub struct Realised {
     pub closed_equity: Decimal,
 }
 
-const TRADES: &str = "
+/// A page of trades: walks the index of closed positions from where the page begins.
+pub const TRADES: &str = "
 SELECT p.id, p.instrument, p.label, p.strategy, p.symbol, p.exchange, p.entry_quantity, p.lot_size, p.point_value,
     p.entry_price, sold.price, p.realised, p.exit_cause, p.opened_at, p.closed_at
 FROM position p LEFT JOIN LATERAL (

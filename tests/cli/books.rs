@@ -27,7 +27,7 @@ fn trades_are_a_table_json_and_csv() {
     assert!(request.starts_with("GET /api/v1/trades?limit=7&from=2026-08-10T09:15:00%2B05:30 "), "{request}");
     let text = stdout(&output);
     assert!(
-        text.contains("140000.00  -         -1234.56  stop_loss") && text.contains("--cursor abc-0"),
+        text.contains("140000.00  -     -1234.56  stop_loss") && text.contains("--cursor abc-0"),
         "{text}"
     );
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use baton::ledger::books::{Filter, Page, Place};
+use baton::ledger::books::{Filter, Page, Place, TRADES};
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use tokio_postgres::Client;
@@ -162,4 +162,34 @@ async fn pages_give_each_row_once_while_rows_are_added() {
     assert_eq!(of_strategy.len(), ours.len(), "an exit's strategy is its position's");
     let none = Filter { states: Some(vec!["in_doubt".to_owned()]), ..Filter::default() };
     assert!(ledger.orders(&none, None, 2).await.unwrap().rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_page_of_trades_walks_an_index_and_not_the_history() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let first = closed(&client, 0).await;
+    client
+        .execute(
+            "INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product, status, quantity,
+                entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,
+                highest_close, entry_signal, entry_signal_seq, entry_bar_time, closed_at)
+             SELECT gen_random_uuid(), instrument, label, strategy, symbol, exchange, product, status, quantity,
+                entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,
+                highest_close, entry_signal, entry_signal_seq, entry_bar_time, closed_at + n * interval '1 second'
+             FROM position, generate_series(1, 5000) n WHERE id = $1",
+            &[&first],
+        )
+        .await
+        .unwrap();
+    client.batch_execute("ANALYZE position").await.unwrap();
+    let none: Option<String> = None;
+    let (never, at): (Option<DateTime<Utc>>, _) = (None, Some(start() + TimeDelta::seconds(2500)));
+    let plan = client
+        .query(&format!("EXPLAIN {TRADES}"), &[&none, &none, &never, &never, &at, &Some(first), &101_i64])
+        .await
+        .unwrap();
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("position_closed") && !plan.contains("Seq Scan on \"position\""), "{plan}");
 }
