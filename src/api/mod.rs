@@ -3,6 +3,7 @@
 //! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
 //! is null, nothing hangs.
 
+mod books;
 mod closing;
 mod cluster;
 mod connection;
@@ -15,6 +16,7 @@ mod monitoring;
 mod operator;
 mod probes;
 mod problem;
+mod query;
 mod runbook;
 mod stop;
 mod switches;
@@ -176,13 +178,19 @@ fn router(context: Context) -> Router {
         .route("/webhook", post(webhook::receive))
         .route("/api/v1/signals/{id}", get(views::signal))
         .route("/api/v1/signals", get(views::signal_counts))
-        .route("/api/v1/orders", get(views::orders))
+        .route("/api/v1/orders", get(books::orders))
+        .route("/api/v1/trades", get(books::trades))
+        .route("/api/v1/equity", get(books::equity))
         .route("/api/v1/positions", get(views::positions))
         .route("/api/v1/positions/diff", get(drift::positions_diff))
         .route("/api/v1/positions/close", post(closing::close))
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/status", get(connection::status))
+        .route("/api/balance", get(books::balance))
+        .route("/api/positions", get(views::positions))
+        .route("/api/history", get(books::trades))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
         .route("/api/v1/monitoring/health", get(connection::health))

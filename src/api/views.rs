@@ -1,4 +1,4 @@
-//! What became of signals, orders and positions.
+//! What became of signals and positions.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{Context, Problem};
 use crate::domain::ids::SignalId;
-use crate::domain::order::IntentState;
 use crate::ledger::views::{SignalView, Which};
 
 /// Rows in a list unless asked for otherwise.
@@ -18,7 +17,6 @@ const MOST: i64 = 10_000;
 /// Which part of a list.
 #[derive(Debug, Deserialize)]
 pub struct Page {
-    state: Option<String>,
     status: Option<String>,
     limit: Option<i64>,
 }
@@ -50,22 +48,6 @@ pub async fn signal_counts(State(context): State<Context>) -> Result<Json<Value>
         .map(|(kind, status, count)| json!({ "type": kind, "status": status, "count": count }))
         .collect();
     Ok(Json(json!({ "counts": counts })))
-}
-
-/// The newest orders, all or those in some states (`?state=in_doubt,acknowledged`).
-pub async fn orders(
-    State(context): State<Context>,
-    Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
-    context.handle()?;
-    let states: Option<Vec<String>> =
-        page.state.as_ref().map(|text| text.split(',').map(|state| state.trim().to_owned()).collect());
-    if let Some(unknown) = states.iter().flatten().find(|state| state.parse::<IntentState>().is_err()) {
-        let known: Vec<&str> = IntentState::ALL.iter().map(|state| state.as_str()).collect();
-        return Err(bad_query(format!("state {unknown:?} is not one of {}", known.join(", "))));
-    }
-    let orders = context.0.ledger.orders(states.as_deref(), page.limit()).await?;
-    Ok(Json(json!({ "orders": orders })))
 }
 
 /// Positions (`?status=open`, the default, or `closed`) and the portfolio's aggregates.

@@ -8,6 +8,7 @@ pub mod adopt;
 mod ask;
 pub mod audit;
 pub mod backup;
+pub mod books;
 pub mod call;
 pub mod close;
 pub mod config;
@@ -89,6 +90,8 @@ pub enum Verb {
     EmergencyClose(emergency::Args),
     /// List what went wrong; sum it up, acknowledge it, end it.
     Errors(errors::Args),
+    /// Show the equity curve: what closed positions have realised over time.
+    Equity(books::Equity),
     /// Keep a member from leading; if it leads, its epoch ends at once.
     Fence(leadership::Fence),
     /// Close every position.
@@ -142,15 +145,28 @@ pub enum Verb {
     StepDown(leadership::StepDown),
     /// Show the switches: what is halted, by whom, until when.
     Switches(switch::Show),
+    /// List closed positions with their profit.
+    Trades(books::Trades),
     /// Let a fenced member lead again.
     Unfence(leadership::Fence),
     /// End every halt.
     Unhalt(switch::Off),
 }
 
+impl Verb {
+    /// Whether it can answer as CSV.
+    fn has_rows(&self) -> bool {
+        matches!(self, Self::Trades(_) | Self::Equity(_) | Self::Orders(orders::Verb::List(_)))
+    }
+}
+
 /// Runs the verb and turns its outcome into an exit code; errors are told on stderr.
 pub fn main(cli: Cli) -> ExitCode {
     let output = Output::stdout(cli.output);
+    if output.is_csv() && !cli.verb.has_rows() {
+        eprintln!("error: -o csv is for trades, orders list and equity; use -o json");
+        return ExitCode::from(2);
+    }
     match run(cli, &output) {
         Ok(code) => code,
         // Whoever read our answer has read enough (`baton config show | head`).
@@ -177,6 +193,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
             Verb::EmergencyClose(args) => emergency::run(args, &inputs, output).await,
             Verb::Errors(args) => errors::run(args, &inputs, output).await,
+            Verb::Equity(args) => books::equity(args, &inputs, output).await,
             Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
             Verb::Halt(halt) => halt.run(&inputs, output).await,
@@ -202,6 +219,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
             Verb::Switches(show) => show.run(&inputs, output).await,
+            Verb::Trades(args) => books::trades(args, &inputs, output).await,
             Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
             Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
         }

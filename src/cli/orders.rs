@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::call::Target;
+use super::books::{Part, more};
 use super::output::{Cell, Output};
 use crate::config::{self, Inputs};
+use crate::domain::table;
 use crate::ledger::Ledger;
 use crate::ledger::repair::Operator;
 
@@ -20,6 +21,7 @@ pub enum Verb {
     /// List the newest orders, or those in doubt.
     #[command(after_help = "Examples:
   baton orders list
+  baton orders list --instrument GOLD_MINI --from 2026-08-10 -o csv > orders.csv
   baton orders list --in-doubt -o json | jq '.orders[].id'")]
     List(List),
     /// End an order in doubt, or one that left the books, by your word with your evidence; needs the database's URL.
@@ -41,11 +43,8 @@ pub struct List {
     /// Only those whose outcome at the broker is not known.
     #[arg(long)]
     pub in_doubt: bool,
-    /// How many at most.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    pub limit: u32,
     #[command(flatten)]
-    at: Target,
+    part: Part,
 }
 
 /// How an order ended, by the operator's word.
@@ -108,13 +107,12 @@ pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result
 
 async fn list(list: &List, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let state = if list.in_doubt { "&state=in_doubt" } else { "" };
-    let path = format!("/api/v1/orders?limit={}{state}", list.limit);
-    let mut body = list.at.clone().caller(inputs)?.get(&path).await?;
-    if output.is_json() {
-        output.json(&body)?;
+    let Some(mut page) =
+        list.part.read("/api/v1/orders", state, "orders", table::ORDERS, inputs, output).await?
+    else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let orders: Vec<Order> = serde_json::from_value(body["orders"].take())
+    };
+    let orders: Vec<Order> = serde_json::from_value(page["orders"].take())
         .context("the instance answers, but not as one of this version does")?;
     if orders.is_empty() {
         output.line(if list.in_doubt { "no order is in doubt" } else { "no orders" })?;
@@ -122,7 +120,7 @@ async fn list(list: &List, inputs: &Inputs, output: &Output) -> anyhow::Result<E
     }
     let rows: Vec<Vec<Cell>> = orders.iter().map(row).collect();
     output.table(&["ID", "CLASS", "SIDE", "UNITS", "SYMBOL", "STATE", "SINCE", "REASON"], &rows)?;
-    Ok(ExitCode::SUCCESS)
+    more(&page, output)
 }
 
 fn row(order: &Order) -> Vec<Cell> {

@@ -12,6 +12,8 @@ pub enum Format {
     Text,
     /// One JSON document, for scripts.
     Json,
+    /// Rows for a spreadsheet: trades, orders list and equity.
+    Csv,
 }
 
 /// The colours used; each means one thing everywhere.
@@ -58,6 +60,21 @@ impl Output {
     /// Whether scripts read the answer.
     pub fn is_json(&self) -> bool {
         self.format == Format::Json
+    }
+
+    /// Whether a spreadsheet reads the answer.
+    pub fn is_csv(&self) -> bool {
+        self.format == Format::Csv
+    }
+
+    /// Prints bytes as they are.
+    ///
+    /// # Errors
+    /// Stdout cannot be written to.
+    pub fn text(&self, text: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text)?;
+        stdout.flush()
     }
 
     /// Prints one line of text.

@@ -34,6 +34,7 @@ pub mod sessions;
 pub mod signal;
 pub mod sizing;
 pub mod stops;
+pub mod table;
 pub mod usual;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! nothing else.
 
 pub mod audit;
+pub mod books;
 pub mod cells;
 pub mod change;
 mod connect;

@@ -49,6 +49,8 @@ pub struct SignalView {
 pub struct OrderView {
     /// Its id.
     pub id: Uuid,
+    /// The strategy of its position, else of its signal.
+    pub strategy: Option<String>,
     /// The signal's id.
     pub signal_id: Option<Uuid>,
     /// Which leg.
@@ -89,15 +91,17 @@ pub struct OrderView {
     pub trigger_price: Option<Decimal>,
 }
 
-const ORDER_SELECT: &str =
+pub(super) const ORDER_SELECT: &str =
     "SELECT o.id, o.signal_id, o.leg, o.attempt, o.position_id, o.instrument, o.class, o.symbol,
     o.side, o.quantity, o.state, o.reason, o.broker_order_id, o.filled_quantity,
     (SELECT round(sum(f.price * f.quantity) / sum(f.quantity), 8) FROM fill f WHERE f.intent_id = o.id),
     o.epoch, o.journaled_at, o.state_at, o.price_type, nullif(greatest(o.trigger_price,
-        (SELECT max(m.trigger_price) FROM order_modify m WHERE m.intent_id = o.id AND m.state IN ('acknowledged', 'applied'))), 0)
+        (SELECT max(m.trigger_price) FROM order_modify m WHERE m.intent_id = o.id AND m.state IN ('acknowledged', 'applied'))), 0),
+    coalesce((SELECT p.strategy FROM position p WHERE p.id = o.position_id),
+        (SELECT s.strategy FROM signal s WHERE s.id = o.signal_id))
     FROM order_intent o";
 
-fn order(row: &tokio_postgres::Row) -> OrderView {
+pub(super) fn order(row: &tokio_postgres::Row) -> OrderView {
     OrderView {
         id: row.get(0),
         signal_id: row.get(1),
@@ -119,6 +123,7 @@ fn order(row: &tokio_postgres::Row) -> OrderView {
         state_at: row.get(17),
         price_type: row.get(18),
         trigger_price: row.get(19),
+        strategy: row.get(20),
     }
 }
 
@@ -166,25 +171,6 @@ impl Ledger {
             finished_at: row.get(11),
             orders: orders.iter().map(order).collect(),
         }))
-    }
-
-    /// Lists the newest `limit` orders, or only those whose state is in `states`.
-    ///
-    /// # Errors
-    /// Any database error.
-    pub async fn orders(&self, states: Option<&[String]>, limit: i64) -> Result<Vec<OrderView>, LedgerError> {
-        let rows = self
-            .client()
-            .await?
-            .query(
-                &format!(
-                    "{ORDER_SELECT} WHERE $1::text[] IS NULL OR o.state = ANY ($1) ORDER BY o.journaled_at DESC LIMIT $2"
-                ),
-                &[&states, &limit],
-            )
-            .await
-            .map_err(LedgerError::during("list orders"))?;
-        Ok(rows.iter().map(order).collect())
     }
 
     /// Lists positions.

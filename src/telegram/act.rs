@@ -85,7 +85,7 @@ impl Term<'_> {
     /// Orders that are on their way, and how many of them are in doubt.
     async fn under_way(&self) -> Result<(usize, usize), LedgerError> {
         let states = UNDER_WAY.map(str::to_owned);
-        let orders = self.commander.ledger.orders(Some(&states), ROWS).await?;
+        let orders = self.commander.ledger.orders_in(&states, ROWS).await?;
         let doubted = orders.iter().filter(|order| order.state == "in_doubt").count();
         Ok((orders.len(), doubted))
     }

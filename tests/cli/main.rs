@@ -3,6 +3,7 @@
 // Helpers of tests, where a panic is a failure told with its place.
 #![allow(clippy::unwrap_used)]
 
+mod books;
 mod config;
 mod doctor;
 mod errors;

@@ -3,6 +3,7 @@
 //! Each test ends with the checker: the ledger against the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod books;
 mod clock;
 mod closing;
 mod deliveries;
