@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::book::Book;
+use crate::domain::ids::IntentId;
 use crate::domain::order::IntentState;
 use crate::ledger::Change;
 use crate::ledger::inbox::SignalStatus;
@@ -38,5 +39,15 @@ pub(super) fn trace(book: &Book, change: &Change, traces: &Traces, begun: System
     }
     for update in change.signals.iter().filter(|update| update.status != SignalStatus::Refused) {
         traces.record(|| Step::of_signal(update.id, update.status.as_str()).since(begun));
+    }
+}
+
+/// Writes down that a former leader left orders without an outcome.
+pub(super) fn doubted(book: &Book, intents: &[IntentId], traces: &Traces) {
+    for tracked in intents.iter().filter_map(|id| book.intents.get(id)) {
+        traces.record(|| {
+            let step = Step::of_order(&tracked.intent, IntentState::InDoubt.as_str());
+            step.failed("the former leader left it without an outcome".to_owned())
+        });
     }
 }

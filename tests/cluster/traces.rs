@@ -7,7 +7,8 @@ use rust_decimal::dec;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base};
+use crate::doubt::hit;
+use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::collector::{Collector, Span};
 use crate::support::member::TOKEN;
@@ -93,9 +94,21 @@ async fn one_trace_leads_from_the_webhook_to_the_fill_across_a_kill_of_the_leade
     let told = log.lines().filter(|line| line.contains(&format!("trace_id={trace}"))).count();
     assert!(told >= 3, "order, position and signal are told with their trace: {log}");
 
+    // An order whose outcome its sender never learnt of is put in doubt by the next one, in the same trace.
     cluster.members[old].restart().await;
+    cluster.all_ready().await;
+    cluster.arm("after_reply", "kill");
+    let out = cluster.post(old, &exit("out", GOLD, "ALL", 140_000)).await;
+    hit(&mut cluster, "after_reply").await;
+    let view = cluster.terminal(&out.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let trace = out.id.replace('-', "");
+    let wanted = ["webhook", "in_doubt", "filled", "executed"];
+    let spans = traced(&cluster, &collector, &trace, &wanted).await;
+    let doubting = spans.iter().find(|span| span.name == "in_doubt").unwrap();
+    assert_ne!(doubting.member, cluster.members[new].name, "its sender is dead");
     let check = cluster.finish().await;
-    assert_eq!((check.orders, check.open_positions), (1, 1));
+    assert_eq!((check.orders, check.open_positions), (2, 0));
 }
 
 // R: B14: a collector costs spans, never an order and never the stop's budget.
