@@ -49,7 +49,7 @@ use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::recovery::reconcile::Reconciler;
 use crate::recovery::{CrashRecoveryManager, Progress};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Metrics, Traces};
 pub use forward::Served;
 pub use operator::Operator;
 pub use problem::Problem;
@@ -69,6 +69,8 @@ pub struct Wiring {
     pub ledger: Ledger,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The steps of each signal.
+    pub traces: Traces,
     /// What this instance is doing.
     pub operational: watch::Receiver<Operational>,
     /// Wakes the leader for a new signal.

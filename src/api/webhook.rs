@@ -1,18 +1,23 @@
 //! `POST /webhook`: a signal becomes one durable row, on whichever instance it arrives.
 
+use std::time::SystemTime;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::Utc;
 use http::{HeaderMap, StatusCode, header};
+use opentelemetry::trace::SpanContext;
 use serde_json::json;
 
 use super::credentials::{bearer, matches};
 use super::{Context, Problem};
-use crate::domain::signal::{self, RejectionKind};
+use crate::domain::signal::{self, RejectionKind, Signal};
 use crate::ledger::inbox::{NewSignal, Receipt};
 use crate::mutant::Mutant;
+use crate::telemetry::Traces;
+use crate::telemetry::traces::{self, Step};
 
 /// Takes a signal: 202 once it is durable, 200 for a repeat, a problem document otherwise.
 pub async fn receive(State(context): State<Context>, headers: HeaderMap, body: Bytes) -> Response {
@@ -23,6 +28,7 @@ pub async fn receive(State(context): State<Context>, headers: HeaderMap, body: B
 }
 
 async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+    let begun = SystemTime::now();
     authenticate(context, headers, body)?;
     let handle = context.handle()?;
     let member = handle.instance().member.to_string();
@@ -58,6 +64,8 @@ async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Re
         )
     })?;
     let stored = redacted(body);
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let sender = traceparent.and_then(traces::sender);
     let accepted = context
         .0
         .ledger
@@ -69,7 +77,7 @@ async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Re
             payload: &payload,
             raw_body: &stored,
             received_by: &member,
-            traceparent: headers.get("traceparent").and_then(|value| value.to_str().ok()),
+            traceparent: traceparent.filter(|_| sender.is_some()),
         })
         .await;
     let receipt = match accepted {
@@ -78,6 +86,7 @@ async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Re
     };
     let outcome = if receipt.fresh { "accepted" } else { "repeated" };
     context.0.metrics.signals.with_label_values(&[signal.kind().as_str(), outcome]).inc();
+    trace(&context.0.traces, &signal, &receipt, sender, begun);
     if receipt.fresh {
         context.0.arrivals.notify_one();
     }
@@ -86,6 +95,35 @@ async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Re
         false => (StatusCode::OK, receipt.status.as_str()),
     };
     Ok((code, Json(json!({ "id": receipt.id, "key": signal.key, "status": status }))).into_response())
+}
+
+/// Begins the signal's trace; a repeat goes on with the first delivery's. A sender who traces finds the delivery in the
+/// own trace too, and each of the two leads to the other.
+fn trace(
+    traces: &Traces,
+    signal: &Signal,
+    receipt: &Receipt,
+    sender: Option<SpanContext>,
+    begun: SystemTime,
+) {
+    let step = || {
+        let step = match receipt.fresh {
+            true => Step::first(receipt.id, "webhook").with("baton.signal", receipt.id.to_string()),
+            false => Step::of_signal(receipt.id, "webhook repeated"),
+        };
+        let step = step.since(begun).with("baton.key", signal.key.to_string());
+        step.with("baton.type", signal.kind().as_str()).with("baton.instrument", signal.instrument.clone())
+    };
+    let Some(sender) = sender else { return traces.record(step) };
+    let mut own = step();
+    if sender.is_sampled() {
+        let delivery = Step::of_sender(&sender, "webhook").since(begun).linked(own.context());
+        own = own.linked(delivery.context());
+        traces.record_sent(delivery);
+    } else {
+        own = own.linked(sender);
+    }
+    traces.record(|| own);
 }
 
 /// Lets a sender in by bearer token or by the body's `secret`, whichever is configured; else everybody (loopback).

@@ -51,7 +51,8 @@ use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::resource;
+use crate::telemetry::{Metrics, Traces};
 
 /// Connections that the engine, recovery and the operational state share; they use one or two at a time.
 const ENGINE_POOL: usize = 3;
@@ -59,6 +60,9 @@ const ENGINE_POOL: usize = 3;
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest queue of entries before the rate budget.
 const ENTRY_QUEUE_AT_MOST: Duration = Duration::from_millis(500);
+
+/// What a stop waits for the collector of traces.
+const LAST_TRACES: Duration = Duration::from_millis(500);
 
 /// Runs one instance until it is told to stop, or, if `exit_on_corrupt`, until stored state proves corrupt.
 ///
@@ -74,6 +78,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new());
     metrics.config_info.with_label_values(&[&config.fingerprint()]).set(1);
+    let traces = Traces::start(&config.traces, resource(&config.cluster), Arc::clone(&metrics));
     let (operational, changes) = OperationalState::new(Arc::clone(&metrics));
     let application = format!("baton/{}", config.cluster.member);
     let pool =
@@ -102,6 +107,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         config: Arc::clone(&config),
         ledger: requests,
         metrics: Arc::clone(&metrics),
+        traces: traces.clone(),
         operational: operational.watch(),
         arrivals: Arc::clone(&arrivals),
         draining: is_draining,
@@ -179,6 +185,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational: operational.clone(),
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
+        traces: traces.clone(),
         sending: Sending::default(),
         refusals: Refusals::default(),
         recess: recess.clone(),
@@ -266,8 +273,14 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         shutdown::within("save", plan.save, "the last state is stored", stores).await;
         shutdown::within("disconnect", plan.disconnect, "open requests are answered", server).await;
     };
-    // The budget is what all of it may take: words and state are seen to side by side.
-    let last = async { tokio::join!(telling.end(start, config.shutdown.notify), last_state) };
+    // The budget is what all of it may take: words, state and traces are seen to side by side.
+    let last = async {
+        tokio::join!(
+            telling.end(start, config.shutdown.notify),
+            last_state,
+            traces.end(plan.disconnect.min(LAST_TRACES))
+        )
+    };
     tokio::select! {
         _ = last => {}
         never = shutdown::beating(&handle) => match never {},

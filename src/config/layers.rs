@@ -29,6 +29,7 @@ pub const ALIASES: &[Alias] = &[
     Alias { name: "ALLOW_AFTER_MARKET", key: "trading.allow_after_market", secret: false },
     Alias { name: "DATABASE_URL", key: "postgres.url", secret: true },
     Alias { name: "OPENALGO_API_KEY", key: "broker.api_key", secret: true },
+    Alias { name: "OTEL_EXPORTER_OTLP_ENDPOINT", key: "traces.endpoint", secret: false },
     Alias { name: "PORT", key: PORT_KEY, secret: false },
     Alias { name: "REDIS_URL", key: "redis.url", secret: true },
     Alias { name: "TELEGRAM_BOT_TOKEN", key: "notify.telegram_bot_token", secret: true },

@@ -25,6 +25,7 @@ mod show;
 mod stores;
 mod timing;
 mod tls;
+mod traces;
 mod trading;
 
 pub use broker::{Broker, Mode};
@@ -41,6 +42,7 @@ pub use process::{
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
+pub use traces::Traces;
 pub use trading::Trading;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -84,6 +86,8 @@ pub struct Config {
     pub health: Health,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub traces: Traces,
     /// An operator's close without the database.
     pub emergency: Emergency,
     /// Retries of crash recovery.
@@ -136,6 +140,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let notify = Notify::read(reader);
     let health = Health::read(reader);
     let log = Log::read(reader);
+    let traces = Traces::read(reader);
     let emergency = Emergency::read(reader);
     let recovery = Recovery::read(reader);
     let shutdown = Shutdown::read(reader);
@@ -155,6 +160,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         notify,
         health,
         log,
+        traces,
         emergency,
         recovery,
         shutdown,

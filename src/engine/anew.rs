@@ -10,6 +10,7 @@ use crate::broker::NotSentCause;
 use crate::domain::ids::SignalId;
 use crate::domain::intent::OrderIntent;
 use crate::domain::order::OrderClass;
+use crate::telemetry::traces;
 
 /// Intents of one entry signal.
 const ATTEMPTS: i32 = 5;
@@ -32,7 +33,7 @@ pub(super) fn signal_of(intent: &OrderIntent) -> Option<SignalId> {
 impl Term<'_> {
     /// Has the next sweep put a signal back into its lane; its intents' ends are committed, its own is not.
     pub(super) fn decide_anew(&mut self, signal: SignalId) {
-        tracing::info!(%signal, "its order was never sent: decided anew");
+        tracing::info!(%signal, trace_id = %traces::of_signal(signal), "its order was never sent: decided anew");
         self.book.working.remove(&signal);
         self.sweep_now();
     }

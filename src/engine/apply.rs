@@ -1,6 +1,6 @@
 //! Events applied: an order's outcome, a signal's quotes, the broker's books. Each change is committed, then installed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::anew;
 use super::custody::Custody;
@@ -10,12 +10,14 @@ use super::lanes::Phase;
 use super::senders::{self, say_unsent};
 use super::tell::{self, tell};
 use super::term::{Event, Term, wall_clock};
+use super::trace::trace;
 use crate::broker::{BrokerError, NotSentCause, Submission};
 use crate::domain::ids::IntentId;
 use crate::domain::order::IntentState;
 use crate::failpoint;
 use crate::ledger::{Change, LedgerError};
 use crate::mutant::Mutant;
+use crate::telemetry::traces;
 
 /// How long a signal whose quote could not be read waits before the next try.
 const QUOTE_RETRY: Duration = Duration::from_millis(500);
@@ -31,7 +33,7 @@ impl Term<'_> {
                 let retry = self.fence().now().plus(QUOTE_RETRY);
                 if let Some(waiting) = self.lanes.find(id) {
                     if !failures.is_empty() {
-                        tracing::warn!(signal = %id, "no live price: {}", failures.join("; "));
+                        tracing::warn!(signal = %id, trace_id = %traces::of_signal(id), "no live price: {}", failures.join("; "));
                         waiting.not_before = retry;
                     }
                     waiting.phase = Phase::Quoted(quotes, at);
@@ -198,7 +200,9 @@ impl Term<'_> {
         if change.is_empty() {
             return Ok(());
         }
+        let begun = SystemTime::now();
         self.ask_pool(|| self.engine.ledger.commit(self.fence(), &change)).await?;
+        trace(&self.book, &change, &self.engine.traces, begun);
         let metrics = &self.engine.metrics;
         tell(&self.book, &change, metrics, &self.engine.notifier);
         let now = self.fence().now();

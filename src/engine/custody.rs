@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -308,7 +308,7 @@ impl Term<'_> {
         if orders.is_empty() {
             return Ok(HashSet::new());
         }
-        let undecided = HashMap::new();
+        let (undecided, begun) = (HashMap::new(), SystemTime::now());
         let journaled = self.patiently(self.journal.commit(orders, &undecided, verified)).await?;
         for intent in journaled.intents {
             let order = intent.order();
@@ -319,7 +319,7 @@ impl Term<'_> {
             );
             self.engine.metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), None, intent.send_by());
-            self.send(intent);
+            self.send(intent, begun);
         }
         Ok(journaled.blocked.iter().map(|(intent, _)| intent.id).collect())
     }

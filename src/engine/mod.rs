@@ -35,6 +35,7 @@ mod submit;
 mod takeover;
 mod tell;
 pub mod term;
+mod trace;
 mod trades;
 pub mod wholeness;
 pub mod winddown;
@@ -60,7 +61,7 @@ use crate::ledger::flapping::FlapLimit;
 use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
@@ -134,6 +135,8 @@ pub struct Engine {
     pub notifier: Notifier,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The steps of each signal.
+    pub traces: Traces,
     /// What the leader's own looks at stored state found.
     pub wholeness: Wholeness,
     /// What somebody closes without the ledger.

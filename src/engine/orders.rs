@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ use crate::failpoint;
 use crate::ledger::change::IntentUpdate;
 use crate::ledger::journal::Blocked;
 use crate::ledger::{Change, JournaledIntent, LedgerError};
+use crate::telemetry::traces::Step;
 
 /// How long a signal or an exit that a switch or the ledger holds back waits before the next try.
 const BLOCKED_RETRY: Duration = Duration::from_millis(500);
@@ -76,7 +77,7 @@ impl Term<'_> {
         decisions: &HashMap<SignalId, Value>,
     ) -> Result<(), LedgerError> {
         failpoint::hit("before_journal");
-        let begun = Instant::now();
+        let (begun, at) = (Instant::now(), SystemTime::now());
         let verified = self.verified_units(&batch);
         let ids: Vec<IntentId> = batch.iter().map(|intent| intent.id).collect();
         let journaled = match self.patiently(self.journal.commit(batch, decisions, &verified)).await {
@@ -111,7 +112,7 @@ impl Term<'_> {
             }
             metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), kind, intent.send_by());
-            self.send(intent);
+            self.send(intent, at);
         }
         for (intent, blocked) in journaled.blocked {
             self.held_back(&intent, blocked).await?;
@@ -119,14 +120,19 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// Sends a journaled order in a task of its own.
-    pub(super) fn send(&mut self, journaled: JournaledIntent) {
+    /// Sends an order in a task of its own; its journaling began at `begun`.
+    pub(super) fn send(&mut self, journaled: JournaledIntent, begun: SystemTime) {
+        let epoch = self.fence().epoch().get();
+        self.engine
+            .traces
+            .record(|| Step::order(journaled.intent(), "journal").since(begun).with("baton.epoch", epoch));
         self.in_flight += 1;
         let way = Way {
             broker: Arc::clone(&self.engine.broker),
             fence: self.fence().clone(),
             ledger: self.engine.ledger.clone(),
             events: self.sender.clone(),
+            traces: self.engine.traces.clone(),
             underway: self.engine.sending.begin(journaled.id()),
         };
         tokio::spawn(submit(journaled, way));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ use crate::ledger::change::SignalUpdate;
 use crate::ledger::inbox::{PendingSignal, SignalStatus};
 use crate::ledger::{Change, LedgerError};
 use crate::recovery::reconcile::Standing;
+use crate::telemetry::traces::{self, Step};
 
 /// Signals of one lane that are decided before events have their turn.
 const ROUNDS: u32 = 32;
@@ -64,7 +65,8 @@ impl Term<'_> {
             .checked_sub(Duration::from_millis(u64::try_from(pending.age_ms).unwrap_or(0)))
             .unwrap_or_else(Instant::now);
         self.received.insert(pending.id, received);
-        tracing::info!(signal = %pending.id, "SIGNAL DETECTED: {} {} by {}", signal.kind(), signal.instrument, signal.strategy);
+        let trace_id = traces::of_signal(pending.id);
+        tracing::info!(signal = %pending.id, %trace_id, "SIGNAL DETECTED: {} {} by {}", signal.kind(), signal.instrument, signal.strategy);
         let now = self.fence().now();
         self.lanes.add(Queued { id: pending.id, seq: pending.seq, signal, attempt: 0 }, now);
         Ok(())
@@ -115,6 +117,7 @@ impl Term<'_> {
                 self.engine.metrics.signal_age.observe(age as f64 / 1000.0);
                 match decide(&self.engine.rules, &self.book, queued, &quotes, wall_clock()) {
                     Decision::Order(intents, decision) => {
+                        self.engine.traces.record(|| self.decided(&waiting, intents.len()));
                         decisions.insert(queued.id, decision);
                         for intent in &intents {
                             self.book.plan(intent.clone(), self.fence().now());
@@ -144,6 +147,16 @@ impl Term<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The step from a signal's lane to its orders.
+    fn decided(&self, waiting: &Waiting, orders: usize) -> Step {
+        let Queued { id, signal, .. } = &waiting.queued;
+        Step::of_signal(*id, "decide")
+            .since(SystemTime::now() - self.fence().now().since(waiting.since))
+            .with("baton.type", signal.kind().as_str())
+            .with("baton.instrument", signal.instrument.clone())
+            .with("baton.orders", i64::try_from(orders).unwrap_or(i64::MAX))
     }
 
     /// Entries that still wait and that an EXIT means: they would be bought to be sold.
@@ -271,7 +284,10 @@ impl Term<'_> {
         decision: Option<Value>,
     ) -> Result<(), LedgerError> {
         let sentences: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        tracing::info!(signal = %id, "signal refused: {}", sentences.join("; "));
+        tracing::info!(signal = %id, trace_id = %traces::of_signal(id), "signal refused: {}", sentences.join("; "));
+        self.engine
+            .traces
+            .record(|| Step::of_signal(id, "refuse").with("baton.reasons", sentences.join("; ")));
         let stale = refusals.iter().any(|refusal| refusal.code == "SIGNAL_TOO_OLD");
         let outcome = if stale { "dropped_stale" } else { "rejected" };
         let kind = kind.map_or("OTHER", SignalType::as_str);

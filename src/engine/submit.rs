@@ -1,7 +1,7 @@
 //! One order on its way to the broker: the last check, the write, the outcome.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use ha::Fence;
 use tokio::sync::mpsc;
@@ -12,6 +12,8 @@ use crate::broker::{Broker, Submission, Ticket};
 use crate::failpoint;
 use crate::ledger::{JournaledIntent, Ledger};
 use crate::mutant::Mutant;
+use crate::telemetry::Traces;
+use crate::telemetry::traces::Step;
 
 /// What an order needs on its way.
 pub(super) struct Way {
@@ -20,13 +22,14 @@ pub(super) struct Way {
     pub ledger: Ledger,
     /// To the term.
     pub events: mpsc::Sender<Event>,
+    pub traces: Traces,
     /// Says that this order may still be written.
     pub underway: Underway,
 }
 
 /// Sends a journaled intent, once, and reports what became of it.
 pub(super) async fn submit(journaled: JournaledIntent, way: Way) {
-    let Way { broker, fence, ledger, events, underway } = way;
+    let Way { broker, fence, ledger, events, traces, underway } = way;
     failpoint::hit("after_journal");
     let send_by = journaled.send_by();
     let may_send = move || {
@@ -43,12 +46,21 @@ pub(super) async fn submit(journaled: JournaledIntent, way: Way) {
         within: None,
         may_send: &may_send,
     };
-    let begun = Instant::now();
+    let (begun, at) = (Instant::now(), SystemTime::now());
     let mut submission = broker.place(journaled.order(), ticket).await;
     if Mutant::ResendsInDoubt.is_on() && matches!(submission, Submission::InDoubt { .. }) {
         submission = broker.place(journaled.order(), ticket).await;
     }
     failpoint::hit("after_reply");
+    traces.record(|| {
+        let step = Step::of_order(journaled.intent(), "send").calls().since(at);
+        match &submission {
+            Submission::Acknowledged { order_id } => step.with("baton.order_id", order_id.clone()),
+            Submission::Rejected { reason, .. } => step.failed(format!("rejected: {reason}")),
+            Submission::NotSent { reason, .. } => step.failed(format!("not sent: {reason}")),
+            Submission::InDoubt { reason, .. } => step.failed(format!("in doubt: {reason}")),
+        }
+    });
     let outcome = Event::Outcome { id: journaled.id(), submission, took: begun.elapsed() };
     drop(underway);
     // The receiver is gone when the term has ended: the successor finds the intent unfinished and reads the books, which

@@ -14,7 +14,9 @@ use super::evidence::Reading;
 use super::process;
 use super::tell;
 use super::term::{Event, Term};
+use super::trace;
 use crate::broker::BrokerError;
+use crate::domain::ids::IntentId;
 use crate::failpoint;
 use crate::ledger::change::PortfolioRow;
 use crate::ledger::{Change, Journal, LedgerError};
@@ -108,12 +110,13 @@ impl<'a> Term<'a> {
     /// over a memory that lacks it.
     async fn attempt(engine: &'a Engine, fence: &Fence) -> Result<Self, Duration> {
         engine.wholeness.reads();
-        let (journal, state) = read_back(engine, fence).await?;
+        let (journal, state, doubted) = read_back(engine, fence).await?;
         let recovered = match state {
             State::Whole(recovered) => recovered,
             State::Damaged(code, salvaged) => return Ok(Self::custodian(engine, journal, code, salvaged)),
         };
         let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
+        trace::doubted(&term.book, &doubted, &engine.traces);
         let moves = engine.ledger.moves_in_doubt().await;
         let moves = moves.map_err(|error| ledger_failed(engine, fence, &error))?;
         term.at_broker.inherit(moves, &term.book, fence.now());
@@ -167,7 +170,8 @@ impl<'a> Term<'a> {
     }
 }
 
-async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), Duration> {
+/// Reads the ledger back; gives the orders, too, that were put in doubt for it.
+async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State, Vec<IntentId>), Duration> {
     let failed = |error: LedgerError| ledger_failed(engine, fence, &error);
     let journal = Journal::open(fence.clone(), engine.pace.send_window).await.map_err(failed)?;
     let doubted = match Mutant::DoubtsNothing.is_on() {
@@ -198,13 +202,13 @@ async fn read_back(engine: &Engine, fence: &Fence) -> Result<(Journal, State), D
                 tracing::warn!("[RECOVERY] stored state is whole again: custody ends");
             }
             failpoint::hit("takeover_recovered");
-            Ok((journal, State::Whole(recovered)))
+            Ok((journal, State::Whole(recovered), doubted))
         }
         Err(error) if error.code() == "DB_UNAVAILABLE" => {
             engine.operational.waiting(format!("{}: {error}", error.code()));
             Err(RETRY)
         }
-        Err(error) => Ok((journal, take_custody(engine, fence, &error).await.map_err(failed)?)),
+        Err(error) => Ok((journal, take_custody(engine, fence, &error).await.map_err(failed)?, doubted)),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tracing::field::display;
+
 use super::book::Book;
 use super::stops::{Hit, Unarmed};
 use crate::domain::ids::IntentId;
@@ -15,6 +17,7 @@ use crate::ledger::inbox::SignalStatus;
 use crate::notify::{Census, Event, Key, Kind, Notifier};
 use crate::recovery::reconcile::{Drift, Known};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{self, TraceId};
 
 /// Tells of a change that was committed and is not installed yet.
 pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &Notifier) {
@@ -28,24 +31,34 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
         let why = update.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let order_id = update.broker_order_id.as_deref().or(intent.broker_order_id.as_deref());
         tracing::info!(
-            intent = %update.id, order_id, from = %before,
+            intent = %update.id, trace_id = %traces::of_order(intent), order_id, from = %before,
             "order {} {} {} {}{why}", intent.order.side, intent.order.quantity, intent.order.symbol, update.state
         );
         let order = format!("{}{why}", named(intent));
         notify(update.id, before, update.state, &order, notifier);
     }
     for p in &change.opened {
-        tracing::info!(position = %p.id, "opened {} {}: {} units at {}", p.instrument, p.label, p.quantity, p.entry_price);
+        let trace_id = trace_of(book, change, p).map(display);
+        tracing::info!(position = %p.id, trace_id, "opened {} {}: {} units at {}", p.instrument, p.label, p.quantity, p.entry_price);
     }
     for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closed) {
-        tracing::info!(position = %p.id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
+        let trace_id = trace_of(book, change, p).map(display);
+        tracing::info!(position = %p.id, trace_id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
     }
     for update in change.signals.iter().filter(|update| update.status != SignalStatus::Refused) {
         let Some(working) = book.working.get(&update.id) else { continue };
         let outcome = if update.status == SignalStatus::Executed { "acted" } else { "failed" };
         metrics.signals.with_label_values(&[working.kind.as_str(), outcome]).inc();
-        tracing::info!(signal = %update.id, "signal {} {}", working.kind, update.status);
+        let trace_id = traces::of_signal(update.id);
+        tracing::info!(signal = %update.id, %trace_id, "signal {} {}", working.kind, update.status);
     }
+}
+
+/// The trace of the order that moved a position.
+fn trace_of(book: &Book, change: &Change, position: &Position) -> Option<TraceId> {
+    let moved = change.intents.iter().filter_map(|update| book.intents.get(&update.id));
+    let mut moved = moved.filter(|tracked| tracked.intent.position == position.id);
+    moved.next().map(|tracked| traces::of_order(&tracked.intent))
 }
 
 /// A position's price reached its stop or its take-profit; counted and told the first time.

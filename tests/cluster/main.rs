@@ -34,6 +34,7 @@ mod story;
 mod support;
 mod switches;
 mod takeover;
+mod traces;
 mod unsent;
 mod vitals;
 mod warm;

@@ -6,6 +6,7 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod collector;
 pub mod database;
 pub mod faketime;
 pub mod member;

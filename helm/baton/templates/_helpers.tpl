@@ -70,6 +70,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: {{ .Values.shutdown.exitPolicy }}
 - name: BATON_SHUTDOWN__BUDGET_MS
   value: {{ .Values.shutdown.budgetMs | int | quote }}
+{{- if .Values.traces.endpoint }}
+- name: BATON_TRACES__ENDPOINT
+  value: {{ .Values.traces.endpoint | quote }}
+- name: BATON_TRACES__SAMPLE_PERCENT
+  value: {{ .Values.traces.samplePercent | int | quote }}
+{{- end }}
 {{- $names := dict "databaseUrl" "BATON_POSTGRES__URL" "redisUrl" "BATON_REDIS__URL" "brokerApiKey" "BATON_BROKER__API_KEY" "signalsToken" "BATON_SIGNALS__TOKEN" "signalsSecret" "BATON_SIGNALS__SECRET" "operatorToken" "BATON_OPERATOR__TOKEN" "telegramBotToken" "BATON_NOTIFY__TELEGRAM_BOT_TOKEN" }}
 {{- range $name, $key := .Values.secrets.keys }}
 {{- if $key }}

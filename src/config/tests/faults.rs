@@ -67,7 +67,7 @@ fn every_fault_is_told_at_once_with_key_source_and_what_is_allowed() {
       broker.settle_ms (from baton.toml): found 30000 ms; allowed: more than 150000 ms: settle_ms > idle_close_ms + hides_ms, because a process that was paused can still write on a connection that the bridge keeps open, and the bridge may take hides_ms to show what it accepted
       cluster.name (from baton.toml): found "two words"; allowed: 1 to 40 letters, digits, '-', '_' or '.', starting with a letter or digit
       cluster.priority (from baton.toml): found "high"; allowed: a whole number from 0 to 100 (0 = never leads)
-      empty (from baton.toml): unknown key; the sections are broker, cluster, dns, emergency, feed, health, http, instruments, log, notify, operator, postgres, recovery, redis, shutdown, signals, timing, trading
+      empty (from baton.toml): unknown key; the sections are broker, cluster, dns, emergency, feed, health, http, instruments, log, notify, operator, postgres, recovery, redis, shutdown, signals, timing, traces, trading
       http.listen (from BATON_HTTP__LISTEN): found "localhost"; allowed: an IP address with a port, e.g. "127.0.0.1:8080" or "0.0.0.0:8080"
       instruments.GOLDMINI: not built in (BANK_NIFTY, COPPER, GOLD_MINI, SILVER_MINI are), so it also needs atr_initial, atr_trailing, exchange, lot_size, margin_per_lot, max_pyramids, point_value, product, risk_percent, tick, volatility_percent; or correct its name
       instruments.GOLD_MINI.lot_size (from baton.toml): found 1.5; allowed: a whole number

@@ -194,6 +194,11 @@ metrics! {
     /// Errors of the cluster that are not over, by kind.
     unresolved_errors: IntGaugeVec = "baton_unresolved_errors" {"type" in notification_kinds()};
 
+    /// Spans that the collector took.
+    traces_exported: IntCounter = "baton_traces_exported_total";
+    /// Spans that no collector got: the queue was full, or sending failed.
+    traces_dropped: IntCounterVec = "baton_traces_dropped_total" {"reason" in ["full", "failed"]};
+
     /// HTTP requests, by route pattern and status code.
     http_requests: IntCounterVec = "baton_http_requests_total"
         {"route" in ["/webhook"], "code" in ["200", "202", "400", "401", "413", "415", "422", "429", "503"]};
