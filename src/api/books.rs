@@ -1,54 +1,43 @@
 //! History: trades, orders and the equity curve, as JSON or CSV, page by page; what the predecessor called balance.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::query::Wanted;
+use super::query::Asked;
 use super::{Context, Problem};
 use crate::domain::table;
 use crate::ledger::books::Page;
 
-type Pairs = Query<Vec<(String, String)>>;
-
 /// Closed positions, the newest first.
-pub async fn trades(
+pub(super) async fn trades(
     State(context): State<Context>,
-    headers: HeaderMap,
-    Query(pairs): Pairs,
+    Asked(wanted): Asked<false>,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&pairs, false)?;
-    context.handle()?;
     let page = context.0.ledger.trades(&wanted.filter, wanted.cursor, wanted.limit).await?;
-    answer("trades", table::TRADES, &page, wanted.is_csv(&headers), json!({}))
+    answer("trades", table::TRADES, &page, wanted.is_csv(), json!({}))
 }
 
 /// Order intents, the newest first; all or those in some states (`?state=in_doubt,acknowledged`).
-pub async fn orders(
+pub(super) async fn orders(
     State(context): State<Context>,
-    headers: HeaderMap,
-    Query(pairs): Pairs,
+    Asked(wanted): Asked<true>,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&pairs, true)?;
-    context.handle()?;
     let page = context.0.ledger.orders(&wanted.filter, wanted.cursor, wanted.limit).await?;
-    answer("orders", table::ORDERS, &page, wanted.is_csv(&headers), json!({}))
+    answer("orders", table::ORDERS, &page, wanted.is_csv(), json!({}))
 }
 
 /// The equity curve, a point a trade, the newest first; and what the account's realised equity is made of now.
-pub async fn equity(
+pub(super) async fn equity(
     State(context): State<Context>,
-    headers: HeaderMap,
-    Query(pairs): Pairs,
+    Asked(wanted): Asked<false>,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&pairs, false)?;
-    context.handle()?;
     let page = context.0.ledger.equity(&wanted.filter, wanted.cursor, wanted.limit).await?;
     let now = context.0.ledger.realised().await?;
-    answer("points", table::EQUITY, &page, wanted.is_csv(&headers), json!({ "now": now }))
+    answer("points", table::EQUITY, &page, wanted.is_csv(), json!({ "now": now }))
 }
 
 /// The ledger's money: nothing of the broker's cash, which only the broker knows.

@@ -1,9 +1,11 @@
 //! What a history route is asked for; every fault of the question is listed.
 
+use axum::extract::{FromRequestParts, Query};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
-use super::Problem;
+use super::{Context, Problem};
 use crate::domain::fault::Fault;
 use crate::domain::order::IntentState;
 use crate::domain::sessions::day_start;
@@ -13,19 +15,36 @@ use crate::ledger::books::{Filter, Place};
 const DEFAULT_LIMIT: i64 = 100;
 const MOST: i64 = 1000;
 
+/// What a history route's handler takes: a question that makes sense, to an instance that can answer. `STATES` says whether
+/// the rows have a state.
+pub(super) struct Asked<const STATES: bool>(pub Wanted);
+
+impl<const STATES: bool> FromRequestParts<Context> for Asked<STATES> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Problem> {
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "BAD_QUERY", error.to_string()))?;
+        let mut wanted = Wanted::read(&pairs, STATES)?;
+        wanted.csv = wanted.csv.or_else(|| Some(accepts_csv(&parts.headers)));
+        context.handle()?;
+        Ok(Self(wanted))
+    }
+}
+
 /// A question that makes sense.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub filter: Filter,
     pub cursor: Option<Place>,
     pub limit: i64,
-    /// As `format` says; none leaves it to the `Accept` header.
+    /// As `format` says, else the `Accept` header.
     csv: Option<bool>,
 }
 
 impl Wanted {
     /// Reads the query's pairs; `states` says whether the rows have a state.
-    pub fn read(pairs: &[(String, String)], states: bool) -> Result<Self, Problem> {
+    fn read(pairs: &[(String, String)], states: bool) -> Result<Self, Problem> {
         let mut wanted = Self { filter: Filter::default(), cursor: None, limit: DEFAULT_LIMIT, csv: None };
         let mut faults = Vec::new();
         for (index, (name, value)) in pairs.iter().enumerate() {
@@ -48,9 +67,8 @@ impl Wanted {
     }
 
     /// CSV was asked for.
-    pub fn is_csv(&self, headers: &HeaderMap) -> bool {
-        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        self.csv.unwrap_or_else(|| accept.split(',').any(|kind| kind.trim().starts_with("text/csv")))
+    pub fn is_csv(&self) -> bool {
+        self.csv == Some(true)
     }
 
     fn take(&mut self, name: &str, value: &str, states: bool) -> Result<(), String> {
@@ -82,6 +100,11 @@ impl Wanted {
         }
         Ok(())
     }
+}
+
+fn accepts_csv(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.split(',').any(|kind| kind.trim().starts_with("text/csv"))
 }
 
 const KNOWN: &str = "instrument, strategy, from, to, limit, cursor, format";

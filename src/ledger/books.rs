@@ -13,11 +13,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::views::{ORDER_SELECT, OrderView, order};
@@ -162,6 +164,18 @@ WHERE p.status = 'closed' AND ($1::text IS NULL OR p.instrument = $1) AND ($2::t
     AND ($5::timestamptz IS NULL OR (p.closed_at, p.id) < ($5, $6::uuid))
 ORDER BY p.closed_at DESC, p.id DESC LIMIT $7";
 
+/// A page of orders: walks the index of journaling times from where the page begins.
+pub static ORDERS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{ORDER_SELECT} WHERE ($1::text IS NULL OR o.instrument = $1)
+            AND ($2::text IS NULL OR $2 = coalesce(p.strategy, s.strategy))
+            AND ($3::timestamptz IS NULL OR o.journaled_at >= $3) AND ($4::timestamptz IS NULL OR o.journaled_at < $4)
+            AND ($5::timestamptz IS NULL OR (o.journaled_at, o.id) < ($5, $6::uuid))
+            AND ($8::text[] IS NULL OR o.state = ANY ($8))
+         ORDER BY o.journaled_at DESC, o.id DESC LIMIT $7"
+    )
+});
+
 /// In one statement, so that a page's sums and its rows are of one moment.
 const EQUITY: &str = "
 WITH page AS (
@@ -230,7 +244,7 @@ impl Ledger {
         after: Option<Place>,
         limit: i64,
     ) -> Result<Page<Trade>, LedgerError> {
-        let rows = self.page(TRADES, "list trades", filter, after, limit).await?;
+        let rows = self.page(TRADES, "list trades", filter, after, limit, &[]).await?;
         let place = |trade: &Trade| Place { at: trade.closed_at, id: trade.id };
         Ok(Page::cut(rows.iter().map(trade).collect(), limit, place))
     }
@@ -245,7 +259,7 @@ impl Ledger {
         after: Option<Place>,
         limit: i64,
     ) -> Result<Page<EquityPoint>, LedgerError> {
-        let rows = self.page(EQUITY, "read the equity curve", filter, after, limit).await?;
+        let rows = self.page(EQUITY, "read the equity curve", filter, after, limit, &[]).await?;
         let place = |point: &EquityPoint| Place { at: point.at, id: point.position };
         Ok(Page::cut(rows.iter().map(point).collect(), limit, place))
     }
@@ -260,23 +274,7 @@ impl Ledger {
         after: Option<Place>,
         limit: i64,
     ) -> Result<Page<OrderView>, LedgerError> {
-        let sql = format!(
-            "{ORDER_SELECT} WHERE ($1::text IS NULL OR o.instrument = $1)
-                AND ($2::text IS NULL OR $2 = coalesce((SELECT p.strategy FROM position p WHERE p.id = o.position_id),
-                    (SELECT s.strategy FROM signal s WHERE s.id = o.signal_id)))
-                AND ($3::timestamptz IS NULL OR o.journaled_at >= $3) AND ($4::timestamptz IS NULL OR o.journaled_at < $4)
-                AND ($5::timestamptz IS NULL OR (o.journaled_at, o.id) < ($5, $6::uuid))
-                AND ($8::text[] IS NULL OR o.state = ANY ($8))
-             ORDER BY o.journaled_at DESC, o.id DESC LIMIT $7"
-        );
-        let Filter { instrument, strategy, from, to, states } = filter;
-        let (at, id) = (after.map(|place| place.at), after.map(|place| place.id));
-        let rows = self
-            .client()
-            .await?
-            .query(&sql, &[instrument, strategy, from, to, &at, &id, &(limit + 1), states])
-            .await
-            .map_err(LedgerError::during("list orders"))?;
+        let rows = self.page(&ORDERS, "list orders", filter, after, limit, &[&filter.states]).await?;
         let place = |order: &OrderView| Place { at: order.journaled_at, id: order.id };
         Ok(Page::cut(rows.iter().map(order).collect(), limit, place))
     }
@@ -305,6 +303,7 @@ impl Ledger {
         }))
     }
 
+    /// Rows of one of the statements above; `more` are its parameters after the limit.
     async fn page(
         &self,
         sql: &str,
@@ -312,11 +311,13 @@ impl Ledger {
         filter: &Filter,
         after: Option<Place>,
         limit: i64,
+        more: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, LedgerError> {
         let Filter { instrument, strategy, from, to, .. } = filter;
         let (at, id) = (after.map(|place| place.at), after.map(|place| place.id));
-        let client = self.client().await?;
-        let rows = client.query(sql, &[instrument, strategy, from, to, &at, &id, &(limit + 1)]).await;
+        let one_more = limit + 1;
+        let parameters: [&(dyn ToSql + Sync); 7] = [instrument, strategy, from, to, &at, &id, &one_more];
+        let rows = self.client().await?.query(sql, &[&parameters, more].concat()).await;
         rows.map_err(LedgerError::during(what))
     }
 }

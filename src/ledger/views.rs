@@ -97,9 +97,8 @@ pub(super) const ORDER_SELECT: &str =
     (SELECT round(sum(f.price * f.quantity) / sum(f.quantity), 8) FROM fill f WHERE f.intent_id = o.id),
     o.epoch, o.journaled_at, o.state_at, o.price_type, nullif(greatest(o.trigger_price,
         (SELECT max(m.trigger_price) FROM order_modify m WHERE m.intent_id = o.id AND m.state IN ('acknowledged', 'applied'))), 0),
-    coalesce((SELECT p.strategy FROM position p WHERE p.id = o.position_id),
-        (SELECT s.strategy FROM signal s WHERE s.id = o.signal_id))
-    FROM order_intent o";
+    coalesce(p.strategy, s.strategy)
+    FROM order_intent o LEFT JOIN position p ON p.id = o.position_id LEFT JOIN signal s ON s.id = o.signal_id";
 
 pub(super) fn order(row: &tokio_postgres::Row) -> OrderView {
     OrderView {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use baton::ledger::books::{Filter, Page, Place, TRADES};
+use baton::ledger::books::{Filter, ORDERS, Page, Place, TRADES};
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::rows::position;
@@ -165,7 +166,7 @@ async fn pages_give_each_row_once_while_rows_are_added() {
 }
 
 #[tokio::test]
-async fn a_page_of_trades_walks_an_index_and_not_the_history() {
+async fn a_page_walks_an_index_and_not_the_history() {
     let database = Database::start().await;
     let client = database.connect().await;
     let first = closed(&client, 0).await;
@@ -182,14 +183,32 @@ async fn a_page_of_trades_walks_an_index_and_not_the_history() {
         )
         .await
         .unwrap();
-    client.batch_execute("ANALYZE position").await.unwrap();
-    let none: Option<String> = None;
-    let (never, at): (Option<DateTime<Utc>>, _) = (None, Some(start() + TimeDelta::seconds(2500)));
-    let plan = client
-        .query(&format!("EXPLAIN {TRADES}"), &[&none, &none, &never, &never, &at, &Some(first), &101_i64])
+    client
+        .execute(
+            "INSERT INTO order_intent (id, position_id, instrument, epoch, incarnation, class, symbol, exchange, side,
+                quantity, price_type, product, price, trigger_price, strategy_tag, state, broker_order_id,
+                filled_quantity, send_window_ms, order_watermark, journaled_at)
+             SELECT gen_random_uuid(), position_id, instrument, epoch, incarnation, class, symbol, exchange, side,
+                quantity, price_type, product, price, trigger_price, n::text, state, n::text, filled_quantity,
+                send_window_ms, order_watermark, journaled_at + n * interval '1 second'
+             FROM order_intent, generate_series(1, 5000) n WHERE id = $1",
+            &[&first],
+        )
         .await
         .unwrap();
-    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
-    let plan = plan.join("\n");
-    assert!(plan.contains("position_closed") && !plan.contains("Seq Scan on \"position\""), "{plan}");
+    client.batch_execute("ANALYZE position, order_intent").await.unwrap();
+    let none: Option<String> = None;
+    let (never, at): (Option<DateTime<Utc>>, _) = (None, Some(start() + TimeDelta::seconds(2500)));
+    let states: Option<Vec<String>> = None;
+    let (id, limit) = (Some(first), 101_i64);
+    let page: [&(dyn ToSql + Sync); 8] = [&none, &none, &never, &never, &at, &id, &limit, &states];
+    for (sql, parameters, index, table) in [
+        (TRADES, &page[..7], "position_closed", "Seq Scan on \"position\""),
+        (&ORDERS, &page[..], "order_intent_journaled", "Seq Scan on order_intent"),
+    ] {
+        let plan = client.query(&format!("EXPLAIN {sql}"), parameters).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains(index) && !plan.contains(table), "{plan}");
+    }
 }

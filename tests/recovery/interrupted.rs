@@ -48,7 +48,8 @@ async fn a_takeover_that_dies_anywhere_is_finished_by_the_next() {
         cluster.all_ready().await;
         let leader = cluster.leader().await;
         // The order is at the broker, and its answer is not heard before the leader is dead.
-        let slow = json!({ "fault": { "kind": "hang_after", "ms": 900 }, "verb": "placeorder", "count": 1 });
+        let slow =
+            json!({ "fault": { "kind": "hang_after", "ms": 20_000 }, "verb": "placeorder", "count": 1 });
         cluster.paper.fault(slow).await;
         let body = if held { exit(place, GOLD, "ALL", 140_000) } else { base(place, GOLD, 140_000) };
         let signal = cluster.post(leader, &body).await;
