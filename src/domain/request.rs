@@ -27,6 +27,8 @@ pub enum Ask {
 ///     └─▶ in_doubt ─▶ applied | void
 /// journaled ─▶ applied | void   (the books were faster than the answer)
 /// ```
+///
+/// A modify stays acknowledged when its order ends before the books show it: nobody can tell any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestState {

@@ -117,7 +117,7 @@ impl<'a> Term<'a> {
         };
         let mut term = Self::new(engine, journal, Book::restored(recovered, fence.now()));
         trace::doubted(&term.book, &doubted, &engine.traces);
-        let moves = engine.ledger.moves_in_doubt().await;
+        let moves = engine.ledger.moves_under_way().await;
         let moves = moves.map_err(|error| ledger_failed(engine, fence, &error))?;
         term.at_broker.inherit(moves, &term.book, fence.now());
         loop {

@@ -95,9 +95,9 @@ pub enum Asked {
     Needless,
 }
 
-/// A modify of which nobody knows whether the broker made it.
+/// A modify of which the books have not shown yet whether the broker made it.
 #[derive(Debug)]
-pub struct MoveInDoubt {
+pub struct MoveUnderWay {
     /// The request's id.
     pub id: Uuid,
     /// The stop's intent.
@@ -106,22 +106,30 @@ pub struct MoveInDoubt {
     pub price: Price,
     /// The trigger price that it asks for.
     pub trigger_price: Price,
+    /// The bridge said that it took it.
+    pub acknowledged: bool,
 }
 
 impl Ledger {
-    /// Modifies of orders that still rest and that an earlier term left in doubt.
+    /// Modifies that an earlier term left before the books showed them, the newest last. One may have been answered long ago:
+    /// it keeps that state when its order ends.
     ///
     /// # Errors
     /// Any database error.
-    pub async fn moves_in_doubt(&self) -> Result<Vec<MoveInDoubt>, LedgerError> {
-        let sql = "SELECT id, intent_id, price, trigger_price FROM order_modify WHERE state IN ('journaled', 'in_doubt')";
+    pub async fn moves_under_way(&self) -> Result<Vec<MoveUnderWay>, LedgerError> {
+        let sql = "SELECT m.id, m.intent_id, m.price, m.trigger_price, m.state = 'acknowledged'
+             FROM order_modify m JOIN order_intent o ON o.id = m.intent_id
+             WHERE m.state IN ('journaled', 'acknowledged', 'in_doubt')
+                AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+             ORDER BY m.journaled_at, m.id";
         let rows = self.client().await?.query(sql, &[]).await;
-        let rows = rows.map_err(LedgerError::during("read modifies in doubt"))?;
-        let moved = |row: &tokio_postgres::Row| MoveInDoubt {
+        let rows = rows.map_err(LedgerError::during("read modifies under way"))?;
+        let moved = |row: &tokio_postgres::Row| MoveUnderWay {
             id: row.get(0),
             intent: IntentId(row.get(1)),
             price: Price(row.get(2)),
             trigger_price: Price(row.get(3)),
+            acknowledged: row.get(4),
         };
         Ok(rows.iter().map(moved).collect())
     }

@@ -86,6 +86,10 @@ pub fn options() -> Options {
     Options { instruments: (0..INSTRUMENTS).map(instrument).collect(), env, ..Options::default() }
 }
 
+fn publish(addresses: &Addresses, members: &[Member]) {
+    *addresses.lock().unwrap() = members.iter().map(|member| member.address.clone()).collect();
+}
+
 // === impl Load ===
 
 impl Load {
@@ -97,6 +101,7 @@ impl Load {
     /// The same at another pace, on so many of the instruments.
     pub fn paced(cluster: &Cluster, every: Duration, instruments: usize) -> Self {
         let addresses = Addresses::default();
+        publish(&addresses, &cluster.members);
         let (stopping, delivered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let sender = Sender {
             client: cluster.client.clone(),
@@ -106,19 +111,12 @@ impl Load {
             stopping: Arc::clone(&stopping),
             delivered: Arc::clone(&delivered),
         };
-        let load = Self {
-            addresses,
-            stopping,
-            delivered,
-            sender: AbortOnDropHandle::new(tokio::spawn(sender.send())),
-        };
-        load.publish(&cluster.members);
-        load
+        Self { addresses, stopping, delivered, sender: AbortOnDropHandle::new(tokio::spawn(sender.send())) }
     }
 
     /// Tells the senders where the members are: a restarted one has another address.
     pub fn publish(&self, members: &[Member]) {
-        *self.addresses.lock().unwrap() = members.iter().map(|member| member.address.clone()).collect();
+        publish(&self.addresses, members);
     }
 
     /// Signals that were accepted so far.

@@ -13,7 +13,7 @@ use crate::domain::order::OrderSpec;
 use crate::domain::request::RequestState;
 use crate::domain::resting::Resting;
 use crate::engine::book::Book;
-use crate::ledger::requests::MoveInDoubt;
+use crate::ledger::requests::MoveUnderWay;
 
 /// Before a cancel without effect is asked again: refused, on its way, answered or in doubt.
 const CANCEL_REFUSED: Duration = Duration::from_secs(1);
@@ -100,13 +100,14 @@ impl AtBroker {
         }
     }
 
-    /// Takes up the moves that an earlier term left in doubt: they may still arrive for a while, and nobody heard their
-    /// answer.
-    pub fn inherit(&mut self, moves: Vec<MoveInDoubt>, book: &Book, now: Moment) {
-        for MoveInDoubt { id, intent, price, trigger_price } in moves {
+    /// Takes up the moves that an earlier term left before the books showed them: those that nobody heard the answer of may
+    /// still arrive for a while.
+    pub fn inherit(&mut self, moves: Vec<MoveUnderWay>, book: &Book, now: Moment) {
+        for MoveUnderWay { id, intent, price, trigger_price, acknowledged } in moves {
             let Some(tracked) = book.intents.get(&intent) else { continue };
             let to = OrderSpec { price, trigger_price, ..tracked.intent.order.clone() };
-            let asked = Move { request: id, to, at: now, answer: Some(RequestState::InDoubt) };
+            let answer = if acknowledged { RequestState::Acknowledged } else { RequestState::InDoubt };
+            let asked = Move { request: id, to, at: now, answer: Some(answer) };
             self.moves.insert(intent, asked);
         }
     }
