@@ -200,6 +200,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         Arc::clone(&handle),
         broker,
         recess,
+        telling.rounds.clone(),
         Arc::new(BootClock),
         config.timing.lease_ttl,
     ));

@@ -2,7 +2,8 @@
 //! over (HA.md rule 18).
 //!
 //! Only a link of its own is a reason to go: a bridge that answers with an error answers, and an answer that nobody
-//! understands proves nothing. Unknown means stay, here and of the others.
+//! understands proves nothing. Unknown means stay, here and of the others. A bridge that goes or comes back is a reason for a
+//! round of checks at once: a follower meets it nowhere else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,18 @@ use ha::{Clock, Handle, Member, Moment, Role, Status};
 
 use crate::broker::{Broker, BrokerError};
 use crate::engine::recess::Recess;
+use crate::health::rounds::Rounds;
 
 /// Watches for as long as the process lives.
 pub(super) async fn watch(
     handle: Arc<Handle>,
     broker: Arc<dyn Broker>,
     recess: Recess,
+    rounds: Rounds,
     clock: Arc<dyn Clock>,
     ttl: Duration,
 ) {
-    let mut cut = Cut::default();
+    let (mut cut, mut before) = (Cut::default(), Some(true));
     loop {
         let begun = clock.now();
         let answer = tokio::time::timeout(ttl, broker.ping()).await;
@@ -31,6 +34,9 @@ pub(super) async fn watch(
             Ok(Err(_)) => None,
         };
         handle.set_reach(reach);
+        if std::mem::replace(&mut before, reach) != reach {
+            rounds.look();
+        }
         let role = handle.role().borrow().clone();
         let lasted = cut.note(begun, reach, matches!(role, Role::Leader(_)));
         if let (Some(lasted), Role::Leader(fence)) = (lasted.filter(|lasted| *lasted >= ttl * 2), &role)

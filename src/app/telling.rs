@@ -74,8 +74,10 @@ impl Telling {
         let states =
             notices::tell_state(state, follows, rounds.clone(), notifier.clone(), every, night.clone());
         let checks = notices::tell_checks(rounds.watch(), notifier.clone(), night);
+        let login = notices::look_with_session(feeds.session.clone(), rounds.clone());
         let token = stopped.clone();
-        tokio::spawn(async move { token.run_until_cancelled(async { tokio::join!(states, checks) }).await });
+        let all = async { tokio::join!(states, checks, login) };
+        tokio::spawn(async move { token.run_until_cancelled(all).await });
         if failpoint::errors_a_second().is_some() {
             let (storm, token) = (storm(notifier.clone()), stopped.clone());
             tokio::spawn(async move { token.run_until_cancelled(storm).await });

@@ -1,4 +1,5 @@
-//! Rounds of checks: a few retries at the start, then patience; at once when somebody asks or a store comes back.
+//! Rounds of checks: a few retries at the start, then patience; at once when somebody asks, or a store, the bridge or the
+//! broker's session comes back.
 //!
 //! ```text
 //! STARTING ─ all pass ─▶ PASSING ⇄ FAILING (once) ─ again ─▶ WAITING ─ all pass ─▶ PASSING

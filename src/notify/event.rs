@@ -118,6 +118,7 @@ impl Kind {
     pub fn severity(self) -> Severity {
         match self {
             Self::OperationalError
+            | Self::BrokerSession
             | Self::OrderAbandoned
             | Self::OrderEndUnseen
             | Self::PositionDrift
@@ -133,7 +134,6 @@ impl Kind {
             | Self::StopNotResting
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
-            | Self::BrokerSession
             | Self::HostError
             | Self::StillWaiting
             | Self::Failover

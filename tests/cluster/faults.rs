@@ -72,6 +72,47 @@ async fn is_up_but_not_ready(member: &Member) {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
 }
 
+/// Everything that can be read without naming one thing.
+const READS: [&str; 22] = [
+    "/",
+    "/healthz",
+    "/livez",
+    "/startupz",
+    "/readyz",
+    "/leader",
+    "/metrics",
+    "/runbook",
+    "/api/v1/signals",
+    "/api/v1/orders",
+    "/api/v1/positions",
+    "/api/v1/positions/diff",
+    "/api/v1/switches",
+    "/api/v1/cluster",
+    "/api/v1/cluster/history",
+    "/api/v1/monitoring/health",
+    "/api/v1/monitoring/status",
+    "/api/v1/monitoring/connection-health",
+    "/api/v1/monitoring/checks",
+    "/api/v1/monitoring/states",
+    "/api/v1/errors",
+    "/api/v1/errors/summary",
+];
+
+/// While it starts every route answers: with what is known, or that it is not known yet.
+async fn every_route_answers(member: &Member) {
+    for route in READS {
+        let (status, text) = member.get(route).await.unwrap_or_else(|| panic!("{route} does not answer"));
+        if status == StatusCode::OK {
+            assert!(!text.is_empty() && text != "null", "{route}: {text}");
+            continue;
+        }
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{route}: {text}");
+        let problem: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(problem["code"], "INITIALIZING", "{route}: {text}");
+        assert!(problem["detail"].as_str().unwrap().contains("status: initializing"), "{route}: {text}");
+    }
+}
+
 async fn trades(member: &Member) {
     wait::until(&format!("{} trades", member.name), PATIENCE, async || {
         if member.trades().await { Ok(()) } else { Err(member.process.tail()) }
@@ -106,6 +147,7 @@ async fn without_its_database_an_instance_stays_up_and_goes_on_when_it_comes() {
     let member = ground.member(&[]).await;
     says(&member, "WAITING", &["DB_UNAVAILABLE", "check that PostgreSQL runs", "postgres.url"]).await;
     is_up_but_not_ready(&member).await;
+    every_route_answers(&member).await;
 
     ground.stores.postgres().start().await.unwrap();
     trades(&member).await;

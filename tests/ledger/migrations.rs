@@ -30,6 +30,35 @@ async fn eight_migrators_at_once_all_succeed() {
     }
 }
 
+// R: K4: one handle for all, made before its database is there; whoever uses it first connects, however many do at once
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_that_many_use_first_at_once_has_no_more_connections_than_it_may() {
+    let nowhere = Ledger::new("postgres://nobody@127.0.0.1:1/none", 2, "early").unwrap();
+    assert!(
+        nowhere.ping().await.unwrap_err().is_transient(),
+        "it is made without a database, and may be used again"
+    );
+
+    let stores = Stores::temporary().await.unwrap();
+    let ledger = Ledger::new(&stores.database_url(), 2, "shared").unwrap();
+    let sql = connect(&stores.database_url()).await;
+    let open = async || -> i64 {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shared'";
+        sql.query_one(count, &[]).await.unwrap().get(0)
+    };
+    assert_eq!(open().await, 0, "nobody has used it");
+    let users: Vec<_> = (0..32)
+        .map(|_| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.ping().await })
+        })
+        .collect();
+    for user in users {
+        user.await.unwrap().unwrap();
+    }
+    assert!((1..=2).contains(&open().await), "{}", open().await);
+}
+
 #[tokio::test]
 async fn another_version_is_refused_with_what_to_do() {
     let stores = Stores::temporary().await.unwrap();

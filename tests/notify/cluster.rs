@@ -14,7 +14,7 @@ use crate::support::proxy::{Link, Proxy};
 use crate::support::wait;
 
 /// Everything short: a round a second, a second of gathering.
-fn quick(telegram: &Telegram) -> Vec<(&'static str, String)> {
+pub fn quick(telegram: &Telegram) -> Vec<(&'static str, String)> {
     let mut env = telegram.env();
     env.extend(
         [
@@ -39,7 +39,7 @@ async fn cluster(telegram: &Telegram) -> Cluster {
 }
 
 /// The messages with this in them, once there are so many.
-async fn told(telegram: &Telegram, part: &str, count: usize, logs: impl Fn() -> String) -> Vec<String> {
+pub async fn told(telegram: &Telegram, part: &str, count: usize, logs: impl Fn() -> String) -> Vec<String> {
     wait::until(&format!("{count} messages with {part:?}"), PATIENCE, async || {
         let found = telegram.with(part);
         if found.len() >= count { Ok(found) } else { Err((telegram.delivered(), logs())) }
@@ -60,7 +60,7 @@ async fn quiet(cluster: &Cluster) {
     .await;
 }
 
-async fn phase(member: &Member, wanted: &str) -> Value {
+pub async fn phase(member: &Member, wanted: &str) -> Value {
     wait::until(&format!("{} is {wanted}", member.name), PATIENCE, async || {
         let checks = member.json("/api/v1/monitoring/checks").await.unwrap_or_default();
         if checks["report"]["phase"] == wanted { Ok(checks) } else { Err((checks, member.process.tail())) }
@@ -104,18 +104,30 @@ async fn a_redis_outage_is_told_once_by_three_instances_and_its_end_once() {
     cluster.finish().await;
 }
 
-// R: N11: killed between claim and send, and between send and note: delivered, at most as a marked repeat
+// R: N11: killed between claim and send, the leader being the sender, and between send and note: delivered by another, at
+// most as a marked repeat
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_killed_on_the_way_leaves_a_message_that_another_delivers() {
     for (place, deliveries) in [("after_notification_claim", 1), ("after_notification_send", 2)] {
         let telegram = Telegram::start().await;
         let mut cluster = cluster(&telegram).await;
+        // While the others stand still the leader sends.
+        let leader = cluster.leader().await;
+        let alone = place == "after_notification_claim";
+        let others = (0..cluster.members.len()).filter(|index| alone && *index != leader);
+        let others: Vec<usize> = others.collect();
+        others.iter().for_each(|index| cluster.members[*index].process.signal(Signal::STOP));
         cluster.arm(place, "kill");
         cluster.stores.redis().kill().await.unwrap();
         wait::until("a sender dies on the way", PATIENCE, async || {
             if cluster.is_armed() { Err(telegram.delivered()) } else { Ok(()) }
         })
         .await;
+        if alone {
+            cluster.members[leader].process.exit(PATIENCE).await;
+            assert_eq!(telegram.tried(), 0, "{:#?}", telegram.delivered());
+        }
+        others.iter().for_each(|index| cluster.members[*index].process.signal(Signal::CONT));
         let logs = || format!("{:?}", cluster.logs());
         let texts = told(&telegram, "REDIS_DEGRADED", deliveries, logs).await;
         assert_eq!(texts.len(), deliveries, "{place}: {texts:#?}");

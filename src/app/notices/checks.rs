@@ -6,9 +6,10 @@ use chrono::Utc;
 use tokio::sync::watch;
 
 use crate::app::night::Night;
+use crate::broker::session::Session;
 use crate::health::checks::{Check, Outcome};
 use crate::health::classify::Class;
-use crate::health::rounds::{Phase, Report};
+use crate::health::rounds::{Phase, Report, Rounds};
 use crate::notify::{Event, Key, Kind, Notifier};
 
 /// A failure is told when it was seen twice: the first may be a restart.
@@ -29,6 +30,14 @@ pub(in crate::app) async fn tell_checks(
         if reports.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Has everything looked at when somebody logged in, or the session died: a follower meets that nowhere else, and the next
+/// round may be minutes away.
+pub(in crate::app) async fn look_with_session(mut session: watch::Receiver<Session>, rounds: Rounds) {
+    while session.changed().await.is_ok() {
+        rounds.look();
     }
 }
 

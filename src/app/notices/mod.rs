@@ -6,7 +6,7 @@ mod checks;
 mod cluster;
 mod state;
 
-pub(super) use checks::tell_checks;
+pub(super) use checks::{look_with_session, tell_checks};
 pub(super) use cluster::tell_cluster;
 pub(super) use state::tell_state;
 

@@ -85,16 +85,21 @@ async fn until(moment: Option<Instant>) {
 fn tell_error(notifier: &Notifier, now: &Operational, before: Option<&'static str>) -> Option<&'static str> {
     let code = now.code.filter(|_| now.state == State::Error);
     if let Some(over) = before.filter(|before| Some(*before) != code) {
-        notifier.resolve(Key::new(Kind::OperationalError, over));
+        notifier.resolve(key(over));
     }
     if let Some(code) = code {
-        notifier.raise(Event::about(
-            Kind::OperationalError,
-            code,
-            format!("{}; see RUNBOOK.md#{}", now.reason, code.to_lowercase()),
-        ));
+        let message = format!("{}; see RUNBOOK.md#{}", now.reason, code.to_lowercase());
+        notifier.raise(Event { key: key(code), message });
     }
     code
+}
+
+/// A dead session is one piece of news, whether a leader's ERROR or an instance's check is the first to meet it.
+fn key(code: &str) -> Key {
+    match code {
+        SESSION_EXPIRED => Key::new(Kind::BrokerSession, ""),
+        code => Key::new(Kind::OperationalError, code),
+    }
 }
 
 fn still_waiting(now: &Operational, since: Duration) -> Event {
@@ -137,15 +142,15 @@ mod tests {
             tokio::spawn(tell_state(state.watch(), follows, Rounds::idle(), notifier.clone(), every, night));
         state.error(SESSION_EXPIRED, "the broker's session has expired");
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(notifier.message_of(Kind::OperationalError), None, "in the night");
+        assert_eq!(notifier.message_of(Kind::BrokerSession), None, "in the night");
         state.waiting("the broker's session has expired");
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(notifier.message_of(Kind::StillWaiting), None, "nor again and again");
         state.error(SESSION_EXPIRED, "the broker's session has expired");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(notifier.message_of(Kind::OperationalError), None, "still night");
+        assert_eq!(notifier.message_of(Kind::BrokerSession), None, "still night");
         morning.store(true, Ordering::Relaxed);
-        let message = raised(&notifier, Kind::OperationalError).await;
+        let message = raised(&notifier, Kind::BrokerSession).await;
         assert!(message.starts_with("the broker's session has expired"), "{message}");
         task.abort();
     }
