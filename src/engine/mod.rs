@@ -21,6 +21,7 @@ pub mod lanes;
 mod lost_exits;
 mod monitor;
 mod orders;
+mod overdue;
 mod pool;
 mod process;
 mod readings;

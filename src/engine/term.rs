@@ -21,6 +21,7 @@ use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::overdue::Overdue;
 use super::readings::FIRST_POLL;
 use super::requests::Answered;
 use super::resting::AtBroker;
@@ -139,6 +140,7 @@ pub struct Term<'a> {
     pub(super) bridge_failures: u32,
     pub(super) stops: StopMonitor,
     pub(super) at_broker: AtBroker,
+    pub(super) overdue: Overdue,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
@@ -183,6 +185,7 @@ impl<'a> Term<'a> {
             bridge_failures: 0,
             stops: StopMonitor::default(),
             at_broker: AtBroker::default(),
+            overdue: Overdue::default(),
             last_hits: HashSet::new(),
             next_look: now,
             last_look: now,
@@ -322,6 +325,7 @@ impl<'a> Term<'a> {
         }
         self.refuse_drifting().await?;
         self.keep_stops_resting().await?;
+        self.cancel_overdue().await?;
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;

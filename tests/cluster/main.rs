@@ -21,6 +21,7 @@ mod load;
 mod metrics;
 mod operators;
 mod outages;
+mod overdue;
 mod paused;
 mod pool;
 mod replay;

@@ -8,6 +8,7 @@ mod draft;
 mod evidence;
 mod holdings;
 mod lanes;
+mod overdue;
 mod random;
 mod resting;
 mod restored;

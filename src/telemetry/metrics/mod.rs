@@ -11,7 +11,7 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 use prometheus::{Gauge, Registry, TextEncoder};
 
 use crate::domain::limits;
-use crate::domain::order::IntentState;
+use crate::domain::order::{IntentState, OrderClass};
 use crate::health::checks::Check;
 use crate::notify::event::Kind;
 use series::{Series, Spec};
@@ -123,6 +123,8 @@ metrics! {
     signal_age: Histogram = "baton_signal_age_seconds" buckets AGE_SECONDS;
     /// Order intents that reached a state, by that state.
     orders: IntCounterVec = "baton_orders_total" {"outcome" in intent_states()};
+    /// Orders that rested at the broker for longer than their patience and were cancelled for it, by class.
+    orders_overdue: IntCounterVec = "baton_orders_overdue_total" {"class" in order_classes()};
     /// Seconds of an order's way: decide (signal stored to decision), journal (the fenced commit), send (first byte
     /// to answer), fill (answer to last fill), total (signal stored to answer).
     order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;
@@ -240,6 +242,10 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
+}
+
+fn order_classes() -> Vec<&'static str> {
+    OrderClass::ALL.iter().map(|class| class.as_str()).collect()
 }
 
 fn intent_states() -> Vec<&'static str> {
