@@ -6,6 +6,8 @@
 //! ```
 //! The order of the checks is the real bridge's: the limiter counts invalid requests too, and a bad body is told
 //! from a bad key.
+//!
+//! Not played: orders that are good till triggered, greeks, charts, messengers, and what else has nothing to do with trading.
 
 mod books;
 mod command;
