@@ -31,6 +31,7 @@ pub mod restore;
 pub mod run;
 pub mod runbook;
 pub mod signal;
+pub mod signals;
 pub mod states;
 pub mod status;
 pub mod switch;
@@ -137,6 +138,9 @@ pub enum Verb {
     Run(run::Args),
     /// Say what to do about an alert or a code.
     Runbook(runbook::Args),
+    /// Try a signal out: what would become of it.
+    #[command(subcommand)]
+    Signals(signals::Verb),
     /// Show how the instances' operational states changed, and why.
     States(states::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
@@ -215,6 +219,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Runbook(args) => runbook::run(&args, output),
+            Verb::Signals(verb) => signals::run(verb, &inputs, output).await,
             Verb::States(args) => states::run(args, &inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
