@@ -323,6 +323,7 @@ fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
     settings.mode = armed(config);
+    settings.plugin = broker.plugin;
     settings.resolver = resolver.clone();
     settings.order_timeout = broker.order_timeout;
     settings.user_timeout = broker.user_timeout;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 
+use super::bars::Bars;
 use crate::domain::money::{Price, Quantity};
 use crate::paper::rng::Rng;
 use crate::paper::{SymbolKey, SymbolSpec};
@@ -90,6 +91,8 @@ impl Listing {
 #[derive(Clone, Debug)]
 pub(super) struct Market {
     listings: BTreeMap<SymbolKey, Listing>,
+    /// What they have traded at.
+    pub(super) bars: Bars,
     /// Whether steps move the prices.
     pub(super) moving: bool,
 }
@@ -98,7 +101,7 @@ impl Market {
     pub(super) fn new(symbols: Vec<SymbolSpec>, spread_ticks: u32, moving: bool) -> Self {
         let listings =
             symbols.into_iter().map(|spec| (spec.key.clone(), Listing::new(spec, spread_ticks))).collect();
-        Self { listings, moving }
+        Self { listings, bars: Bars::default(), moving }
     }
 
     pub(super) fn get(&self, key: &SymbolKey) -> Option<&Listing> {
@@ -109,10 +112,13 @@ impl Market {
         self.listings.values()
     }
 
-    /// One step of the walk; nothing when the market stands still.
+    /// One step of the walk; no price moves when the market stands still.
     pub(super) fn step(&mut self, rng: &mut Rng) {
-        if self.moving {
-            self.listings.values_mut().for_each(|listing| listing.step(rng));
+        for (key, listing) in &mut self.listings {
+            if self.moving {
+                listing.step(rng);
+            }
+            self.bars.note(key, listing.ltp, Quantity::ZERO);
         }
     }
 
@@ -125,6 +131,7 @@ impl Market {
         if let Some(ltp) = ltp {
             let tick = listing.spec.tick_size.0;
             listing.trade_at(Price((ltp.0 / tick).round() * tick));
+            self.bars.note(key, listing.ltp, Quantity::ZERO);
         }
         true
     }
@@ -132,6 +139,7 @@ impl Market {
     pub(super) fn add_volume(&mut self, key: &SymbolKey, quantity: Quantity) {
         if let Some(listing) = self.listings.get_mut(key) {
             listing.volume = listing.volume + quantity;
+            self.bars.note(key, listing.ltp, quantity);
         }
     }
 }

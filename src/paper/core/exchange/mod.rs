@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
 
+use super::bars::Bar;
 use super::market::{Listing, Market};
 use super::order::{Order, OrderUpdate, Trade};
 use super::position::Holding;
@@ -50,6 +51,8 @@ pub struct Handling {
     pub update_copies: u32,
     /// How late each update is sent.
     pub update_delay: Duration,
+    /// The broker's risk control refuses it after it was taken.
+    pub refuse: bool,
 }
 
 impl Default for Handling {
@@ -59,6 +62,7 @@ impl Default for Handling {
             extra_latency: Duration::ZERO,
             update_copies: 1,
             update_delay: Duration::ZERO,
+            refuse: false,
         }
     }
 }
@@ -146,6 +150,7 @@ impl Exchange {
 
     /// Does everything that is due by `now`, in order of time. Missed market steps are one step.
     pub fn advance(&mut self, now: Duration) {
+        self.market.bars.minute = self.wall(now).timestamp().div_euclid(60);
         while let Some(entry) = self.due.first_entry() {
             let at = entry.key().0;
             if at > now || at > self.next_tick && self.next_tick <= now {
@@ -192,6 +197,12 @@ impl Exchange {
     /// All listed contracts.
     pub fn listings(&self) -> impl Iterator<Item = &Listing> {
         self.market.listings()
+    }
+
+    /// What a contract has traded at since the start, in bars of so many minutes counted from midnight of the exchange's day.
+    pub fn bars(&self, key: &SymbolKey, minutes: i64) -> Vec<Bar> {
+        let offset_minutes = i64::from(self.started_at.offset().local_minus_utc()) / 60;
+        self.market.bars.of(key, minutes, -offset_minutes)
     }
 
     /// Sets a price (rounded to the tick) or a spread and matches; false for an unlisted symbol.
