@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod books;
+mod catalogue;
 mod clock;
 mod closing;
 mod deliveries;

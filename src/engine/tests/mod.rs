@@ -13,3 +13,4 @@ mod resting;
 mod restored;
 mod rows;
 mod stops;
+mod stopwatch;
