@@ -6,9 +6,12 @@
 mod books;
 mod config;
 mod doctor;
+mod drill;
 mod errors;
+mod events;
 mod pages;
 mod paper;
 mod properties;
+mod secrets;
 mod status;
 mod support;
