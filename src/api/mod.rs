@@ -12,6 +12,7 @@ mod credentials;
 mod drift;
 mod dry_run;
 mod errors;
+mod events;
 mod forward;
 mod leadership;
 mod monitoring;
@@ -213,6 +214,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
         .route("/api/v1/cluster/fence", post(leadership::fence))
         .route("/api/v1/cluster/unfence", post(leadership::unfence))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/errors", get(errors::list))
         .route("/api/v1/errors/summary", get(errors::summary))
         .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))

@@ -106,6 +106,20 @@ impl Caller {
         bail!(nobody(&silent))
     }
 
+    /// Reads a URL as it is, whatever status it answers with.
+    ///
+    /// # Errors
+    /// Nobody answers there.
+    pub async fn text(&self, url: &str) -> anyhow::Result<String> {
+        let silent = |error: reqwest::Error| anyhow::anyhow!("{url} does not answer: {}", plain(&error));
+        self.signed(self.client.get(url)).send().await.map_err(silent)?.text().await.map_err(silent)
+    }
+
+    /// Where instances are asked.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
     /// Asks for a change: once, of the first instance that can be connected to.
     ///
     /// # Errors

@@ -1,129 +1,128 @@
-//! `baton signals`: what a sender's signals would do.
+//! `baton signals`: how many there are, what became of one, and what would become of one.
 
-use std::io::Read;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use clap::Subcommand;
 use serde_json::Value;
+use uuid::Uuid;
 
+use super::books::listed;
 use super::call::Target;
-use super::output::{Colour, Output};
+use super::dry_run::{self, DryRun};
+use super::errors::moment;
+use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
-/// Try a signal out.
-#[derive(Debug, clap::Subcommand)]
+/// What to do with signals.
+#[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Count signals, by type and by what became of them.
+    #[command(after_help = "Examples:
+  baton signals count
+  baton signals count -o json | jq '.counts[] | select(.status == \"refused\")'")]
+    Count(Target),
     /// Ask what would become of a signal if it were delivered now; nothing is stored or sent.
     DryRun(DryRun),
-}
-
-/// Asks the leader what it would do about a signal.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit code 0 when it would act now, 1 when it would be refused or would have to wait, or on an error.
-The token is signals.token of the configuration; where senders use signals.secret, it belongs into the body.
+    /// Show what became of a signal, why, and its orders.
+    #[command(after_help = "The id is in the webhook's answer.
 
 Examples:
-  baton signals dry-run alert.json
-  jq '.price = 140000' alert.json | baton signals dry-run -"
-)]
-pub struct DryRun {
-    /// A file that holds the webhook's body; `-` for standard input.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+  baton signals show 0199a1b2-0000-7000-8000-000000000001
+  baton signals show 0199a1b2-0000-7000-8000-000000000001 -o json | jq .decision")]
+    Show(Show),
+}
+
+/// Which signal.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Show {
+    /// The signal's id.
+    pub id: Uuid,
+    /// Where the cluster is found.
     #[command(flatten)]
     target: Target,
 }
 
-/// Runs the verb.
+/// Runs a verb of `baton signals`.
 ///
 /// # Errors
-/// The body cannot be read, is no signal, or no leader answers.
+/// No instance answers; there is no such signal; stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let Verb::DryRun(DryRun { file, target }) = verb;
-    let body = body(&file)?;
-    let answer = target.sender(inputs)?.ask("/api/v1/signals/dry-run", &body).await?;
-    let acts = ["order", "move_stops", "note"].iter().any(|word| answer["would"] == *word);
-    let now = acts && answer["held_by_switch"].is_null() && listed(&answer["waits_for"]).is_empty();
-    let code = if now { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if output.is_json() {
-        output.json(&answer)?;
-        return Ok(code);
-    }
-    for (text, colour) in told(&answer) {
-        output.line(output.paint(colour, &text))?;
-    }
-    Ok(code)
-}
-
-fn body(file: &PathBuf) -> anyhow::Result<String> {
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
-        return Ok(text);
-    }
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    if text.trim().is_empty() {
-        bail!("{} is empty; it must hold the body of a webhook call", file.display());
-    }
-    Ok(text)
-}
-
-/// The answer in lines.
-fn told(answer: &Value) -> Vec<(String, Colour)> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let mut lines = Vec::new();
-    let head =
-        format!("{} {} ({})", text(&answer["type"]), text(&answer["instrument"]), text(&answer["key"]));
-    lines.push((head, Colour::Bold));
-    if let Some(first) = answer["repeat_of"].as_object() {
-        let line = format!("a repeat of {}, which is {}", text(&first["id"]), text(&first["status"]));
-        lines.push((line, Colour::Yellow));
-    }
-    for order in answer["orders"].as_array().into_iter().flatten() {
-        let named = |name: &str| text(&order[name]);
-        let what = format!(
-            "would {} {} {} on {} ({}, {})",
-            named("side"),
-            named("quantity"),
-            named("symbol"),
-            named("exchange"),
-            named("price_type"),
-            named("product")
-        );
-        lines.push((what, Colour::Green));
-    }
-    for stop in answer["stops"].as_array().into_iter().flatten() {
-        let line = format!(
-            "would move the stop of {} from {} to {}",
-            text(&stop["label"]),
-            text(&stop["from"]),
-            text(&stop["to"])
-        );
-        lines.push((line, Colour::Green));
-    }
-    let reasons = |list: &Value, before: &str, colour| -> Vec<(String, Colour)> {
-        let told = listed(list).into_iter();
-        told.map(|reason| {
-            (format!("{before} {}: {}", text(&reason["code"]), text(&reason["sentence"])), colour)
-        })
-        .collect()
-    };
-    lines.extend(reasons(&answer["reasons"], "refused,", Colour::Red));
-    lines.extend(reasons(&Value::from_iter(answer.get("reason").cloned()), "noted,", Colour::Green));
-    lines.extend(reasons(&answer["waits_for"], "would wait,", Colour::Yellow));
-    if let Some(switch) = answer["held_by_switch"].as_str() {
-        lines.push((format!("held back by a switch: {switch}"), Colour::Yellow));
-    }
-    if let Some(decision) = answer["decision"].as_object() {
-        for (name, value) in decision.iter().filter(|(_, value)| !value.is_null()) {
-            lines.push((format!("  {name}: {}", text(value)), Colour::Dim));
+    match verb {
+        Verb::Count(target) => {
+            let answer = target.caller(inputs)?.get("/api/v1/signals").await?;
+            if output.is_json() {
+                output.json(&answer)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let rows: Vec<Vec<Cell>> = listed(&answer, "counts").iter().map(count).collect();
+            output.table(&["TYPE", "STATUS", "COUNT"], &rows)?;
+        }
+        Verb::DryRun(asked) => return dry_run::run(asked, inputs, output).await,
+        Verb::Show(Show { id, target }) => {
+            let answer = target.caller(inputs)?.get(&format!("/api/v1/signals/{id}")).await?;
+            match output.is_json() {
+                true => output.json(&answer)?,
+                false => show(&answer, output)?,
+            }
         }
     }
-    lines
+    Ok(ExitCode::SUCCESS)
 }
 
-fn listed(list: &Value) -> Vec<Value> {
-    list.as_array().cloned().unwrap_or_default()
+fn count(row: &Value) -> Vec<Cell> {
+    let status = text(row, "status");
+    let colour = colour(&status);
+    vec![Cell::of(text(row, "type")), Cell::of(status).in_colour(colour), Cell::of(&row["count"])]
+}
+
+fn show(signal: &Value, output: &Output) -> anyhow::Result<()> {
+    let status = text(signal, "status");
+    output.line(format!(
+        "{} {} by {} is {}",
+        text(signal, "type"),
+        text(signal, "instrument"),
+        text(signal, "strategy"),
+        output.paint(colour(&status), &status)
+    ))?;
+    output.line(format!("  stored {} by {}", time(signal, "received_at"), text(signal, "received_by")))?;
+    if signal["finished_at"].is_string() {
+        output.line(format!("  final {}", time(signal, "finished_at")))?;
+    }
+    for reason in listed(signal, "reasons") {
+        output.line(format!("  {}: {}", text(reason, "code"), text(reason, "sentence")))?;
+    }
+    let rows: Vec<Vec<Cell>> = listed(signal, "orders").iter().map(order).collect();
+    if !rows.is_empty() {
+        output.table(&["ORDER", "CLASS", "SIDE", "UNITS", "FILLED", "PRICE", "STATE", "REASON"], &rows)?;
+    }
+    Ok(())
+}
+
+fn order(order: &Value) -> Vec<Cell> {
+    vec![
+        Cell::of(text(order, "id")),
+        Cell::of(text(order, "class")),
+        Cell::of(text(order, "side")),
+        Cell::of(&order["quantity"]),
+        Cell::of(&order["filled_quantity"]),
+        Cell::of(text(order, "average_price")),
+        Cell::of(text(order, "state")),
+        Cell::of(order["reason"].as_str().unwrap_or("")),
+    ]
+}
+
+fn colour(status: &str) -> Colour {
+    match status {
+        "executed" => Colour::Green,
+        "pending" | "working" | "refused" => Colour::Yellow,
+        _ => Colour::Red,
+    }
+}
+
+fn text(row: &Value, name: &str) -> String {
+    row[name].as_str().unwrap_or("-").to_owned()
+}
+
+fn time(row: &Value, name: &str) -> String {
+    moment(row[name].as_str().unwrap_or_default())
 }

@@ -21,6 +21,7 @@ mod notify;
 mod overlay;
 mod process;
 mod reader;
+mod secrets;
 mod show;
 mod signals;
 mod stores;
@@ -38,6 +39,7 @@ pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Commands, Notify, Smtp, Throttle};
 pub use process::{Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown};
+pub use secrets::Secret;
 pub use show::{Entry, HIDDEN};
 pub use signals::Signals;
 pub use stores::{Postgres, Redis, Sentinel};
@@ -122,6 +124,23 @@ pub fn defaults(inputs: &Inputs) -> Vec<Entry> {
     let mut reader = Reader::new(Layers::none());
     sections(&mut reader, inputs);
     reader.into_entries()
+}
+
+/// Every secret that a configuration may have, set or not, with what is wrong with each; whatever else is missing or broken.
+///
+/// # Errors
+/// The file cannot be read or is no TOML.
+pub fn secrets(inputs: &Inputs) -> Result<Vec<(Secret, Option<Fault>)>, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    sections(&mut reader, inputs);
+    let (secrets, mut faults) = reader.into_secrets();
+    let of =
+        |secret: &Secret, fault: &Fault| fault.key.strip_suffix("_file").unwrap_or(&fault.key) == secret.key;
+    let each = secrets.into_iter().map(|secret| {
+        let fault = faults.iter().position(|fault| of(&secret, fault)).map(|at| faults.swap_remove(at));
+        (secret, fault)
+    });
+    Ok(each.collect())
 }
 
 fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {

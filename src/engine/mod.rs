@@ -33,6 +33,7 @@ mod resting;
 pub mod senders;
 mod signals;
 pub mod stops;
+mod stopwatch;
 mod submit;
 mod takeover;
 mod tell;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -60,10 +60,8 @@ impl Term<'_> {
             }
             return Ok(());
         }
-        let received = Instant::now()
-            .checked_sub(Duration::from_millis(u64::try_from(pending.age_ms).unwrap_or(0)))
-            .unwrap_or_else(Instant::now);
-        self.received.insert(pending.id, received);
+        let age = Duration::from_millis(u64::try_from(pending.age_ms).unwrap_or(0));
+        self.clocks.stored(pending.id, age);
         let trace_id = traces::of_signal(pending.id);
         tracing::info!(signal = %pending.id, %trace_id, "SIGNAL DETECTED: {} {} by {}", signal.kind(), signal.instrument, signal.strategy);
         let now = self.fence().now();
@@ -117,6 +115,7 @@ impl Term<'_> {
                 match decide(&self.engine.rules, &self.book, queued, &quotes, wall_clock()) {
                     Decision::Order(intents, decision) => {
                         self.engine.traces.record(|| self.decided(&waiting, intents.len()));
+                        self.clocks.decided(queued.id, &self.engine.metrics);
                         decisions.insert(queued.id, decision);
                         for intent in &intents {
                             self.book.plan(intent.clone(), self.fence().now());
@@ -267,7 +266,7 @@ impl Term<'_> {
         draft.signal(queued.id, SignalStatus::Executed, reasons, None);
         let change = draft.finish();
         self.lanes.remove(queued.id);
-        self.received.remove(&queued.id);
+        self.clocks.forget(queued.id);
         self.engine.metrics.signals.with_label_values(&[queued.signal.kind().as_str(), "acted"]).inc();
         self.commit(change).await
     }
@@ -289,7 +288,7 @@ impl Term<'_> {
         let kind = kind.map_or("OTHER", SignalType::as_str);
         self.engine.metrics.signals.with_label_values(&[kind, outcome]).inc();
         self.lanes.remove(id);
-        self.received.remove(&id);
+        self.clocks.forget(id);
         let update = SignalUpdate { id, status: SignalStatus::Refused, reasons: json!(refusals), decision };
         self.commit(Change { signals: vec![update], ..Change::default() }).await
     }

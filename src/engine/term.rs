@@ -1,9 +1,9 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ha::{Fence, Moment};
@@ -27,6 +27,7 @@ use super::requests::Answered;
 use super::resting::AtBroker;
 use super::senders::proof;
 use super::stops::StopMonitor;
+use super::stopwatch::Stopwatch;
 use super::tell;
 use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
@@ -122,7 +123,7 @@ pub struct Term<'a> {
     pub(super) lanes: Lanes,
     pub(super) suspects: Suspects,
     pub(super) holdings: Holdings,
-    pub(super) received: HashMap<SignalId, Instant>,
+    pub(super) clocks: Stopwatch,
     pub(super) sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     listener: Option<Listener>,
@@ -169,7 +170,7 @@ impl<'a> Term<'a> {
             lanes: Lanes::default(),
             suspects: Suspects::default(),
             holdings: Holdings::default(),
-            received: HashMap::new(),
+            clocks: Stopwatch::default(),
             sender,
             events,
             listener: None,

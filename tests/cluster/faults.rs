@@ -73,7 +73,7 @@ async fn is_up_but_not_ready(member: &Member) {
 }
 
 /// Everything that can be read without naming one thing.
-const READS: [&str; 28] = [
+const READS: [&str; 29] = [
     "/",
     "/healthz",
     "/livez",
@@ -101,6 +101,7 @@ const READS: [&str; 28] = [
     "/api/v1/monitoring/checks",
     "/api/v1/monitoring/states",
     "/api/v1/errors",
+    "/api/v1/events",
     "/api/v1/errors/summary",
 ];
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod books;
+mod catalogue;
 mod clock;
 mod closing;
 mod deliveries;

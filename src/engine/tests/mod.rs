@@ -14,3 +14,4 @@ mod resting;
 mod restored;
 mod rows;
 mod stops;
+mod stopwatch;

@@ -160,6 +160,7 @@ async fn a_mute_feed_is_noticed_by_the_age_of_its_ticks_and_heals_by_itself() {
     assert_eq!(feed.status.borrow().state, LiveState::Mute);
     feed.until("a second try", |running, _| running.reconnects("mute") >= 2).await;
     assert_eq!(feed.metrics.feed_mute.get(), 1);
+    assert!(feed.metrics.feed_reconnects.with_label_values(&["mute"]).get() >= 2);
 
     control(&paper, reqwest::Method::DELETE, "faults", json!({})).await;
     feed.until("healed", |_, status| status.state == LiveState::Connected && status.authenticated).await;

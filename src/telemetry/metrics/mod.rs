@@ -126,7 +126,7 @@ metrics! {
     /// Orders that rested at the broker for longer than their patience and were cancelled for it, by class.
     orders_overdue: IntCounterVec = "baton_orders_overdue_total" {"class" in order_classes()};
     /// Seconds of an order's way: decide (signal stored to decision), journal (the fenced commit), send (first byte
-    /// to answer), fill (answer to last fill), total (signal stored to answer).
+    /// to answer), fill (answer to last fill, as soon as that is known), total (signal stored to answer).
     order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;
     /// Orders whose outcome at the broker is not known.
     orders_in_doubt: IntGauge = "baton_orders_in_doubt";
