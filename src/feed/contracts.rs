@@ -2,12 +2,12 @@
 //! says nothing: lots, steps and limits change overnight. What is missing is asked for again, since a bridge refills its
 //! list at each login and knows nothing meanwhile.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::Listing;
@@ -16,8 +16,9 @@ use crate::domain::contract::Contracts;
 use crate::domain::sessions::trading_day;
 use crate::ledger::{Ledger, LedgerError};
 
-/// Between two looks at what is missing.
+/// Between two looks at what is missing; doubled while the bridge has nothing new to say.
 const LOOK: Duration = Duration::from_secs(5);
+const LOOK_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What is known of today's contracts; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ struct Inner {
     known: ArcSwapOption<Contracts>,
     /// The ledger has all of them.
     kept: AtomicBool,
+    /// What was last told to be missing, and of which day.
+    missing: Mutex<Option<(NaiveDate, String)>>,
     asked: AtomicBool,
 }
 
@@ -50,13 +53,31 @@ impl ContractData {
         listings: Vec<Listing>,
         stop: CancellationToken,
     ) {
+        let mut wait = LOOK;
+        let mut before = None;
         loop {
             let read = self.read(&*broker, &ledger, &listings, Utc::now());
-            if stop.run_until_cancelled(read).await.is_none()
-                || stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none()
-            {
+            if stop.run_until_cancelled(read).await.is_none() {
                 return;
             }
+            let now = self.known().map(|known| (known.day(), known.iter().count()));
+            let is_news = !self.is_asked() || now != before;
+            (before, wait) = (now, if is_news { LOOK } else { (wait * 2).min(LOOK_AT_MOST) });
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Says what is missing, once a day and change.
+    fn tell_missing(&self, day: NaiveDate, unknown: &str, failure: &str) {
+        let mut told = self.0.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = (!unknown.is_empty()).then(|| (day, unknown.to_owned()));
+        if *told != missing {
+            if missing.is_some() {
+                tracing::warn!("no contract data of {unknown} for {day}: no entries there ({failure})");
+            }
+            *told = missing;
         }
     }
 
@@ -88,8 +109,15 @@ impl ContractData {
                 }
             }
         }
-        known.extend(told);
-        let kept = ledger.keep_contracts(&known).await;
+        known.extend(told.iter().cloned());
+        let kept = match self.0.kept.load(Ordering::Relaxed) {
+            true => ledger.keep_contracts(day, &told).await,
+            false => {
+                let all: Vec<_> =
+                    known.iter().map(|(listing, contract)| (listing.clone(), contract.clone())).collect();
+                ledger.keep_contracts(day, &all).await
+            }
+        };
         let failed = |error: &LedgerError| {
             tracing::debug!(
                 error = error as &dyn std::error::Error,
@@ -114,12 +142,9 @@ impl ContractData {
                 .filter(|listing| known.get(listing).is_none())
                 .map(ToString::to_string)
                 .collect();
-            if !unknown.is_empty() {
-                tracing::warn!(
-                    "no contract data of {} for {day}: no entries there ({failure})",
-                    unknown.join(", ")
-                );
-            }
+            self.tell_missing(day, &unknown.join(", "), &failure);
+        } else {
+            self.tell_missing(day, "", "");
         }
         self.0.known.store(Some(Arc::new(known)));
         self.0.asked.store(true, Ordering::Release);

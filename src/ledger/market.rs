@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::Json;
 
 use super::{Ledger, LedgerError};
-use crate::domain::contract::{Contract, Contracts};
+use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::sessions::{Calendar, Holiday, Session};
@@ -98,35 +98,38 @@ impl Ledger {
         Ok(row.map(|row| row.get::<_, Json<Vec<Holiday>>>(0).0))
     }
 
-    /// Keeps contracts as they were told on their day.
+    /// Keeps contracts as they were told on their day; none twice.
     ///
     /// # Errors
     /// Any database error.
-    pub async fn keep_contracts(&self, contracts: &Contracts) -> Result<(), LedgerError> {
-        let day = contracts.day();
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
-        for (listing, contract) in contracts.iter() {
-            tx
-                .execute(
-                    "INSERT INTO contract_day (day, exchange, symbol, lot_size, tick, freeze_quantity, expiry)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)
-                     ON CONFLICT (day, exchange, symbol) DO UPDATE SET lot_size = EXCLUDED.lot_size, tick = EXCLUDED.tick,
-                        freeze_quantity = EXCLUDED.freeze_quantity, expiry = EXCLUDED.expiry, read_at = now()",
-                    &[
-                        &day,
-                        &listing.exchange,
-                        &listing.symbol,
-                        &contract.lot_size.0,
-                        &contract.tick.0,
-                        &contract.freeze_qty.map(|quantity| quantity.0),
-                        &contract.expiry,
-                    ],
-                )
-                .await
-                .map_err(LedgerError::during("keep a contract's data"))?;
+    pub async fn keep_contracts(
+        &self,
+        day: NaiveDate,
+        contracts: &[(Listing, Contract)],
+    ) -> Result<(), LedgerError> {
+        if contracts.is_empty() {
+            return Ok(());
         }
-        tx.commit().await.map_err(LedgerError::during("keep contracts' data"))
+        let exchanges: Vec<&str> = contracts.iter().map(|(listing, _)| listing.exchange.as_str()).collect();
+        let symbols: Vec<&str> = contracts.iter().map(|(listing, _)| listing.symbol.as_str()).collect();
+        let lots: Vec<i64> = contracts.iter().map(|(_, contract)| contract.lot_size.0).collect();
+        let ticks: Vec<Decimal> = contracts.iter().map(|(_, contract)| contract.tick.0).collect();
+        let freezes: Vec<Option<i64>> =
+            contracts.iter().map(|(_, contract)| contract.freeze_qty.map(|quantity| quantity.0)).collect();
+        let expiries: Vec<Option<NaiveDate>> =
+            contracts.iter().map(|(_, contract)| contract.expiry).collect();
+        self.client()
+            .await?
+            .execute(
+                "INSERT INTO contract_day (day, exchange, symbol, lot_size, tick, freeze_quantity, expiry)
+                 SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::numeric[], $6::bigint[], $7::date[])
+                 ON CONFLICT (day, exchange, symbol) DO UPDATE SET lot_size = EXCLUDED.lot_size, tick = EXCLUDED.tick,
+                    freeze_quantity = EXCLUDED.freeze_quantity, expiry = EXCLUDED.expiry, read_at = now()",
+                &[&day, &exchanges, &symbols, &lots, &ticks, &freezes, &expiries],
+            )
+            .await
+            .map_err(LedgerError::during("keep contracts' data"))?;
+        Ok(())
     }
 
     /// The contracts that were told on a day.

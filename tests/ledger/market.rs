@@ -89,6 +89,15 @@ async fn contracts_are_known_for_their_day_only_and_outlive_the_bridge_in_the_le
     assert_eq!(known.get(&gold).unwrap().lot_size.0, 100);
     assert_eq!(known.get(&listings[1]), None, "one unknown contract does not take the others'");
 
+    // Asking for what is missing, again and again, writes nothing anew.
+    let client = database.connect().await;
+    let stored = async || -> String {
+        client.query_one("SELECT string_agg(xmin::text, ',') FROM contract_day", &[]).await.unwrap().get(0)
+    };
+    let before = stored().await;
+    data.read(&broker, ledger, &listings, today).await;
+    assert_eq!(stored().await, before);
+
     paper.stop().await;
     let data = ContractData::default();
     data.read(&broker, ledger, &listings, today).await;
