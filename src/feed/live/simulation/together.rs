@@ -12,13 +12,17 @@ async fn stalls(world: &World, seen: &[Watched], draws: &mut Draws) {
     time.sleep(OPENS + SECOND * 300).await;
     let mut worst = Duration::ZERO;
     for stall in 0..6 {
+        seen.iter().for_each(|seen| seen.board.want(some_of_eight(draws)));
+        // Each connects anew at a moment of its own: what they hear last lies apart.
+        for member in seen {
+            time.sleep(draws.seconds(1, 20) + Duration::from_millis(draws.below(1000))).await;
+            member.kick.notify_one();
+        }
         while !all_well() {
             time.sleep(SECOND).await;
         }
         time.sleep(draws.seconds(1, 200)).await;
-        seen.iter().for_each(|seen| seen.board.want(some_of_eight(draws)));
         if stall % 3 == 2 {
-            // One of them connects anew at an odd moment, as after a restart.
             seen[0].kick.notify_one();
         }
         world.state().stalled = true;
