@@ -114,6 +114,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         desk: desk.clone(),
         stop: stop_asked,
         rounds: telling.rounds.clone(),
+        notifier: telling.notifier.from("webhook"),
     });
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));

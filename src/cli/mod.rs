@@ -151,7 +151,7 @@ pub enum Verb {
     /// Look after secrets: where each is, and who can read it.
     #[command(subcommand)]
     Secrets(secrets::Verb),
-    /// Count signals, and show what became of one.
+    /// Count signals, show what became of one, try one out.
     #[command(subcommand)]
     Signals(signals::Verb),
     /// Show how the instances' operational states changed, and why.

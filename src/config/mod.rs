@@ -23,6 +23,7 @@ mod process;
 mod reader;
 mod secrets;
 mod show;
+mod signals;
 mod stores;
 mod timing;
 mod tls;
@@ -37,11 +38,10 @@ pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Commands, Notify, Smtp, Throttle};
-pub use process::{
-    Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
-};
+pub use process::{Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown};
 pub use secrets::Secret;
 pub use show::{Entry, HIDDEN};
+pub use signals::Signals;
 pub use stores::{Postgres, Redis, Sentinel};
 pub use timing::Timing;
 pub use traces::Traces;
@@ -229,6 +229,14 @@ fn reached_from_here(listen: SocketAddr) -> SocketAddr {
 /// The file cannot be read or is no TOML; else the faults of `[operator]`.
 pub fn operator_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
     part(inputs, |reader| Operator::read(reader).token)
+}
+
+/// Reads a sender's token, whatever else is missing or broken.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `signals.token`.
+pub fn signals_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
+    part(inputs, |reader| reader.secret("signals.token"))
 }
 
 /// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.

@@ -26,6 +26,7 @@ mod process;
 mod readings;
 pub mod recess;
 pub mod refusals;
+pub mod rehearsal;
 mod requests;
 mod resting;
 pub mod senders;

@@ -12,7 +12,6 @@ use super::draft::Draft;
 use super::holdings::drift_on;
 use super::lanes::{Phase, Waiting, may_decide};
 use super::term::{Event, LANE_LIMIT, Term, wall_clock};
-use crate::broker::session::SessionState;
 use crate::domain::age;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::SignalId;
@@ -171,12 +170,9 @@ impl Term<'_> {
     fn ready_heads(&mut self) -> Vec<Waiting> {
         let fence = self.fence().clone();
         let now = fence.now();
-        let (book, engine, sender) = (&self.book, self.engine, &self.sender);
         // ERROR, waiting for the bridge, a dead broker session and a heartbeat that is overdue stop entries; exits go on.
-        let in_time = self.journal.fence().deadline().until(now) >= engine.pace.entry_queue;
-        let logged_in = engine.session.borrow().state != SessionState::Expired;
-        let known = book.market_asked && self.day_is_open();
-        let trading = engine.operational.is_active() && in_time && logged_in && known;
+        let trading = self.entries_wait_for().is_empty();
+        let (book, engine, sender) = (&self.book, self.engine, &self.sender);
         let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
         let mut ready = Vec::new();
         for head in self.lanes.heads() {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::book::Book;
-use super::command::Close;
+use super::command::Command;
 use super::custody::Custody;
 use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
@@ -248,10 +248,14 @@ impl<'a> Term<'a> {
                     Woken::Time
                 }
                 Selected::Prices => Woken::Prices,
-                Selected::Command(close) => match self.close_for_operator(close).await {
+                Selected::Command(Command::Close(close)) => match self.close_for_operator(close).await {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
+                Selected::Command(Command::Rehearse(asked)) => {
+                    self.rehearse(asked);
+                    Woken::Time
+                }
                 Selected::Time => Woken::Time,
                 Selected::Fenced(why) => return End::Fenced(why),
             };
@@ -268,14 +272,18 @@ impl<'a> Term<'a> {
     }
 
     /// Waits for the next thing to do; changes nothing.
-    async fn select(&mut self, drain: &CancellationToken, commands: &mut mpsc::Receiver<Close>) -> Selected {
+    async fn select(
+        &mut self,
+        drain: &CancellationToken,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Selected {
         let fence = self.journal.fence().clone();
         let wait = self.next_wake().until(fence.now());
         tokio::select! {
             biased;
             why = fence.closed() => Selected::Fenced(why),
             Some(event) = self.events.recv() => Selected::Event(event),
-            Some(close) = commands.recv() => Selected::Command(close),
+            Some(command) = commands.recv() => Selected::Command(command),
             () = self.engine.arrivals.notified() => Selected::Arrival,
             () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
@@ -427,7 +435,7 @@ impl<'a> Term<'a> {
 
 enum Selected {
     Event(Event),
-    Command(Close),
+    Command(Command),
     Arrival,
     News,
     Prices,

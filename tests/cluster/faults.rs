@@ -73,7 +73,7 @@ async fn is_up_but_not_ready(member: &Member) {
 }
 
 /// Everything that can be read without naming one thing.
-const READS: [&str; 23] = [
+const READS: [&str; 29] = [
     "/",
     "/healthz",
     "/livez",
@@ -84,6 +84,12 @@ const READS: [&str; 23] = [
     "/runbook",
     "/api/v1/signals",
     "/api/v1/orders",
+    "/api/v1/trades",
+    "/api/v1/equity",
+    "/api/status",
+    "/api/balance",
+    "/api/positions",
+    "/api/history",
     "/api/v1/positions",
     "/api/v1/positions/diff",
     "/api/v1/switches",
@@ -194,7 +200,7 @@ async fn a_wrong_password_is_named_and_the_password_is_not() {
     let member = ground.member(&[("BATON_POSTGRES__URL", &wrong)]).await;
     says(&member, "ERROR", &["DB_AUTH", "check the user and password", "postgres.url"]).await;
     is_up_but_not_ready(&member).await;
-    let log = std::fs::read_to_string(&member.process.log).unwrap();
+    let log = member.log();
     assert!(!log.contains("wrong-s3cret"), "{log}");
 }
 

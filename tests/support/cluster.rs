@@ -258,7 +258,7 @@ impl Cluster {
             assert!(early.is_empty(), "S2: orders arrived before their intent was committed: {early:?}");
         }
         for member in &self.members {
-            let text = std::fs::read_to_string(&member.process.log).unwrap_or_default();
+            let text = member.log();
             assert!(!text.contains("panicked at"), "{}", member.process.tail());
         }
         check
@@ -342,6 +342,7 @@ pub fn independent() -> Vec<(&'static str, String)> {
         ("BATON_TRADING__LIMITS__MAX_DRAWDOWN_PERCENT", "none"),
         ("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "none"),
         ("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "none"),
+        ("BATON_SIGNALS__QUOTA_PER_MINUTE", "1000000"),
     ]
     .map(|(key, value)| (key, value.to_owned()))
     .to_vec()

@@ -57,8 +57,8 @@ pub const OPERATIONAL_STATES: [&str; 5] = ["STARTING", "WAITING", "ACTIVE", "ERR
 /// Signal types, as `signals` labels them; `OTHER` is what could not be read.
 pub const SIGNAL_TYPES: [&str; 6] = ["BASE_ENTRY", "PYRAMID", "EXIT", "MARKET_DATA", "EOD_MONITOR", "OTHER"];
 /// What became of a signal: the first three at the webhook, the others in the engine.
-pub const SIGNAL_OUTCOMES: [&str; 7] =
-    ["accepted", "repeated", "refused", "acted", "dropped_stale", "rejected", "failed"];
+pub const SIGNAL_OUTCOMES: [&str; 8] =
+    ["accepted", "repeated", "refused", "over_quota", "acted", "dropped_stale", "rejected", "failed"];
 /// Steps of an order's way, as `order_latency` labels them.
 pub const ORDER_STAGES: [&str; 5] = ["decide", "journal", "send", "fill", "total"];
 

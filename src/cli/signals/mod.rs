@@ -1,4 +1,6 @@
-//! `baton signals`: how many there are, and what became of one.
+//! `baton signals`: how many there are, what became of one, and what would become of another.
+
+mod dry_run;
 
 use std::process::ExitCode;
 
@@ -6,10 +8,10 @@ use clap::Subcommand;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::books::listed;
-use super::call::Target;
-use super::errors::moment;
-use super::output::{Cell, Colour, Output};
+use crate::cli::books::listed;
+use crate::cli::call::Target;
+use crate::cli::errors::moment;
+use crate::cli::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
 /// What to do with signals.
@@ -20,6 +22,8 @@ pub enum Verb {
   baton signals count
   baton signals count -o json | jq '.counts[] | select(.status == \"refused\")'")]
     Count(Target),
+    /// Ask what would become of a signal if it were delivered now; nothing is stored or sent.
+    DryRun(dry_run::DryRun),
     /// Show what became of a signal, why, and its orders.
     #[command(after_help = "The id is in the webhook's answer.
 
@@ -44,23 +48,23 @@ pub struct Show {
 /// # Errors
 /// No instance answers; there is no such signal; stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let (path, target) = match &verb {
-        Verb::Count(target) => ("/api/v1/signals".to_owned(), target),
-        Verb::Show(show) => (format!("/api/v1/signals/{}", show.id), &show.target),
+    let (path, target, show): (_, _, fn(&Value, &Output) -> anyhow::Result<()>) = match verb {
+        Verb::DryRun(args) => return dry_run::run(args, inputs, output).await,
+        Verb::Count(target) => ("/api/v1/signals".to_owned(), target, counts),
+        Verb::Show(show) => (format!("/api/v1/signals/{}", show.id), show.target, signal),
     };
-    let answer = target.clone().caller(inputs)?.get(&path).await?;
+    let answer = target.caller(inputs)?.get(&path).await?;
     if output.is_json() {
         output.json(&answer)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    match verb {
-        Verb::Count(_) => {
-            let rows: Vec<Vec<Cell>> = listed(&answer, "counts").iter().map(count).collect();
-            output.table(&["TYPE", "STATUS", "COUNT"], &rows)?;
-        }
-        Verb::Show(_) => show(&answer, output)?,
+    } else {
+        show(&answer, output)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn counts(answer: &Value, output: &Output) -> anyhow::Result<()> {
+    let rows: Vec<Vec<Cell>> = listed(answer, "counts").iter().map(count).collect();
+    Ok(output.table(&["TYPE", "STATUS", "COUNT"], &rows)?)
 }
 
 fn count(row: &Value) -> Vec<Cell> {
@@ -69,7 +73,7 @@ fn count(row: &Value) -> Vec<Cell> {
     vec![Cell::of(text(row, "type")), Cell::of(status).in_colour(colour), Cell::of(&row["count"])]
 }
 
-fn show(signal: &Value, output: &Output) -> anyhow::Result<()> {
+fn signal(signal: &Value, output: &Output) -> anyhow::Result<()> {
     let status = text(signal, "status");
     output.line(format!(
         "{} {} by {} is {}",
