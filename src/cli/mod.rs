@@ -15,7 +15,6 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod drill;
-mod dry_run;
 pub mod emergency;
 pub mod errors;
 pub mod events;

@@ -34,18 +34,19 @@ fn total(scrapes: &[BTreeMap<String, Family>], name: &str) -> f64 {
     scrapes.iter().map(|scrape| scrape[name].total()).sum()
 }
 
-/// Waits until every series that `event` moves has moved, and each stage and label of it that is known to.
+/// Waits until every series that `event` moves has moved.
 async fn moves(cluster: &mut Cluster, event: Event, before: &[BTreeMap<String, Family>]) {
-    for row in CATALOGUE.iter().filter(|row| row.moved == Moved::Life(event)) {
-        wait::until(&format!("{event:?} moves {}", row.name), PATIENCE, async || {
-            let scrapes = scraped(cluster).await;
-            scrapes.iter().for_each(is_catalogued);
+    let mut left: Vec<_> = CATALOGUE.iter().filter(|row| row.moved == Moved::Life(event)).collect();
+    wait::until(&format!("{event:?} moves its series"), PATIENCE, async || {
+        let scrapes = scraped(cluster).await;
+        scrapes.iter().for_each(is_catalogued);
+        left.retain(|row| {
             let (now, then) = (total(&scrapes, row.name), total(before, row.name));
-            let moved = if row.kind == Kind::Gauge { now != 0.0 } else { now > then };
-            if moved { Ok(()) } else { Err((then, now)) }
-        })
-        .await;
-    }
+            if row.kind == Kind::Gauge { now == 0.0 } else { now <= then }
+        });
+        if left.is_empty() { Ok(()) } else { Err(left.iter().map(|row| row.name).collect::<Vec<_>>()) }
+    })
+    .await;
 }
 
 // R: H4

@@ -1,4 +1,6 @@
-//! `baton signals`: how many there are, what became of one, and what would become of one.
+//! `baton signals`: how many there are, what became of one, and what would become of another.
+
+mod dry_run;
 
 use std::process::ExitCode;
 
@@ -6,15 +8,14 @@ use clap::Subcommand;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::books::listed;
-use super::call::Target;
-use super::dry_run::{self, DryRun};
-use super::errors::moment;
-use super::output::{Cell, Colour, Output};
+use crate::cli::books::listed;
+use crate::cli::call::Target;
+use crate::cli::errors::moment;
+use crate::cli::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
 /// What to do with signals.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
     /// Count signals, by type and by what became of them.
     #[command(after_help = "Examples:
@@ -22,7 +23,7 @@ pub enum Verb {
   baton signals count -o json | jq '.counts[] | select(.status == \"refused\")'")]
     Count(Target),
     /// Ask what would become of a signal if it were delivered now; nothing is stored or sent.
-    DryRun(DryRun),
+    DryRun(dry_run::DryRun),
     /// Show what became of a signal, why, and its orders.
     #[command(after_help = "The id is in the webhook's answer.
 
@@ -47,26 +48,23 @@ pub struct Show {
 /// # Errors
 /// No instance answers; there is no such signal; stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    match verb {
-        Verb::Count(target) => {
-            let answer = target.caller(inputs)?.get("/api/v1/signals").await?;
-            if output.is_json() {
-                output.json(&answer)?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            let rows: Vec<Vec<Cell>> = listed(&answer, "counts").iter().map(count).collect();
-            output.table(&["TYPE", "STATUS", "COUNT"], &rows)?;
-        }
-        Verb::DryRun(asked) => return dry_run::run(asked, inputs, output).await,
-        Verb::Show(Show { id, target }) => {
-            let answer = target.caller(inputs)?.get(&format!("/api/v1/signals/{id}")).await?;
-            match output.is_json() {
-                true => output.json(&answer)?,
-                false => show(&answer, output)?,
-            }
-        }
+    let (path, target, show): (_, _, fn(&Value, &Output) -> anyhow::Result<()>) = match verb {
+        Verb::DryRun(args) => return dry_run::run(args, inputs, output).await,
+        Verb::Count(target) => ("/api/v1/signals".to_owned(), target, counts),
+        Verb::Show(show) => (format!("/api/v1/signals/{}", show.id), show.target, signal),
+    };
+    let answer = target.caller(inputs)?.get(&path).await?;
+    if output.is_json() {
+        output.json(&answer)?;
+    } else {
+        show(&answer, output)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn counts(answer: &Value, output: &Output) -> anyhow::Result<()> {
+    let rows: Vec<Vec<Cell>> = listed(answer, "counts").iter().map(count).collect();
+    Ok(output.table(&["TYPE", "STATUS", "COUNT"], &rows)?)
 }
 
 fn count(row: &Value) -> Vec<Cell> {
@@ -75,7 +73,7 @@ fn count(row: &Value) -> Vec<Cell> {
     vec![Cell::of(text(row, "type")), Cell::of(status).in_colour(colour), Cell::of(&row["count"])]
 }
 
-fn show(signal: &Value, output: &Output) -> anyhow::Result<()> {
+fn signal(signal: &Value, output: &Output) -> anyhow::Result<()> {
     let status = text(signal, "status");
     output.line(format!(
         "{} {} by {} is {}",

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::call::Target;
-use super::output::{Colour, Output};
+use crate::cli::call::Target;
+use crate::cli::output::{Colour, Output};
 use crate::config::Inputs;
 
 /// Asks the leader what it would do about a signal.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Exit code 0 when it would act now, 1 when it would be refused or would have to wait, or on an error.
 The token is signals.token of the configuration; where senders use signals.secret, it belongs into the body.
@@ -29,12 +29,12 @@ pub struct DryRun {
     target: Target,
 }
 
-/// Asks and tells the answer.
+/// Runs the verb.
 ///
 /// # Errors
 /// The body cannot be read, is no signal, or no leader answers.
-pub(super) async fn run(asked: DryRun, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let DryRun { file, target } = asked;
+pub(super) async fn run(args: DryRun, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let DryRun { file, target } = args;
     let body = body(&file)?;
     let answer = target.sender(inputs)?.ask("/api/v1/signals/dry-run", &body).await?;
     let acts = ["order", "move_stops", "note"].iter().any(|word| answer["would"] == *word);
