@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
-use crate::domain::money::{Price, Quantity};
+use super::candles::Candles;
+use crate::domain::market::Candle;
+use crate::domain::money::{Lots, Price, Quantity};
 use crate::paper::rng::Rng;
 use crate::paper::{SymbolKey, SymbolSpec};
 
@@ -72,7 +75,8 @@ impl Listing {
         self.low = self.low.min(price);
     }
 
-    fn step(&mut self, rng: &mut Rng) {
+    /// One step of the walk; the units that it traded: a lot, and more the further it went.
+    fn step(&mut self, rng: &mut Rng) -> Quantity {
         let ticks = i64::try_from(rng.below(2 * STEP_TICKS + 1)).unwrap_or(0)
             - i64::try_from(STEP_TICKS).unwrap_or(0);
         let moved = Price(self.ltp.0 + self.spec.tick_size.0 * Decimal::from(ticks));
@@ -83,6 +87,7 @@ impl Listing {
         if moved.0 >= self.spec.tick_size.0 && (inside || returning) {
             self.trade_at(moved);
         }
+        Lots(1 + ticks.abs()).quantity(self.spec.lot_size)
     }
 }
 
@@ -90,6 +95,7 @@ impl Listing {
 #[derive(Clone, Debug)]
 pub(super) struct Market {
     listings: BTreeMap<SymbolKey, Listing>,
+    candles: Candles,
     /// Whether steps move the prices.
     pub(super) moving: bool,
 }
@@ -98,7 +104,7 @@ impl Market {
     pub(super) fn new(symbols: Vec<SymbolSpec>, spread_ticks: u32, moving: bool) -> Self {
         let listings =
             symbols.into_iter().map(|spec| (spec.key.clone(), Listing::new(spec, spread_ticks))).collect();
-        Self { listings, moving }
+        Self { listings, candles: Candles::default(), moving }
     }
 
     pub(super) fn get(&self, key: &SymbolKey) -> Option<&Listing> {
@@ -109,15 +115,30 @@ impl Market {
         self.listings.values()
     }
 
+    /// The minute candles of a symbol, the oldest first.
+    pub(super) fn candles(&self, key: &SymbolKey) -> impl Iterator<Item = &Candle> {
+        self.candles.of(key)
+    }
+
     /// One step of the walk; nothing when the market stands still.
-    pub(super) fn step(&mut self, rng: &mut Rng) {
+    pub(super) fn step(&mut self, rng: &mut Rng, at: DateTime<Utc>) {
         if self.moving {
-            self.listings.values_mut().for_each(|listing| listing.step(rng));
+            for (key, listing) in &mut self.listings {
+                let units = listing.step(rng);
+                listing.volume = listing.volume + units;
+                self.candles.note(key, listing.ltp, units, at);
+            }
         }
     }
 
-    /// Sets a price, rounded to the tick, or a spread; false for an unlisted symbol.
-    pub(super) fn set(&mut self, key: &SymbolKey, ltp: Option<Price>, spread_ticks: Option<u32>) -> bool {
+    /// Sets a price, rounded to the tick, at which a lot is traded, or a spread; false for an unlisted symbol.
+    pub(super) fn set(
+        &mut self,
+        key: &SymbolKey,
+        ltp: Option<Price>,
+        spread_ticks: Option<u32>,
+        at: DateTime<Utc>,
+    ) -> bool {
         let Some(listing) = self.listings.get_mut(key) else { return false };
         if let Some(spread) = spread_ticks {
             listing.spread_ticks = spread;
@@ -125,13 +146,16 @@ impl Market {
         if let Some(ltp) = ltp {
             let tick = listing.spec.tick_size.0;
             listing.trade_at(Price((ltp.0 / tick).round() * tick));
+            let lot = listing.spec.lot_size;
+            self.add_volume(key, lot, at);
         }
         true
     }
 
-    pub(super) fn add_volume(&mut self, key: &SymbolKey, quantity: Quantity) {
+    pub(super) fn add_volume(&mut self, key: &SymbolKey, quantity: Quantity, at: DateTime<Utc>) {
         if let Some(listing) = self.listings.get_mut(key) {
             listing.volume = listing.volume + quantity;
+            self.candles.note(key, listing.ltp, quantity, at);
         }
     }
 }
@@ -147,7 +171,7 @@ mod tests {
         let mut market = Market::new(SymbolSpec::defaults(), 1, true);
         let mut rng = Rng::new(42);
         for _ in 0..20_000 {
-            market.step(&mut rng);
+            market.step(&mut rng, Utc::now());
         }
         for listing in market.listings() {
             assert_eq!(listing.ltp.0 % listing.spec.tick_size.0, Decimal::ZERO, "{}", listing.spec.key);
@@ -161,10 +185,10 @@ mod tests {
     fn a_set_price_is_rounded_to_the_tick() {
         let mut market = Market::new(SymbolSpec::defaults(), 2, false);
         let key = SymbolKey::new("BANKNIFTY30DEC25FUT", "NFO");
-        assert!(market.set(&key, Some(Price(dec!(52010.07))), None));
+        assert!(market.set(&key, Some(Price(dec!(52010.07))), None, Utc::now()));
         let quote = market.get(&key).unwrap().quote();
         assert_eq!(quote.ltp, Price(dec!(52010.05)));
         assert_eq!((quote.bid, quote.ask), (Price(dec!(52009.95)), Price(dec!(52010.15))));
-        assert!(!market.set(&SymbolKey::new("NONE", "NFO"), Some(Price(dec!(1))), None));
+        assert!(!market.set(&SymbolKey::new("NONE", "NFO"), Some(Price(dec!(1))), None, Utc::now()));
     }
 }

@@ -8,6 +8,7 @@
 //! An order can be *hidden*: accepted, but in no book, stream or match before its time. That is how brokers let a
 //! client believe that an order does not exist.
 
+mod candles;
 mod exchange;
 mod fills;
 mod market;

@@ -29,6 +29,7 @@ pub(super) enum Command {
     Funds,
     Quotes(SymbolKey),
     MultiQuotes(Vec<SymbolKey>),
+    History { key: SymbolKey, from: NaiveDate, to: NaiveDate },
     Symbol(SymbolKey),
     Ping,
     Analyzer,
@@ -142,6 +143,13 @@ fn read(verb: Verb, form: &mut Form<'_>) -> Option<Command> {
         Verb::Funds => Command::Funds,
         Verb::Quotes => Command::Quotes(key(form)),
         Verb::MultiQuotes => Command::MultiQuotes(keys(form)),
+        Verb::History => {
+            let key = key(form);
+            form.choice("interval", &[("1m", ())], None);
+            form.ignored("source");
+            let (from, to) = (date(form, "start_date"), date(form, "end_date"));
+            Command::History { key, from: from?, to: to? }
+        }
         Verb::Symbol => Command::Symbol(key(form)),
         Verb::Ping => Command::Ping,
         Verb::Analyzer => Command::Analyzer,
@@ -160,14 +168,16 @@ fn read(verb: Verb, form: &mut Form<'_>) -> Option<Command> {
             }
             Command::Holidays { year: year? }
         }
-        Verb::MarketTimings => {
-            let date = form.text("date").parse().ok();
-            if date.is_none() {
-                form.fault("date", "Not a valid date.");
-            }
-            Command::Timings { date: date? }
-        }
+        Verb::MarketTimings => Command::Timings { date: date(form, "date")? },
     })
+}
+
+fn date(form: &mut Form<'_>, name: &'static str) -> Option<NaiveDate> {
+    let date = form.text(name).parse().ok();
+    if date.is_none() {
+        form.fault(name, "Not a valid date.");
+    }
+    date
 }
 
 fn this_year() -> i32 {

@@ -4,6 +4,8 @@ use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 use super::reply::Reply;
+use crate::domain::market::Candle;
+use crate::paper::calendar::ist;
 use crate::paper::core::Listing;
 use crate::paper::faults::Fault;
 use crate::paper::hub::{Hub, State, price};
@@ -26,6 +28,27 @@ pub(super) fn quotes(state: &State, key: &SymbolKey) -> Reply {
 pub(super) fn multi_quotes(state: &State, keys: &[SymbolKey]) -> Reply {
     let results: Vec<Value> = keys.iter().map(|key| one_of_many(state, key)).collect();
     Reply::Json(200, json!({ "results": results, "status": "success" }))
+}
+
+/// Minute candles of the days from `from` to `to`, by their begin in epoch seconds.
+pub(super) fn history(state: &State, key: &SymbolKey, from: NaiveDate, to: NaiveDate) -> Reply {
+    if listing(state, key).is_none() {
+        return Reply::plain_error(400, unknown(key));
+    }
+    let day = |candle: &Candle| candle.opens.with_timezone(&ist()).date_naive();
+    let candles = state.exchange.candles(key).filter(|candle| (from..=to).contains(&day(candle)));
+    let rows = candles.map(|candle| {
+        json!({
+            "timestamp": candle.opens.timestamp(),
+            "open": price(candle.open),
+            "high": price(candle.high),
+            "low": price(candle.low),
+            "close": price(candle.close),
+            "volume": candle.volume,
+            "oi": 0,
+        })
+    });
+    data(rows.collect())
 }
 
 pub(super) fn symbol(state: &State, key: &SymbolKey) -> Reply {

@@ -65,6 +65,8 @@ pub enum Verb {
     Quotes,
     /// Several quotes.
     MultiQuotes,
+    /// Candles of some days.
+    History,
     /// A contract.
     Symbol,
     /// Answers without touching the broker.
@@ -93,6 +95,7 @@ named!(Verb {
     Funds = "funds",
     Quotes = "quotes",
     MultiQuotes = "multiquotes",
+    History = "history",
     Symbol = "symbol",
     Ping = "ping",
     Analyzer = "analyzer",

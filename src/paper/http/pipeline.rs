@@ -242,6 +242,7 @@ fn carry_out(
         Command::Funds => books::funds(state, shape),
         Command::Quotes(key) => data::quotes(state, &key),
         Command::MultiQuotes(keys) => data::multi_quotes(state, &keys),
+        Command::History { key, from, to } => data::history(state, &key, from, to),
         Command::Symbol(key) => data::symbol(state, &key),
         Command::Ping => data::ping(hub),
         Command::Analyzer => data::analyzer(state),
@@ -298,7 +299,7 @@ async fn without_session(hub: &Hub, verb: Verb, command: &Command, shape: Bridge
         }
         state.mode
     };
-    let needs_quotes = matches!(verb, Verb::Quotes | Verb::MultiQuotes);
+    let needs_quotes = matches!(verb, Verb::Quotes | Verb::MultiQuotes | Verb::History);
     let refused = "Error fetching data: Client error '403 Forbidden': Incorrect `api_key` or `access_token`.";
     if mode == BridgeMode::Analyze {
         if matches!(command, Command::Place(request) if request.spec.price_type == PriceType::Market) {
@@ -322,7 +323,8 @@ async fn without_session(hub: &Hub, verb: Verb, command: &Command, shape: Bridge
         | Verb::OpenPosition
         | Verb::OrderStatus
         | Verb::Quotes
-        | Verb::MultiQuotes => Some(Reply::internal(refused)),
+        | Verb::MultiQuotes
+        | Verb::History => Some(Reply::internal(refused)),
         Verb::Symbol
         | Verb::Ping
         | Verb::Analyzer

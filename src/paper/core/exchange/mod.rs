@@ -13,6 +13,7 @@ use chrono::{DateTime, FixedOffset};
 use super::market::{Listing, Market};
 use super::order::{Order, OrderUpdate, Trade};
 use super::position::Holding;
+use crate::domain::market::Candle;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::Product;
 use crate::paper::rng::Rng;
@@ -156,7 +157,8 @@ impl Exchange {
         }
         if self.next_tick <= now {
             self.next_tick = now + self.tick_interval;
-            self.market.step(&mut self.rng);
+            let at = self.wall(now).to_utc();
+            self.market.step(&mut self.rng, at);
             self.events.push(Event::Tick);
             self.match_all(now);
             self.advance(now);
@@ -189,6 +191,11 @@ impl Exchange {
         self.market.get(key)
     }
 
+    /// The minute candles of a symbol, the oldest first.
+    pub fn candles(&self, key: &SymbolKey) -> impl Iterator<Item = &Candle> {
+        self.market.candles(key)
+    }
+
     /// All listed contracts.
     pub fn listings(&self) -> impl Iterator<Item = &Listing> {
         self.market.listings()
@@ -202,7 +209,7 @@ impl Exchange {
         spread_ticks: Option<u32>,
         now: Duration,
     ) -> bool {
-        let known = self.market.set(key, ltp, spread_ticks);
+        let known = self.market.set(key, ltp, spread_ticks, self.wall(now).to_utc());
         if known {
             self.events.push(Event::Price(key.clone()));
             self.match_all(now);
