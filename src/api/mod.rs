@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod runbook;
 mod stop;
+mod strategies;
 mod switches;
 mod views;
 mod webhook;
@@ -43,12 +44,14 @@ use tower_http::timeout::TimeoutLayer;
 use crate::config::Config;
 use crate::engine::command::Desk;
 use crate::engine::recess::Recess;
+use crate::engine::runner::Outlooks;
 use crate::feed::Feeds;
 use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
 use crate::recovery::reconcile::Reconciler;
 use crate::recovery::{CrashRecoveryManager, Progress};
+use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
 pub use forward::Served;
 pub use operator::Operator;
@@ -83,6 +86,10 @@ pub struct Wiring {
     pub stop: Stop,
     /// What the instance depends on, as last looked at.
     pub rounds: Rounds,
+    /// Which strategies may enter.
+    pub strategies: StateWatch,
+    /// How strategies see the market, where they run.
+    pub outlooks: Outlooks,
 }
 
 /// What the routes work with.
@@ -189,6 +196,9 @@ fn router(context: Context) -> Router {
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/v1/strategies", get(strategies::list))
+        .route("/api/v1/strategies/{name}", post(strategies::say))
+        .route("/api/strategies", get(strategies::list))
         .route("/api/status", get(connection::status))
         .route("/api/balance", get(books::balance))
         .route("/api/positions", get(views::positions))

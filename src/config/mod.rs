@@ -23,6 +23,7 @@ mod process;
 mod reader;
 mod show;
 mod stores;
+mod strategies;
 mod timing;
 mod tls;
 mod traces;
@@ -41,10 +42,12 @@ pub use process::{
 };
 pub use show::{Entry, HIDDEN};
 pub use stores::{Postgres, Redis, Sentinel};
+pub use strategies::Strategy;
 pub use timing::Timing;
 pub use traces::Traces;
 pub use trading::Trading;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use secrecy::SecretString;
@@ -80,6 +83,8 @@ pub struct Config {
     pub trading: Trading,
     /// What may be traded.
     pub instruments: Catalog,
+    /// Strategies beside `default`, by name.
+    pub strategies: BTreeMap<String, Strategy>,
     /// Notification channels and limits.
     pub notify: Notify,
     /// Checks, waiting, and the guard against restart storms.
@@ -137,6 +142,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let operator = Operator::read(reader);
     let trading = Trading::read(reader);
     let instruments = instruments::read(reader);
+    let strategies = strategies::read(reader, &instruments, feed.stale);
     let notify = Notify::read(reader);
     let health = Health::read(reader);
     let log = Log::read(reader);
@@ -157,6 +163,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         operator,
         trading,
         instruments,
+        strategies,
         notify,
         health,
         log,

@@ -28,6 +28,7 @@ pub mod recess;
 pub mod refusals;
 mod requests;
 mod resting;
+pub mod runner;
 pub mod senders;
 mod signals;
 pub mod stops;
@@ -61,6 +62,7 @@ use crate::ledger::flapping::FlapLimit;
 use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
+use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
 use command::Commands;
 use decide::Rules;
@@ -147,6 +149,8 @@ pub struct Engine {
     pub refusals: Refusals,
     /// Rests while an operator has leadership handed over.
     pub recess: Recess,
+    /// Which strategies may enter.
+    pub strategies: StateWatch,
 }
 
 impl Engine {
