@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
+use uuid::Uuid;
 
 /// A stored value that this version cannot read.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -32,25 +33,31 @@ impl fmt::Display for UnreadableCell {
 pub(super) struct Cells<'a> {
     row: &'a Row,
     table: &'static str,
-    key: String,
+    /// None: the first column's UUID, which is made a text only for a fault.
+    key: Option<String>,
+    /// Where the next column probably is: most rows are read in the order of their columns.
+    next: usize,
     faults: Vec<UnreadableCell>,
 }
 
 impl<'a> Cells<'a> {
     /// Begins a row of `table`; `key` names it in faults.
     pub fn new(row: &'a Row, table: &'static str, key: impl ToString) -> Self {
-        Self { row, table, key: key.to_string(), faults: Vec::new() }
+        Self { row, table, key: Some(key.to_string()), next: 0, faults: Vec::new() }
     }
 
     /// Begins a row whose first column is its UUID key.
     pub fn keyed(row: &'a Row, table: &'static str) -> Self {
-        let key = row.try_get::<_, uuid::Uuid>(0).map_or_else(|_| "?".to_owned(), |id| id.to_string());
-        Self::new(row, table, key)
+        Self { row, table, key: None, next: 0, faults: Vec::new() }
     }
 
     /// A cell by its column's name.
     pub fn get<T: FromSql<'a> + Default>(&mut self, column: &'static str) -> T {
-        match self.row.try_get(column) {
+        let value = match self.index(column) {
+            Some(index) => self.row.try_get(index),
+            None => self.row.try_get(column),
+        };
+        match value {
             Ok(value) => value,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
@@ -58,6 +65,13 @@ impl<'a> Cells<'a> {
                 T::default()
             }
         }
+    }
+
+    fn index(&mut self, column: &str) -> Option<usize> {
+        let columns = self.row.columns();
+        let index = (self.next..columns.len()).chain(0..self.next).find(|i| columns[*i].name() == column)?;
+        self.next = index + 1;
+        Some(index)
     }
 
     /// A cell that holds one of the stable names, or `placeholder` with a fault.
@@ -80,7 +94,9 @@ impl<'a> Cells<'a> {
 
     /// Records that a cell was read but makes no sense.
     pub fn fault(&mut self, column: &'static str, why: String) {
-        self.faults.push(UnreadableCell { table: self.table, row: self.key.clone(), column, why });
+        let first = || self.row.try_get::<_, Uuid>(0).map_or_else(|_| "?".to_owned(), |id| id.to_string());
+        let row = self.key.clone().unwrap_or_else(first);
+        self.faults.push(UnreadableCell { table: self.table, row, column, why });
     }
 
     /// The value, if every cell could be read.

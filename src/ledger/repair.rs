@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
+use deadpool_postgres::Transaction;
 use serde_json::Value;
-use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use super::change::{self, FillRow, PortfolioRow, PyramidWrite};
@@ -207,7 +207,7 @@ async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
 
 async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, LedgerError> {
     let during = LedgerError::during("lock the leadership row");
-    let tx = tokio_postgres::Client::transaction(client).await.map_err(&during)?;
+    let tx = client.transaction().await.map_err(&during)?;
     tx.batch_execute("SET LOCAL lock_timeout = '2s'; SELECT 1 FROM leadership FOR UPDATE")
         .await
         .map_err(&during)?;

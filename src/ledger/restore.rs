@@ -18,6 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use deadpool_postgres::ClientWrapper;
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde_json::json;
@@ -132,9 +133,11 @@ impl Ledger {
         ended: impl AsyncFnOnce() -> Result<(), RestoreError>,
         prove: impl FnOnce(&Contents, Result<Snapshot, LedgerError>) -> Result<(), RestoreError>,
     ) -> Result<Restored, RestoreError> {
-        let (mut client, mut messages) =
+        let (client, mut messages) =
             connect(&self.config, &self.tls).await.map_err(LedgerError::during("connect for the restore"))?;
         let driver = tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
+        // With the means of a pooled client to keep statements; its task is the driver, which is waited for.
+        let mut client = ClientWrapper::new(client, tokio::spawn(async {}));
         let failed = LedgerError::during("restore the ledger");
         let tx = client.transaction().await.map_err(&failed)?;
         let limits = format!(

@@ -13,8 +13,7 @@ use crate::domain::position::{Position, PositionStatus};
 
 pub(super) const POSITION_COLUMNS: &str = "id, instrument, label, strategy, symbol, exchange, product, status, \
     quantity, entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop, \
-    highest_close, realised, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version, take_profit, \
-    exit_cause";
+    take_profit, highest_close, exit_cause, realised, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version";
 
 pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "position");

@@ -3,7 +3,8 @@
 //! The leader seals what it has walked, about once a minute, and logs the hash. A recovery walks from the last seal on, so
 //! that it takes no longer the older a ledger is; where that is far, the newest rows. `baton audit verify` walks it all.
 
-use tokio_postgres::{IsolationLevel, Transaction};
+use deadpool_postgres::Transaction;
+use tokio_postgres::IsolationLevel;
 
 use super::audit::{self, LINK, Link, Walk};
 use super::cells::Cells;

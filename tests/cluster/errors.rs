@@ -26,7 +26,7 @@ async fn a_blip_of_the_bridge_does_not_lift_an_error() {
     assert_eq!(state("ERROR").await["operational"]["code"], "WRONG_MODE");
     cluster.paper.fault(json!({ "fault": { "kind": "lost_ack_before" }, "verb": "any" })).await;
     wait::until("the bridge is given up", PATIENCE, async || {
-        let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+        let log = cluster.members[0].log();
         let given_up =
             |line: &&str| line.contains("the books could not be read") && line.contains("failures=4");
         if log.lines().any(|line| given_up(&line)) { Ok(()) } else { Err(cluster.logs()) }

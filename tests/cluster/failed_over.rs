@@ -173,7 +173,7 @@ async fn an_order_whose_intent_was_lost_is_reported_and_keeps_reduce_only() {
     assert!(reduce_only(&cluster).await);
     assert_eq!(refusal(&cluster, "refused").await, json!(["refused", "REDUCE_ONLY"]));
     // By whoever led when it was found, which may be another one by now.
-    let logs = cluster.members.iter().map(|member| std::fs::read_to_string(&member.process.log).unwrap());
+    let logs = cluster.members.iter().map(|member| member.log());
     let said = logs
         .filter(|log| log.contains("orders that no intent explains, after PostgreSQL failed over"))
         .count();
@@ -220,7 +220,7 @@ async fn an_exit_whose_intent_was_lost_is_not_sent_again_while_its_order_is_open
 
     let again = cluster.post(0, &exit("again", HELD, "ALL", 1000)).await;
     wait::until("the operator is told", PATIENCE, async || {
-        let logs = cluster.members.iter().map(|m| std::fs::read_to_string(&m.process.log).unwrap());
+        let logs = cluster.members.iter().map(|m| m.log());
         let told = "no exit is sent while an order to sell stands open";
         let told = logs.filter(|log| log.contains(told)).count();
         if told > 0 { Ok(()) } else { Err(cluster.logs()) }

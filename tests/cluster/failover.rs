@@ -193,7 +193,7 @@ async fn s11_leadership_is_not_handed_over_while_an_order_is_in_flight() {
     let new = cluster.leader_within(PATIENCE, |index| index != old).await;
     assert!(cluster.members[old].process.exit(PATIENCE).await.success());
     // What was in flight at the handover would have been put in doubt by the successor.
-    let log = std::fs::read_to_string(&cluster.members[new].process.log).unwrap();
+    let log = cluster.members[new].log();
     assert!(!log.contains("order intents of an older epoch are in doubt"), "{log}");
     let handovers = "SELECT count(*) FROM leadership_history WHERE reason = 'handover'";
     assert_eq!(cluster.count(handovers).await, 1, "{:?}", cluster.history().await);

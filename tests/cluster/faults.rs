@@ -193,7 +193,7 @@ async fn a_wrong_password_is_named_and_the_password_is_not() {
     let member = ground.member(&[("BATON_POSTGRES__URL", &wrong)]).await;
     says(&member, "ERROR", &["DB_AUTH", "check the user and password", "postgres.url"]).await;
     is_up_but_not_ready(&member).await;
-    let log = std::fs::read_to_string(&member.process.log).unwrap();
+    let log = member.log();
     assert!(!log.contains("wrong-s3cret"), "{log}");
 }
 

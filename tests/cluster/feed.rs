@@ -123,8 +123,7 @@ async fn orders_find_their_way_by_the_configured_server_and_then_by_the_last_goo
     assert_eq!(out["status"], "executed", "{out}");
     let used = cluster.members[0].metric("baton_dns_lookups_total{via=\"last_good\"}").await;
     assert!(used > Some(0.0), "{used:?}");
-    let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
-    assert!(log.contains("[DNS] no resolver gives an address of bridge.baton.test"), "{log}");
+    cluster.members[0].says("[DNS] no resolver gives an address of bridge.baton.test").await;
     cluster.finish().await;
 }
 
@@ -168,7 +167,7 @@ async fn a_stop_fires_while_names_and_feed_are_dead() {
     let begun = stalls.begin();
     let frozen = cluster.post(0, &base("frozen", SILVER, 155_000)).await;
     wait::until("the critical alert leaves", PATIENCE, async || {
-        let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
+        let log = cluster.members[0].log();
         // It may be told beside others, over several lines.
         let mut told = log.split("[NOTIFICATION]").skip(1);
         if told.any(|told| told.contains("CRITICAL") && told.contains("NO_PRICES")) {
@@ -209,10 +208,9 @@ async fn a_stop_fires_while_names_and_feed_are_dead() {
         if held == 0 { Ok(()) } else { Err((held, cluster.logs())) }
     })
     .await;
-    let log = std::fs::read_to_string(&cluster.members[0].launch.log).unwrap();
     for line in ["[FALLBACK] no live price", "[DNS] no resolver", "[SL] GOLDM05DEC25FUT: Price 109522 <= SL"]
     {
-        assert!(log.contains(line), "{line}: {log}");
+        cluster.members[0].says(line).await;
     }
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (3, 1));

@@ -47,7 +47,7 @@ async fn a_leader_without_pooled_connections_waits_and_goes_on_in_the_same_term(
     let view = cluster.terminal(&signal.id).await;
     assert_eq!(view["status"], "executed", "{view}");
     assert_eq!(cluster.epoch().await, epoch, "leadership did not move");
-    let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    let log = cluster.members[0].log();
     for ended in ["the ledger failed under the leader", "this term of trading is over", "are in doubt"] {
         assert!(!log.contains(ended), "{ended}\n{log}");
     }

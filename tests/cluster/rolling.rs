@@ -85,7 +85,7 @@ async fn restart(cluster: &mut Cluster, load: &Load, index: usize) {
 /// What the members said about who leads and about their ends.
 fn about_leadership(cluster: &Cluster) -> String {
     let said = cluster.members.iter().flat_map(|member| {
-        let log = std::fs::read_to_string(&member.process.log).unwrap_or_default();
+        let log = member.log();
         let lines = log.lines().filter(|line| line.contains("[HA]") || line.contains("[SHUTDOWN]"));
         lines.map(|line| format!("{}: {line}", member.name)).collect::<Vec<_>>()
     });

@@ -72,7 +72,7 @@ async fn l3_late_chunks_and_pauses_of_a_second_move_nothing() {
     for link in &links {
         link.set(Link::Open);
     }
-    let log = std::fs::read_to_string(&cluster.members[leader].process.log).unwrap();
+    let log = cluster.members[leader].log();
     let suspensions = log.matches("suspended under epoch").count();
     println!("{:?}, {pauses} pauses: {suspensions} suspensions of the leader", begun.elapsed());
     assert_eq!(

@@ -43,23 +43,11 @@ async fn stopped_within(cluster: &mut Cluster, member: usize, budget: Duration) 
 async fn ended_within(cluster: &mut Cluster, member: usize, begun: Instant, budget: Duration) -> String {
     let status = cluster.members[member].process.exit(PATIENCE).await;
     let took = begun.elapsed();
-    let log = read_log(cluster, member);
+    let log = cluster.members[member].log();
     println!("stopped after {took:?}");
     assert!(status.success(), "{status}\n{log}");
     assert!(took < budget, "{took:?}\n{log}");
     log
-}
-
-fn read_log(cluster: &Cluster, member: usize) -> String {
-    std::fs::read_to_string(&cluster.members[member].process.log).unwrap()
-}
-
-async fn logged(cluster: &Cluster, member: usize, sentence: &str) {
-    wait::until(sentence, PATIENCE, async || {
-        let log = read_log(cluster, member);
-        if log.contains(sentence) { Ok(()) } else { Err(log) }
-    })
-    .await;
 }
 
 /// What was told last of this kind, with its severity.
@@ -225,7 +213,7 @@ async fn a_second_signal_aborts_the_stop() {
     cluster.members[0].process.signal(Signal::TERM);
     cluster.members[0].process.exit(PATIENCE).await;
     println!("aborted after {:?}", begun.elapsed());
-    let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    let log = cluster.members[0].log();
     assert!(log.contains("SIGTERM again: leaving at once"), "{log}");
     cluster.paper.heal().await;
     cluster.members[0].restart().await;
@@ -332,10 +320,10 @@ async fn a_member_that_hangs_does_not_cost_the_last_one_the_time_to_sell() {
 async fn a_leader_told_to_stop_while_the_database_restarts_comes_back_and_flattens() {
     let mut cluster = alone(Vec::new()).await;
     cluster.stores.postgres().kill().await.unwrap();
-    logged(&cluster, 0, "suspended under epoch").await;
+    cluster.members[0].says("suspended under epoch").await;
     let begun = Instant::now();
     cluster.members[0].process.signal(Signal::TERM);
-    logged(&cluster, 0, "[SHUTDOWN] drained").await;
+    cluster.members[0].says("[SHUTDOWN] drained").await;
     cluster.stores.postgres().start().await.unwrap();
     println!("the database was back after {:?}", begun.elapsed());
     let log = ended_within(&mut cluster, 0, begun, BUDGET).await;
@@ -371,7 +359,7 @@ async fn a_second_request_is_told_the_exit_policy_in_force() {
     cluster.paper.fault(json!({ "fault": { "kind": "slow_fills", "ms": 1500 }, "verb": "placeorder" })).await;
     let begun = Instant::now();
     cluster.members[0].process.signal(Signal::TERM);
-    logged(&cluster, 0, "[SHUTDOWN] exit policy flatten").await;
+    cluster.members[0].says("[SHUTDOWN] exit policy flatten").await;
     let hold = json!({ "reason": "keep them", "exit_policy": "hold" });
     let (status, answer) = cluster.members[0].command("/api/shutdown", &hold).await.expect("it answers");
     assert_eq!(status.as_u16(), 202, "{answer}");

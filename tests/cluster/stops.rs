@@ -45,7 +45,7 @@ fn exits_are(class: &str, cause: &str, states: &[&str]) -> Vec<(String, String, 
 
 /// Every line of every member's log with `text` in it.
 fn lines(cluster: &Cluster, text: &str) -> Vec<String> {
-    let logs = cluster.members.iter().map(|m| std::fs::read_to_string(&m.process.log).unwrap_or_default());
+    let logs = cluster.members.iter().map(|m| m.log());
     let logs: Vec<String> = logs.collect();
     logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(text)).map(str::to_owned).collect()
 }

@@ -90,7 +90,7 @@ async fn one_trace_leads_from_the_webhook_to_the_fill_across_a_kill_of_the_leade
         (sent.1, &vec![(trace.clone(), root.id.clone())])
     );
     assert_eq!(root.links, [(sent.0.to_owned(), delivery.id.clone())]);
-    let log = std::fs::read_to_string(&cluster.members[new].process.log).unwrap();
+    let log = cluster.members[new].log();
     let told = log.lines().filter(|line| line.contains(&format!("trace_id={trace}"))).count();
     assert!(told >= 3, "order, position and signal are told with their trace: {log}");
 
@@ -142,7 +142,7 @@ async fn a_collector_that_hangs_holds_neither_orders_nor_a_stop_up() {
     println!("stopped after {took:?}");
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(4), "{took:?}\n{}", cluster.members[0].process.tail());
-    let text = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    let text = cluster.members[0].log();
     assert!(text.contains("[FALLBACK] traces are dropped"), "{text}");
     cluster.finish().await;
 }

@@ -146,6 +146,12 @@ mod bench {
         let telegram = Telegram::start().await;
         let mut env = telegram.env();
         env.extend(independent());
+        // As many positions as it takes: nothing of the portfolio's limits is measured here.
+        for gate in
+            ["BATON_TRADING__GATES__BASE_RISK_PERCENT", "BATON_TRADING__GATES__BASE_VOLATILITY_PERCENT"]
+        {
+            env.push((gate, "100".to_owned()));
+        }
         let instruments: Vec<String> = (0..2500).map(|number| format!("I{number}")).collect();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("storm");

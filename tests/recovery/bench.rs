@@ -184,3 +184,50 @@ async fn the_time_of_a_recovery_grows_with_the_positions_and_not_with_their_squa
     println!("1 000 positions: {:?}, 10 000: {:?}", best[0], best[1]);
     assert!(best[1] < best[0] * 30, "ten times the positions took {best:?}");
 }
+
+/// Rows that were read by walking a table, and how often one of its indexes was used.
+async fn walked(sql: &Client, table: &str) -> (i64, i64) {
+    let row = sql
+        .query_one("SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname = $1", &[&table])
+        .await
+        .unwrap();
+    (row.get(0), row.get(1))
+}
+
+// R: C9: a takeover after years of trading takes no longer than one on the first day
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_finds_what_is_open_without_walking_through_what_is_over() {
+    const OVER: i64 = 5000;
+    let database = Database::start().await;
+    let sql = database.connect().await;
+    seed(&sql, OVER).await;
+    sql.batch_execute(
+        "UPDATE order_intent SET journaled_at = now() - interval '30 days';
+         UPDATE position SET status = 'closed', quantity = 0, closed_at = now() - interval '30 days';
+         UPDATE portfolio_state SET risk_amount = 0, volatility_amount = 0, margin_used = 0;
+         DELETE FROM pyramiding_state;
+         ANALYZE",
+    )
+    .await
+    .unwrap();
+    let manager = manager(&database, OVER);
+    // What this session read itself is counted before it looks.
+    sql.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let before =
+        [walked(&sql, "order_intent").await, walked(&sql, "fill").await, walked(&sql, "position").await];
+    let mut recoveries = 0;
+    // A session counts for others to see about once a second.
+    let after = wait::until("the recoveries are counted", PATIENCE, async || {
+        manager.recover().await.expect("the seeded state is whole");
+        recoveries += 1;
+        let after =
+            [walked(&sql, "order_intent").await, walked(&sql, "fill").await, walked(&sql, "position").await];
+        if after[0].1 > before[0].1 { Ok(after) } else { Err(after) }
+    })
+    .await;
+    assert_eq!(after[0].0, before[0].0, "orders: {before:?} {after:?}");
+    assert_eq!(after[1].0, before[1].0, "fills: {before:?} {after:?}");
+    // What closed positions realised is added up, once a recovery.
+    assert!(after[2].0 - before[2].0 <= OVER * recoveries, "positions: {before:?} {after:?} in {recoveries}");
+    database.stores.stop().await.unwrap();
+}

@@ -388,7 +388,7 @@ async fn a_follower_that_alone_finds_damage_ends_nobodys_trading() {
     let entered = cluster.play(0, &base("in", "TIN", 1000)).await;
     assert_eq!(entered["status"], "executed", "{entered}");
     wait::until("the leader has looked again", PATIENCE, async || {
-        let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap_or_default();
+        let log = cluster.members[0].log();
         let health = cluster.members[1].json("/healthz").await.unwrap_or_default();
         let told = log.contains("a follower finds stored state damaged");
         if told && health["operational"]["state"] == "ERROR" { Ok(()) } else { Err((health, cluster.logs())) }

@@ -87,11 +87,10 @@ async fn a_position_closed_by_hand_is_never_sold_again() {
     let (code, text) = positions_diff(&cluster, 1).await;
     assert!(code == Some(1) && text.contains("missing"), "{code:?}: {text}");
     let leader = cluster.leader().await;
-    let log = std::fs::read_to_string(&cluster.members[leader].process.log).unwrap();
     let told = format!(
         "POSITION_DRIFT {GOLD_SYMBOL} MCX NRML: the ledger holds {units}, the broker's verified book 0"
     );
-    assert!(log.contains(&told), "{log}");
+    cluster.members[leader].says(&told).await;
 
     // An entry is refused while they differ; a takeover changes nothing.
     let add = cluster.play(0, &base("more", GOLD, 140_000)).await;
@@ -153,7 +152,7 @@ async fn what_cannot_be_verified_is_unknown_and_an_exit_waits_for_it() {
     let before = orders_of_ours(&cluster.paper.arrivals().await);
     let out = cluster.post(0, &exit("out", GOLD, "ALL", 140_000)).await;
     wait::until("the leader says that the exit waits", PATIENCE, async || {
-        let log = std::fs::read_to_string(&cluster.members[cluster.leader().await].process.log).unwrap();
+        let log = cluster.members[cluster.leader().await].log();
         if log.contains("exits wait for it, none is sent blind") { Ok(()) } else { Err(log) }
     })
     .await;

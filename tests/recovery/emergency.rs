@@ -249,8 +249,7 @@ async fn a_leader_that_comes_back_leaves_a_marked_symbol_alone() {
     price(&cluster, dec!(100000)).await;
     let cluster = back(cluster).await;
     wait::until("the leader leaves the symbol alone", PATIENCE, async || {
-        let logs =
-            cluster.members.iter().map(|m| std::fs::read_to_string(&m.process.log).unwrap_or_default());
+        let logs = cluster.members.iter().map(|m| m.log());
         let says = "an operator closes it without the ledger";
         if logs.into_iter().any(|log| log.contains(says)) { Ok(()) } else { Err(cluster.logs()) }
     })

@@ -140,7 +140,7 @@ const DAMAGES: &[Damage] = &[
     // Fills.
     invalid("DELETE FROM fill", "position", "quantity"),
     invalid("UPDATE fill SET price = price + 1", "position", "entry_price"),
-    corrupt("UPDATE fill SET price = 'NaN'", "fill", "bought_value"),
+    corrupt("UPDATE fill SET price = 'NaN'", "fill", "price"),
     invalid("UPDATE fill SET quantity = quantity - 1", "position", "quantity"),
     // Switches and foreign orders.
     corrupt("DROP leadership; ALTER TABLE leadership ALTER COLUMN halted TYPE text", "leadership", "halted"),

@@ -239,11 +239,7 @@ async fn a_long_recovery_shows_how_far_it_has_come() {
         if told && code == Some(2) { Ok(()) } else { Err(said) }
     })
     .await;
-    wait::until("the log says it again and again", PATIENCE, async || {
-        let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
-        if log.contains("[RECOVERY] still reading stored state: ") { Ok(()) } else { Err(log) }
-    })
-    .await;
+    cluster.members[0].says("[RECOVERY] still reading stored state: ").await;
     cluster.sql.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
     cluster.leader().await;
     let health = cluster.members[0].json("/healthz").await.unwrap();

@@ -166,7 +166,7 @@ async fn a_sale_that_a_repair_booked_is_no_given_up_exits_order() {
     let again = cluster.play(0, &base("again", GOLD, 140_000)).await;
     assert_eq!(again["status"], "executed", "{again}");
     assert_eq!(cluster.count(&exits("abandoned")).await, 1, "{:?}", cluster.logs());
-    let log = std::fs::read_to_string(&cluster.members[0].process.log).unwrap();
+    let log = cluster.members[0].log();
     assert!(!log.contains("contradict the ledger"), "{log}");
     assert_eq!(cluster.count("SELECT count(*) FROM broker_order_seen WHERE booked_at IS NULL").await, 0);
 }

@@ -10,18 +10,6 @@ use crate::support::cluster::{Cluster, Options, PATIENCE, client};
 use crate::support::member::Member;
 use crate::support::wait;
 
-fn log(member: &Member) -> String {
-    std::fs::read_to_string(&member.process.log).unwrap_or_default()
-}
-
-async fn says(member: &Member, what: &str) {
-    wait::until(&format!("{} says {what:?}", member.name), PATIENCE, async || {
-        let text = log(member);
-        if text.contains(what) { Ok(()) } else { Err(text) }
-    })
-    .await;
-}
-
 async fn is(member: &Member, state: &str, code: Option<&str>) {
     wait::until(&format!("{} is {state} {code:?}", member.name), PATIENCE, async || {
         let health = member.json("/healthz").await.unwrap_or_default();
@@ -46,8 +34,8 @@ async fn scenario_1_kill_after_a_base_entry_then_the_pyramid_executes() {
     cluster.members[0].process.kill().await;
     cluster.members[0].restart().await;
     cluster.leader().await;
-    says(&cluster.members[0], "Fetched 1 open positions from database").await;
-    says(&cluster.members[0], "Crash recovery completed successfully").await;
+    cluster.members[0].says("Fetched 1 open positions from database").await;
+    cluster.members[0].says("Crash recovery completed successfully").await;
 
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(143000)).await;
     let added = cluster.play(0, &pyramid("add", GOLD, "Long_2", 143_000)).await;
@@ -67,7 +55,7 @@ async fn scenario_2_the_database_is_away_and_comes_back() {
 
     cluster.members[0].restart().await;
     is(&cluster.members[0], "WAITING", None).await;
-    says(&cluster.members[0], "DB_UNAVAILABLE").await;
+    cluster.members[0].says("DB_UNAVAILABLE").await;
     assert!(cluster.members[0].get("/livez").await.is_some_and(|(status, _)| status.is_success()));
     assert!(!cluster.members[0].is_ready().await);
     let check = cluster.baton(&["recover", "--check"]).await;
@@ -77,7 +65,7 @@ async fn scenario_2_the_database_is_away_and_comes_back() {
     cluster.stores.postgres().start().await.unwrap();
     let cluster = cluster.reconnected().await;
     cluster.leader().await;
-    says(&cluster.members[0], "Crash recovery completed successfully").await;
+    cluster.members[0].says("Crash recovery completed successfully").await;
     assert_eq!(cluster.count("SELECT count(*) FROM position WHERE status = 'open'").await, 1);
 }
 
@@ -93,8 +81,8 @@ async fn scenario_3_nobody_trades_into_corrupt_state_and_everybody_stays_up() {
     }
     for member in &members {
         is(member, "ERROR", Some("VALIDATION_FAILED")).await;
-        says(member, "Risk amount mismatch: DB=999999.99, Calculated=").await;
-        says(member, "CRITICAL: State corruption detected - HALTING").await;
+        member.says("Risk amount mismatch: DB=999999.99, Calculated=").await;
+        member.says("CRITICAL: State corruption detected - HALTING").await;
         assert!(member.get("/livez").await.is_some_and(|(status, _)| status.is_success()));
         let failures = member.metric("baton_recovery_failures_total{code=\"VALIDATION_FAILED\"}").await;
         assert!(failures.is_some_and(|count| count >= 1.0), "{failures:?}");
@@ -102,11 +90,11 @@ async fn scenario_3_nobody_trades_into_corrupt_state_and_everybody_stays_up() {
     // One of them leads, as custodian.
     wait::until("one of them leads as custodian", PATIENCE, async || {
         for member in &members {
-            if log(member).contains("leading as custodian") {
+            if member.log().contains("leading as custodian") {
                 return Ok(());
             }
         }
-        Err(log(&members[0]))
+        Err(members[0].log())
     })
     .await;
     let before = seeded.paper.arrivals().await.len();
@@ -117,8 +105,8 @@ async fn scenario_3_nobody_trades_into_corrupt_state_and_everybody_stays_up() {
     let mut strict = Member::start("b3", copy.launch("b3", &["--exit-on-corrupt"]), client()).await;
     let status = strict.process.exit(PATIENCE).await;
     assert_eq!(status.code(), Some(1));
-    assert!(log(&strict).contains("error: VALIDATION_FAILED"), "{}", log(&strict));
-    assert!(log(&strict).contains("Risk amount mismatch: DB=999999.99, Calculated="), "{}", log(&strict));
+    assert!(strict.log().contains("error: VALIDATION_FAILED"), "{}", strict.log());
+    assert!(strict.log().contains("Risk amount mismatch: DB=999999.99, Calculated="), "{}", strict.log());
     assert_eq!(seeded.paper.arrivals().await.len(), before, "nobody traded");
 
     // Mended, they go on by themselves.
@@ -131,7 +119,7 @@ async fn scenario_3_nobody_trades_into_corrupt_state_and_everybody_stays_up() {
                 return Ok(());
             }
         }
-        Err(log(&members[0]))
+        Err(members[0].log())
     })
     .await;
 }
@@ -146,7 +134,7 @@ async fn what_is_tampered_with_under_a_leader_stops_its_entries_until_it_is_mend
     assert_eq!(entered["status"], "executed", "{entered}");
     cluster.sql.execute("UPDATE portfolio_state SET risk_amount = risk_amount + 1", &[]).await.unwrap();
     is(&cluster.members[0], "ERROR", Some("VALIDATION_FAILED")).await;
-    says(&cluster.members[0], "Risk amount mismatch: DB=").await;
+    cluster.members[0].says("Risk amount mismatch: DB=").await;
     cluster.sql.execute("UPDATE portfolio_state SET risk_amount = risk_amount - 1", &[]).await.unwrap();
     is(&cluster.members[0], "ACTIVE", None).await;
     cluster.finish().await;
@@ -160,7 +148,7 @@ async fn a_leader_seals_the_audit_chain_and_tells_when_it_is_broken_while_tradin
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let entered = cluster.play(0, &base("base", GOLD, 140_000)).await;
     assert_eq!(entered["status"], "executed", "{entered}");
-    says(&cluster.members[0], "the audit chain is whole and sealed up to row").await;
+    cluster.members[0].says("the audit chain is whole and sealed up to row").await;
     let sealed = "SELECT count(*) FROM audit_seal s JOIN audit_head h USING (seq, hash)";
     wait::until("all of it is sealed", PATIENCE, async || match cluster.count(sealed).await {
         1 => Ok(()),
@@ -181,7 +169,7 @@ async fn a_leader_seals_the_audit_chain_and_tells_when_it_is_broken_while_tradin
     cluster.members[0].process.kill().await;
     cluster.members[0].restart().await;
     cluster.leader().await;
-    says(&cluster.members[0], "the audit chain is broken: ").await;
+    cluster.members[0].says("the audit chain is broken: ").await;
 }
 
 // R: C7
@@ -189,7 +177,7 @@ async fn a_leader_seals_the_audit_chain_and_tells_when_it_is_broken_while_tradin
 async fn scenario_4_an_instance_is_recovering_and_then_active_and_only_then_leads() {
     let mut cluster = Cluster::with(Options { members: 2, ..Options::default() }).await;
     for member in &cluster.members {
-        let text = log(member);
+        let text = member.log();
         let recovering = text.find("Instance status set to 'recovering' in HA system").unwrap();
         let active =
             text.find("Instance status set to 'active' in HA system - ready for leader election").unwrap();
@@ -204,6 +192,6 @@ async fn scenario_4_an_instance_is_recovering_and_then_active_and_only_then_lead
     .await;
     let (_, new, took) = cluster.kill_leader().await;
     assert!(took < Duration::from_secs(20), "{took:?}");
-    says(&cluster.members[new], "reconciled with the broker's books").await;
+    cluster.members[new].says("reconciled with the broker's books").await;
     cluster.finish().await;
 }

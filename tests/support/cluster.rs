@@ -258,7 +258,7 @@ impl Cluster {
             assert!(early.is_empty(), "S2: orders arrived before their intent was committed: {early:?}");
         }
         for member in &self.members {
-            let text = std::fs::read_to_string(&member.process.log).unwrap_or_default();
+            let text = member.log();
             assert!(!text.contains("panicked at"), "{}", member.process.tail());
         }
         check

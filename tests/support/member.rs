@@ -5,7 +5,9 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
+use super::cluster::PATIENCE;
 use super::process::{Launch, Process};
+use super::wait;
 
 /// The bearer token of the senders.
 pub const TOKEN: &str = "let-me-in";
@@ -43,6 +45,20 @@ impl Member {
             self.restart().await;
         }
         ended
+    }
+
+    /// What its process has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.process.log).unwrap_or_default()
+    }
+
+    /// Waits until its process has logged this.
+    pub async fn says(&self, what: &str) {
+        wait::until(&format!("{} says {what:?}", self.name), PATIENCE, async || {
+            let log = self.log();
+            if log.contains(what) { Ok(()) } else { Err(log) }
+        })
+        .await;
     }
 
     /// A GET; none when it does not answer in time.

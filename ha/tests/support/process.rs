@@ -107,7 +107,7 @@ impl Process {
 }
 
 /// An example's path. `cargo test --test …` builds no examples, and a stale one would test old code: they are
-/// brought up to date here, once.
+/// brought up to date here, once; as part of the workspace, whose features the dependencies were built with.
 pub fn example(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -118,7 +118,16 @@ pub fn example(name: &str) -> PathBuf {
             cargo.env_remove(name);
         }
         let build = cargo
-            .args(["build", "--quiet", "--offline", "--examples"])
+            .args([
+                "build",
+                "--quiet",
+                "--offline",
+                "--workspace",
+                "--example",
+                "elect",
+                "--example",
+                "member",
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .expect("cargo runs");

@@ -13,11 +13,12 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use deadpool_postgres::Transaction;
 use futures_util::TryStreamExt;
 use ha::Fence;
 use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{IsolationLevel, Row, Transaction};
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
@@ -189,7 +190,7 @@ pub(super) async fn read(
         switches: switches?,
         claimed_orders: claimed?,
         foreign_orders: foreign?.into_iter().collect(),
-        position_fills: position_fills?.into_iter().collect(),
+        position_fills: position_fills?,
         strayed: strayed?.into_iter().chain(unasked?).collect(),
         orphans: orphans?,
         wishes: wishes?,
@@ -239,7 +240,9 @@ pub(super) async fn each<T>(
 ) -> Result<Vec<T>, LedgerError> {
     let none: [&(dyn ToSql + Sync); 0] = [];
     let failed = |error| faults.broken(LedgerError::during(operation)(error));
-    let rows = tx.query_raw(sql, none).await.map_err(failed)?;
+    // Planned once for as long as the connection lives: with few positions planning takes longer than reading.
+    let statement = tx.prepare_cached(sql).await.map_err(failed)?;
+    let rows = tx.query_raw(&statement, none).await.map_err(failed)?;
     let mut rows = pin!(rows);
     let mut values = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(failed)? {

@@ -3,13 +3,16 @@
 //! The comparison of a position with its entry's plan runs in the database, which returns what differs: thousands of
 //! plans are not carried over the wire to be found right.
 
+use std::collections::HashMap;
+
+use deadpool_postgres::Transaction;
 use rust_decimal::Decimal;
-use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use super::{Depth, Faults, each};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::money::Quantity;
+use crate::domain::order::OrderClass;
 use crate::ledger::cells::Cells;
 use crate::ledger::{LedgerError, audit, seals};
 
@@ -24,6 +27,23 @@ pub struct PositionFills {
     pub bought_value: Decimal,
     /// Units that its exits sold.
     pub sold: Quantity,
+}
+
+impl PositionFills {
+    /// Counts an order of the position in, with one of its fills if it has any. Stored figures may be anything: what is
+    /// too large to be counted is a sum that nothing else agrees with.
+    fn add(&mut self, class: OrderClass, fill: Option<(i64, Decimal)>) {
+        let is_entry = class == OrderClass::Entry;
+        self.entered |= is_entry;
+        let Some((quantity, price)) = fill else { return };
+        if is_entry {
+            let value = price.saturating_mul(quantity.into());
+            self.bought = Quantity(self.bought.0.saturating_add(quantity));
+            self.bought_value = self.bought_value.saturating_add(value);
+        } else {
+            self.sold = Quantity(self.sold.0.saturating_add(quantity));
+        }
+    }
 }
 
 /// A column of an open position that is not what its entry's order and plan say.
@@ -55,65 +75,68 @@ pub struct Orphan {
 pub(super) async fn position_fills(
     tx: &Transaction<'_>,
     faults: &Faults,
-) -> Result<Vec<(PositionId, PositionFills)>, LedgerError> {
-    let sql = "SELECT p.id, bool_or(o.class = 'entry') AS entered,
-            coalesce(sum(f.quantity) FILTER (WHERE o.class = 'entry'), 0)::bigint AS bought,
-            coalesce(sum(f.quantity * f.price) FILTER (WHERE o.class = 'entry'), 0) AS bought_value,
-            coalesce(sum(f.quantity) FILTER (WHERE o.class <> 'entry'), 0)::bigint AS sold
-        FROM position p JOIN order_intent o ON o.position_id = p.id LEFT JOIN fill f ON f.intent_id = o.id
-        WHERE p.status <> 'closed' GROUP BY p.id";
-    each(tx, sql, "add up the fills of open positions", faults, |row| {
+) -> Result<HashMap<PositionId, PositionFills>, LedgerError> {
+    let sql = "SELECT o.id, p.id AS position, o.class, f.quantity, f.price FROM position p
+        JOIN order_intent o ON o.position_id = p.id LEFT JOIN fill f ON f.intent_id = o.id
+        WHERE p.status <> 'closed'";
+    let rows = each(tx, sql, "fetch the fills of open positions", faults, |row| {
         let mut cells = Cells::keyed(row, "fill");
-        let id = PositionId(cells.get("id"));
-        let fills = PositionFills {
-            entered: cells.get("entered"),
-            bought: Quantity(cells.get("bought")),
-            bought_value: cells.get("bought_value"),
-            sold: Quantity(cells.get("sold")),
-        };
-        cells.finish((id, fills))
+        let id = PositionId(cells.get("position"));
+        let class = cells.word("class", OrderClass::Entry);
+        let (quantity, price) = (cells.get::<Option<i64>>("quantity"), cells.get::<Option<Decimal>>("price"));
+        cells.finish((id, class, quantity.zip(price)))
     })
-    .await
+    .await?;
+    // Added up here: the database takes three times as long for it.
+    let mut sums: HashMap<PositionId, PositionFills> = HashMap::with_capacity(rows.len());
+    for (id, class, fill) in rows {
+        sums.entry(id).or_default().add(class, fill);
+    }
+    Ok(sums)
 }
 
 /// Numbers of a plan were rounded to the stored scale on their way into the position, and times to microseconds.
 pub(super) async fn strayed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Strayed>, LedgerError> {
+    // The plan's fields are taken one by one where thousands are found right, as a record where one is told.
     let sql = "WITH pair AS (
-            SELECT p AS held, o AS entry, r AS plan
+            SELECT p AS held, o AS entry
             FROM position p
             JOIN order_intent o ON o.position_id = p.id AND o.class = 'entry' AND o.plan IS NOT NULL
-            CROSS JOIN LATERAL jsonb_to_record(o.plan) AS r (label text, strategy text, lot_size bigint,
-                point_value numeric, margin_per_lot numeric, atr numeric, stop numeric, signal_seq bigint,
-                bar_time timestamptz)
             WHERE p.status <> 'closed'
               AND ((p.instrument, p.symbol, p.exchange, p.product, p.entry_signal, p.label, p.strategy, p.lot_size,
                     p.entry_signal_seq)
                 IS DISTINCT FROM
-                   (o.instrument, o.symbol, o.exchange, o.product, o.signal_id, r.label, r.strategy, r.lot_size,
-                    r.signal_seq)
-                OR abs(p.point_value - r.point_value) > 0.0000001
-                OR abs(p.margin_per_lot - r.margin_per_lot) > 0.0000001
-                OR abs(p.atr - r.atr) > 0.0000001 OR abs(p.initial_stop - r.stop) > 0.0000001
-                OR p.entry_bar_time NOT BETWEEN r.bar_time - interval '1 ms' AND r.bar_time + interval '1 ms')
+                   (o.instrument, o.symbol, o.exchange, o.product, o.signal_id, o.plan ->> 'label', o.plan ->> 'strategy',
+                    (o.plan ->> 'lot_size')::bigint, (o.plan ->> 'signal_seq')::bigint)
+                OR p.point_value <> round((o.plan ->> 'point_value')::numeric, 8)
+                OR p.margin_per_lot <> round((o.plan ->> 'margin_per_lot')::numeric, 8)
+                OR p.atr <> round((o.plan ->> 'atr')::numeric, 8)
+                OR p.initial_stop <> round((o.plan ->> 'stop')::numeric, 8)
+                OR p.entry_bar_time NOT BETWEEN (o.plan ->> 'bar_time')::timestamptz - interval '1 ms'
+                    AND (o.plan ->> 'bar_time')::timestamptz + interval '1 ms')
         )
-        SELECT (held).id, column_name, stored, planned FROM pair CROSS JOIN LATERAL (VALUES
+        SELECT (held).id, column_name, stored, planned FROM pair
+        CROSS JOIN LATERAL jsonb_to_record((entry).plan) AS plan (label text, strategy text, lot_size bigint,
+            point_value numeric, margin_per_lot numeric, atr numeric, stop numeric, signal_seq bigint,
+            bar_time timestamptz)
+        CROSS JOIN LATERAL (VALUES
             ('instrument', (held).instrument, (entry).instrument),
             ('symbol', (held).symbol, (entry).symbol),
             ('exchange', (held).exchange, (entry).exchange),
             ('product', (held).product, (entry).product),
             ('entry_signal', (held).entry_signal::text, (entry).signal_id::text),
-            ('label', (held).label, (plan).label),
-            ('strategy', (held).strategy, (plan).strategy),
-            ('lot_size', (held).lot_size::text, (plan).lot_size::text),
-            ('point_value', trim_scale((held).point_value)::text, trim_scale(round((plan).point_value, 8))::text),
-            ('margin_per_lot', trim_scale((held).margin_per_lot)::text, trim_scale(round((plan).margin_per_lot, 8))::text),
-            ('entry_signal_seq', (held).entry_signal_seq::text, (plan).signal_seq::text),
-            ('atr', trim_scale((held).atr)::text, trim_scale(round((plan).atr, 8))::text),
-            ('initial_stop', trim_scale((held).initial_stop)::text, trim_scale(round((plan).stop, 8))::text),
-            ('entry_bar_time', (held).entry_bar_time::timestamptz(3)::text, (plan).bar_time::timestamptz(3)::text)
+            ('label', (held).label, plan.label),
+            ('strategy', (held).strategy, plan.strategy),
+            ('lot_size', (held).lot_size::text, plan.lot_size::text),
+            ('point_value', trim_scale((held).point_value)::text, trim_scale(round(plan.point_value, 8))::text),
+            ('margin_per_lot', trim_scale((held).margin_per_lot)::text, trim_scale(round(plan.margin_per_lot, 8))::text),
+            ('entry_signal_seq', (held).entry_signal_seq::text, plan.signal_seq::text),
+            ('atr', trim_scale((held).atr)::text, trim_scale(round(plan.atr, 8))::text),
+            ('initial_stop', trim_scale((held).initial_stop)::text, trim_scale(round(plan.stop, 8))::text),
+            ('entry_bar_time', (held).entry_bar_time::timestamptz(3)::text, plan.bar_time::timestamptz(3)::text)
         ) AS difference (column_name, stored, planned)
-        WHERE stored IS DISTINCT FROM planned ORDER BY 1, 2";
-    each(tx, sql, "compare positions with their entries", faults, |row| {
+        WHERE stored IS DISTINCT FROM planned";
+    let mut strayed = each(tx, sql, "compare positions with their entries", faults, |row| {
         let mut cells = Cells::keyed(row, "position");
         let strayed = Strayed {
             position: PositionId(cells.get::<Uuid>("id")),
@@ -123,7 +146,9 @@ pub(super) async fn strayed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec
         };
         cells.finish(strayed)
     })
-    .await
+    .await?;
+    strayed.sort_by(|a, b| (a.position, &a.column).cmp(&(b.position, &b.column)));
+    Ok(strayed)
 }
 
 /// Positions on their way out that nobody sent out: the engine would close them.

@@ -1,6 +1,7 @@
 //! The reads that make the engine's memory.
 
-use tokio_postgres::{Row, Transaction};
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Faults, FilledSoFar, each};
@@ -17,21 +18,26 @@ use crate::ledger::switches::Switches;
 use crate::ledger::wishes::Wish;
 
 pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Position>, LedgerError> {
-    let sql =
-        format!("SELECT {POSITION_COLUMNS} FROM position WHERE status <> 'closed' ORDER BY opened_at, id");
-    each(tx, &sql, "fetch open positions", faults, rows::position).await
+    let sql = format!("SELECT {POSITION_COLUMNS} FROM position WHERE status <> 'closed'");
+    let mut positions = each(tx, &sql, "fetch open positions", faults, rows::position).await?;
+    positions.sort_by_key(|position| (position.opened_at, position.id));
+    Ok(positions)
 }
 
 /// Intents that the engine keeps in mind: what may still change, what the books may still unsay (see
 /// `Book::forget_finished`), what a working signal's end is judged by, and what was tried to close a position.
-const KEPT: &str = "(state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
-    OR (journaled_at > now() - interval '1 day'
-        AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL)))
-    OR signal_id IN (SELECT s.id FROM signal s WHERE s.status = 'working')
-    OR position_id IN (SELECT p.id FROM position p WHERE p.status = 'closing'))";
+///
+/// Each part has an index of its own: a ledger holds years of orders, of which these are few.
+const KEPT: &str = "
+    SELECT id FROM order_intent WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+    UNION SELECT id FROM order_intent WHERE journaled_at > now() - interval '1 day'
+        AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL))
+    UNION SELECT o.id FROM signal s JOIN order_intent o ON o.signal_id = s.id WHERE s.status = 'working'
+    UNION SELECT o.id FROM position p JOIN order_intent o ON o.position_id = p.id WHERE p.status = 'closing'";
 
 pub(super) async fn intents(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<OrderIntent>, LedgerError> {
-    let sql = format!("SELECT {INTENT_COLUMNS} FROM order_intent WHERE {KEPT} ORDER BY journaled_at, id");
+    let sql =
+        format!("SELECT {INTENT_COLUMNS} FROM order_intent WHERE id IN ({KEPT}) ORDER BY journaled_at, id");
     each(tx, &sql, "fetch open order intents", faults, rows::intent).await
 }
 
@@ -41,7 +47,7 @@ pub(super) async fn fills(
 ) -> Result<Vec<(IntentId, FilledSoFar)>, LedgerError> {
     let sql = format!(
         "SELECT f.intent_id, sum(f.quantity)::bigint AS quantity, sum(f.quantity * f.price) AS price FROM fill f
-         WHERE f.intent_id IN (SELECT id FROM order_intent WHERE {KEPT}) GROUP BY f.intent_id"
+         WHERE f.intent_id IN ({KEPT}) GROUP BY f.intent_id"
     );
     each(tx, &sql, "fetch fills", faults, |row| {
         let mut cells = Cells::keyed(row, "fill");
