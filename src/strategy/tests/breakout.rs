@@ -176,6 +176,8 @@ fn a_restart_anywhere_in_the_day_doubles_nothing_and_goes_on_with_the_history() 
             // The bar that was cut makes no entry: the one after it does.
             let later = (signal.bar_time - at(cut)) < TimeDelta::minutes(2);
             assert!(same || later, "cut at {cut}: {key}");
+            let half = signal.bar_time > at(cut) && signal.bar_time - at(cut) < TimeDelta::minutes(1);
+            assert!(!half || signal.entry().is_none(), "cut at {cut}: entered on the bar that was cut: {key}");
         }
         assert_eq!(inbox.signals.len(), whole.signals.len(), "cut at {cut}: {:?}", inbox.shown());
     }
