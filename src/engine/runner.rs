@@ -135,7 +135,9 @@ impl<'a> Watch<'a> {
                 () = tape.noted() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.observe(tape.take(), wall_clock());
+            // The time first: whatever came before it is on the tape by then.
+            let now = wall_clock();
+            self.observe(tape.take(), now);
             self.read_histories().await;
             self.decide().await;
             self.store().await;
@@ -146,12 +148,11 @@ impl<'a> Watch<'a> {
     fn observe(&mut self, ticks: Vec<(Listing, Tick)>, now: DateTime<Utc>) {
         let calendar = self.runner.engine.hours.calendar();
         for Running { plugged: Plugged { listing, strategy, .. }, .. } in &mut self.running {
-            let session = calendar.as_ref().and_then(|calendar| calendar.session(&listing.exchange, now));
-            strategy.observe(Observed::Session(session.map(|session| (session.opens, session.closes))), now);
             for (_, tick) in ticks.iter().filter(|(of, _)| of == listing) {
                 strategy.observe(Observed::Tick(*tick), now);
             }
-            strategy.observe(Observed::Nothing, now);
+            let session = calendar.as_ref().and_then(|calendar| calendar.session(&listing.exchange, now));
+            strategy.observe(Observed::Session(session.map(|session| (session.opens, session.closes))), now);
         }
     }
 

@@ -159,32 +159,28 @@ impl Strategy for Breakout {
     }
 
     fn observe(&mut self, observed: Observed<'_>, now: DateTime<Utc>) {
-        if let Observed::Session(session) = observed {
-            // What closed until now belongs to the session before.
-            let over = self.bars.as_mut().map(|bars| bars.advance(now)).unwrap_or_default();
-            self.closed(over);
-            return self.session(session, now);
-        }
-        if let Observed::Tick(tick) = observed {
-            self.heard = Some(tick);
-        }
-        let Some(bars) = &mut self.bars else { return };
-        let over = match observed {
-            Observed::Tick(tick) => bars.tick(tick),
-            Observed::History(candles, quote) => match bars.rebuild(candles, quote) {
+        match (observed, &mut self.bars) {
+            (Observed::Session(session), bars) => {
+                // What is over by now belongs to the session before.
+                let over = bars.as_mut().map(|bars| bars.advance(now));
+                self.closed(over.unwrap_or_default());
+                self.session(session, now);
+            }
+            (Observed::Tick(tick), bars) => {
+                self.heard = Some(tick);
+                let over = bars.as_mut().map(|bars| bars.tick(tick));
+                self.closed(over.unwrap_or_default());
+            }
+            (Observed::History(candles, quote), Some(bars)) => match bars.rebuild(candles, quote) {
                 Ok(over) => {
                     self.ranges.clear();
                     (self.last, self.unexplained) = (None, None);
-                    over
+                    self.closed(over);
                 }
-                Err(unexplained) => {
-                    self.unexplained = Some(unexplained);
-                    Vec::new()
-                }
+                Err(unexplained) => self.unexplained = Some(unexplained),
             },
-            Observed::Session(_) | Observed::Nothing => bars.advance(now),
-        };
-        self.closed(over);
+            (Observed::History(..), None) => {}
+        }
     }
 
     fn is_due(&self) -> bool {

@@ -48,14 +48,13 @@ impl Kind {
 /// What goes in from the market.
 #[derive(Clone, Copy, Debug)]
 pub enum Observed<'a> {
-    /// The session that is on, or comes next, as (open, close); none while nobody knows.
+    /// The time is now so late that nothing earlier is still to come, and the session that is on, or comes next, is this, as
+    /// (open, close); none while nobody knows. Bars end by it.
     Session(Option<(DateTime<Utc>, DateTime<Utc>)>),
     /// A tick of the watched listing, in the order of arrival.
     Tick(Tick),
     /// The session's history so far, and the quote that was read after it.
     History(&'a [Candle], Tick),
-    /// Nothing but that time has passed.
-    Nothing,
 }
 
 /// What goes in from the ledger, as seen when bars have closed.

@@ -85,11 +85,10 @@ fn play(
     let mut ticks = ticks(trades).into_iter().filter(|tick| at(from_ms) <= tick.at).peekable();
     for ms in (from_ms..to_ms).step_by(500) {
         let now = at(ms);
-        strategy.observe(session(), now);
         while let Some(tick) = ticks.next_if(|tick| tick.at <= now) {
             strategy.observe(Observed::Tick(tick), now);
         }
-        strategy.observe(Observed::Nothing, now);
+        strategy.observe(session(), now);
         if strategy.is_due() {
             let seen = Seen { may_enter: may, exposed: inbox.exposed };
             strategy.decide(seen, now).into_iter().for_each(|signal| inbox.take(signal));
@@ -177,7 +176,10 @@ fn a_restart_anywhere_in_the_day_doubles_nothing_and_goes_on_with_the_history() 
             let later = (signal.bar_time - at(cut)) < TimeDelta::minutes(2);
             assert!(same || later, "cut at {cut}: {key}");
             let half = signal.bar_time > at(cut) && signal.bar_time - at(cut) < TimeDelta::minutes(1);
-            assert!(!half || signal.entry().is_none(), "cut at {cut}: entered on the bar that was cut: {key}");
+            assert!(
+                !half || signal.entry().is_none(),
+                "cut at {cut}: entered on the bar that was cut: {key}"
+            );
         }
         assert_eq!(inbox.signals.len(), whole.signals.len(), "cut at {cut}: {:?}", inbox.shown());
     }
@@ -219,7 +221,7 @@ fn without_a_session_a_history_or_a_fresh_price_it_does_not_enter() {
     // Looked at only when the next bar was over.
     let (mut paused, mut inbox) = (strategy(), Inbox::default());
     play(&mut paused, &trades, &mut inbox, (-10_000, 7 * MINUTE - 1000), true);
-    paused.observe(Observed::Nothing, at(9 * MINUTE - 1));
+    paused.observe(session(), at(9 * MINUTE - 1));
     assert!(paused.is_due());
     let seen = Seen { may_enter: true, exposed: None };
     assert!(paused.decide(seen, at(9 * MINUTE - 1)).is_empty(), "not heard for a minute");
