@@ -2,13 +2,13 @@
 
 TOOLS := $(or $(BATON_TOOLS),$(CURDIR)/.baton/tools)
 export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
-# Most tests wait most of the time: one more at once than there are cores. Those that measure time run alone all the same.
-TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
+# Most tests wait most of the time: twice as many at once as there are cores. Those that measure time run alone all the same.
+TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 # Given with ONCE=1: the demo plays its story and ends, with exit code 0 only if every promise held.
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist sbom generate chaos soak bench-ha bench-recovery bench-state bench-feed bench-restarts coverage-recovery fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist reproducible sbom generate chaos soak bench-ha bench-recovery bench-state bench-feed bench-restarts coverage-recovery fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ dist: ## Build the static program that the image holds, into dist
 		cargo build --locked --release --bin baton --target $(shell uname -m)-unknown-linux-musl
 	install -D target/$(shell uname -m)-unknown-linux-musl/release/baton dist/baton
 	install -m 644 /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
+
+reproducible: ## Build this commit twice, at two places, and compare the programs: PROFILE=release TARGET=...
+	@ops/reproducible
 
 sbom: ## Write dist/baton.cdx.json: every crate that is linked in (CycloneDX)
 	@mkdir -p dist

@@ -108,6 +108,49 @@ def mutants():
     return faults
 
 
+def provisioned():
+    """Grafana's rules ask what Prometheus's ask, for as long, and carry the same labels; and Grafana takes them."""
+    folder = ROOT / "ops/grafana/provisioning"
+    groups = yaml.safe_load((folder / "alerting/baton.yml").read_text())["groups"]
+    datasources = [source["uid"] for path in (folder / "datasources").glob("*.yml")
+                   for source in yaml.safe_load(path.read_text())["datasources"]]
+    faults, uids = [], set()
+    wanted = [(group["name"], rule) for group in load()[0]["groups"] for rule in group["rules"]]
+    found = [(group["name"], rule) for group in groups for rule in group["rules"]]
+    if [(group, rule["alert"]) for group, rule in wanted] != [(group, rule["title"]) for group, rule in found]:
+        faults.append("Grafana has other alerts than Prometheus, or in another order")
+    for group in groups:
+        # models.ValidateRuleGroupInterval
+        if not re.fullmatch(r"[1-9]\d*s", group["interval"]) or int(group["interval"][:-1]) % 10:
+            faults.append(f"group {group['name']}: Grafana takes multiples of 10 s, not {group['interval']}")
+        if not group.get("folder"):
+            faults.append(f"group {group['name']} is in no folder")
+    for (_, rule), (_, other) in zip(wanted, found):
+        alert, queries = rule["alert"], {query["refId"]: query for query in other["data"]}
+        asked = [query for query in queries.values() if query["datasourceUid"] != "__expr__"]
+        if [query["model"]["expr"] for query in asked] != [rule["expr"]]:
+            faults.append(f"{alert} asks something else in Grafana")
+        if any(query["datasourceUid"] not in datasources for query in asked):
+            faults.append(f"{alert} asks a datasource that is not provisioned")
+        if queries.get(other["condition"], {}).get("datasourceUid") != "__expr__":
+            faults.append(f"{alert} has no condition")
+        if (other["for"], other["labels"]) != (rule.get("for", "0s"), rule["labels"]):
+            faults.append(f"{alert} waits for another time, or has other labels")
+        if other["annotations"].keys() != rule["annotations"].keys() or \
+                other["annotations"]["runbook_url"] != rule["annotations"]["runbook_url"]:
+            faults.append(f"{alert} tells something else in Grafana")
+        # There it describes all queries in words.
+        if re.search(r"\$value\b", " ".join(other["annotations"].values())):
+            faults.append(f"{alert} tells $value, which is no number in Grafana")
+        # Prometheus has no sample where nothing is wrong, so silence is no alert; a query that fails is one.
+        if (other["noDataState"], other["execErrState"]) != ("OK", "Alerting"):
+            faults.append(f"{alert} takes silence for trouble, or trouble for silence")
+        if not re.fullmatch(r"[\w-]{1,40}", other["uid"]) or other["uid"] in uids:
+            faults.append(f"{alert}: uid {other['uid']} is not Grafana's kind, or there twice")
+        uids.add(other["uid"])
+    return faults
+
+
 def routes():
     """Prints, an alert a line, where it must go."""
     receivers = {"page": "pager", "ticket": "tickets", "none": "watchdog"}
@@ -118,6 +161,7 @@ def routes():
 
 
 if __name__ == "__main__":
-    found = {"covered": covered, "mutants": mutants, "routes": routes}[sys.argv[1]]()
+    checks = {"covered": covered, "mutants": mutants, "provisioned": provisioned, "routes": routes}
+    found = checks[sys.argv[1]]()
     print("\n".join(found), file=sys.stderr)
     sys.exit(1 if found else 0)

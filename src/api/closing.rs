@@ -77,7 +77,7 @@ async fn act(
     select: Select,
 ) -> Result<Response, Problem> {
     let why = format!("{}: {}", operator.name, reason(text(body, "reason").unwrap_or_default())?);
-    if let Served::Elsewhere(answer) = context.lead_or_forward(headers, path, body).await? {
+    if let Served::Elsewhere(answer) = context.lead_or_forward(headers, path, body.to_string()).await? {
         return Ok(answer);
     }
     let nothing = match &select {

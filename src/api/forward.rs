@@ -28,7 +28,7 @@ pub enum Served {
 }
 
 impl Context {
-    /// Passes a request on to the leader, unless that is this instance.
+    /// Passes a request with a body of JSON on to the leader, unless that is this instance.
     ///
     /// # Errors
     /// `NO_LEADER` when none is known or the request was passed on already; `LEADER_UNREACHABLE` when the leader
@@ -37,7 +37,7 @@ impl Context {
         &self,
         headers: &HeaderMap,
         path: &str,
-        body: &Value,
+        body: impl Into<reqwest::Body>,
     ) -> Result<Served, Problem> {
         let role = self.handle()?.role().borrow().clone();
         if let Role::Leader(fence) = role {
@@ -52,7 +52,8 @@ impl Context {
             ));
         };
         let url = format!("{address}{path}");
-        let mut request = self.0.peers.post(&url).timeout(PATIENCE).json(body);
+        let mut request = self.0.peers.post(&url).timeout(PATIENCE).body(body);
+        request = request.header(header::CONTENT_TYPE, "application/json");
         for name in [header::AUTHORIZATION.as_str(), OPERATOR_HEADER] {
             if let Some(value) = headers.get(name) {
                 request = request.header(name, value);

@@ -80,7 +80,7 @@ pub async fn hand_over(
     let request = request(operator, &body.reason, body.epoch)?;
     let path = "/api/v1/cluster/handover";
     let passed_on = serde_json::to_value(&body).unwrap_or_default();
-    let fence = match context.lead_or_forward(&headers, path, &passed_on).await? {
+    let fence = match context.lead_or_forward(&headers, path, passed_on.to_string()).await? {
         Served::Here(fence) => fence,
         Served::Elsewhere(answer) => return Ok(answer),
     };

@@ -3,13 +3,16 @@
 //! Every instance serves every route. What needs a store that is away answers 503 with a problem document; nothing
 //! is null, nothing hangs.
 
+mod admission;
 mod books;
 mod closing;
 mod cluster;
 mod connection;
 mod credentials;
 mod drift;
+mod dry_run;
 mod errors;
+mod events;
 mod forward;
 mod leadership;
 mod monitoring;
@@ -25,6 +28,7 @@ mod views;
 mod webhook;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -49,10 +53,12 @@ use crate::feed::Feeds;
 use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
 use crate::ledger::Ledger;
+use crate::notify::Notifier;
 use crate::recovery::reconcile::Reconciler;
 use crate::recovery::{CrashRecoveryManager, Progress};
 use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
+use admission::Admission;
 pub use forward::Served;
 pub use operator::Operator;
 pub use problem::Problem;
@@ -90,6 +96,8 @@ pub struct Wiring {
     pub strategies: StateWatch,
     /// How strategies see the market, where they run.
     pub outlooks: Outlooks,
+    /// Where the operator is told of senders that were turned away.
+    pub notifier: Notifier,
 }
 
 /// What the routes work with.
@@ -105,6 +113,7 @@ struct Inner {
     feeds: OnceLock<Feeds>,
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
+    admission: Admission,
 }
 
 impl Deref for Inner {
@@ -120,7 +129,8 @@ impl Context {
     pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         let (reconciler, recovery, feeds) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers }))
+        let admission = Admission::new(&wiring.config.signals);
+        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers, admission }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -178,13 +188,15 @@ pub async fn serve(
     context: Context,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(context)).with_graceful_shutdown(stopped).await
+    let service = router(context).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stopped).await
 }
 
 fn router(context: Context) -> Router {
     Router::new()
         .route("/", get(probes::healthz))
         .route("/webhook", post(webhook::receive))
+        .route("/api/v1/signals/dry-run", post(dry_run::dry_run))
         .route("/api/v1/signals/{id}", get(views::signal))
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(books::orders))
@@ -212,6 +224,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
         .route("/api/v1/cluster/fence", post(leadership::fence))
         .route("/api/v1/cluster/unfence", post(leadership::unfence))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/errors", get(errors::list))
         .route("/api/v1/errors/summary", get(errors::summary))
         .route("/api/v1/errors/{id}/acknowledge", post(errors::acknowledge))

@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 problem documents, with our code and where the RUNBOOK explains it.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -18,6 +20,8 @@ pub struct Problem {
     detail: String,
     faults: Vec<Fault>,
     kept_as: Option<SignalId>,
+    /// When it is worth another try.
+    retry_after: Duration,
 }
 
 /// The document's members.
@@ -45,7 +49,8 @@ struct Document<'a> {
 impl Problem {
     /// A problem with its code and sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), faults: Vec::new(), kept_as: None }
+        let retry_after = Duration::from_secs(1);
+        Self { status, code, detail: detail.into(), faults: Vec::new(), kept_as: None, retry_after }
     }
 
     /// The document as JSON (RFC 9457).
@@ -63,6 +68,11 @@ impl Problem {
 
     pub(super) fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         self.faults = faults;
+        self
+    }
+
+    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = wait;
         self
     }
 
@@ -106,7 +116,9 @@ impl IntoResponse for Problem {
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, problem);
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            let seconds = self.retry_after.as_millis().div_ceil(1000).max(1);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -1,9 +1,10 @@
 //! `POST /webhook`: a signal becomes one durable row, on whichever instance it arrives.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::Utc;
@@ -13,47 +14,48 @@ use serde_json::json;
 
 use super::credentials::{bearer, matches};
 use super::{Context, Problem};
-use crate::domain::signal::{self, RejectionKind, Signal};
+use crate::domain::signal::{self, RejectionKind, Signal, SignalType};
 use crate::ledger::inbox::{NewSignal, Receipt};
 use crate::mutant::Mutant;
+use crate::notify::{Event, Kind};
 use crate::telemetry::Traces;
 use crate::telemetry::traces::{self, Step};
 
 /// Takes a signal: 202 once it is durable, 200 for a repeat, a problem document otherwise.
-pub async fn receive(State(context): State<Context>, headers: HeaderMap, body: Bytes) -> Response {
-    match take(&context, &headers, &body).await {
+pub async fn receive(
+    State(context): State<Context>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let source = context.0.admission.source(peer, &headers);
+    match take(&context, source, &headers, &body).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+async fn take(
+    context: &Context,
+    source: IpAddr,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, Problem> {
     let begun = SystemTime::now();
-    authenticate(context, headers, body)?;
+    let turned_away = context.0.metrics.signals.with_label_values(&["OTHER", "refused"]);
+    context.0.admission.allows(source).inspect_err(|_| turned_away.inc())?;
+    authenticate(context, headers, body).inspect_err(|_| turned_away.inc())?;
     let handle = context.handle()?;
     let member = handle.instance().member.to_string();
-    if !is_json(headers) {
-        let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
-        let problem = Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "CONTENT_TYPE",
-            format!("the content type is {said}; send the signal as application/json"),
-        );
-        return Err(keep(context, body, problem, &member).await);
-    }
-    let config = &context.0.config;
-    let parsed = signal::parse(body, &config.instruments, &config.trading.policy.signals, Utc::now());
-    let signal = match parsed {
-        Ok(signal) => signal,
-        Err(rejection) => {
-            let (status, code) = match rejection.kind {
-                RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
-                RejectionKind::Malformed => (StatusCode::BAD_REQUEST, "MALFORMED"),
-                RejectionKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "INVALID_SIGNAL"),
-            };
-            let detail = crate::domain::fault::join(&rejection.faults);
-            let problem = Problem::new(status, code, detail).with_faults(rejection.faults);
-            return Err(keep(context, body, problem, &member).await);
+    let signal = match read(context, headers, body) {
+        // What takes risk off is never turned away for its number.
+        Ok(signal) if signal.kind() == SignalType::Exit => signal,
+        other => {
+            within_quota(context, source)?;
+            match other {
+                Ok(signal) => signal,
+                Err(problem) => return Err(keep(context, body, problem, &member).await),
+            }
         }
     };
     let payload = serde_json::to_value(&signal).map_err(|error| {
@@ -100,6 +102,32 @@ async fn take(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Re
     Ok((code, Json(json!({ "id": receipt.id, "key": signal.key, "status": status }))).into_response())
 }
 
+/// Reads a signal from a request.
+///
+/// # Errors
+/// 400 `MALFORMED`, 413 `BODY_TOO_LARGE`, 415 `CONTENT_TYPE`, 422 `INVALID_SIGNAL` with every fault.
+pub(super) fn read(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Signal, Problem> {
+    if !is_json(headers) {
+        let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "CONTENT_TYPE",
+            format!("the content type is {said}; send the signal as application/json"),
+        ));
+    }
+    let config = &context.0.config;
+    let parsed = signal::parse(body, &config.instruments, &config.trading.policy.signals, Utc::now());
+    parsed.map_err(|rejection| {
+        let (status, code) = match rejection.kind {
+            RejectionKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+            RejectionKind::Malformed => (StatusCode::BAD_REQUEST, "MALFORMED"),
+            RejectionKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "INVALID_SIGNAL"),
+        };
+        let detail = crate::domain::fault::join(&rejection.faults);
+        Problem::new(status, code, detail).with_faults(rejection.faults)
+    })
+}
+
 /// Begins the signal's trace; a repeat goes on with the first delivery's. A sender who traces finds the delivery in the
 /// own trace too, and each of the two leads to the other.
 fn trace(
@@ -130,7 +158,7 @@ fn trace(
 }
 
 /// Lets a sender in by bearer token or by the body's `secret`, whichever is configured; else everybody (loopback).
-fn authenticate(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<(), Problem> {
+pub(super) fn authenticate(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<(), Problem> {
     let signals = &context.0.config.signals;
     if signals.token.is_none() && signals.secret.is_none() {
         return Ok(());
@@ -140,12 +168,24 @@ fn authenticate(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<
     if by_token || by_secret {
         return Ok(());
     }
-    context.0.metrics.signals.with_label_values(&["OTHER", "refused"]).inc();
     Err(Problem::new(
         StatusCode::UNAUTHORIZED,
         "UNAUTHORIZED",
         "send `Authorization: Bearer <signals.token>`, or the body field `secret`",
     ))
+}
+
+/// Counts what is no exit; the operator hears of what was turned away, because most senders never send it again.
+pub(super) fn within_quota(context: &Context, source: IpAddr) -> Result<(), Problem> {
+    context.0.admission.count(source).inspect_err(|_| {
+        context.0.metrics.signals.with_label_values(&["OTHER", "over_quota"]).inc();
+        let told = format!(
+            "{source} sends more than signals.quota_per_minute ({}): signals that are no exits are turned away; see \
+             RUNBOOK.md#signals_over_quota",
+            context.0.config.signals.quota
+        );
+        context.0.notifier.raise(Event::about(Kind::SignalsOverQuota, source.to_string(), told));
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -121,6 +121,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         rounds: telling.rounds.clone(),
         strategies: strategies.clone(),
         outlooks: outlooks.clone(),
+        notifier: telling.notifier.from("webhook"),
     });
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
@@ -331,6 +332,7 @@ fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
     settings.mode = armed(config);
+    settings.plugin = broker.plugin;
     settings.resolver = resolver.clone();
     settings.order_timeout = broker.order_timeout;
     settings.user_timeout = broker.user_timeout;

@@ -4,7 +4,8 @@
 //! the same whether or not the order exists. Two decisions follow. Orders and reads never share a path: an order
 //! is written once, on a connection of our own that is known to be warm, and is never retried; reads go through
 //! an ordinary pooled client and may be retried. And one table ([`outcome`]) says what an answer proves;
-//! whatever it does not prove is *in doubt*, and only the broker's books ([`matching`]) resolve that.
+//! whatever it does not prove is *in doubt*, and only the broker's books ([`matching`]) resolve that. What differs from
+//! broker to broker is a table ([`plugin`]), not a branch.
 //!
 //! ```text
 //! place/modify/cancel ─ budget ─ warm connection ─ serialise ─ may_send? ─ write ─ outcome ─▶ Submission
@@ -18,6 +19,7 @@ mod json;
 pub mod matching;
 mod openalgo;
 pub mod outcome;
+pub mod plugin;
 mod reads;
 pub mod session;
 mod settings;
@@ -36,6 +38,7 @@ use crate::domain::order::OrderSpec;
 use crate::domain::sessions::{Holiday, Session};
 
 pub use openalgo::OpenAlgo;
+pub use plugin::Plugin;
 pub use settings::{Settings, SettingsError, SharedBudget};
 pub(crate) use tls::client_config as tls_config;
 pub use types::{

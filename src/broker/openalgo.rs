@@ -16,11 +16,12 @@ use tokio::time::{Instant, timeout_at};
 use super::budget::Budget;
 use super::json::Object;
 use super::outcome::{self, Fault, Verb};
+use super::plugin::Plugin;
 use super::reads::Reads;
 use super::settings::{Settings, SettingsError};
 use super::types::{
-    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, Funds, NotSentCause, Quote,
-    Quoted, Submission, Ticket,
+    Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, ForeignRow, Funds,
+    NotSentCause, Quote, Quoted, Submission, Ticket,
 };
 use super::warm::Warm;
 use super::wire::{Target, Written};
@@ -41,6 +42,7 @@ pub struct OpenAlgo {
     budget: Budget,
     api_key: SecretString,
     armed: BridgeMode,
+    plugin: Plugin,
     order_timeout: Duration,
     paths: Paths,
 }
@@ -107,6 +109,7 @@ impl OpenAlgo {
             budget,
             api_key: settings.api_key,
             armed: settings.mode,
+            plugin: settings.plugin,
             order_timeout: settings.order_timeout,
             paths,
         })
@@ -123,7 +126,12 @@ impl OpenAlgo {
             return Submission::NotSent { reason, cause: NotSentCause::Validation };
         }
         fields.insert("apikey".to_owned(), json!(self.api_key.expose_secret()));
-        fields.insert("strategy".to_owned(), json!(ticket.strategy));
+        // The sandbox gives the name back, and is asked for it by that.
+        let strategy = match self.armed {
+            BridgeMode::Live => self.plugin.strategy(ticket.strategy, STRATEGY_LIMIT_CHARS),
+            BridgeMode::Analyze => ticket.strategy.to_owned(),
+        };
+        fields.insert("strategy".to_owned(), json!(strategy));
         let path = match verb {
             Verb::Place => &self.paths.place,
             Verb::Modify => &self.paths.modify,
@@ -131,7 +139,7 @@ impl OpenAlgo {
         };
         let written = Written { path: path.clone(), body: Bytes::from(Value::Object(fields).to_string()) };
         match self.send(written, ticket).await {
-            Ok(answer) => self.scrubbed(outcome::of_answer(verb, self.armed, &answer)),
+            Ok(answer) => self.scrubbed(outcome::of_answer(verb, self.armed, &self.plugin, &answer)),
             Err(fault) => outcome::of_fault(&fault),
         }
     }
@@ -177,6 +185,10 @@ impl OpenAlgo {
         submission
     }
 
+    async fn order_book(&self) -> Result<(Vec<BrokerOrder>, Vec<ForeignRow>), BrokerError> {
+        self.read("orderbook", json!({}), |data| books::orders(&self.plugin, data)).await
+    }
+
     async fn read<T>(
         &self,
         route: &'static str,
@@ -210,23 +222,23 @@ impl Broker for OpenAlgo {
 
     fn books(&self) -> BoxFuture<'_, Result<Books, BrokerError>> {
         async {
-            let (orders, foreign) = self.read("orderbook", json!({}), books::orders).await?;
-            let trades = self.read("tradebook", json!({}), books::trades).await?;
+            let (orders, foreign) = self.order_book().await?;
+            let trades = self.trades().await?;
             Ok(Books { orders, trades, foreign })
         }
         .boxed()
     }
 
     fn orders(&self) -> BoxFuture<'_, Result<Vec<BrokerOrder>, BrokerError>> {
-        async { Ok(self.read("orderbook", json!({}), books::orders).await?.0) }.boxed()
+        async { Ok(self.order_book().await?.0) }.boxed()
     }
 
     fn trades(&self) -> BoxFuture<'_, Result<Vec<BrokerTrade>, BrokerError>> {
-        self.read("tradebook", json!({}), books::trades).boxed()
+        self.read("tradebook", json!({}), |data| books::trades(&self.plugin, data)).boxed()
     }
 
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
-        self.read("positionbook", json!({}), books::positions).boxed()
+        self.read("positionbook", json!({}), |data| books::positions(&self.plugin, data)).boxed()
     }
 
     fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>> {

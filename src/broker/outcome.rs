@@ -9,7 +9,7 @@
 //! | 200 `success`, order id, our mode | acknowledged |
 //! | 200 `success`, order id, the other mode | in doubt, `wrong_mode` with the order id |
 //! | 200 `success`, `mode: semi_auto`, no order id | not sent (queued for a human) |
-//! | 200 `success`, `orderid: null` | rejected (the broker refused with HTTP 200) |
+//! | 200 `success`, `orderid: null` | rejected (the broker refused with HTTP 200) where the plugin refuses so, else in doubt |
 //! | 200 `error` with a message and no order id | rejected |
 //! | 400 with validation text | not sent |
 //! | 400 `error` with a message | rejected; with an order id only in analyze mode |
@@ -21,6 +21,7 @@
 use serde_json::Value;
 
 use super::json::{self, Object};
+use super::plugin::Plugin;
 use super::types::{BridgeMode, NotSentCause, Submission, WrongMode};
 
 /// Which order request was answered.
@@ -81,8 +82,8 @@ pub fn of_fault(fault: &Fault) -> Submission {
     Submission::NotSent { reason, cause }
 }
 
-/// What an answer to `verb` proves, for an agent armed for `armed`.
-pub fn of_answer(verb: Verb, armed: BridgeMode, answer: &Answer) -> Submission {
+/// What an answer to `verb` proves, for an agent armed for `armed` and a bridge with this broker plugin.
+pub fn of_answer(verb: Verb, armed: BridgeMode, plugin: &Plugin, answer: &Answer) -> Submission {
     let status = answer.status;
     let Some(body) = object(answer) else {
         let text = String::from_utf8_lossy(&answer.body);
@@ -100,7 +101,7 @@ pub fn of_answer(verb: Verb, armed: BridgeMode, answer: &Answer) -> Submission {
     }
     let said = json::message(&body);
     match status {
-        200 => of_success(&body, &said),
+        200 => of_success(plugin, &body, &said),
         400 => of_bad_request(armed, &body, &said),
         403 if said.trim() == "Invalid openalgo apikey" => not_sent(NotSentCause::SessionExpired, said),
         // Unknown routes carry their path; without one a modify or cancel names an order that is not there.
@@ -111,7 +112,7 @@ pub fn of_answer(verb: Verb, armed: BridgeMode, answer: &Answer) -> Submission {
     }
 }
 
-fn of_success(body: &Object, said: &str) -> Submission {
+fn of_success(plugin: &Plugin, body: &Object, said: &str) -> Submission {
     let id = body.get("orderid");
     if is(body, "status", "error") && id.is_none_or(json::is_blank) && has_message(body) {
         return rejected(said.to_owned());
@@ -126,7 +127,9 @@ fn of_success(body: &Object, said: &str) -> Submission {
         // A mode that nobody documented: whatever it did with the order is unknown.
         _ if unknown_mode(body) => in_doubt("HTTP 200 in an unknown mode".to_owned()),
         (_, Some(order_id)) => Submission::Acknowledged { order_id },
-        (Some(Value::Null), _) => rejected(format!("the broker gave no order id: {said}")),
+        (Some(Value::Null), _) if plugin.null_id_refuses => {
+            rejected(format!("the broker gave no order id: {said}"))
+        }
         _ => in_doubt(format!("success without a usable order id: {said}")),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::dns::Resolver;
+use super::plugin::Plugin;
 use super::types::BridgeMode;
 
 /// Where the bridge is and how to talk to it.
@@ -21,6 +22,8 @@ pub struct Settings {
     pub api_key: SecretString,
     /// The mode this agent is armed for; an answer in the other mode is an error state.
     pub mode: BridgeMode,
+    /// The broker plugin behind the bridge, whose words are spoken there.
+    pub plugin: Plugin,
     /// H: the time limit of one order call, from the caller's request to the complete answer.
     pub order_timeout: Duration,
     /// U: how long written bytes may stay unacknowledged before the kernel drops the connection.
@@ -55,7 +58,7 @@ pub struct SharedBudget {
 }
 
 impl Settings {
-    /// The defaults for the bridge at `url`: analyze mode, H = 5 s, U = 2 s, 3 orders a second, 1 of them
+    /// The defaults for the bridge at `url`: analyze mode, any plugin, H = 5 s, U = 2 s, 3 orders a second, 1 of them
     /// reserved for exits.
     pub fn new(url: impl Into<String>, api_key: impl Into<SecretString>) -> Self {
         Self {
@@ -63,6 +66,7 @@ impl Settings {
             ca_file: None,
             api_key: api_key.into(),
             mode: BridgeMode::Analyze,
+            plugin: Plugin::ANY,
             order_timeout: Duration::from_secs(5),
             user_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(5),

@@ -188,7 +188,7 @@ fn text(row: &Value, name: &str) -> String {
 }
 
 /// To the paisa; a dash for what is not known.
-fn rupees(row: &Value, name: &str) -> String {
+pub(super) fn rupees(row: &Value, name: &str) -> String {
     let amount = row[name].as_str().and_then(|text| text.parse::<rust_decimal::Decimal>().ok());
     amount.map_or_else(|| "-".to_owned(), |amount| format!("{:.2}", amount.round_dp(2)))
 }

@@ -50,6 +50,20 @@ impl Target {
     /// # Errors
     /// The address or the token cannot be read from the configuration.
     pub fn caller(self, inputs: &Inputs) -> anyhow::Result<Caller> {
+        let token = config::operator_token(inputs)?;
+        self.with(token, inputs)
+    }
+
+    /// Makes a caller that speaks as a sender of signals.
+    ///
+    /// # Errors
+    /// The address or the token cannot be read from the configuration.
+    pub fn sender(self, inputs: &Inputs) -> anyhow::Result<Caller> {
+        let token = config::signals_token(inputs)?;
+        self.with(token, inputs)
+    }
+
+    fn with(self, token: Option<SecretString>, inputs: &Inputs) -> anyhow::Result<Caller> {
         let addresses = if self.address.is_empty() { vec![config::address(inputs)?] } else { self.address };
         let addresses = addresses.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         let client = Client::builder()
@@ -57,7 +71,6 @@ impl Target {
             .build()
             .context("cannot make an HTTP client; see the cause")?;
         let operator = ["USER", "LOGNAME"].iter().find_map(|name| inputs.env.get(*name)).cloned();
-        let token = config::operator_token(inputs)?;
         Ok(Caller { addresses, client, token, operator: operator.unwrap_or_else(|| "cli".to_owned()) })
     }
 }
@@ -68,15 +81,43 @@ impl Caller {
     /// # Errors
     /// No instance answers, or the answer is a problem.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.question(path, |url| self.client.get(url)).await
+    }
+
+    /// Puts a question that has a body of JSON to the first instance that answers.
+    ///
+    /// # Errors
+    /// No instance answers, or the answer is a problem.
+    pub async fn ask(&self, path: &str, body: &str) -> anyhow::Result<Value> {
+        let json = "application/json";
+        let request = |url: &str| self.client.post(url).header("content-type", json).body(body.to_owned());
+        self.question(path, request).await
+    }
+
+    async fn question(&self, path: &str, request: impl Fn(&str) -> RequestBuilder) -> anyhow::Result<Value> {
         let mut silent = Vec::new();
         for address in &self.addresses {
             let url = format!("{address}{path}");
-            match self.signed(self.client.get(&url)).send().await {
+            match self.signed(request(&url)).send().await {
                 Ok(answer) => return document(&url, answer).await,
                 Err(error) => silent.push(format!("{address} does not answer: {}", plain(&error))),
             }
         }
         bail!(nobody(&silent))
+    }
+
+    /// Reads a URL as it is, whatever status it answers with.
+    ///
+    /// # Errors
+    /// Nobody answers there.
+    pub async fn text(&self, url: &str) -> anyhow::Result<String> {
+        let silent = |error: reqwest::Error| anyhow::anyhow!("{url} does not answer: {}", plain(&error));
+        self.signed(self.client.get(url)).send().await.map_err(silent)?.text().await.map_err(silent)
+    }
+
+    /// Where instances are asked.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 
     /// Asks for a change: once, of the first instance that can be connected to.

@@ -44,6 +44,8 @@ struct Answer<'a> {
     control: String,
     /// Where the logs were kept, if something went wrong.
     logs: Option<String>,
+    /// While it stays up: its directory, for `baton drill --demo`.
+    dir: Option<String>,
 }
 
 /// Plays the story, and stays up afterwards unless told otherwise.
@@ -52,7 +54,7 @@ struct Answer<'a> {
 /// Signals cannot be heard, stdout cannot be written to, or the cluster does not stop.
 pub async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::listen().context("cannot listen for SIGTERM and SIGINT; see the cause")?;
-    let mut teller = Teller { output, broken_pipe: None };
+    let mut teller = Teller::new(output);
     teller.line(output.paint(Colour::Bold, "Baton demo: three instances, one baton"));
     let told = tokio::select! {
         told = demo::tell(&mut teller) => told,
@@ -65,11 +67,14 @@ pub async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
     }
     let logs = cluster.as_mut().filter(|_| !story.held).map(|cluster| cluster.keep_logs());
     let logs = logs.map(|dir| dir.display().to_string());
+    let stays = cluster.as_ref().filter(|_| !args.once);
+    stays.map(LocalCluster::invite_drills).transpose()?;
     if output.is_json() {
+        let dir = stays.map(|cluster| cluster.dir().display().to_string());
         let list = cluster.as_ref().map(|cluster| cluster.addresses().list());
         let addresses = list.map(|list| list.to_vec()).unwrap_or_default();
         let control = cluster.as_ref().map(LocalCluster::control_url).unwrap_or_default();
-        output.json(&Answer { story: &story, addresses, control, logs })?;
+        output.json(&Answer { story: &story, addresses, control, logs, dir })?;
     } else {
         verdict(&story, logs.as_deref(), output)?;
     }
@@ -89,13 +94,17 @@ pub async fn run(args: Args, output: &Output) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints each step as it is made.
-struct Teller<'a> {
+pub(super) struct Teller<'a> {
     output: &'a Output,
     /// Kept until the end: a narrator cannot fail.
     broken_pipe: Option<std::io::Error>,
 }
 
-impl Teller<'_> {
+impl<'a> Teller<'a> {
+    pub(super) fn new(output: &'a Output) -> Self {
+        Self { output, broken_pipe: None }
+    }
+
     fn line(&mut self, text: impl AsRef<str>) {
         if !self.output.is_json()
             && self.broken_pipe.is_none()
@@ -155,6 +164,7 @@ fn invite(cluster: &LocalCluster, output: &Output) -> std::io::Result<()> {
     output.line("")?;
     output.line("Try (each line by itself; kill a process and ask again):")?;
     output.line(format!("  baton status --address {}", cluster.addresses().list().join(",")))?;
+    output.line(format!("  baton drill kill-leader --demo {}", cluster.dir().display()))?;
     output.line(format!("  curl -s '{address}/api/v1/positions?status=closed' | jq"))?;
     output.line(format!("  curl -s {address}/webhook -H 'content-type: application/json' -d \\"))?;
     output.line(

@@ -14,8 +14,11 @@ pub mod close;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod drill;
+mod dry_run;
 pub mod emergency;
 pub mod errors;
+pub mod events;
 pub mod healthcheck;
 pub mod leadership;
 pub mod migrate;
@@ -27,10 +30,13 @@ pub mod paper;
 pub mod positions;
 pub mod recover;
 pub mod replay;
+pub mod report;
 pub mod restore;
 pub mod run;
 pub mod runbook;
+pub mod secrets;
 pub mod signal;
+pub mod signals;
 pub mod states;
 pub mod status;
 mod strategies;
@@ -87,10 +93,14 @@ pub enum Verb {
     Demo(demo::Args),
     /// Look at everything an instance depends on, now.
     Doctor(doctor::Args),
+    /// Bring a fault about in a cluster that `baton demo` keeps up, and see what comes of it.
+    Drill(drill::Args),
     /// Sell what the broker holds of a symbol while the database is gone.
     EmergencyClose(emergency::Args),
     /// List what went wrong; sum it up, acknowledge it, end it.
     Errors(errors::Args),
+    /// Show what happened, the newest last: switches, states, leadership, notifications.
+    Events(events::Args),
     /// Show the equity curve: what closed positions have realised over time.
     Equity(books::Equity),
     /// Keep a member from leading; if it leads, its epoch ends at once.
@@ -130,6 +140,8 @@ pub enum Verb {
     ReduceOnly(switch::ReduceOnly),
     /// Play a TradingView export into a cluster as signals, and report what became of them.
     Replay(replay::Args),
+    /// Gather what somebody who helps has to know into a folder, without secrets.
+    Report(report::Args),
     /// Make a backup the ledger again, while every instance is stopped.
     Restore(restore::Args),
     /// Resume automatic failover.
@@ -138,6 +150,12 @@ pub enum Verb {
     Run(run::Args),
     /// Say what to do about an alert or a code.
     Runbook(runbook::Args),
+    /// Look after secrets: where each is, and who can read it.
+    #[command(subcommand)]
+    Secrets(secrets::Verb),
+    /// Count signals, show what became of one, try one out.
+    #[command(subcommand)]
+    Signals(signals::Verb),
     /// Show how the instances' operational states changed, and why.
     States(states::Args),
     /// Show the cluster: its instances, who leads, whether another could take over.
@@ -195,8 +213,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Config(verb) => config::run(&verb, &inputs, output),
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
+            Verb::Drill(args) => drill::run(args, output).await,
             Verb::EmergencyClose(args) => emergency::run(args, &inputs, output).await,
             Verb::Errors(args) => errors::run(args, &inputs, output).await,
+            Verb::Events(args) => events::run(args, &inputs, output).await,
             Verb::Equity(args) => books::equity(args, &inputs, output).await,
             Verb::Fence(args) => leadership::fence(args, &inputs, output).await,
             Verb::Flatten(flatten) => flatten.run(&inputs, output).await,
@@ -215,10 +235,13 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Pause(on) => on.pause(&inputs, output).await,
             Verb::ReduceOnly(args) => args.run(&inputs, output).await,
             Verb::Replay(args) => replay::run(args, output).await,
+            Verb::Report(args) => report::run(args, &inputs, output).await,
             Verb::Restore(args) => restore::run(args, &inputs, output).await,
             Verb::Resume(off) => off.resume(&inputs, output).await,
             Verb::Run(args) => run::run(args, inputs, output).await,
             Verb::Runbook(args) => runbook::run(&args, output),
+            Verb::Secrets(verb) => secrets::run(verb, &inputs, output),
+            Verb::Signals(verb) => signals::run(verb, &inputs, output).await,
             Verb::States(args) => states::run(args, &inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,

@@ -27,7 +27,8 @@ pub enum Verb {
     /// End an order in doubt, or one that left the books, by your word with your evidence; needs the database's URL.
     #[command(
         after_help = "An order that was never at the broker is abandoned; one that is there is acknowledged by its order id,
-and its fills are then read from the trade book. One that was acknowledged and is in no book any more is cancelled. The word is kept in the audit log with its evidence.
+and its fills are then read from the trade book. One that was acknowledged and is in no book any more is cancelled. The word
+is kept in the audit log with its evidence.
 
 Examples:
   baton orders resolve 0199... --as abandoned --evidence \"not in the terminal at 10:40, broker desk confirmed\"

@@ -1,13 +1,16 @@
-//! `baton positions`: what the ledger holds against what the broker holds.
+//! `baton positions`: what the ledger holds, and that against what the broker holds.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::adopt;
+use super::books::{listed, rupees};
 use super::call::Target;
+use super::errors::moment;
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
@@ -26,8 +29,28 @@ Examples:
   baton positions diff -o json | jq '.rows[] | select(.verdict == \"missing\")'"
     )]
     Diff(Target),
+    /// List what is held, with stops; or what was held.
+    #[command(after_help = "Examples:
+  baton positions list
+  baton positions list --closed --limit 20
+  baton positions list -o json | jq .portfolio")]
+    List(List),
     /// Take up a position that the broker holds and the ledger does not; writes nothing without --apply.
     Adopt(adopt::Args),
+}
+
+/// Which positions.
+#[derive(Clone, Debug, clap::Args)]
+pub struct List {
+    /// Those that are closed instead, the newest first.
+    #[arg(long)]
+    closed: bool,
+    /// How many at most.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: u16,
+    /// Where the cluster is found.
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +76,7 @@ struct Row {
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let at = match verb {
         Verb::Adopt(args) => return adopt::run(args, inputs, output).await,
+        Verb::List(args) => return list(args, inputs, output).await,
         Verb::Diff(at) => at,
     };
     let body = at.caller(inputs)?.get("/api/v1/positions/diff").await?;
@@ -64,6 +88,43 @@ pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result
         told(&diff, output)?;
     }
     Ok(if diff.drift == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn list(args: List, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+    let status = if args.closed { "closed" } else { "open" };
+    let path = format!("/api/v1/positions?status={status}&limit={}", args.limit);
+    let page = args.target.caller(inputs)?.get(&path).await?;
+    if output.is_json() {
+        output.json(&page)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<Cell>> = listed(&page, "positions").iter().map(held).collect();
+    if rows.is_empty() {
+        output.line(format!("no position is {status}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output.table(
+        &["SYMBOL", "LABEL", "STRATEGY", "STATUS", "UNITS", "ENTRY", "STOP", "REALISED", "OPENED"],
+        &rows,
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn held(position: &Value) -> Vec<Cell> {
+    let text = |name: &str| position[name].as_str().unwrap_or("-").to_owned();
+    let status = text("status");
+    let colour = if status == "open" { Colour::Green } else { Colour::Yellow };
+    vec![
+        Cell::of(text("symbol")),
+        Cell::of(text("label")),
+        Cell::of(text("strategy")),
+        Cell::of(status).in_colour(colour),
+        Cell::of(&position["quantity"]),
+        Cell::of(rupees(position, "entry_price")),
+        Cell::of(rupees(position, "current_stop")),
+        Cell::of(rupees(position, "realised")),
+        Cell::of(moment(&text("opened_at"))),
+    ]
 }
 
 fn told(diff: &Diff, output: &Output) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use super::cluster::is_http_url;
 use super::reader::Reader;
+use crate::broker::plugin::{PLUGINS, Plugin};
 
 /// Whether orders are real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +36,8 @@ pub struct Broker {
     pub api_key: SecretString,
     /// Paper unless set; every answer of the bridge is checked against it.
     pub mode: Mode,
+    /// The bridge's broker plugin, whose words are spoken there; one that understands all unless set.
+    pub plugin: Plugin,
     /// The broker account, which arms `live`; always set in live mode.
     pub account: Option<String>,
     /// U: `TCP_USER_TIMEOUT` on broker sockets.
@@ -66,6 +69,8 @@ impl Broker {
         let url = url.unwrap_or_default().trim_end_matches('/').trim_end_matches("/api/v1").to_owned();
         let api_key = reader.required_secret("broker.api_key");
         let mode = reader.choice("broker.mode", Mode::Paper, &[("paper", Mode::Paper), ("live", Mode::Live)]);
+        let plugins: Vec<_> = PLUGINS.iter().map(|plugin| (plugin.name, *plugin)).collect();
+        let plugin = reader.choice("broker.plugin", Plugin::ANY, &plugins);
         let account = reader.text("broker.account", None, "the broker's account id, not empty", |text| {
             !text.trim().is_empty() && text.len() <= 64
         });
@@ -92,6 +97,7 @@ impl Broker {
             url,
             api_key,
             mode,
+            plugin,
             account,
             user_timeout,
             order_timeout,

@@ -21,7 +21,9 @@ mod notify;
 mod overlay;
 mod process;
 mod reader;
+mod secrets;
 mod show;
+mod signals;
 mod stores;
 mod strategies;
 mod timing;
@@ -37,10 +39,10 @@ pub use feed::Feed;
 pub use health::Health;
 pub use layers::{ALIASES, Alias, DEFAULT_FILE, Inputs};
 pub use notify::{Commands, Notify, Smtp, Throttle};
-pub use process::{
-    Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown, Signals,
-};
+pub use process::{Emergency, ExitPolicy, Log, LogFormat, OPERATOR_HEADER, Operator, Recovery, Shutdown};
+pub use secrets::Secret;
 pub use show::{Entry, HIDDEN};
+pub use signals::Signals;
 pub use stores::{Postgres, Redis, Sentinel};
 pub use strategies::Strategy;
 pub use timing::Timing;
@@ -127,6 +129,23 @@ pub fn defaults(inputs: &Inputs) -> Vec<Entry> {
     let mut reader = Reader::new(Layers::none());
     sections(&mut reader, inputs);
     reader.into_entries()
+}
+
+/// Every secret that a configuration may have, set or not, with what is wrong with each; whatever else is missing or broken.
+///
+/// # Errors
+/// The file cannot be read or is no TOML.
+pub fn secrets(inputs: &Inputs) -> Result<Vec<(Secret, Option<Fault>)>, Error> {
+    let mut reader = Reader::new(Layers::read(inputs)?);
+    sections(&mut reader, inputs);
+    let (secrets, mut faults) = reader.into_secrets();
+    let of =
+        |secret: &Secret, fault: &Fault| fault.key.strip_suffix("_file").unwrap_or(&fault.key) == secret.key;
+    let each = secrets.into_iter().map(|secret| {
+        let fault = faults.iter().position(|fault| of(&secret, fault)).map(|at| faults.swap_remove(at));
+        (secret, fault)
+    });
+    Ok(each.collect())
 }
 
 fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
@@ -217,6 +236,14 @@ fn reached_from_here(listen: SocketAddr) -> SocketAddr {
 /// The file cannot be read or is no TOML; else the faults of `[operator]`.
 pub fn operator_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
     part(inputs, |reader| Operator::read(reader).token)
+}
+
+/// Reads a sender's token, whatever else is missing or broken.
+///
+/// # Errors
+/// The file cannot be read or is no TOML; else the faults of `signals.token`.
+pub fn signals_token(inputs: &Inputs) -> Result<Option<SecretString>, Error> {
+    part(inputs, |reader| reader.secret("signals.token"))
 }
 
 /// Reads how to log, whatever else is missing or broken: for verbs that need nothing more of a configuration.

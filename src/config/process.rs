@@ -1,39 +1,11 @@
-//! The sections about the process itself: `[signals]`, `[operator]`, `[log]`, `[recovery]` and `[shutdown]`.
+//! The sections about the process itself: `[operator]`, `[log]`, `[recovery]` and `[shutdown]`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::reader::Reader;
-
-/// Who may send signals.
-#[derive(Clone, Debug)]
-pub struct Signals {
-    /// The bearer token that senders put in the `Authorization` header.
-    pub token: Option<SecretString>,
-    /// The text that senders who cannot set headers put in the body's `secret`.
-    pub secret: Option<SecretString>,
-}
-
-impl Signals {
-    pub(super) fn read(reader: &mut Reader, listen: SocketAddr) -> Self {
-        let token = reader.secret("signals.token");
-        let secret = reader.secret("signals.secret");
-        let keys =
-            ["signals.token", "signals.token_file", "signals.secret", "signals.secret_file", "http.listen"];
-        if token.is_none() && secret.is_none() && !listen.ip().is_loopback() && reader.sound(&keys) {
-            let advice = format!(
-                "{listen} can be reached from other machines, and without it (or signals.secret) anybody could send \
-                 signals; set BATON_SIGNALS__TOKEN or BATON_SIGNALS__SECRET (or the same name with _FILE), or listen \
-                 on 127.0.0.1"
-            );
-            reader.missing("signals.token", advice);
-        }
-        Self { token, secret }
-    }
-}
 
 /// The header in which a caller says who acts; kept with what is changed.
 pub const OPERATOR_HEADER: &str = "x-baton-operator";

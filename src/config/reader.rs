@@ -16,6 +16,7 @@ use toml::Value;
 use super::fault::{Fault, Faults, Problem, Source};
 use super::layers::{ALIASES, Found, Layers, variable};
 use super::nearest::nearest;
+use super::secrets::Secret;
 use super::show::{Entry, HIDDEN};
 
 /// Reads typed values and gathers faults.
@@ -24,11 +25,13 @@ pub(super) struct Reader {
     known: BTreeSet<String>,
     faults: Vec<Fault>,
     entries: Vec<Entry>,
+    secrets: Vec<Secret>,
 }
 
 impl Reader {
     pub fn new(layers: Layers) -> Self {
-        Self { layers, known: BTreeSet::new(), faults: Vec::new(), entries: Vec::new() }
+        let (known, faults, entries, secrets) = (BTreeSet::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { layers, known, faults, entries, secrets }
     }
 
     /// Notes a fault of a key; `found` must not hold a secret's text.
@@ -214,6 +217,10 @@ impl Reader {
     pub fn secret(&mut self, key: &str) -> Option<SecretString> {
         let file_key = format!("{key}_file");
         let (text, path) = (self.take(key), self.take(&file_key));
+        let mut place = Secret::unset(key);
+        let highest = [&text, &path].into_iter().flatten().max_by_key(|found| found.source.rank());
+        place.source = highest.map_or(Source::Default, |found| found.source.clone());
+        place.file = path.as_ref().filter(|path| path.source == place.source).and_then(Secret::file_of);
         let secret = match (text, path) {
             (Some(text), Some(path)) if text.source.rank() == path.source.rank() => {
                 let found = format!("both {key} and {file_key}");
@@ -233,7 +240,10 @@ impl Reader {
         };
         let value = secret.as_ref().map_or(serde_json::Value::Null, |_| json!(HIDDEN));
         self.note_from(key, &[&file_key, key], value);
-        secret.map(SecretString::from)
+        place.text = secret.map(SecretString::from);
+        let text = place.text.clone();
+        self.secrets.push(place);
+        text
     }
 
     /// A secret that must be there.
@@ -241,6 +251,9 @@ impl Reader {
         let secret = self.secret(key);
         if secret.is_none() && self.sound(&[key, &format!("{key}_file")]) {
             self.missing(key, how_to_set_secret(key));
+        }
+        if let Some(place) = self.secrets.last_mut() {
+            place.required = true;
         }
         secret.unwrap_or_default()
     }
@@ -267,6 +280,11 @@ impl Reader {
     /// What was read, whatever its faults.
     pub fn into_entries(self) -> Vec<Entry> {
         self.entries
+    }
+
+    /// Every secret that was read or looked for, with the faults of it.
+    pub fn into_secrets(self) -> (Vec<Secret>, Vec<Fault>) {
+        (self.secrets, self.faults)
     }
 
     /// The faults of what was read, without a word on what was not.

@@ -14,6 +14,7 @@ use super::child::Child;
 use super::environment;
 use super::error::Error;
 use super::member::{Member, SelfView};
+use super::sheet::{Instance, Sheet};
 use crate::replay::Addresses;
 
 /// Between two looks at something that is waited for.
@@ -72,7 +73,7 @@ impl LocalCluster {
     /// They do not start, or there is no place for logs.
     pub async fn open(settings: Settings) -> Result<Self, Error> {
         let dir = tempfile::Builder::new()
-            .prefix("baton-demo-")
+            .prefix(super::sheet::PREFIX)
             .tempdir()
             .map_err(|source| Error::Directory { dir: std::env::temp_dir(), source })?;
         let stores = local::Stores::temporary().await.map_err(|error| Error::Stores(Box::new(error)))?;
@@ -175,6 +176,27 @@ impl LocalCluster {
     pub fn keep_logs(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
         self.dir.path().to_owned()
+    }
+
+    /// Writes down what drills may disturb from now on.
+    ///
+    /// # Errors
+    /// The directory cannot be written to, or a process does not run.
+    pub fn invite_drills(&self) -> Result<(), Error> {
+        let gone = |name: &str| Error::NotRunning(name.to_owned());
+        let running = self.members.iter().filter(|(_, member)| member.is_running());
+        let members = running.map(|(name, member)| {
+            let instance = Instance { pid: member.pid(), address: member.address().to_owned() };
+            (name.clone(), instance)
+        });
+        let sheet = Sheet {
+            demo: std::process::id(),
+            members: members.collect(),
+            bridge: self.paper.as_ref().ok_or_else(|| gone("the paper bridge"))?.pid(),
+            postgres: self.stores.postgres().pid().ok_or_else(|| gone("PostgreSQL"))?,
+            redis: self.stores.redis().pid().ok_or_else(|| gone("Redis"))?,
+        };
+        sheet.write(self.dir()).map_err(|source| Error::Directory { dir: self.dir().to_owned(), source })
     }
 
     /// Sends a signal to an instance's process.

@@ -31,6 +31,8 @@ pub struct TradingPolicy {
     pub initial_stop: InitialStop,
     /// How stops are watched, and whether they rest at the broker.
     pub stops: StopPolicy,
+    /// How long orders may take to fill.
+    pub orders: OrderPolicy,
 }
 
 impl Default for TradingPolicy {
@@ -45,6 +47,7 @@ impl Default for TradingPolicy {
             limits: AccountLimits::default(),
             initial_stop: InitialStop::default(),
             stops: StopPolicy::default(),
+            orders: OrderPolicy::default(),
         }
     }
 }
@@ -248,6 +251,22 @@ impl Default for StopPolicy {
     }
 }
 
+/// How long an order that the broker took may stand there without a fill before it is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrderPolicy {
+    /// An entry, in milliseconds; it is not sent again.
+    pub entry_patience_ms: u32,
+    /// An exit, in milliseconds; it is sent anew, at the price of then.
+    pub exit_patience_ms: u32,
+}
+
+impl Default for OrderPolicy {
+    fn default() -> Self {
+        Self { entry_patience_ms: 30_000, exit_patience_ms: 5_000 }
+    }
+}
+
 /// Whether stops rest at the broker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -347,6 +366,14 @@ impl TradingPolicy {
         let patience = Decimal::from(self.stops.patience_ms);
         stops.range("patience_ms", patience, Bound::From(Decimal::ZERO), dec!(60_000));
         faults.extend(stops.done());
+        let mut orders = Checker::new("orders");
+        for (field, value) in [
+            ("entry_patience_ms", self.orders.entry_patience_ms),
+            ("exit_patience_ms", self.orders.exit_patience_ms),
+        ] {
+            orders.range(field, value.into(), Bound::From(dec!(500)), dec!(3_600_000));
+        }
+        faults.extend(orders.done());
         faults
     }
 }

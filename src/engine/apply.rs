@@ -68,7 +68,7 @@ impl Term<'_> {
         took: Duration,
     ) -> Result<(), LedgerError> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.engine.metrics.order_latency.with_label_values(&["send"]).observe(took.as_secs_f64());
+        self.clocks.answered(id, took, &self.engine.metrics);
         let Some(tracked) = self.book.intents.get(&id) else { return Ok(()) };
         let word = senders::word(id, &submission);
         let withheld = matches!(submission, Submission::NotSent { cause: NotSentCause::Deadline, .. });
@@ -205,6 +205,9 @@ impl Term<'_> {
         trace(&self.book, &change, &self.engine.traces, begun);
         let metrics = &self.engine.metrics;
         tell(&self.book, &change, metrics, &self.engine.notifier);
+        for update in &change.intents {
+            self.clocks.moved(update.id, update.state, metrics);
+        }
         let now = self.fence().now();
         self.book.install(&change, now);
         metrics.orders_in_doubt.set(i64::try_from(self.book.in_doubt().count()).unwrap_or(i64::MAX));

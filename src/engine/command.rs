@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::rehearsal::Rehearse;
 use super::term::Term;
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId};
@@ -106,6 +107,15 @@ pub struct Closing {
     pub entries: usize,
 }
 
+/// What the loop is asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// To close positions.
+    Close(Close),
+    /// What it would do about a signal.
+    Rehearse(Rehearse),
+}
+
 /// A command with its way back.
 #[derive(Debug)]
 pub struct Close {
@@ -158,12 +168,15 @@ pub enum NotClosed {
     Unverified(String),
 }
 
+/// Too many commands wait, or there is no loop any more.
+pub(super) struct Full;
+
 /// The askers' side.
 #[derive(Clone, Debug)]
-pub struct Desk(mpsc::Sender<Close>);
+pub struct Desk(mpsc::Sender<Command>);
 
 /// The engine's side; whichever term serves holds it.
-pub type Commands = Arc<Mutex<mpsc::Receiver<Close>>>;
+pub type Commands = Arc<Mutex<mpsc::Receiver<Command>>>;
 
 /// A desk and where its commands arrive.
 pub fn desk() -> (Desk, Commands) {
@@ -172,6 +185,11 @@ pub fn desk() -> (Desk, Commands) {
 }
 
 impl Desk {
+    /// Puts a command where the loop finds it.
+    pub(super) fn put(&self, command: Command) -> Result<(), Full> {
+        self.0.try_send(command).map_err(|_| Full)
+    }
+
     /// Has the leader close what is selected, for the operator `by`; returns once that is stored. Dropping the future
     /// takes it back, if it was not taken up.
     ///
@@ -180,7 +198,7 @@ impl Desk {
     pub async fn close(&self, select: Select, by: String, why: String) -> Result<Closing, NotClosed> {
         let ((taken, mut taking), (reply, answer)) = (oneshot::channel(), oneshot::channel());
         let close = Close { select, by, why, taken: Some(taken), reply };
-        self.0.try_send(close).map_err(|_| NotClosed::Busy)?;
+        self.put(Command::Close(close)).map_err(|_| NotClosed::Busy)?;
         let in_time = tokio::time::timeout(TAKE_UP, &mut taking).await.is_ok_and(|taken| taken.is_ok());
         if !in_time {
             // From here on it cannot be taken up any more; it may have been, this very moment.
@@ -297,7 +315,7 @@ mod tests {
         let (desk, commands) = desk();
         let answer = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned()).await;
         assert_eq!(answer, Err(NotClosed::NotTaken));
-        let mut late = commands.lock().await.recv().await.unwrap();
+        let Some(Command::Close(mut late)) = commands.lock().await.recv().await else { panic!("no close") };
         assert!(!late.take_up(), "the loop sees that it is too late");
     }
 
@@ -306,7 +324,9 @@ mod tests {
         let (desk, commands) = desk();
         let asked = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned());
         let term_ends = async {
-            let mut taken = commands.lock().await.recv().await.unwrap();
+            let Some(Command::Close(mut taken)) = commands.lock().await.recv().await else {
+                panic!("no close")
+            };
             assert!(taken.take_up());
         };
         assert_eq!(tokio::join!(asked, term_ends).0, Err(NotClosed::Unknown));

@@ -47,6 +47,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// A signal that came now.
+    pub fn new(queued: Queued, now: Moment) -> Self {
+        Self { queued, phase: Phase::Waiting, not_before: now, since: now }
+    }
+
     /// The quotes it may be decided by; none before they are here, and none once they are old.
     pub fn quotes(&self, now: Moment) -> Option<&Quotes> {
         match &self.phase {
@@ -67,10 +72,15 @@ impl Lanes {
         match lane.binary_search_by_key(&queued.seq, |waiting| waiting.queued.seq) {
             Ok(_) => false,
             Err(place) => {
-                lane.insert(place, Waiting { queued, phase: Phase::Waiting, not_before: now, since: now });
+                lane.insert(place, Waiting::new(queued, now));
                 true
             }
         }
+    }
+
+    /// How many signals of an instrument are waiting.
+    pub fn waiting_on(&self, instrument: &str) -> usize {
+        self.0.get(instrument).map_or(0, VecDeque::len)
     }
 
     /// The signals that are waiting.

@@ -98,23 +98,21 @@ impl Term<'_> {
         metrics.order_latency.with_label_values(&["journal"]).observe(begun.elapsed().as_secs_f64());
         let kinds: HashMap<SignalId, SignalType> =
             decided.iter().map(|w| (w.queued.id, w.queued.signal.kind())).collect();
+        let mut out = Vec::new();
         for intent in journaled.intents {
             let signal = intent.intent().signal;
             let begun = |id| self.book.working.get(&id).map(|working| working.kind);
             let kind = signal.and_then(|id| kinds.get(&id).copied().or_else(|| begun(id)));
             if let Some(id) = signal {
-                if let Some(received) = self.received.remove(&id) {
-                    metrics
-                        .order_latency
-                        .with_label_values(&["total"])
-                        .observe(received.elapsed().as_secs_f64());
-                }
                 self.lanes.remove(id);
             }
+            out.extend(signal);
             metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), kind, intent.send_by());
             self.send(intent, at);
         }
+        // Not sooner: a signal may have made several orders.
+        out.into_iter().for_each(|signal| self.clocks.forget(signal));
         for (intent, blocked) in journaled.blocked {
             self.held_back(&intent, blocked).await?;
         }
@@ -124,6 +122,7 @@ impl Term<'_> {
     /// Sends an order in a task of its own; its journaling began at `begun`.
     pub(super) fn send(&mut self, journaled: JournaledIntent, begun: SystemTime) {
         let epoch = self.fence().epoch().get();
+        self.clocks.sent(journaled.intent());
         self.engine
             .traces
             .record(|| Step::order(journaled.intent(), "journal").since(begun).with("baton.epoch", epoch));

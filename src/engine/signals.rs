@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,6 @@ use super::draft::Draft;
 use super::holdings::drift_on;
 use super::lanes::{Phase, Waiting, may_decide};
 use super::term::{Event, LANE_LIMIT, Term, wall_clock};
-use crate::broker::session::SessionState;
 use crate::domain::age;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::SignalId;
@@ -61,10 +60,8 @@ impl Term<'_> {
             }
             return Ok(());
         }
-        let received = Instant::now()
-            .checked_sub(Duration::from_millis(u64::try_from(pending.age_ms).unwrap_or(0)))
-            .unwrap_or_else(Instant::now);
-        self.received.insert(pending.id, received);
+        let age = Duration::from_millis(u64::try_from(pending.age_ms).unwrap_or(0));
+        self.clocks.stored(pending.id, age);
         let trace_id = traces::of_signal(pending.id);
         tracing::info!(signal = %pending.id, %trace_id, "SIGNAL DETECTED: {} {} by {}", signal.kind(), signal.instrument, signal.strategy);
         let now = self.fence().now();
@@ -119,6 +116,7 @@ impl Term<'_> {
                 match decide(&self.engine.rules, &self.book, queued, &quotes, wall_clock()) {
                     Decision::Order(intents, decision) => {
                         self.engine.traces.record(|| self.decided(&waiting, intents.len()));
+                        self.clocks.decided(queued.id, &self.engine.metrics);
                         decisions.insert(queued.id, decision);
                         for intent in &intents {
                             self.book.plan(intent.clone(), self.fence().now());
@@ -184,12 +182,9 @@ impl Term<'_> {
     fn ready_heads(&mut self) -> Vec<Waiting> {
         let fence = self.fence().clone();
         let now = fence.now();
-        let (book, engine, sender) = (&self.book, self.engine, &self.sender);
         // ERROR, waiting for the bridge, a dead broker session and a heartbeat that is overdue stop entries; exits go on.
-        let in_time = self.journal.fence().deadline().until(now) >= engine.pace.entry_queue;
-        let logged_in = engine.session.borrow().state != SessionState::Expired;
-        let known = book.market_asked && self.day_is_open();
-        let trading = engine.operational.is_active() && in_time && logged_in && known;
+        let trading = self.entries_wait_for().is_empty();
+        let (book, engine, sender) = (&self.book, self.engine, &self.sender);
         let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
         let mut ready = Vec::new();
         for head in self.lanes.heads() {
@@ -283,7 +278,7 @@ impl Term<'_> {
         draft.signal(queued.id, SignalStatus::Executed, reasons, None);
         let change = draft.finish();
         self.lanes.remove(queued.id);
-        self.received.remove(&queued.id);
+        self.clocks.forget(queued.id);
         self.engine.metrics.signals.with_label_values(&[queued.signal.kind().as_str(), "acted"]).inc();
         self.commit(change).await
     }
@@ -305,7 +300,7 @@ impl Term<'_> {
         let kind = kind.map_or("OTHER", SignalType::as_str);
         self.engine.metrics.signals.with_label_values(&[kind, outcome]).inc();
         self.lanes.remove(id);
-        self.received.remove(&id);
+        self.clocks.forget(id);
         let update = SignalUpdate { id, status: SignalStatus::Refused, reasons: json!(refusals), decision };
         self.commit(Change { signals: vec![update], ..Change::default() }).await
     }

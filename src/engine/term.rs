@@ -1,9 +1,9 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ha::{Fence, Moment};
@@ -14,18 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::book::Book;
-use super::command::Close;
+use super::command::Command;
 use super::custody::Custody;
 use super::evidence::{Reading, Suspects};
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::overdue::Overdue;
 use super::readings::FIRST_POLL;
 use super::requests::Answered;
 use super::resting::AtBroker;
 use super::senders::proof;
 use super::stops::StopMonitor;
+use super::stopwatch::Stopwatch;
 use super::tell;
 use crate::broker::{BrokerError, BrokerPosition, Submission};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
@@ -121,7 +123,7 @@ pub struct Term<'a> {
     pub(super) lanes: Lanes,
     pub(super) suspects: Suspects,
     pub(super) holdings: Holdings,
-    pub(super) received: HashMap<SignalId, Instant>,
+    pub(super) clocks: Stopwatch,
     pub(super) sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     listener: Option<Listener>,
@@ -139,6 +141,7 @@ pub struct Term<'a> {
     pub(super) bridge_failures: u32,
     pub(super) stops: StopMonitor,
     pub(super) at_broker: AtBroker,
+    pub(super) overdue: Overdue,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
@@ -167,7 +170,7 @@ impl<'a> Term<'a> {
             lanes: Lanes::default(),
             suspects: Suspects::default(),
             holdings: Holdings::default(),
-            received: HashMap::new(),
+            clocks: Stopwatch::default(),
             sender,
             events,
             listener: None,
@@ -183,6 +186,7 @@ impl<'a> Term<'a> {
             bridge_failures: 0,
             stops: StopMonitor::default(),
             at_broker: AtBroker::default(),
+            overdue: Overdue::default(),
             last_hits: HashSet::new(),
             next_look: now,
             last_look: now,
@@ -247,10 +251,14 @@ impl<'a> Term<'a> {
                     Woken::Time
                 }
                 Selected::Prices => Woken::Prices,
-                Selected::Command(close) => match self.close_for_operator(close).await {
+                Selected::Command(Command::Close(close)) => match self.close_for_operator(close).await {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
+                Selected::Command(Command::Rehearse(asked)) => {
+                    self.rehearse(asked);
+                    Woken::Time
+                }
                 Selected::Time => Woken::Time,
                 Selected::Fenced(why) => return End::Fenced(why),
             };
@@ -267,14 +275,18 @@ impl<'a> Term<'a> {
     }
 
     /// Waits for the next thing to do; changes nothing.
-    async fn select(&mut self, drain: &CancellationToken, commands: &mut mpsc::Receiver<Close>) -> Selected {
+    async fn select(
+        &mut self,
+        drain: &CancellationToken,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Selected {
         let fence = self.journal.fence().clone();
         let wait = self.next_wake().until(fence.now());
         tokio::select! {
             biased;
             why = fence.closed() => Selected::Fenced(why),
             Some(event) = self.events.recv() => Selected::Event(event),
-            Some(close) = commands.recv() => Selected::Command(close),
+            Some(command) = commands.recv() => Selected::Command(command),
             () = self.engine.arrivals.notified() => Selected::Arrival,
             () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
@@ -314,6 +326,7 @@ impl<'a> Term<'a> {
         }
         self.refuse_drifting().await?;
         self.keep_stops_resting().await?;
+        self.cancel_overdue().await?;
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
@@ -426,7 +439,7 @@ impl<'a> Term<'a> {
 
 enum Selected {
     Event(Event),
-    Command(Close),
+    Command(Command),
     Arrival,
     News,
     Prices,

@@ -219,6 +219,17 @@ impl Ledger {
         }
     }
 
+    /// The signal that a delivery of this key would be a repeat of.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn delivered(&self, key: &SignalKey) -> Result<Option<Receipt>, LedgerError> {
+        let client = self.client().await?;
+        let found = client.query_opt("SELECT id, status FROM signal WHERE key = $1", &[&key.0]).await;
+        let row = found.map_err(LedgerError::during("look a signal up by its key"))?;
+        Ok(row.map(|row| Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: false }))
+    }
+
     /// Keeps a body that is no valid signal, with every fault found in it.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod custody;
 pub mod day;
 pub mod error;
 pub mod errors;
+pub mod events;
 pub mod exits;
 mod failover;
 pub mod flapping;

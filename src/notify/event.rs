@@ -72,6 +72,8 @@ pub enum Kind {
     AuditBroken,
     /// A position has no stop at the broker though it should; the scope is the position.
     StopNotResting,
+    /// A sender sent more than its quota, and signals that were no exits were turned away; the scope is its address.
+    SignalsOverQuota,
     /// A channel could not deliver; the scope is the channel.
     NotificationFailed,
 }
@@ -99,6 +101,7 @@ named!(Kind {
     StopNotWatched = "STOP_NOT_WATCHED",
     AuditBroken = "AUDIT_BROKEN",
     StopNotResting = "STOP_NOT_RESTING",
+    SignalsOverQuota = "SIGNALS_OVER_QUOTA",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
 
@@ -132,6 +135,7 @@ impl Kind {
             | Self::DatabaseError
             | Self::OrderInDoubt
             | Self::StopNotResting
+            | Self::SignalsOverQuota
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
             | Self::HostError
@@ -166,6 +170,7 @@ impl Kind {
             | Self::ForeignOrder
             | Self::StopNotWatched
             | Self::AuditBroken
+            | Self::SignalsOverQuota
             | Self::NotificationFailed => Life::Moment,
         }
     }

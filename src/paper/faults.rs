@@ -4,7 +4,7 @@
 //! rules once, after its JSON was read and before it is validated. Rules that decide how the request *ends* (a cut, a
 //! refusal, an error) exclude each other: the oldest that matches wins and only it is used up. Rules that *shape*
 //! (hang, hide, delay) add up. Rules that describe a *state* (session, tick silence, stale books) hold while
-//! they exist and are never used up.
+//! they exist and are never used up; a stalled upstream heals by itself when all have left.
 //!
 //! On the control port, with defaults shown for what may be left out:
 //! `{"fault":{"kind":"lost_ack_after"},"verb":null,"symbol":null,"count":null,"probability":1.0}`.
@@ -69,15 +69,27 @@ pub enum Fault {
     SessionRevoked,
     /// State: no ticks for the rule's symbol, or for any; sockets stay open and pings are answered.
     TickSilence,
+    /// State: the proxy's link to its broker has stalled: no ticks, while sockets, answers and the session are as ever. It
+    /// is made anew, and the rule is gone with it, when the last authenticated socket has left, or by a login.
+    StalledUpstream,
     /// State: the order book shows every live order as complete, as a known plug-in bug does.
     StaleStatus,
     /// State: the order book shows every live order in the state of the row before it, and with none before it answers
     /// 500, as some plug-ins do with orders in transit.
     InheritedStatus,
+    /// State: rows of the position book have neither `ltp` nor `pnl`, as some plug-ins' have.
+    BarePositions,
+    /// State: rows of the position book say `last_price` for `ltp`, as some plug-ins' do.
+    RenamedLastPrice,
+    /// State: trades have an average price of zero, before the broker's own book has it.
+    ZeroAverages,
     /// State: the WebSocket proxy is down: sockets are closed as they come. The REST interface is not concerned.
     StreamDown,
     /// State: the list of contracts is being refilled: the rule's symbol, or any, is unknown to quotes and `symbol`.
     ContractsGone,
+    /// Shapes an order: the broker's risk control refuses it once it is taken. A live bridge has acknowledged it by then;
+    /// the sandbox answers 400 with the id of the row that its book has of it.
+    RiskRefusal,
     /// Shapes an order: its first fill comes later.
     SlowFills {
         /// Milliseconds added to the latency.
@@ -125,7 +137,8 @@ impl Fault {
             | Self::TakesLate { .. }
             | Self::NumericOrderid
             | Self::WrongMode => Nature::Shapes,
-            Self::SlowFills { .. }
+            Self::RiskRefusal
+            | Self::SlowFills { .. }
             | Self::Hidden { .. }
             | Self::DuplicateUpdates { .. }
             | Self::DelayUpdates { .. }
@@ -133,8 +146,12 @@ impl Fault {
             Self::SessionExpired
             | Self::SessionRevoked
             | Self::TickSilence
+            | Self::StalledUpstream
             | Self::StaleStatus
             | Self::InheritedStatus
+            | Self::BarePositions
+            | Self::RenamedLastPrice
+            | Self::ZeroAverages
             | Self::StreamDown
             | Self::ContractsGone => Nature::State,
         }
@@ -281,6 +298,11 @@ impl Faults {
         self.rules.clear();
     }
 
+    /// Takes away every rule of a fault that has healed.
+    pub(super) fn heal(&mut self, fault: &Fault) {
+        self.rules.retain(|active| active.rule.fault != *fault);
+    }
+
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let before = self.rules.len();
         self.rules.retain(|active| active.id != id);
@@ -327,64 +349,4 @@ impl Faults {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counted_rule_is_used_up() {
-        let mut faults = Faults::new(1);
-        faults.add(vec![Rule { count: Some(2), ..Rule::every(Fault::LostAckAfter) }]).unwrap();
-        let hits = (0..5).filter(|_| faults.draw(Verb::PlaceOrder, None).end.is_some()).count();
-        assert_eq!(hits, 2);
-        assert!(faults.active().is_empty());
-    }
-
-    #[test]
-    fn the_oldest_end_wins_and_only_it_is_used_up() {
-        let mut faults = Faults::new(1);
-        faults.add(vec![Rule::once(Fault::LostAckBefore, Verb::PlaceOrder)]).unwrap();
-        faults.add(vec![Rule::once(Fault::RateLimited, Verb::PlaceOrder)]).unwrap();
-        faults.add(vec![Rule::once(Fault::HangAfter { ms: 5 }, Verb::PlaceOrder)]).unwrap();
-        let first = faults.draw(Verb::PlaceOrder, None);
-        assert_eq!(first.end, Some(Fault::LostAckBefore));
-        assert_eq!(first.shapes, [Fault::HangAfter { ms: 5 }]);
-        assert_eq!(faults.draw(Verb::PlaceOrder, None).end, Some(Fault::RateLimited));
-    }
-
-    #[test]
-    fn rules_keep_to_their_aim() {
-        let mut faults = Faults::new(1);
-        faults.add(vec![Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::RateLimited) }]).unwrap();
-        faults.add(vec![Rule::every(Fault::Hidden { ms: 1 })]).unwrap();
-        assert_eq!(faults.draw(Verb::OrderBook, Some("GOLD")), Plan::default());
-        assert_eq!(faults.draw(Verb::CancelOrder, Some("SILVER")), Plan::default());
-        assert_eq!(faults.draw(Verb::CancelOrder, Some("GOLD")).end, Some(Fault::RateLimited));
-        assert_eq!(faults.draw(Verb::PlaceOrder, None).shapes, [Fault::Hidden { ms: 1 }]);
-    }
-
-    #[test]
-    fn state_faults_hold_until_taken_away() {
-        let mut faults = Faults::new(1);
-        let silent = Rule { symbol: Some("GOLD".into()), ..Rule::every(Fault::TickSilence) };
-        let id = faults.add(vec![silent]).unwrap()[0];
-        assert_eq!(faults.draw(Verb::PlaceOrder, Some("GOLD")), Plan::default());
-        assert!(faults.holds(&Fault::TickSilence, Some("GOLD")));
-        assert!(!faults.holds(&Fault::TickSilence, Some("SILVER")));
-        assert!(faults.remove(id));
-        assert!(!faults.holds(&Fault::TickSilence, Some("GOLD")));
-    }
-
-    #[test]
-    fn rules_are_written_in_json() {
-        let rule: Rule = serde_json::from_str(
-            r#"{"fault":{"kind":"broker_error","status":504},"verb":"placeorder","count":1}"#,
-        )
-        .unwrap();
-        assert_eq!(rule.verb, Some(Target::Verb(Verb::PlaceOrder)));
-        assert_eq!(rule.fault, Fault::BrokerError { status: 504, message: None, placed: false });
-        let any: Rule = serde_json::from_str(r#"{"fault":{"kind":"lost_ack_before"},"verb":"any"}"#).unwrap();
-        assert_eq!(any.verb, Some(Target::Any));
-        assert!(serde_json::from_str::<Rule>(r#"{"fault":{"kind":"lost_ack"}}"#).is_err());
-        assert!(serde_json::from_str::<Rule>(r#"{"fault":{"kind":"hidden","ms":1},"symbl":"X"}"#).is_err());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What the adapters share: the lock over core, faults, limiter and witness, the clock, and the event channel.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ pub(super) struct Hub {
     pub(super) frames: broadcast::Sender<Frame>,
     /// Logins at the broker so far: a socket that authenticated before the last one is cut off from its adapter.
     pub(super) logins: AtomicU64,
+    /// Authenticated sockets: with the last one the proxy gives up its link to the broker.
+    listeners: AtomicUsize,
     /// The time of the next due event may have changed.
     pub(super) rescheduled: Notify,
     pub(super) cancel: CancellationToken,
@@ -97,6 +99,7 @@ impl Hub {
             started: Instant::now(),
             frames: broadcast::Sender::new(STREAM_BUFFER),
             logins: AtomicU64::new(0),
+            listeners: AtomicUsize::new(0),
             rescheduled: Notify::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -129,9 +132,22 @@ impl Hub {
             let result = change(&mut state.faults);
             if was_dead && !state.session_is_dead() {
                 self.logins.fetch_add(1, Ordering::Relaxed);
+                state.faults.heal(&Fault::StalledUpstream);
             }
             result
         })
+    }
+
+    /// A socket has authenticated.
+    pub(super) fn listener_came(&self) {
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An authenticated socket is gone; the link to the broker goes with the last one, and the next one gets another.
+    pub(super) fn listener_left(&self) {
+        if self.listeners.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.change_faults(|faults| faults.heal(&Fault::StalledUpstream));
+        }
     }
 
     fn step<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
@@ -172,7 +188,8 @@ impl Hub {
 
     fn tick(&self, state: &State, listing: super::core::Listing, at: DateTime<FixedOffset>) {
         let symbol = Some(listing.spec.key.symbol.as_str());
-        if !state.faults.holds(&Fault::TickSilence, symbol) && !state.session_is_dead() {
+        let stalled = state.faults.holds(&Fault::StalledUpstream, None);
+        if !stalled && !state.faults.holds(&Fault::TickSilence, symbol) && !state.session_is_dead() {
             self.send(Frame::Tick(Arc::new(TickData { listing, at })));
         }
     }

@@ -29,6 +29,7 @@ mod options;
 mod rng;
 mod serve;
 mod server;
+mod symbols;
 pub mod ticks;
 mod witness;
 mod ws;

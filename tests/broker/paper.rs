@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use baton::broker::matching::{Unresolved, match_orders};
+use baton::broker::plugin::PLUGINS;
 use baton::broker::{BridgeMode, Broker, BrokerError, NotSentCause, OrderStatus, Submission};
 use baton::domain::contract::Contract;
 use baton::domain::ids::IntentId;
@@ -204,6 +205,63 @@ async fn a_revoked_session_refuses_everything() {
     let books = bench.broker.books().await;
     assert!(matches!(books, Err(BrokerError::SessionExpired { .. })), "{books:?}");
     assert_eq!(bench.reached().await.1, 0);
+}
+
+#[tokio::test]
+async fn what_plugins_leave_out_or_call_otherwise_is_read() {
+    let bench = Bench::start(BridgeMode::Live).await;
+    acknowledged(bench.place(&market(), "intent-1").await);
+    let last_price = async || bench.broker.positions().await.unwrap()[0].last_price;
+    let known = Some(Price(dec!(140000)));
+    assert_eq!(last_price().await, known);
+    for (kind, expected) in [("bare_positions", None), ("renamed_last_price", known)] {
+        bench.control("faults", json!({"fault": {"kind": kind}})).await;
+        assert_eq!(last_price().await, expected, "{kind}");
+        bench.heal().await;
+    }
+    bench.control("faults", json!({"fault": {"kind": "zero_averages"}})).await;
+    let trades = bench.broker.trades().await.unwrap();
+    assert_eq!(trades[0].average_price, Price(dec!(140001)), "the value by the quantity");
+}
+
+#[tokio::test]
+async fn a_refusal_that_the_sandbox_books_is_told_with_its_row_and_a_live_one_is_in_the_book() {
+    for mode in [BridgeMode::Analyze, BridgeMode::Live] {
+        let bench = Bench::start(mode).await;
+        bench.fault(json!({"kind": "risk_refusal"}), "placeorder").await;
+        let order_id = match (mode, bench.place(&market(), "intent-1").await) {
+            (BridgeMode::Analyze, Submission::Rejected { order_id: Some(order_id), .. }) => order_id,
+            (BridgeMode::Live, Submission::Acknowledged { order_id }) => order_id,
+            (_, other) => panic!("{mode}: {other:?}"),
+        };
+        let orders = bench.broker.orders().await.unwrap();
+        assert_eq!((&orders[0].order_id, &orders[0].status), (&order_id, &OrderStatus::Rejected));
+    }
+}
+
+// A broker that takes its reference from the beginning of `strategy` would refuse every order of a strategy but the first.
+#[tokio::test]
+async fn live_orders_of_one_strategy_begin_with_what_is_their_own_where_the_plugin_needs_it() {
+    let tags =
+        ["default:0198c5de-7a01-7b3c-8f21-0123456789ab", "default:0198c5de-7a01-7b3c-8f21-0123456789ac"];
+    for (mode, plugin, alike) in [
+        (BridgeMode::Live, "groww", false),
+        (BridgeMode::Live, "any", true),
+        (BridgeMode::Analyze, "groww", true),
+    ] {
+        let plugin = *PLUGINS.iter().find(|known| known.name == plugin).unwrap();
+        let bench = Bench::with(mode, |settings| settings.plugin = plugin).await;
+        for tag in tags {
+            acknowledged(bench.place(&market(), tag).await);
+        }
+        let arrivals = bench.state("arrivals").await["arrivals"].take();
+        let sent = [0, 1].map(|place| arrivals[place]["body"]["strategy"].as_str().unwrap().to_owned());
+        assert_eq!(sent[0][..8] == sent[1][..8], alike, "{mode} {}: {sent:?}", plugin.name);
+        if mode == BridgeMode::Analyze {
+            // The sandbox gives it back, and lost orders are found by it.
+            assert_eq!(sent, tags);
+        }
+    }
 }
 
 #[tokio::test]

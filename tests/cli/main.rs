@@ -5,10 +5,15 @@
 
 mod books;
 mod config;
+mod desk;
 mod doctor;
+mod drill;
 mod errors;
+mod events;
+mod golden;
 mod pages;
 mod paper;
 mod properties;
+mod secrets;
 mod status;
 mod support;

@@ -73,7 +73,7 @@ async fn is_up_but_not_ready(member: &Member) {
 }
 
 /// Everything that can be read without naming one thing.
-const READS: [&str; 22] = [
+const READS: [&str; 29] = [
     "/",
     "/healthz",
     "/livez",
@@ -84,6 +84,12 @@ const READS: [&str; 22] = [
     "/runbook",
     "/api/v1/signals",
     "/api/v1/orders",
+    "/api/v1/trades",
+    "/api/v1/equity",
+    "/api/status",
+    "/api/balance",
+    "/api/positions",
+    "/api/history",
     "/api/v1/positions",
     "/api/v1/positions/diff",
     "/api/v1/switches",
@@ -95,6 +101,7 @@ const READS: [&str; 22] = [
     "/api/v1/monitoring/checks",
     "/api/v1/monitoring/states",
     "/api/v1/errors",
+    "/api/v1/events",
     "/api/v1/errors/summary",
 ];
 

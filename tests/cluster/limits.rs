@@ -75,6 +75,12 @@ async fn a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it() {
     // Not at the stop: an open loss counts.
     price(&cluster, dec!(139400)).await;
     latched(&cluster, "MAX_DAILY_LOSS").await;
+    wait::until("the leader counts the hit", PATIENCE, async || {
+        let leader = cluster.leader().await;
+        let hits = cluster.members[leader].metric("baton_limit_hits_total{code=\"MAX_DAILY_LOSS\"}").await;
+        if hits == Some(1.0) { Ok(()) } else { Err(hits) }
+    })
+    .await;
     price(&cluster, dec!(140000)).await;
     refused(&cluster, base("more", SILVER, 155_000), "MAX_DAILY_LOSS").await;
     restart(&mut cluster).await;

@@ -3,11 +3,14 @@
 //! Each test ends with the checker: the ledger against the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admission;
 mod books;
+mod catalogue;
 mod clock;
 mod closing;
 mod deliveries;
 mod doubt;
+mod dry_run;
 mod errors;
 mod failed_over;
 mod failover;
@@ -19,6 +22,7 @@ mod load;
 mod metrics;
 mod operators;
 mod outages;
+mod overdue;
 mod paused;
 mod pool;
 mod replay;

@@ -1,7 +1,10 @@
 //! What Prometheus sees of a life with one failover.
 
+use std::collections::BTreeMap;
+
 use rust_decimal::dec;
 
+use crate::catalogue::{CATALOGUE, Event, Family, Kind, Moved, families, is_catalogued};
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, PATIENCE};
 use crate::support::wait;
@@ -14,6 +17,35 @@ async fn shows(cluster: &Cluster, member: usize, series: &str, wanted: f64) {
         if found == Some(wanted) { Ok(()) } else { Err(found) }
     })
     .await;
+}
+
+/// What each running member exports.
+async fn scraped(cluster: &mut Cluster) -> Vec<BTreeMap<String, Family>> {
+    let mut found = Vec::new();
+    for member in cluster.members.iter_mut().filter_map(|m| m.process.exited().is_none().then_some(m)) {
+        let (_, text) = member.get("/metrics").await.expect("a member that runs answers");
+        found.push(families(&text));
+    }
+    found
+}
+
+/// How much all members have counted of a series, or how far their gauges are from 0.
+fn total(scrapes: &[BTreeMap<String, Family>], name: &str) -> f64 {
+    scrapes.iter().map(|scrape| scrape[name].total()).sum()
+}
+
+/// Waits until every series that `event` moves has moved, and each stage and label of it that is known to.
+async fn moves(cluster: &mut Cluster, event: Event, before: &[BTreeMap<String, Family>]) {
+    for row in CATALOGUE.iter().filter(|row| row.moved == Moved::Life(event)) {
+        wait::until(&format!("{event:?} moves {}", row.name), PATIENCE, async || {
+            let scrapes = scraped(cluster).await;
+            scrapes.iter().for_each(is_catalogued);
+            let (now, then) = (total(&scrapes, row.name), total(before, row.name));
+            let moved = if row.kind == Kind::Gauge { now != 0.0 } else { now > then };
+            if moved { Ok(()) } else { Err((then, now)) }
+        })
+        .await;
+    }
 }
 
 // R: H4
@@ -34,6 +66,17 @@ async fn metrics_tell_who_leads_and_what_was_traded() {
     }
     shows(&cluster, leader, "baton_leader_transitions_total{reason=\"first_start\"}", 1.0).await;
 
+    moves(&mut cluster, Event::Start, &[]).await;
+    let fresh = scraped(&mut cluster).await;
+    for row in
+        CATALOGUE.iter().filter(|row| row.kind != Kind::Gauge && row.moved != Moved::Life(Event::Start))
+    {
+        // The feed is live before anybody trades.
+        if !row.name.starts_with("baton_feed_") && row.name != "baton_notifications_total" {
+            assert_eq!(total(&fresh, row.name), 0.0, "{} is counted though nothing happened", row.name);
+        }
+    }
+
     cluster.play(follower, &base("in", GOLD, 140_000)).await;
     cluster.post(follower, &base("in", GOLD, 140_000)).await;
     shows(&cluster, follower, "baton_signals_total{outcome=\"accepted\",type=\"BASE_ENTRY\"}", 1.0).await;
@@ -42,7 +85,11 @@ async fn metrics_tell_who_leads_and_what_was_traded() {
     for state in ["journaled", "acknowledged", "filled"] {
         shows(&cluster, leader, &format!("baton_orders_total{{outcome=\"{state}\"}}"), 1.0).await;
     }
-    shows(&cluster, leader, "baton_order_latency_seconds_count{stage=\"journal\"}", 1.0).await;
+    for stage in ["decide", "journal", "send", "fill", "total"] {
+        shows(&cluster, leader, &format!("baton_order_latency_seconds_count{{stage=\"{stage}\"}}"), 1.0)
+            .await;
+    }
+    moves(&mut cluster, Event::Entry, &fresh).await;
     shows(&cluster, leader, "baton_orders_in_doubt", 0.0).await;
 
     let recoveries = ["baton_recovery_total{outcome=\"success\"}", "baton_recovery_duration_seconds_count"];
@@ -65,6 +112,8 @@ async fn metrics_tell_who_leads_and_what_was_traded() {
     for (series, before) in recoveries.iter().zip(&before[new]) {
         shows(&cluster, new, series, before + 1.0).await;
     }
+
+    moves(&mut cluster, Event::Failover, &fresh).await;
 
     cluster.members[old].restart().await;
     cluster.all_ready().await;

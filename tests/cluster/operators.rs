@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, base, exit, pyramid};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::proxy::{Link, Proxy};
 use crate::support::wait;
+
+/// T of the members: for no longer than this a leader believes in itself.
+const T: Duration = Duration::from_secs(1);
 
 /// What a verb answered.
 struct Said {
@@ -159,14 +162,34 @@ async fn a_fenced_leader_is_out_at_once_even_if_it_hangs() {
     let leader = cluster.leader().await;
     let (name, other) = (cluster.members[leader].name.clone(), (leader + 1) % 3);
 
-    cluster.members[leader].process.signal(Signal::STOP);
+    // It hangs right before it journals.
+    cluster.arm("before_journal", "stop");
     let begun = Instant::now();
+    let late = cluster.post(other, &base("late", SILVER, 155_000)).await;
+    wait::until("the leader hangs", PATIENCE, async || {
+        let hangs = !cluster.is_armed() && cluster.members[leader].process.is_stopped();
+        if hangs { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
     let said = baton(&cluster, other, &["-o", "json", "fence", &name, "--reason", "it hangs", "--yes"]).await;
     assert_eq!(said.code, Some(0), "{}", said.error);
     assert!(said.json()["ended_by"].is_i64(), "{}", said.text);
     let new = cluster.leader_within(PATIENCE, |index| index != leader).await;
     println!("fence to a follower that leads and trades: {:?}", begun.elapsed());
+    let view = cluster.terminal(&late.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    // Its deadline is over by then, whatever it knows of the fence: a time of the protocol, no guess.
+    tokio::time::sleep(T.saturating_sub(begun.elapsed())).await;
     cluster.members[leader].process.signal(Signal::CONT);
+    for series in ["baton_fenced_writes_total", "baton_leader_losses_total"] {
+        wait::until(&format!("{name} counts in {series}"), PATIENCE, async || {
+            match cluster.members[leader].metric(series).await {
+                Some(1.0) => Ok(()),
+                other => Err((other, cluster.members[leader].process.tail())),
+            }
+        })
+        .await;
+    }
 
     // Awake again it recovers and stays out, though an operator asks for it by name.
     wait::until("the fenced member says why it waits", PATIENCE, async || {
@@ -195,7 +218,7 @@ async fn a_fenced_leader_is_out_at_once_even_if_it_hangs() {
     let out = cluster.play(other, &exit("out", GOLD, "ALL", 140_000)).await;
     assert_eq!(out["status"], "executed", "{out}");
     let check = cluster.finish().await;
-    assert_eq!((check.orders, check.open_positions), (2, 0));
+    assert_eq!((check.orders, check.open_positions), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,6 +77,9 @@ async fn a_stop_fires_with_the_feed_cut() {
     assert_eq!(exits(&cluster).await, exits_are("protective", "stop_loss", &["filled"]));
     let told = lines(&cluster, &format!("[SL] {GOLD_SYMBOL}: Price 139300 <= SL 139300"));
     assert_eq!(told.len(), 1, "{told:?}");
+    let leader = cluster.leader().await;
+    let asked = cluster.members[leader].metric("baton_feed_rest_quotes_total{outcome=\"ok\"}").await;
+    assert!(asked > Some(0.0), "the price came over REST: {asked:?}");
     let cause = "SELECT count(*) FROM position WHERE exit_cause = 'stop_loss'";
     assert_eq!(cluster.count(cause).await, 1);
     // A late EXIT finds nothing.

@@ -40,6 +40,13 @@ async fn switches_are_set_anywhere_hold_at_once_and_survive_a_failover() {
         (&halted["on"], &halted["who"], &halted["why"]),
         (&json!(true), &json!("asha"), &json!("exchange trouble"))
     );
+    wait::until("the metric says so", PATIENCE, async || {
+        match cluster.members[leader].metric("baton_switch{switch=\"halted\"}").await {
+            Some(1.0) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
     let refused = cluster.play(0, &base("halted", "SILVER_MINI", 155_000)).await;
     assert_eq!(code(&refused), "HALTED", "{refused}");
     let waits = cluster.post(1, &exit("waits", GOLD, "ALL", 140_000)).await;

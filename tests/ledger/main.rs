@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+mod events;
 mod exits;
 mod inbox;
 mod market;

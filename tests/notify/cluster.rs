@@ -47,6 +47,15 @@ pub async fn told(telegram: &Telegram, part: &str, count: usize, logs: impl Fn()
     .await
 }
 
+/// Waits until a member's series has the value.
+async fn metric(member: &Member, series: &str, wanted: f64) {
+    wait::until(&format!("{} shows {series} {wanted}", member.name), PATIENCE, async || {
+        let found = member.metric(series).await;
+        if found == Some(wanted) { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
 /// Waits until nothing is under way, so that what did not come will not come.
 async fn quiet(cluster: &Cluster) {
     wait::until("the outbox is empty", PATIENCE, async || {
@@ -83,9 +92,24 @@ async fn a_redis_outage_is_told_once_by_three_instances_and_its_end_once() {
         few => Err(few),
     })
     .await;
+    metric(&cluster.members[0], "baton_unresolved_errors{type=\"REDIS_DEGRADED\"}", 1.0).await;
     cluster.stores.redis().start().await.unwrap();
     told(&telegram, "RECOVERED REDIS_DEGRADED", 1, logs).await;
     quiet(&cluster).await;
+    metric(&cluster.members[0], "baton_unresolved_errors{type=\"REDIS_DEGRADED\"}", 0.0).await;
+    let counted = async |result: &str| {
+        let series = format!("baton_notifications_total{{result=\"{result}\",type=\"REDIS_DEGRADED\"}}");
+        let mut sum = 0.0;
+        for member in &cluster.members {
+            sum += member.metric(&series).await.unwrap();
+        }
+        sum
+    };
+    wait::until("both messages are counted once, and who was not told of", PATIENCE, async || {
+        let seen = (counted("sent").await, counted("throttled").await, counted("failed").await);
+        if seen.0 == 2.0 && seen.1 >= 2.0 && seen.2 == 0.0 { Ok(()) } else { Err(seen) }
+    })
+    .await;
     assert_eq!(telegram.with("REDIS_DEGRADED").len(), 2, "{:#?}", telegram.delivered());
     let member = &cluster.members[0];
     let summary = member.json("/api/v1/errors/summary").await.unwrap();
@@ -94,13 +118,7 @@ async fn a_redis_outage_is_told_once_by_three_instances_and_its_end_once() {
     let redis = errors["errors"].as_array().unwrap().iter().find(|e| e["error_type"] == "REDIS_DEGRADED");
     assert!(redis.unwrap()["occurrence_count"].as_i64().unwrap() >= 3, "{errors}");
     assert_eq!(member.metric("baton_health_check_up{check=\"redis\"}").await, Some(1.0));
-    wait::until("the gauge follows", PATIENCE, async || {
-        match member.metric("baton_notification_outbox_depth").await {
-            Some(0.0) => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    metric(member, "baton_notification_outbox_depth", 0.0).await;
     cluster.finish().await;
 }
 

@@ -7,6 +7,8 @@ mod control;
 mod errors;
 mod faults;
 mod fills;
+mod many;
+mod market_data;
 mod public_client;
 mod shapes;
 mod stops;

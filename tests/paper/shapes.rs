@@ -265,29 +265,6 @@ async fn quotes_carry_no_timestamp() {
     assert!(answer["results"][1]["error"].is_string(), "{answer}");
 }
 
-// R: B10, K8
-#[tokio::test]
-async fn history_has_the_days_minutes_and_adds_up_to_the_volume() {
-    let bridge = Bridge::start(Live).await;
-    let today = chrono::Utc::now().with_timezone(&baton::paper::calendar::ist()).date_naive();
-    let asked = |from: &str, interval: &str| json!({ "symbol": GOLD, "exchange": "MCX", "interval": interval, "start_date": from, "end_date": "2099-12-31" });
-    let from = (today - chrono::Days::new(1)).to_string();
-    assert_eq!(bridge.ok("history", asked(&from, "1m")).await["data"], json!([]), "nothing was traded");
-    for price in [140_010.0, 139_990.0] {
-        bridge.set_price(GOLD, json!(price)).await;
-    }
-    bridge.place(market_buy()).await;
-    let candles = bridge.ok("history", asked(&from, "1m")).await["data"].as_array().unwrap().clone();
-    assert_eq!(keys(&candles[0]), ["close", "high", "low", "oi", "open", "timestamp", "volume"]);
-    assert_eq!(candles[0]["open"], 140_010.0);
-    assert_eq!(candles.last().unwrap()["close"], 139_990.0);
-    let units: i64 = candles.iter().map(|candle| candle["volume"].as_i64().unwrap()).sum();
-    let quote = bridge.ok("quotes", json!({ "symbol": GOLD, "exchange": "MCX" })).await;
-    assert_eq!((units, &quote["data"]["volume"]), (300, &json!(300)), "two prices and an order, a lot each");
-    assert_eq!(bridge.ok("history", asked("2098-01-01", "1m")).await["data"], json!([]));
-    assert_eq!(bridge.post("history", asked(&from, "7m")).await.0, 400);
-}
-
 #[tokio::test]
 async fn symbol_tells_lot_tick_freeze_and_expiry() {
     let bridge = Bridge::start(Analyze).await;

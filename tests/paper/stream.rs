@@ -240,6 +240,47 @@ async fn an_expired_session_is_silent_while_everything_says_success() {
 }
 
 #[tokio::test]
+async fn a_stalled_link_is_made_anew_when_the_last_socket_has_left_it() {
+    let bridge = Bridge::start(Live).await;
+    let (mut first, mut second) =
+        (Socket::authenticated(&bridge).await, Socket::authenticated(&bridge).await);
+    second.ask(subscribe(&[GOLD], json!(1))).await;
+    second.next_of("market_data").await;
+    bridge.fault(json!({ "fault": { "kind": "stalled_upstream" } })).await;
+    let silence = Duration::from_millis(200);
+    // What was under way may still arrive.
+    while tokio::time::timeout(silence, second.next_of("market_data")).await.is_ok() {}
+    drop(second);
+    let mut third = Socket::authenticated(&bridge).await;
+    assert_eq!(third.ask(subscribe(&[GOLD], json!(1))).await["status"], "success");
+    let unheard = tokio::time::timeout(silence, third.next_of("market_data")).await;
+    assert!(unheard.is_err(), "the first socket keeps the link");
+    assert_eq!(first.ask(json!({ "action": "ping" })).await["type"], "pong");
+    drop((first, third));
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while bridge.control("GET", "faults", None).await.1 != json!({ "faults": [] }) {
+        assert!(std::time::Instant::now() < deadline, "the rule is still there though all have left");
+    }
+    let mut fourth = Socket::authenticated(&bridge).await;
+    fourth.ask(subscribe(&[GOLD], json!(1))).await;
+    fourth.next_of("market_data").await;
+}
+
+#[tokio::test]
+async fn a_live_order_stream_ends_with_its_adapter_and_the_sandboxs_goes_on() {
+    for mode in [Analyze, Live] {
+        let bridge = Bridge::start(mode).await;
+        let mut socket = Socket::authenticated(&bridge).await;
+        socket.ask(json!({ "action": "subscribe_orders" })).await;
+        bridge.fault(json!({ "fault": { "kind": "session_revoked" } })).await;
+        bridge.control("DELETE", "faults", None).await;
+        bridge.place(market_buy()).await;
+        let heard = tokio::time::timeout(Duration::from_millis(300), socket.next_of("order_update")).await;
+        assert_eq!(heard.is_ok(), mode == Analyze);
+    }
+}
+
+#[tokio::test]
 async fn sockets_can_be_dropped_and_come_back() {
     let bridge = Bridge::start(Live).await;
     let mut socket = Socket::authenticated(&bridge).await;

@@ -342,6 +342,7 @@ pub fn independent() -> Vec<(&'static str, String)> {
         ("BATON_TRADING__LIMITS__MAX_DRAWDOWN_PERCENT", "none"),
         ("BATON_TRADING__LIMITS__MAX_OPEN_POSITIONS", "none"),
         ("BATON_TRADING__LIMITS__MAX_ORDERS_PER_DAY", "none"),
+        ("BATON_SIGNALS__QUOTA_PER_MINUTE", "1000000"),
     ]
     .map(|(key, value)| (key, value.to_owned()))
     .to_vec()
@@ -372,6 +373,9 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
         ("BATON_BROKER__USER_TIMEOUT_MS", text(&300)),
         ("BATON_BROKER__ORDER_TIMEOUT_MS", text(&1000)),
         ("BATON_BROKER__SETTLE_MS", text(&2000)),
+        // Tests hold fills back for as long as they need to.
+        ("BATON_TRADING__ORDERS__ENTRY_PATIENCE_MS", text(&600_000)),
+        ("BATON_TRADING__ORDERS__EXIT_PATIENCE_MS", text(&600_000)),
         // The paper bridge closes an idle connection after 1500 ms.
         ("BATON_BROKER__IDLE_CLOSE_MS", text(&1500)),
         ("BATON_BROKER__HIDES_MS", text(&400)),

@@ -1,6 +1,7 @@
 //! The table over bytes: each row of the module's table, each quirk of the bridge.
 
 use super::*;
+use crate::broker::plugin::PLUGINS;
 use crate::broker::types::NotSentCause as Cause;
 
 const JSON: &str = "application/json";
@@ -19,7 +20,7 @@ use Expect::{Ack, InDoubt, NotSent, Rejected, WrongMode};
 
 fn of(verb: Verb, armed: BridgeMode, status: u16, kind: &str, body: &str) -> Submission {
     let answer = Answer { status, content_type: Some(kind.to_owned()), body: body.as_bytes().to_vec() };
-    of_answer(verb, armed, &answer)
+    of_answer(verb, armed, &Plugin::ANY, &answer)
 }
 
 fn check(verb: Verb, armed: BridgeMode, status: u16, kind: &str, body: &str, expect: &Expect) {
@@ -191,10 +192,26 @@ fn answers_to_modify_and_cancel() {
 }
 
 #[test]
+fn success_without_an_order_id_is_a_refusal_where_the_plugin_refuses_so() {
+    let body = br#"{"orderid":null,"status":"success"}"#;
+    let answer = Answer { status: 200, content_type: Some(JSON.to_owned()), body: body.to_vec() };
+    let refuses = ["any", "angel", "firstock", "flattrade", "kotak", "shoonya", "upstox"];
+    for plugin in PLUGINS {
+        let found = of_answer(Verb::Place, BridgeMode::Live, plugin, &answer);
+        let expected = if refuses.contains(&plugin.name) {
+            matches!(found, Submission::Rejected { .. })
+        } else {
+            matches!(found, Submission::InDoubt { wrong_mode: None, .. })
+        };
+        assert!(expected, "{}: {found:?}", plugin.name);
+    }
+}
+
+#[test]
 fn a_missing_content_type_is_judged_by_the_body() {
     let body = br#"{"orderid":"7","status":"success"}"#.to_vec();
     let answer = Answer { status: 200, content_type: None, body };
-    let found = of_answer(Verb::Place, BridgeMode::Live, &answer);
+    let found = of_answer(Verb::Place, BridgeMode::Live, &Plugin::ANY, &answer);
     assert_eq!(found, Submission::Acknowledged { order_id: "7".to_owned() });
 }
 
@@ -224,7 +241,7 @@ proptest::proptest! {
     #[test]
     fn noise_is_in_doubt(status in 100u16..600, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
         let answer = Answer { status, content_type: Some(JSON.to_owned()), body };
-        let found = of_answer(Verb::Place, BridgeMode::Live, &answer);
+        let found = of_answer(Verb::Place, BridgeMode::Live, &Plugin::ANY, &answer);
         let in_doubt = matches!(found, Submission::InDoubt { .. });
         proptest::prop_assert!(in_doubt || serde_json::from_slice::<Object>(&answer.body).is_ok());
     }

@@ -22,8 +22,13 @@ use crate::ledger::LedgerError;
 const ROOM: Duration = Duration::from_secs(5);
 
 impl Term<'_> {
-    /// Has a stop cancelled, for the sake of an order of `class`; false when a switch holds that back.
-    pub(super) async fn withdraw(&mut self, id: IntentId, class: OrderClass) -> Result<bool, LedgerError> {
+    /// Has a stop, or another order that rests, cancelled, for the sake of an order of `class`; false when a switch holds that
+    /// back.
+    pub(in crate::engine) async fn withdraw(
+        &mut self,
+        id: IntentId,
+        class: OrderClass,
+    ) -> Result<bool, LedgerError> {
         let now = self.fence().now();
         let live = self.book.intents.get(&id).is_some_and(|t| t.intent.state.is_live());
         if !live || !self.at_broker.may_cancel(id, now) {

@@ -81,3 +81,23 @@ fn is_the_sockets_end(code: &str) -> bool {
             | "SERVER_ERROR"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_frame_that_cannot_be_read_is_counted_and_ends_nothing() {
+        let metrics = Arc::new(Metrics::new());
+        let mut ear = Ear::new(PriceBoard::default(), OrderNews::default(), Arc::clone(&metrics));
+        let now = Moment::since_boot(Duration::from_secs(1));
+        for frame in ["{\"type\":", "no JSON"] {
+            assert!(!ear.hear(frame, now).unwrap_or(true));
+        }
+        assert_eq!(metrics.feed_unreadable.get(), 2);
+        assert!(!ear.hear("{\"type\":\"something new\"}", now).unwrap_or(true));
+        assert_eq!(metrics.feed_unreadable.get(), 2, "what is not for us is no fault");
+    }
+}

@@ -8,9 +8,11 @@
 //!
 //! One task, one socket at a time: a tick of a former socket cannot come. Each socket is a generation, which its request
 //! ids carry. A mute one (see `subscriptions`) is replaced by a new socket that authenticates anew, since only that
-//! revives a feed whose upstream session was renewed; while the new one is mute too, the wait for its first tick grows,
-//! and the REST rung of the ladder gives the prices. Ticks go to the board, where the latest wins; news of orders become
-//! notes (see [`super::news`]). Neither queues.
+//! revives a feed whose upstream session was renewed. Where the new one is mute too, the proxy's own link to the broker
+//! has stalled, and the proxy makes a new one only after its last client has gone: with several members on one bridge
+//! somebody would always be there. So a member leaves such a socket at a moment that all members know, a multiple of twice
+//! their patience by the wall clock, and stays away for a moment. The REST rung of the ladder gives the prices meanwhile.
+//! Ticks go to the board, where the latest wins; news of orders become notes (see [`super::news`]). Neither queues.
 
 mod backoff;
 mod ear;
@@ -41,8 +43,8 @@ pub use time::Time;
 const SETTLED: Duration = Duration::from_secs(10);
 /// A refused authentication is not tried again sooner.
 const REFUSED: Duration = Duration::from_secs(5);
-/// A feed that stays mute is given up to this many times its patience.
-const MOST_STRIKES: u32 = 2;
+/// After a mute socket a member is away for so long: longer than what the members' looks at their sockets lie apart.
+const AWAY: Duration = Duration::from_millis(1500);
 
 /// How the feed is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,29 +167,23 @@ impl Live {
 
     async fn supervise(&self) {
         let mut backoff = Backoff::new(self.time.now().elapsed_since_boot().subsec_nanos().into());
-        let mut strikes = 0;
+        let mut follows_mute = false;
         for generation in 1.. {
             let begun = self.time.now();
-            let patience = self.patience * (1 << strikes);
-            let (end, was_up) = match self.endpoint.connect(&*self.time).await {
+            let (end, ticked) = match self.endpoint.connect(&*self.time).await {
                 Ok(socket) => {
-                    let mut session = Session::new(self, socket, generation, patience);
-                    let end = session.serve().await;
-                    (end, session.ticked() || self.time.now().since(begun) > SETTLED)
+                    let mut session = Session::new(self, socket, generation, follows_mute);
+                    (session.serve().await, session.ticked())
                 }
                 Err(error) => (End::Closed(format!(": {error}")), false),
             };
-            if was_up {
+            if ticked || self.time.now().since(begun) > SETTLED {
                 backoff.succeeded();
             }
-            strikes = match &end {
-                End::Mute { .. } => (strikes + 1).min(MOST_STRIKES),
-                _ if self.time.now().since(begun) > patience * 2 => 0,
-                _ => strikes,
-            };
+            follows_mute = matches!(end, End::Mute { .. }) || follows_mute && !ticked;
             let wait = match &end {
-                // Its successor may hear at once; the growing patience spaces the sockets out.
-                End::Mute { .. } | End::Kicked => Duration::ZERO,
+                End::Mute { .. } => AWAY,
+                End::Kicked => Duration::ZERO,
                 End::Refused { .. } => backoff.next().max(REFUSED),
                 _ => backoff.next(),
             };

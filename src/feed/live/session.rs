@@ -86,8 +86,10 @@ pub(super) struct Session<'a> {
     requests: u64,
     ear: Ear,
     wanted: watch::Receiver<Arc<BTreeSet<Listing>>>,
-    /// How long silence is borne.
-    patience: Duration,
+    /// The socket before it was mute.
+    follows_mute: bool,
+    /// The common moments that have passed by the last look.
+    common_moments: u128,
     heard: Moment,
     /// Since when it is heard without a gap.
     awake: Moment,
@@ -95,7 +97,7 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(live: &'a Live, socket: Socket, generation: u64, patience: Duration) -> Self {
+    pub fn new(live: &'a Live, socket: Socket, generation: u64, follows_mute: bool) -> Self {
         let now = live.time.now();
         Self {
             live,
@@ -104,7 +106,8 @@ impl<'a> Session<'a> {
             requests: 0,
             ear: Ear::new(live.board.clone(), live.news.clone(), Arc::clone(&live.metrics)),
             wanted: live.board.wanted(),
-            patience,
+            follows_mute,
+            common_moments: live.common_moments(),
             heard: now,
             awake: now,
             pinged: now,
@@ -239,11 +242,15 @@ impl<'a> Session<'a> {
             let priced = self.live.board.get(listing)?;
             (priced.source == PriceSource::Rest).then_some(priced.price)
         };
-        match self.ear.subscriptions.hearing(self.patience, now, quoted) {
-            Hearing::Well => Ok(()),
-            Hearing::Mute { silent, of } => {
-                Err(End::Mute { silent, of, patience_ms: self.patience.as_millis() })
+        let patience = self.live.patience;
+        let hearing = self.ear.subscriptions.hearing(patience, now, quoted);
+        let passed = self.live.common_moments();
+        let is_common = std::mem::replace(&mut self.common_moments, passed) != passed;
+        match hearing {
+            Hearing::Mute { silent, of } if is_common || !self.follows_mute || self.ticked() => {
+                Err(End::Mute { silent, of, patience_ms: patience.as_millis() })
             }
+            Hearing::Mute { .. } | Hearing::Well => Ok(()),
         }
     }
 
@@ -284,6 +291,11 @@ fn broken(error: SocketError) -> End {
 }
 
 impl Live {
+    /// Moments so far at which all members leave what stays mute.
+    fn common_moments(&self) -> u128 {
+        self.time.wall().as_millis() / (self.patience * 2).as_millis().max(1)
+    }
+
     fn connected(&self, generation: u64, subscribed: usize) {
         self.update(|status| {
             status.subscribed_symbols = subscribed;

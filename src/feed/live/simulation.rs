@@ -1,19 +1,15 @@
 //! A day of connections in a moment: the supervisor against a proxy in memory, in time that moves when nobody has anything
 //! to do. Each fault comes from the printed seed; what is asked and answered in between is checked all the time.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
-use ha::{Clock, Moment};
+use ha::Clock;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
@@ -26,6 +22,11 @@ use super::*;
 use crate::broker::dns::Resolver;
 use crate::feed::{Listing, PriceSource};
 
+mod clockwork;
+mod together;
+
+use clockwork::{Virtual, play};
+
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 /// Between two ticks of a symbol.
@@ -36,101 +37,6 @@ const HEALED: Duration = Duration::from_secs(200);
 /// The market's hours in the simulation.
 const OPENS: Duration = Duration::from_secs(9 * 3600);
 const CLOSES: Duration = Duration::from_secs(23 * 3600 + 1800);
-
-// === Time ===
-
-/// Time that the test moves.
-#[derive(Clone, Default)]
-struct Virtual(Arc<Mutex<Hours24>>);
-
-#[derive(Default)]
-struct Hours24 {
-    now: Duration,
-    sleepers: BTreeMap<(Duration, u64), Waker>,
-    slept: u64,
-}
-
-struct Sleep {
-    time: Virtual,
-    key: (Duration, u64),
-}
-
-impl Virtual {
-    fn lock(&self) -> MutexGuard<'_, Hours24> {
-        self.0.lock().unwrap()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.lock().now
-    }
-
-    /// Moves to the next sleeper; false when there is none.
-    fn advance(&self) -> bool {
-        let mut state = self.lock();
-        let Some(((at, _), waker)) = state.sleepers.pop_first() else { return false };
-        state.now = state.now.max(at);
-        drop(state);
-        waker.wake();
-        true
-    }
-}
-
-impl Clock for Virtual {
-    fn now(&self) -> Moment {
-        Moment::since_boot(self.elapsed())
-    }
-}
-
-impl Time for Virtual {
-    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
-        let mut state = self.lock();
-        state.slept += 1;
-        let key = (state.now + time, state.slept);
-        Sleep { time: self.clone(), key }.boxed()
-    }
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.time.lock();
-        if state.now >= self.key.0 {
-            return Poll::Ready(());
-        }
-        state.sleepers.insert(self.key, cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        self.time.lock().sleepers.remove(&self.key);
-    }
-}
-
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Runs tasks until one of them ends; time moves when all of them wait.
-fn play(time: &Virtual, tasks: Vec<BoxFuture<'_, ()>>) {
-    let flag = Arc::new(Flag(AtomicBool::new(true)));
-    let waker = Waker::from(Arc::clone(&flag));
-    let mut tasks: FuturesUnordered<_> = tasks.into_iter().collect();
-    loop {
-        while flag.0.swap(false, Ordering::Relaxed) {
-            if tasks.poll_next_unpin(&mut Context::from_waker(&waker)).is_ready() {
-                return;
-            }
-        }
-        assert!(time.advance(), "everything waits for ever at {:?}", time.elapsed());
-    }
-}
 
 // === The proxy ===
 
@@ -151,6 +57,8 @@ struct Weather {
     swallows: bool,
     /// The broker's token is dead: no ticks, everything else as ever.
     dead: bool,
+    /// Its link has stalled: no ticks, until all sockets have left.
+    stalled: bool,
     revoked: bool,
     logins: u64,
     open: usize,
@@ -183,7 +91,11 @@ impl World {
                     self.state().open += 1;
                     peers.push(self.serve(wire));
                 }
-                Some(()) = peers.next() => self.state().open -= 1,
+                Some(()) = peers.next() => {
+                    let mut state = self.state();
+                    state.open -= 1;
+                    state.stalled &= state.open > 0;
+                }
             }
         }
     }
@@ -271,7 +183,7 @@ impl World {
 
     fn ticks(&self, peer: &Peer) -> Vec<Value> {
         let mut state = self.state();
-        if state.dead || peer.login != Some(state.logins) || !is_open(self.time.elapsed()) {
+        if state.dead || state.stalled || peer.login != Some(state.logins) || !is_open(self.time.elapsed()) {
             return Vec::new();
         }
         let tick = |listing: &Listing| {
@@ -431,6 +343,19 @@ fn resident_kib() -> u64 {
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
 }
 
+/// A feed to the proxy, and what is seen of it.
+fn member(world: &Arc<World>, accepted: mpsc::UnboundedSender<DuplexStream>) -> (Live, Watched) {
+    let time = world.time.clone();
+    let endpoint = Endpoint::new("ws://proxy", "key".to_owned().into(), Resolver::default()).unwrap();
+    let endpoint = endpoint.dialled(dial(world, accepted));
+    let (board, news) = (PriceBoard::new(), OrderNews::default());
+    let (metrics, clock) = (Arc::new(Metrics::new()), Arc::new(time.clone()));
+    let live = Live::new(endpoint, board.clone(), news, clock, metrics, PATIENCE);
+    let live = live.with_hours(Arc::new(move || Some(is_open(time.elapsed()))));
+    let seen = Watched { board, status: live.status(), kick: live.kick() };
+    (live, seen)
+}
+
 #[test]
 fn a_day_of_faults_leaves_one_socket_and_every_subscription_once() {
     let seed = std::env::var("BATON_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_260_803);
@@ -438,14 +363,7 @@ fn a_day_of_faults_leaves_one_socket_and_every_subscription_once() {
     let time = Virtual::default();
     let world = Arc::new(World::new(time.clone()));
     let (accepted, incoming) = mpsc::unbounded_channel();
-    let endpoint = Endpoint::new("ws://proxy", "key".to_owned().into(), Resolver::default()).unwrap();
-    let endpoint = endpoint.dialled(dial(&world, accepted));
-    let (board, news) = (PriceBoard::new(), OrderNews::default());
-    let (metrics, clock) = (Arc::new(Metrics::new()), Arc::new(time.clone()));
-    let live = Live::new(endpoint, board.clone(), news, clock, metrics, PATIENCE);
-    let hours = time.clone();
-    let live = live.with_hours(Arc::new(move || Some(is_open(hours.elapsed()))));
-    let seen = Watched { board, status: live.status(), kick: live.kick() };
+    let (live, seen) = member(&world, accepted);
     let mut draws = Draws(seed | 1);
     let tasks = vec![
         live.run(CancellationToken::new()).boxed(),

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::broker::dns::Resolver;
+use crate::broker::{OpenAlgo, Settings};
 use crate::domain::money::Price;
+use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Listing, PriceSource};
 use crate::paper::{Options, Paper};
 
@@ -158,6 +160,7 @@ async fn a_mute_feed_is_noticed_by_the_age_of_its_ticks_and_heals_by_itself() {
     assert_eq!(feed.status.borrow().state, LiveState::Mute);
     feed.until("a second try", |running, _| running.reconnects("mute") >= 2).await;
     assert_eq!(feed.metrics.feed_mute.get(), 1);
+    assert!(feed.metrics.feed_reconnects.with_label_values(&["mute"]).get() >= 2);
 
     control(&paper, reqwest::Method::DELETE, "faults", json!({})).await;
     feed.until("healed", |_, status| status.state == LiveState::Connected && status.authenticated).await;
@@ -183,6 +186,74 @@ async fn a_feed_whose_session_was_renewed_is_revived_by_a_new_socket() {
     feed.kick.notify_one();
     feed.price(&gold(), Price(dec!(139000))).await;
     feed.price(&silver(), Price(dec!(155000))).await;
+}
+
+#[tokio::test]
+async fn a_link_that_has_stalled_is_made_anew_by_leaving_it() {
+    let paper = bridge("127.0.0.1:0").await;
+    let feed = run(&paper.ws_url(), "paper", Duration::from_millis(500));
+    feed.board.want(BTreeSet::from([gold()]));
+    feed.price(&gold(), Price(dec!(140000))).await;
+    post(&paper, "faults", json!({"fault": {"kind": "stalled_upstream"}})).await;
+    post(&paper, "price", json!({"symbol": "GOLDM05DEC25FUT", "exchange": "MCX", "ltp": 139000})).await;
+    feed.price(&gold(), Price(dec!(139000))).await;
+    assert!(feed.reconnects("mute") >= 1 && feed.status.borrow().generation > 1);
+}
+
+#[tokio::test]
+async fn a_link_that_somebody_else_keeps_stalled_is_left_again_and_again() {
+    let paper = bridge("127.0.0.1:0").await;
+    let feed = run(&paper.ws_url(), "paper", Duration::from_millis(300));
+    let other = run(&paper.ws_url(), "paper", SOON * 10);
+    other.until("connected", |_, status| status.authenticated).await;
+    feed.board.want(BTreeSet::from([gold()]));
+    feed.price(&gold(), Price(dec!(140000))).await;
+    post(&paper, "faults", json!({"fault": {"kind": "stalled_upstream"}})).await;
+    feed.until("left twice", |running, _| running.reconnects("mute") >= 2).await;
+    assert_eq!(feed.status.borrow().state, LiveState::Mute, "{:?}", feed.status.borrow());
+    drop(other);
+    feed.until("heard again", |_, status| status.reason == "ticks come" && status.authenticated).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_killed_leaves_the_prices_to_rest_and_gets_every_subscription_back() {
+    let paper = bridge("127.0.0.1:0").await;
+    let feed = run(&paper.ws_url(), "paper", SOON);
+    feed.board.want(BTreeSet::from([gold(), silver()]));
+    feed.price(&gold(), Price(dec!(140000))).await;
+    feed.price(&silver(), Price(dec!(155000))).await;
+    let broker = Arc::new(OpenAlgo::new(Settings::new(paper.http_url(), "paper")).unwrap());
+    let pace = PollPace::new(Duration::from_millis(500), SOON, 10);
+    let poll = Poll::new(feed.board.clone(), broker, Arc::new(BootClock), Arc::clone(&feed.metrics), pace);
+    let stop = CancellationToken::new();
+    let polling = tokio::spawn(poll.run(stop.clone()));
+
+    post(&paper, "faults", json!({"fault": {"kind": "stream_down"}})).await;
+    post(&paper, "ws/drop", json!({})).await;
+    feed.until("attempts that fail", |_, status| !status.authenticated && status.reconnect_attempts >= 2)
+        .await;
+    post(&paper, "price", json!({"symbol": "GOLDM05DEC25FUT", "exchange": "MCX", "ltp": 139000})).await;
+    let by_rest = |running: &Running, _: &LiveStatus| {
+        running
+            .board
+            .get(&gold())
+            .is_some_and(|p| (p.price, p.source) == (Price(dec!(139000)), PriceSource::Rest))
+    };
+    feed.until("a price by REST", by_rest).await;
+    let health = client().get(format!("{}/health/status", paper.http_url())).send().await.unwrap();
+    assert!(health.status().is_success(), "the bridge's own health sees nothing of it");
+
+    let news = feed.news.count();
+    control(&paper, reqwest::Method::DELETE, "faults", json!({})).await;
+    feed.price(&gold(), Price(dec!(139000))).await;
+    feed.price(&silver(), Price(dec!(155000))).await;
+    assert_eq!(feed.status.borrow().subscribed_symbols, 2);
+    assert!(
+        feed.news.count() > news,
+        "what happened to orders meanwhile is in the books, and nobody was told to look"
+    );
+    stop.cancel();
+    polling.await.unwrap();
 }
 
 #[tokio::test]

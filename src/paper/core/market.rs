@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
-use super::candles::Candles;
-use crate::domain::market::Candle;
+use super::bars::Bars;
 use crate::domain::money::{Lots, Price, Quantity};
 use crate::paper::rng::Rng;
 use crate::paper::{SymbolKey, SymbolSpec};
@@ -95,7 +93,8 @@ impl Listing {
 #[derive(Clone, Debug)]
 pub(super) struct Market {
     listings: BTreeMap<SymbolKey, Listing>,
-    candles: Candles,
+    /// What they have traded at.
+    pub(super) bars: Bars,
     /// Whether steps move the prices.
     pub(super) moving: bool,
 }
@@ -104,7 +103,7 @@ impl Market {
     pub(super) fn new(symbols: Vec<SymbolSpec>, spread_ticks: u32, moving: bool) -> Self {
         let listings =
             symbols.into_iter().map(|spec| (spec.key.clone(), Listing::new(spec, spread_ticks))).collect();
-        Self { listings, candles: Candles::default(), moving }
+        Self { listings, bars: Bars::default(), moving }
     }
 
     pub(super) fn get(&self, key: &SymbolKey) -> Option<&Listing> {
@@ -115,30 +114,17 @@ impl Market {
         self.listings.values()
     }
 
-    /// The minute candles of a symbol, the oldest first.
-    pub(super) fn candles(&self, key: &SymbolKey) -> impl Iterator<Item = &Candle> {
-        self.candles.of(key)
-    }
-
-    /// One step of the walk; nothing when the market stands still.
-    pub(super) fn step(&mut self, rng: &mut Rng, at: DateTime<Utc>) {
-        if self.moving {
-            for (key, listing) in &mut self.listings {
-                let units = listing.step(rng);
-                listing.volume = listing.volume + units;
-                self.candles.note(key, listing.ltp, units, at);
-            }
+    /// One step of the walk; no price moves when the market stands still.
+    pub(super) fn step(&mut self, rng: &mut Rng) {
+        for (key, listing) in &mut self.listings {
+            let units = if self.moving { listing.step(rng) } else { Quantity::ZERO };
+            listing.volume = listing.volume + units;
+            self.bars.note(key, listing.ltp, units);
         }
     }
 
-    /// Sets a price, rounded to the tick, at which a lot is traded, or a spread; false for an unlisted symbol.
-    pub(super) fn set(
-        &mut self,
-        key: &SymbolKey,
-        ltp: Option<Price>,
-        spread_ticks: Option<u32>,
-        at: DateTime<Utc>,
-    ) -> bool {
+    /// Sets a price, rounded to the tick, or a spread; false for an unlisted symbol.
+    pub(super) fn set(&mut self, key: &SymbolKey, ltp: Option<Price>, spread_ticks: Option<u32>) -> bool {
         let Some(listing) = self.listings.get_mut(key) else { return false };
         if let Some(spread) = spread_ticks {
             listing.spread_ticks = spread;
@@ -146,16 +132,15 @@ impl Market {
         if let Some(ltp) = ltp {
             let tick = listing.spec.tick_size.0;
             listing.trade_at(Price((ltp.0 / tick).round() * tick));
-            let lot = listing.spec.lot_size;
-            self.add_volume(key, lot, at);
+            self.bars.note(key, listing.ltp, Quantity::ZERO);
         }
         true
     }
 
-    pub(super) fn add_volume(&mut self, key: &SymbolKey, quantity: Quantity, at: DateTime<Utc>) {
+    pub(super) fn add_volume(&mut self, key: &SymbolKey, quantity: Quantity) {
         if let Some(listing) = self.listings.get_mut(key) {
             listing.volume = listing.volume + quantity;
-            self.candles.note(key, listing.ltp, quantity, at);
+            self.bars.note(key, listing.ltp, quantity);
         }
     }
 }
@@ -171,13 +156,16 @@ mod tests {
         let mut market = Market::new(SymbolSpec::defaults(), 1, true);
         let mut rng = Rng::new(42);
         for _ in 0..20_000 {
-            market.step(&mut rng, Utc::now());
+            market.step(&mut rng);
         }
         for listing in market.listings() {
             assert_eq!(listing.ltp.0 % listing.spec.tick_size.0, Decimal::ZERO, "{}", listing.spec.key);
             assert!((listing.ltp.0 - listing.spec.ltp.0).abs() <= listing.spec.ltp.0 * BAND);
             assert!(listing.low <= listing.ltp && listing.ltp <= listing.high);
             assert_ne!(listing.high, listing.low, "it never moved");
+            let bars = market.bars.of(&listing.spec.key, 1, 0);
+            let traded: Quantity = bars.iter().map(|bar| bar.volume).sum();
+            assert!(traded == listing.volume && traded > Quantity::ZERO, "{traded}");
         }
     }
 
@@ -185,10 +173,10 @@ mod tests {
     fn a_set_price_is_rounded_to_the_tick() {
         let mut market = Market::new(SymbolSpec::defaults(), 2, false);
         let key = SymbolKey::new("BANKNIFTY30DEC25FUT", "NFO");
-        assert!(market.set(&key, Some(Price(dec!(52010.07))), None, Utc::now()));
+        assert!(market.set(&key, Some(Price(dec!(52010.07))), None));
         let quote = market.get(&key).unwrap().quote();
         assert_eq!(quote.ltp, Price(dec!(52010.05)));
         assert_eq!((quote.bid, quote.ask), (Price(dec!(52009.95)), Price(dec!(52010.15))));
-        assert!(!market.set(&SymbolKey::new("NONE", "NFO"), Some(Price(dec!(1))), None, Utc::now()));
+        assert!(!market.set(&SymbolKey::new("NONE", "NFO"), Some(Price(dec!(1))), None));
     }
 }

@@ -8,7 +8,7 @@
 //! An order can be *hidden*: accepted, but in no book, stream or match before its time. That is how brokers let a
 //! client believe that an order does not exist.
 
-mod candles;
+mod bars;
 mod exchange;
 mod fills;
 mod market;
@@ -18,6 +18,7 @@ mod position;
 mod properties;
 mod rules;
 
+pub use bars::Bar;
 pub use exchange::{Event, Exchange, Handling, Settings};
 pub use market::{Listing, Quote};
 pub use order::{Order, OrderRequest, OrderStatus, OrderUpdate, Trade};

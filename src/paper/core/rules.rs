@@ -71,6 +71,17 @@ pub enum Refusal {
         /// Rupees free.
         available: Rupees,
     },
+    /// Delivery of what is not held.
+    #[error("Cannot sell {quantity} under CNC: {held} held")]
+    ShortSell {
+        /// What was asked.
+        quantity: Quantity,
+        /// Units held.
+        held: Quantity,
+    },
+    /// The broker's risk control, of its own accord.
+    #[error("RMS: blocked by the risk control")]
+    RiskControl,
     /// No such order, or hidden.
     #[error("Order {0} not found")]
     OrderNotFound(String),
@@ -93,6 +104,13 @@ pub enum Refusal {
     /// The paper bridge keeps no more orders.
     #[error("The paper bridge holds its maximum of {0} orders: restart it or raise max_orders")]
     Full(usize),
+}
+
+impl Refusal {
+    /// The sandbox, too, has taken the order by then: its book has a row for it, and the refusal carries its id.
+    pub(super) fn is_booked(&self) -> bool {
+        matches!(self, Self::ShortSell { .. } | Self::RiskControl)
+    }
 }
 
 fn is_equity(exchange: &str) -> bool {

@@ -102,13 +102,14 @@ fn trade_row(state: &State, trade: &Trade, shape: BridgeMode) -> Value {
     let spec = &order.spec;
     let at = state.exchange.wall(trade.at);
     let stamp = if shape == BridgeMode::Analyze { STAMP } else { "%H:%M:%S" };
+    let unknown = state.faults.holds(&Fault::ZeroAverages, Some(&spec.symbol));
     let mut row = json!({
         "symbol": spec.symbol,
         "exchange": spec.exchange,
         "product": spec.product,
         "action": spec.side,
         "quantity": trade.quantity,
-        "average_price": price(trade.price),
+        "average_price": if unknown { json!(0.0) } else { price(trade.price) },
         "trade_value": number(trade.price.0 * trade.quantity.decimal()),
         "orderid": order.id,
         "timestamp": at.format(stamp).to_string(),
@@ -144,15 +145,20 @@ pub(super) fn position_book(state: &State, shape: BridgeMode) -> Reply {
                 BridgeMode::Analyze => price(held.average_price),
                 BridgeMode::Live => format!("{:.2}", held.average_price.0).into(),
             };
-            Some(json!({
+            let mut row = json!({
                 "symbol": held.key.symbol,
                 "exchange": held.key.exchange,
                 "product": held.product,
                 "quantity": held.quantity,
                 "average_price": average,
-                "ltp": price(listing.ltp),
-                "pnl": number((realised + unrealised).0.round_dp(2)),
-            }))
+            });
+            let has = |fault| state.faults.holds(&fault, Some(&held.key.symbol));
+            if !has(Fault::BarePositions) {
+                let name = if has(Fault::RenamedLastPrice) { "last_price" } else { "ltp" };
+                row[name] = price(listing.ltp);
+                row["pnl"] = number((realised + unrealised).0.round_dp(2));
+            }
+            Some(row)
         })
         .collect();
     let mut fields = json!({ "data": rows });

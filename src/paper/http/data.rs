@@ -1,15 +1,21 @@
 //! Quotes, contracts, calendar and the bridge's own routes: the same in both shapes.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
+use super::command::INTERVALS;
+use super::contracts::contract;
 use super::reply::Reply;
-use crate::domain::market::Candle;
+use crate::domain::money::Price;
 use crate::paper::calendar::ist;
 use crate::paper::core::Listing;
 use crate::paper::faults::Fault;
 use crate::paper::hub::{Hub, State, price};
 use crate::paper::{BridgeMode, SymbolKey};
+
+/// Levels of bids and of asks that are shown.
+const DEPTH_LEVELS: i64 = 5;
 
 /// The contract, unless the bridge's list of them is being refilled, as after each login.
 fn listing<'a>(state: &'a State, key: &SymbolKey) -> Option<&'a Listing> {
@@ -30,32 +36,76 @@ pub(super) fn multi_quotes(state: &State, keys: &[SymbolKey]) -> Reply {
     Reply::Json(200, json!({ "results": results, "status": "success" }))
 }
 
-/// Minute candles of the days from `from` to `to`, by their begin in epoch seconds.
-pub(super) fn history(state: &State, key: &SymbolKey, from: NaiveDate, to: NaiveDate) -> Reply {
-    if listing(state, key).is_none() {
-        return Reply::plain_error(400, unknown(key));
-    }
-    let day = |candle: &Candle| candle.opens.with_timezone(&ist()).date_naive();
-    let candles = state.exchange.candles(key).filter(|candle| (from..=to).contains(&day(candle)));
-    let rows = candles.map(|candle| {
-        json!({
-            "timestamp": candle.opens.timestamp(),
-            "open": price(candle.open),
-            "high": price(candle.high),
-            "low": price(candle.low),
-            "close": price(candle.close),
-            "volume": candle.volume,
-            "oi": 0,
-        })
-    });
-    data(rows.collect())
-}
-
 pub(super) fn symbol(state: &State, key: &SymbolKey) -> Reply {
     match listing(state, key) {
         Some(listing) => data(contract(listing)),
         None => Reply::plain_error(404, unknown(key)),
     }
+}
+
+/// Five levels on either side, a tick apart.
+pub(super) fn depth(state: &State, key: &SymbolKey) -> Reply {
+    let Some(listing) = listing(state, key) else { return Reply::plain_error(400, unknown(key)) };
+    let best = listing.quote();
+    let lot = listing.spec.lot_size.0;
+    let levels = |best: Price, sign: i64| -> Vec<Value> {
+        let step = listing.spec.tick_size.0 * Decimal::from(sign);
+        let at = |level: i64| price(Price(best.0 + step * Decimal::from(level)));
+        (0..DEPTH_LEVELS).map(|level| json!({ "price": at(level), "quantity": lot * (level + 1) })).collect()
+    };
+    let all = (1..=DEPTH_LEVELS).sum::<i64>() * lot;
+    let mut answer = quote(listing);
+    for (name, value) in [
+        ("bids", json!(levels(best.bid, -1))),
+        ("asks", json!(levels(best.ask, 1))),
+        ("ltq", json!(lot)),
+        ("totalbuyqty", json!(all)),
+        ("totalsellqty", json!(all)),
+    ] {
+        answer[name] = value;
+    }
+    for best in ["ask", "bid"] {
+        answer.as_object_mut().and_then(|fields| fields.remove(best));
+    }
+    data(answer)
+}
+
+/// Bars of what was traded at since the start, of the days asked for; times in seconds.
+pub(super) fn history(
+    state: &State,
+    key: &SymbolKey,
+    interval_minutes: i64,
+    from: NaiveDate,
+    to: NaiveDate,
+) -> Reply {
+    if listing(state, key).is_none() {
+        return Reply::plain_error(400, unknown(key));
+    }
+    let day = |minute: i64| {
+        DateTime::from_timestamp(minute * 60, 0).map(|at| at.with_timezone(&ist()).date_naive())
+    };
+    let rows: Vec<Value> = state
+        .exchange
+        .bars(key, interval_minutes)
+        .into_iter()
+        .filter(|bar| day(bar.minute).is_some_and(|day| (from..=to).contains(&day)))
+        .map(|bar| {
+            json!({
+                "timestamp": bar.minute * 60, "open": price(bar.open), "high": price(bar.high),
+                "low": price(bar.low), "close": price(bar.close), "volume": bar.volume, "oi": 0,
+            })
+        })
+        .collect();
+    data(rows.into())
+}
+
+pub(super) fn intervals() -> Reply {
+    let of = |unit: char| -> Vec<&str> {
+        INTERVALS.iter().map(|(name, _)| *name).filter(|name| name.ends_with(unit)).collect()
+    };
+    data(json!({
+        "seconds": of('s'), "minutes": of('m'), "hours": of('h'), "days": of('D'), "weeks": of('W'), "months": of('M'),
+    }))
 }
 
 /// Never touches the broker, so it answers with a dead session too.
@@ -84,7 +134,8 @@ pub(super) fn timings(state: &State, date: NaiveDate) -> Reply {
     data(Value::from(state.calendar.timings(date)))
 }
 
-fn data(data: Value) -> Reply {
+/// Success with data, the same in both shapes.
+pub(super) fn data(data: Value) -> Reply {
     Reply::Json(200, json!({ "data": data, "status": "success" }))
 }
 
@@ -101,7 +152,7 @@ fn mode(state: &State) -> Value {
 }
 
 /// Without a timestamp: how old it is cannot be seen.
-fn quote(listing: &Listing) -> Value {
+pub(super) fn quote(listing: &Listing) -> Value {
     let quote = listing.quote();
     json!({
         "ask": price(quote.ask),
@@ -121,23 +172,4 @@ fn one_of_many(state: &State, key: &SymbolKey) -> Value {
         Some(listing) => json!({ "symbol": key.symbol, "exchange": key.exchange, "data": quote(listing) }),
         None => json!({ "symbol": key.symbol, "exchange": key.exchange, "error": unknown(key) }),
     }
-}
-
-fn contract(listing: &Listing) -> Value {
-    let spec = &listing.spec;
-    let name = spec.key.symbol.split(|letter: char| letter.is_ascii_digit()).next().unwrap_or_default();
-    json!({
-        "symbol": spec.key.symbol,
-        "brsymbol": spec.key.symbol,
-        "name": name,
-        "exchange": spec.key.exchange,
-        "brexchange": spec.key.exchange,
-        "token": spec.key.to_string(),
-        "instrumenttype": if spec.expiry.is_empty() { "EQ" } else { "FUT" },
-        "expiry": spec.expiry,
-        "strike": 0.0,
-        "lotsize": spec.lot_size,
-        "tick_size": price(spec.tick_size),
-        "freeze_qty": spec.freeze_qty,
-    })
 }

@@ -6,11 +6,16 @@
 //! ```
 //! The order of the checks is the real bridge's: the limiter counts invalid requests too, and a bad body is told
 //! from a bad key.
+//!
+//! Not played: orders that are good till triggered, greeks, charts, messengers, and what else has nothing to do with trading.
 
 mod books;
 mod command;
+mod contracts;
 mod data;
 mod form;
+mod many;
+mod options;
 mod orders;
 mod pipeline;
 mod reply;
@@ -39,6 +44,16 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub enum Verb {
     /// Places an order.
     PlaceOrder,
+    /// Places what leads to a position.
+    PlaceSmartOrder,
+    /// Places several orders.
+    BasketOrder,
+    /// Places an order in parts.
+    SplitOrder,
+    /// Places an order for an option by its distance from the money.
+    OptionsOrder,
+    /// The same for several.
+    OptionsMultiOrder,
     /// Changes a live order.
     ModifyOrder,
     /// Cancels an order.
@@ -65,10 +80,26 @@ pub enum Verb {
     Quotes,
     /// Several quotes.
     MultiQuotes,
-    /// Candles of some days.
+    /// Five levels of bids and asks.
+    Depth,
+    /// What was traded at, in bars.
     History,
+    /// The widths of those bars.
+    Intervals,
     /// A contract.
     Symbol,
+    /// Contracts by a part of their name.
+    Search,
+    /// The days on which contracts expire.
+    Expiry,
+    /// An option by its distance from the money.
+    OptionSymbol,
+    /// The options of a day, with their quotes.
+    OptionChain,
+    /// What the options say that their underlying is worth.
+    SyntheticFuture,
+    /// What orders would block.
+    Margin,
     /// Answers without touching the broker.
     Ping,
     /// The mode.
@@ -82,6 +113,11 @@ pub enum Verb {
 }
 named!(Verb {
     PlaceOrder = "placeorder",
+    PlaceSmartOrder = "placesmartorder",
+    BasketOrder = "basketorder",
+    SplitOrder = "splitorder",
+    OptionsOrder = "optionsorder",
+    OptionsMultiOrder = "optionsmultiorder",
     ModifyOrder = "modifyorder",
     CancelOrder = "cancelorder",
     CancelAllOrder = "cancelallorder",
@@ -95,8 +131,16 @@ named!(Verb {
     Funds = "funds",
     Quotes = "quotes",
     MultiQuotes = "multiquotes",
+    Depth = "depth",
     History = "history",
+    Intervals = "intervals",
     Symbol = "symbol",
+    Search = "search",
+    Expiry = "expiry",
+    OptionSymbol = "optionsymbol",
+    OptionChain = "optionchain",
+    SyntheticFuture = "syntheticfuture",
+    Margin = "margin",
     Ping = "ping",
     Analyzer = "analyzer",
     AnalyzerToggle = "analyzer/toggle",
@@ -110,6 +154,11 @@ impl Verb {
         matches!(
             self,
             Self::PlaceOrder
+                | Self::PlaceSmartOrder
+                | Self::BasketOrder
+                | Self::SplitOrder
+                | Self::OptionsOrder
+                | Self::OptionsMultiOrder
                 | Self::ModifyOrder
                 | Self::CancelOrder
                 | Self::CancelAllOrder
@@ -117,9 +166,18 @@ impl Verb {
         )
     }
 
-    /// Routes under the order rate limit; `cancelallorder` and `closeposition` are under the general one.
+    /// Routes under the order rate limit; `basketorder`, `splitorder`, `cancelallorder` and `closeposition` are under the
+    /// general one.
     pub fn is_order_route(self) -> bool {
-        matches!(self, Self::PlaceOrder | Self::ModifyOrder | Self::CancelOrder)
+        matches!(
+            self,
+            Self::PlaceOrder
+                | Self::PlaceSmartOrder
+                | Self::OptionsOrder
+                | Self::OptionsMultiOrder
+                | Self::ModifyOrder
+                | Self::CancelOrder
+        )
     }
 }
 
@@ -158,6 +216,9 @@ async fn handle(
     let name = path.trim_end_matches('/');
     if name == "/health/status" && request.method() == Method::GET {
         return Reply::health().into_response();
+    }
+    if name == "/api/v1/instruments" && request.method() == Method::GET {
+        return pipeline::instruments(&hub, request.uri().query().unwrap_or_default()).into_response();
     }
     let verb = name.strip_prefix("/api/v1/").and_then(|verb| Verb::from_str(verb).ok());
     let Some(verb) = verb.filter(|_| request.method() == Method::POST) else {

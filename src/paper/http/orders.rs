@@ -26,6 +26,12 @@ pub(super) fn place(
     now: Duration,
 ) -> Handled {
     match state.exchange.place(request, state.mode, handling, arrival, now) {
+        // The sandbox has a row of what it refuses so late, and says which.
+        Ok(order) if order.status == OrderStatus::Rejected && state.mode == BridgeMode::Analyze => {
+            let id = order.id.clone();
+            let fields = json!({ "message": order.rejection_reason, "orderid": id });
+            Handled { orderid: Some(id), ..Handled::undone(Reply::error_with(shape, 400, fields)) }
+        }
         Ok(order) => {
             let id = order.id.clone();
             Handled::done(Reply::success(shape, json!({ "orderid": id })), Some(id))

@@ -1,13 +1,15 @@
 //! The life of one request, faults included.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::command::{self, Command};
+use super::many::Way;
 use super::reply::Reply;
-use super::{Call, Verb, books, data, orders};
+use super::{Call, Verb, books, contracts, data, many, options, orders};
 use crate::domain::order::PriceType;
 use crate::paper::BridgeMode;
 use crate::paper::core::Handling;
@@ -227,8 +229,19 @@ fn carry_out(
     arrival: Option<u64>,
     now: Duration,
 ) -> Handled {
+    let no_prices = state.mode == BridgeMode::Analyze && state.session_is_dead();
+    let way = Way { shape, handling, arrival, now, no_prices };
     let reply = match command {
-        Command::Place(request) => return orders::place(state, request, shape, handling, arrival, now),
+        Command::Place(request) => return many::one(state, request, way),
+        Command::PlaceSmart { request, target } => return many::smart(state, request, target, way),
+        Command::Basket { strategy, orders } => return many::basket(state, &strategy, orders, way),
+        Command::Split { request, size } => return many::split(state, &request, size, way),
+        Command::OptionsOrder { underlying, leg, strategy } => {
+            return options::order(state, &underlying, leg, strategy, way);
+        }
+        Command::OptionsOrders { underlying, legs, strategy } => {
+            return options::orders(state, &underlying, legs, &strategy, way);
+        }
         Command::Modify { id, change } => return orders::modify(state, &id, &change, shape, now),
         Command::Cancel { id } => return orders::cancel(state, &id, shape, now),
         Command::CancelAll => orders::cancel_all(state, shape, now),
@@ -242,8 +255,20 @@ fn carry_out(
         Command::Funds => books::funds(state, shape),
         Command::Quotes(key) => data::quotes(state, &key),
         Command::MultiQuotes(keys) => data::multi_quotes(state, &keys),
-        Command::History { key, from, to } => data::history(state, &key, from, to),
         Command::Symbol(key) => data::symbol(state, &key),
+        Command::Depth(key) => data::depth(state, &key),
+        Command::History { key, interval_minutes, from, to } => {
+            data::history(state, &key, interval_minutes, from, to)
+        }
+        Command::Intervals => data::intervals(),
+        Command::Search { query, exchange } => contracts::search(state, &query, exchange.as_deref()),
+        Command::Expiry { base, exchange, kind } => contracts::expiry(state, &base, &exchange, kind),
+        Command::OptionSymbol { underlying, offset, right } => {
+            options::symbol(state, &underlying, offset, right)
+        }
+        Command::OptionChain { underlying, strikes } => options::chain(state, &underlying, strikes),
+        Command::SyntheticFuture(underlying) => options::synthetic_future(state, &underlying),
+        Command::Margin(orders) => many::margin(state, &orders, shape),
         Command::Ping => data::ping(hub),
         Command::Analyzer => data::analyzer(state),
         Command::Toggle { analyze } => data::toggle(state, analyze),
@@ -262,6 +287,7 @@ fn handling(plan: &Plan) -> Handling {
             Fault::DuplicateUpdates { copies } => handling.update_copies = *copies,
             Fault::DelayUpdates { ms } => handling.update_delay += Duration::from_millis(*ms),
             Fault::LoseUpdates => handling.update_copies = 0,
+            Fault::RiskRefusal => handling.refuse = true,
             _ => (),
         }
     }
@@ -299,18 +325,33 @@ async fn without_session(hub: &Hub, verb: Verb, command: &Command, shape: Bridge
         }
         state.mode
     };
-    let needs_quotes = matches!(verb, Verb::Quotes | Verb::MultiQuotes | Verb::History);
+    let needs_quotes = matches!(
+        verb,
+        Verb::Quotes
+            | Verb::MultiQuotes
+            | Verb::Depth
+            | Verb::History
+            | Verb::OptionSymbol
+            | Verb::OptionChain
+            | Verb::SyntheticFuture
+            | Verb::OptionsOrder
+            | Verb::OptionsMultiOrder
+    );
     let refused = "Error fetching data: Client error '403 Forbidden': Incorrect `api_key` or `access_token`.";
     if mode == BridgeMode::Analyze {
-        if matches!(command, Command::Place(request) if request.spec.price_type == PriceType::Market) {
+        // It asks for a price for a while; the order is refused where it is placed.
+        if matches!(command, Command::Place(request) if request.spec.price_type == PriceType::Market)
+            || matches!(command, Command::PlaceSmart { .. })
+        {
             tokio::time::sleep(PRICE_RETRIES).await;
-            let message = "Market order rejected: unable to fetch current price";
-            return Some(Reply::error(shape, 400, message));
+            return None;
         }
         return needs_quotes.then(|| Reply::internal(refused));
     }
     match verb {
-        Verb::PlaceOrder => Some(broker_error(403, None)),
+        Verb::PlaceOrder | Verb::PlaceSmartOrder => Some(broker_error(403, None)),
+        // Each order of these is refused by itself; the whole is a success.
+        Verb::BasketOrder | Verb::SplitOrder => Some(each_refused(command, shape)),
         Verb::Funds => Some(Reply::success(shape, json!({ "data": {} }))),
         Verb::CancelAllOrder => Some(Reply::internal("Failed to cancel orders due to internal error")),
         Verb::ClosePosition => Some(Reply::internal("Failed to close positions due to internal error")),
@@ -324,12 +365,57 @@ async fn without_session(hub: &Hub, verb: Verb, command: &Command, shape: Bridge
         | Verb::OrderStatus
         | Verb::Quotes
         | Verb::MultiQuotes
-        | Verb::History => Some(Reply::internal(refused)),
+        | Verb::Depth
+        | Verb::History
+        | Verb::OptionSymbol
+        | Verb::OptionChain
+        | Verb::SyntheticFuture
+        | Verb::OptionsOrder
+        | Verb::OptionsMultiOrder
+        | Verb::Margin => Some(Reply::internal(refused)),
         Verb::Symbol
+        | Verb::Intervals
+        | Verb::Search
+        | Verb::Expiry
         | Verb::Ping
         | Verb::Analyzer
         | Verb::AnalyzerToggle
         | Verb::MarketHolidays
         | Verb::MarketTimings => None,
     }
+}
+
+/// A request of several orders, of which the broker takes none.
+fn each_refused(command: &Command, shape: BridgeMode) -> Reply {
+    let message = "Incorrect `api_key` or `access_token`.";
+    let orders: Vec<Value> = match command {
+        Command::Basket { orders, .. } => {
+            orders.iter().map(|order| json!({ "symbol": order.symbol })).collect()
+        }
+        _ => vec![json!({ "order_num": 1 })],
+    };
+    let rows = orders.into_iter().map(|mut row| {
+        row["status"] = "error".into();
+        row["message"] = message.into();
+        row
+    });
+    Reply::success(shape, json!({ "results": rows.collect::<Vec<_>>() }))
+}
+
+/// `GET instruments`: the key is in the query, and the broker is not asked.
+pub(super) fn instruments(hub: &Hub, query: &str) -> Reply {
+    let asked: HashMap<String, String> =
+        axum::extract::Query::try_from_uri(&format!("/?{query}").parse().unwrap_or_default())
+            .map(|query| query.0)
+            .unwrap_or_default();
+    let state = hub.lock();
+    if asked.get("apikey") != Some(&hub.options.api_key) || state.session_revoked() {
+        return Reply::bad_key();
+    }
+    let as_csv = match asked.get("format").map(String::as_str) {
+        None | Some("json") => false,
+        Some("csv") => true,
+        Some(_) => return Reply::plain_error(400, json!({ "format": ["Must be one of: json, csv."] })),
+    };
+    contracts::instruments(&state, asked.get("exchange").map(String::as_str), as_csv)
 }

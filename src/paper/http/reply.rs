@@ -12,6 +12,8 @@ use crate::paper::serve::Cut;
 pub(super) enum Reply {
     /// A status and a JSON body.
     Json(u16, Value),
+    /// A file of contracts.
+    Csv(String),
     /// A proxy's error page.
     Html(u16, &'static str),
     /// Nothing: the connection is cut.
@@ -29,7 +31,12 @@ impl Reply {
 
     /// An error with a message; analyze shape adds `mode`.
     pub(super) fn error(shape: BridgeMode, status: u16, message: impl Into<Value>) -> Self {
-        Self::Json(status, with_mode(shape, "error", json!({ "message": message.into() })))
+        Self::error_with(shape, status, json!({ "message": message.into() }))
+    }
+
+    /// The same with more fields than a message.
+    pub(super) fn error_with(shape: BridgeMode, status: u16, fields: Value) -> Self {
+        Self::Json(status, with_mode(shape, "error", fields))
     }
 
     /// An error of the bridge itself, the same in both shapes.
@@ -72,6 +79,7 @@ impl Reply {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Json(status, _) | Self::Html(status, _) => Some(*status),
+            Self::Csv(_) => Some(200),
             Self::Cut => None,
         }
     }
@@ -81,6 +89,7 @@ impl Reply {
         match self {
             Self::Json(_, body) => body.clone(),
             Self::Html(_, page) => Value::from(*page),
+            Self::Csv(text) => Value::from(text.as_str()),
             Self::Cut => Value::Null,
         }
     }
@@ -113,6 +122,7 @@ impl IntoResponse for Reply {
             Self::Html(status, page) => {
                 (code(status), [(header::CONTENT_TYPE, "text/html")], page).into_response()
             }
+            Self::Csv(text) => ([(header::CONTENT_TYPE, "text/csv")], text).into_response(),
             Self::Cut => {
                 let mut response = Response::default();
                 response.extensions_mut().insert(Cut);

@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::messages::{self, Mode};
-use crate::paper::SymbolKey;
 use crate::paper::hub::{Frame, Hub};
+use crate::paper::{BridgeMode, SymbolKey};
 
 /// A peer that takes nothing for this long is gone: its socket must not hold frames.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -129,6 +129,10 @@ impl Session {
             }
             Frame::Update(update) if self.wants_orders => {
                 let shape = self.hub.lock().mode;
+                // A live broker's stream comes through the adapter too; the sandbox's is the bridge's own.
+                if shape == BridgeMode::Live && self.is_cut_off() {
+                    return Vec::new();
+                }
                 vec![text(&messages::order_update(update, shape, &self.hub.options))]
             }
             Frame::Update(_) | Frame::Drop => Vec::new(),
@@ -196,7 +200,9 @@ impl Session {
         if self.is_cut_off() {
             self.symbols.clear();
         }
-        self.authenticated = true;
+        if !std::mem::replace(&mut self.authenticated, true) {
+            self.hub.listener_came();
+        }
         self.login = self.hub.logins.load(Ordering::Relaxed);
         messages::authenticated(&self.hub.options)
     }
@@ -265,6 +271,14 @@ impl Session {
             (true, false) => "error",
         };
         json!({ "type": "unsubscribe", "status": status, "successful": successful, "failed": failed })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.authenticated {
+            self.hub.listener_left();
+        }
     }
 }
 

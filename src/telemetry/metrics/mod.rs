@@ -11,7 +11,7 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 use prometheus::{Gauge, Registry, TextEncoder};
 
 use crate::domain::limits;
-use crate::domain::order::IntentState;
+use crate::domain::order::{IntentState, OrderClass};
 use crate::health::checks::Check;
 use crate::notify::event::Kind;
 use series::{Series, Spec};
@@ -57,8 +57,8 @@ pub const OPERATIONAL_STATES: [&str; 5] = ["STARTING", "WAITING", "ACTIVE", "ERR
 /// Signal types, as `signals` labels them; `OTHER` is what could not be read.
 pub const SIGNAL_TYPES: [&str; 6] = ["BASE_ENTRY", "PYRAMID", "EXIT", "MARKET_DATA", "EOD_MONITOR", "OTHER"];
 /// What became of a signal: the first three at the webhook, the others in the engine.
-pub const SIGNAL_OUTCOMES: [&str; 7] =
-    ["accepted", "repeated", "refused", "acted", "dropped_stale", "rejected", "failed"];
+pub const SIGNAL_OUTCOMES: [&str; 8] =
+    ["accepted", "repeated", "refused", "over_quota", "acted", "dropped_stale", "rejected", "failed"];
 /// Steps of an order's way, as `order_latency` labels them.
 pub const ORDER_STAGES: [&str; 5] = ["decide", "journal", "send", "fill", "total"];
 
@@ -123,8 +123,10 @@ metrics! {
     signal_age: Histogram = "baton_signal_age_seconds" buckets AGE_SECONDS;
     /// Order intents that reached a state, by that state.
     orders: IntCounterVec = "baton_orders_total" {"outcome" in intent_states()};
+    /// Orders that rested at the broker for longer than their patience and were cancelled for it, by class.
+    orders_overdue: IntCounterVec = "baton_orders_overdue_total" {"class" in order_classes()};
     /// Seconds of an order's way: decide (signal stored to decision), journal (the fenced commit), send (first byte
-    /// to answer), fill (answer to last fill), total (signal stored to answer).
+    /// to answer), fill (answer to last fill, as soon as that is known), total (signal stored to answer).
     order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;
     /// Orders whose outcome at the broker is not known.
     orders_in_doubt: IntGauge = "baton_orders_in_doubt";
@@ -245,6 +247,10 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
+}
+
+fn order_classes() -> Vec<&'static str> {
+    OrderClass::ALL.iter().map(|class| class.as_str()).collect()
 }
 
 fn intent_states() -> Vec<&'static str> {

@@ -1,8 +1,11 @@
 //! Profit, funds and margin, in rupees.
 
+use std::collections::BTreeMap;
+
 use super::Exchange;
 use crate::domain::money::{Quantity, Rupees};
-use crate::domain::order::{OrderSpec, Side};
+use crate::domain::order::{OrderSpec, Product, Side};
+use crate::paper::SymbolKey;
 use crate::paper::core::market::Listing;
 use crate::paper::core::position::{Funds, Holding};
 use crate::paper::core::rules::Refusal;
@@ -42,6 +45,30 @@ impl Exchange {
             return Err(Refusal::Margin { required, available });
         }
         Ok(())
+    }
+
+    /// What is delivered must be held.
+    pub(super) fn delivery_check(&self, spec: &OrderSpec) -> Result<(), Refusal> {
+        let key = SymbolKey::new(&spec.symbol, &spec.exchange);
+        let held = self.held_quantity(&key, spec.product);
+        if (spec.product, spec.side) == (Product::Cnc, Side::Sell) && spec.quantity > held {
+            return Err(Refusal::ShortSell { quantity: spec.quantity, held });
+        }
+        Ok(())
+    }
+
+    /// Rupees that orders would block by themselves; of one contract's only what is left of them.
+    pub fn margin_of(&self, orders: &[OrderSpec]) -> Rupees {
+        let mut net: BTreeMap<SymbolKey, Quantity> = BTreeMap::new();
+        for order in orders {
+            let quantity = net.entry(SymbolKey::new(&order.symbol, &order.exchange)).or_default();
+            *quantity = match order.side {
+                Side::Buy => *quantity + order.quantity,
+                Side::Sell => *quantity - order.quantity,
+            };
+        }
+        let listed = net.iter().filter_map(|(key, quantity)| Some((self.market.get(key)?, *quantity)));
+        listed.fold(Rupees::ZERO, |sum, (listing, quantity)| sum + margin(listing, quantity))
     }
 }
 

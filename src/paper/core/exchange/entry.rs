@@ -13,7 +13,7 @@ use crate::paper::{BridgeMode, SymbolKey};
 
 impl Exchange {
     /// Takes an order, or refuses it as the given shape of the bridge would.
-    /// In live shape an order that breaks the broker's rules is accepted and shown as rejected.
+    /// In live shape an order that breaks the broker's rules is accepted and shown as rejected; in analyze shape some are, too.
     pub fn place(
         &mut self,
         request: OrderRequest,
@@ -32,11 +32,13 @@ impl Exchange {
             BridgeMode::Analyze => rules::sandbox_check(&request.spec, listing),
             BridgeMode::Live => rules::broker_check(&request.spec, listing),
         }
-        .and_then(|()| self.margin_check(&request.spec, listing));
-        let rejection_reason = match (verdict, mode) {
-            (Ok(()), _) => String::new(),
-            (Err(refusal), BridgeMode::Analyze) => return Err(refusal),
-            (Err(refusal), BridgeMode::Live) => refusal.to_string(),
+        .and_then(|()| self.margin_check(&request.spec, listing))
+        .and_then(|()| self.delivery_check(&request.spec))
+        .and_then(|()| if handling.refuse { Err(Refusal::RiskControl) } else { Ok(()) });
+        let rejection_reason = match verdict {
+            Ok(()) => String::new(),
+            Err(refusal) if mode == BridgeMode::Analyze && !refusal.is_booked() => return Err(refusal),
+            Err(refusal) => refusal.to_string(),
         };
         let is_stop = matches!(request.spec.price_type, PriceType::StopLimit | PriceType::StopMarket);
         let status = match (rejection_reason.is_empty(), is_stop) {

@@ -84,7 +84,7 @@ impl Exchange {
         let trade =
             Trade { id: format!("T{:08}", self.trades.len() + 1), order: index, quantity, price, at: now };
         self.trades.push(trade);
-        self.market.add_volume(&key, quantity, self.wall(now).to_utc());
+        self.market.add_volume(&key, quantity);
         self.events.push(Event::Fill(self.trades.len() - 1));
         self.announce(index, now);
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
 
+use super::bars::Bar;
 use super::market::{Listing, Market};
 use super::order::{Order, OrderUpdate, Trade};
 use super::position::Holding;
-use crate::domain::market::Candle;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::Product;
 use crate::paper::rng::Rng;
@@ -51,6 +51,8 @@ pub struct Handling {
     pub update_copies: u32,
     /// How late each update is sent.
     pub update_delay: Duration,
+    /// The broker's risk control refuses it after it was taken.
+    pub refuse: bool,
 }
 
 impl Default for Handling {
@@ -60,6 +62,7 @@ impl Default for Handling {
             extra_latency: Duration::ZERO,
             update_copies: 1,
             update_delay: Duration::ZERO,
+            refuse: false,
         }
     }
 }
@@ -147,6 +150,7 @@ impl Exchange {
 
     /// Does everything that is due by `now`, in order of time. Missed market steps are one step.
     pub fn advance(&mut self, now: Duration) {
+        self.market.bars.minute = self.wall(now).timestamp().div_euclid(60);
         while let Some(entry) = self.due.first_entry() {
             let at = entry.key().0;
             if at > now || at > self.next_tick && self.next_tick <= now {
@@ -157,8 +161,7 @@ impl Exchange {
         }
         if self.next_tick <= now {
             self.next_tick = now + self.tick_interval;
-            let at = self.wall(now).to_utc();
-            self.market.step(&mut self.rng, at);
+            self.market.step(&mut self.rng);
             self.events.push(Event::Tick);
             self.match_all(now);
             self.advance(now);
@@ -191,14 +194,15 @@ impl Exchange {
         self.market.get(key)
     }
 
-    /// The minute candles of a symbol, the oldest first.
-    pub fn candles(&self, key: &SymbolKey) -> impl Iterator<Item = &Candle> {
-        self.market.candles(key)
-    }
-
     /// All listed contracts.
     pub fn listings(&self) -> impl Iterator<Item = &Listing> {
         self.market.listings()
+    }
+
+    /// What a contract has traded at since the start, in bars of so many minutes counted from midnight of the exchange's day.
+    pub fn bars(&self, key: &SymbolKey, minutes: i64) -> Vec<Bar> {
+        let offset_minutes = i64::from(self.started_at.offset().local_minus_utc()) / 60;
+        self.market.bars.of(key, minutes, -offset_minutes)
     }
 
     /// Sets a price (rounded to the tick) or a spread and matches; false for an unlisted symbol.
@@ -209,7 +213,7 @@ impl Exchange {
         spread_ticks: Option<u32>,
         now: Duration,
     ) -> bool {
-        let known = self.market.set(key, ltp, spread_ticks, self.wall(now).to_utc());
+        let known = self.market.set(key, ltp, spread_ticks);
         if known {
             self.events.push(Event::Price(key.clone()));
             self.match_all(now);

@@ -1,0 +1,73 @@
+//! Orders that stand at the broker without a fill.
+
+use rust_decimal::dec;
+
+use super::desk::{at, entry, rules};
+use crate::domain::cause::ExitCause;
+use crate::domain::fixtures;
+use crate::domain::ids::IntentId;
+use crate::domain::money::Quantity;
+use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::policy::OrderPolicy;
+use crate::engine::book::{Book, Tracked};
+use crate::engine::decide::exit_order;
+use crate::engine::overdue::{Late, Overdue};
+
+const POLICY: OrderPolicy = OrderPolicy { entry_patience_ms: 30_000, exit_patience_ms: 5_000 };
+
+/// A book with one order in this state.
+fn book(state: IntentState, class: OrderClass, filled: i64) -> (Book, IntentId) {
+    let mut book = Book::default();
+    let mut intent = match class {
+        OrderClass::Entry => entry(&book, 1, 1, 10),
+        _ => {
+            let held = fixtures::position("GOLD_MINI", 1, 1, dec!(1000), dec!(900), 1);
+            exit_order(&rules(), &book, &held, Quantity(10), ExitCause::Signal)
+        }
+    };
+    (intent.state, intent.filled) = (state, Quantity(filled));
+    let id = intent.id;
+    book.intents.insert(id, Tracked { intent, filled_value: dec!(0), sent_by: at(0), silent: false });
+    (book, id)
+}
+
+#[test]
+fn an_order_is_late_when_it_has_not_filled_on_for_its_patience() {
+    let (mut book, id) = book(IntentState::Acknowledged, OrderClass::Exit, 0);
+    let mut overdue = Overdue::default();
+    assert_eq!(overdue.look(&book, &POLICY, at(0)), []);
+    assert_eq!(overdue.look(&book, &POLICY, at(4_999)), []);
+    let late = [Late { id, class: OrderClass::Exit }];
+    assert_eq!(overdue.look(&book, &POLICY, at(5_000)), late);
+    // A fill is progress.
+    book.intents.get_mut(&id).unwrap().intent.filled = Quantity(1);
+    assert_eq!(overdue.look(&book, &POLICY, at(5_250)), []);
+    assert_eq!(overdue.look(&book, &POLICY, at(10_249)), []);
+    assert_eq!(overdue.look(&book, &POLICY, at(10_250)), late);
+    book.intents.get_mut(&id).unwrap().intent.state = IntentState::Cancelled;
+    assert_eq!(overdue.look(&book, &POLICY, at(20_000)), [], "what has ended is not late");
+}
+
+#[test]
+fn an_entry_has_longer_and_no_switch_keeps_it() {
+    let (book, id) = book(IntentState::PartiallyFilled, OrderClass::Entry, 3);
+    let mut overdue = Overdue::default();
+    assert_eq!(overdue.look(&book, &POLICY, at(0)), []);
+    assert_eq!(overdue.look(&book, &POLICY, at(29_999)), []);
+    assert_eq!(overdue.look(&book, &POLICY, at(30_000)), [Late { id, class: OrderClass::Operator }]);
+}
+
+#[test]
+fn what_is_not_known_to_be_at_the_broker_or_cannot_fill_is_left_alone() {
+    for state in [IntentState::Journaled, IntentState::InDoubt] {
+        let (book, _) = book(state, OrderClass::Exit, 0);
+        let mut overdue = Overdue::default();
+        overdue.look(&book, &POLICY, at(0));
+        assert_eq!(overdue.look(&book, &POLICY, at(3_600_000)), [], "{state}");
+    }
+    let (mut book, id) = book(IntentState::Acknowledged, OrderClass::Exit, 0);
+    book.closed.insert(book.intents[&id].intent.order.exchange.clone());
+    let mut overdue = Overdue::default();
+    overdue.look(&book, &POLICY, at(0));
+    assert_eq!(overdue.look(&book, &POLICY, at(3_600_000)), [], "the exchange is closed");
+}

@@ -1,0 +1,146 @@
+//! Every help text, and what every verb that asks a cluster prints, against files in `snapshots`.
+//!
+//! A change that is meant is written with `INSTA_UPDATE=always cargo nextest run --test cli golden`; the difference is the
+//! review. A verb that comes or goes without its file fails.
+
+use std::collections::BTreeSet;
+
+use baton::cli::Cli;
+use clap::CommandFactory;
+
+use crate::desk;
+use crate::support::{answer_all, baton, stderr, stdout};
+
+/// The verbs of a tree, each as the words that are typed.
+fn verbs(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
+    found.push(words.to_owned());
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        verbs(verb, &[words, &[verb.get_name().to_owned()]].concat(), found);
+    }
+}
+
+/// Compares with the files of a folder, and the folder with the names.
+fn compare(folder: &str, texts: Vec<(String, String)>) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_snapshot_path(format!("snapshots/{folder}"));
+    let names: BTreeSet<String> = texts.iter().map(|(name, _)| format!("{name}.snap")).collect();
+    assert_eq!(names.len(), texts.len(), "each has a name of its own");
+    settings.bind(|| {
+        for (name, text) in texts {
+            insta::assert_snapshot!(name, text);
+        }
+    });
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/snapshots").join(folder);
+    let files =
+        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(files.collect::<BTreeSet<_>>(), names, "a file of a verb that is gone is deleted");
+}
+
+#[test]
+fn each_help_text_is_as_it_was_reviewed() {
+    let mut found = Vec::new();
+    verbs(&Cli::command(), &[], &mut found);
+    assert!(found.len() > 50, "{found:?}");
+    let texts = found.iter().map(|words| {
+        let arguments: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+        let output = baton(&arguments, &[]);
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{words:?}");
+        let text = stdout(&output);
+        assert!(!text.contains('\x1b'), "no colours off a terminal: {words:?}");
+        let too_long = text.lines().find(|line| line.chars().count() > 132);
+        assert_eq!(too_long, None, "{words:?}");
+        (["baton"].into_iter().chain(words.iter().map(String::as_str)).collect::<Vec<_>>().join("-"), text)
+    });
+    compare("help", texts.collect());
+}
+
+/// What is asked of the desk, each with the exit code that it ends with.
+const ASKED: [(&[&str], i32); 30] = [
+    (&["ack", "restart-storm"], 0),
+    (&["close", "GOLD_MINI", "--reason", "news", "--yes"], 1),
+    (&["doctor"], 1),
+    (&["equity"], 0),
+    (&["errors"], 0),
+    (&["errors", "acknowledge", "17"], 0),
+    (&["errors", "resolve", "17"], 0),
+    (&["errors", "summary"], 0),
+    (&["events"], 0),
+    (&["fence", "b1", "--reason", "its disk fails", "--yes"], 0),
+    (&["flatten", "--reason", "the end", "--yes"], 1),
+    (&["halt", "--reason", "news", "--yes"], 0),
+    (&["handover", "--reason", "new kernel", "--yes"], 0),
+    (&["healthcheck"], 0),
+    (&["history"], 0),
+    (&["instances"], 0),
+    (&["orders", "list"], 0),
+    (&["pause", "--reason", "work", "--yes"], 0),
+    (&["positions", "diff"], 1),
+    (&["positions", "list"], 0),
+    (&["reduce-only", "on", "--reason", "news", "--yes"], 0),
+    (&["resume", "--reason", "done", "--yes"], 0),
+    (&["signals", "count"], 0),
+    (&["signals", "show", "0199a1b2-0000-7000-8000-000000000002"], 0),
+    (&["states"], 0),
+    (&["status"], 0),
+    (&["step-down", "--reason", "new kernel", "--yes"], 0),
+    (&["switches"], 0),
+    (&["trades"], 0),
+    (&["unfence", "b3", "--reason", "mended", "--yes"], 0),
+];
+
+#[test]
+fn each_verb_answers_people_and_scripts_as_it_was_reviewed() {
+    let (url, _server) = answer_all(desk::answer);
+    let mut texts = Vec::new();
+    for (words, code) in ASKED {
+        let mut both = String::new();
+        for format in ["text", "json"] {
+            let output = baton(&[words, &["--address", &url, "-o", format]].concat(), &[]);
+            assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(code), ""), "{words:?}");
+            let text = stdout(&output).replace(&url, "http://ADDRESS");
+            assert!(!text.contains('\x1b'), "no colours off a terminal: {words:?}");
+            if format == "json" {
+                for line in text.lines() {
+                    let parsed = serde_json::from_str::<serde_json::Value>(line);
+                    assert!(parsed.is_ok(), "{words:?}: a line is a document: {line}");
+                }
+            }
+            both += &format!("$ baton {} -o {format}\n{text}", words.join(" "));
+        }
+        let name: Vec<&str> = words.iter().copied().take_while(|word| !word.starts_with('-')).collect();
+        texts.push((name.join("-"), both));
+    }
+    compare("answers", texts);
+}
+
+#[test]
+fn what_asks_nobody_is_as_it_was_reviewed() {
+    let least = crate::support::LEAST;
+    let texts = [
+        ("config-show", baton(&["config", "show"], least)),
+        ("secrets-check", baton(&["secrets", "check"], least)),
+    ];
+    let texts = texts.map(|(name, output)| {
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{name}");
+        (name.to_owned(), stdout(&output))
+    });
+    compare("alone", texts.into());
+}
+
+// A question that cannot be put is an error in one form everywhere: nothing on stdout, a sentence on stderr.
+#[test]
+fn each_verb_fails_in_one_form_when_nobody_answers() {
+    for (words, _) in ASKED {
+        let silent = ["--address", "http://127.0.0.1:1", "-o", "json"];
+        let output = baton(&[words, &silent[..]].concat(), &[]);
+        if words[0] == "status" {
+            // Its exit code is a verdict, and its answer says so.
+            assert_eq!(output.status.code(), Some(2));
+            continue;
+        }
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{words:?}");
+        assert!(stderr(&output).starts_with("error: no "), "{words:?}: {}", stderr(&output));
+    }
+}
