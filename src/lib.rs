@@ -24,5 +24,6 @@ pub mod paper;
 pub mod recovery;
 pub mod replay;
 pub mod runbook;
+pub mod strategy;
 pub mod telegram;
 pub mod telemetry;

@@ -22,6 +22,7 @@ mod problem;
 mod query;
 mod runbook;
 mod stop;
+mod strategies;
 mod switches;
 mod views;
 mod webhook;
@@ -47,6 +48,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::config::Config;
 use crate::engine::command::Desk;
 use crate::engine::recess::Recess;
+use crate::engine::runner::Outlooks;
 use crate::feed::Feeds;
 use crate::health::operational::Operational;
 use crate::health::rounds::Rounds;
@@ -54,6 +56,7 @@ use crate::ledger::Ledger;
 use crate::notify::Notifier;
 use crate::recovery::reconcile::Reconciler;
 use crate::recovery::{CrashRecoveryManager, Progress};
+use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
 use admission::Admission;
 pub use forward::Served;
@@ -89,6 +92,10 @@ pub struct Wiring {
     pub stop: Stop,
     /// What the instance depends on, as last looked at.
     pub rounds: Rounds,
+    /// Which strategies may enter.
+    pub strategies: StateWatch,
+    /// How strategies see the market, where they run.
+    pub outlooks: Outlooks,
     /// Where the operator is told of senders that were turned away.
     pub notifier: Notifier,
 }
@@ -201,6 +208,9 @@ fn router(context: Context) -> Router {
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/v1/strategies", get(strategies::list))
+        .route("/api/v1/strategies/{name}", post(strategies::say))
+        .route("/api/strategies", get(strategies::list))
         .route("/api/status", get(connection::status))
         .route("/api/balance", get(books::balance))
         .route("/api/positions", get(views::positions))

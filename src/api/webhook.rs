@@ -90,6 +90,9 @@ async fn take(
     context.0.metrics.signals.with_label_values(&[signal.kind().as_str(), outcome]).inc();
     trace(&context.0.traces, &signal, &receipt, sender, begun);
     if receipt.fresh {
+        let strategy = context.0.strategies.load().label(&signal.strategy);
+        let counted = &context.0.metrics.strategy_signals;
+        counted.with_label_values(&[strategy, signal.kind().as_str()]).inc();
         context.0.arrivals.notify_one();
     }
     let (code, status) = match receipt.fresh {

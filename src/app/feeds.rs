@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::broker::dns::{DnsSettings, Resolver};
 use crate::broker::session::{Session, SessionState, SessionWatch};
-use crate::config::Config;
+use crate::config::{Config, Strategy};
 use crate::feed::poll::{Poll, PollPace, Rung};
 use crate::feed::{
     Ages, ContractData, Endpoint, Feeds, Hours, Listing, Live, LiveState, LiveStatus, OrderNews, PriceBoard,
@@ -55,7 +55,13 @@ pub(super) fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<Feeds> {
     let feed = &config.feed;
-    let prices = PriceBoard::with_ages(Ages { stale: feed.stale, dead: feed.dead });
+    let watched = config.strategies.values().filter_map(|strategy| match strategy {
+        Strategy::SessionVwap { instrument, .. } => {
+            Some(Listing::new(&instrument.exchange, &instrument.symbol))
+        }
+        Strategy::Webhook => None,
+    });
+    let prices = PriceBoard::taping(Ages { stale: feed.stale, dead: feed.dead }, watched.collect());
     let news = OrderNews::default();
     let clock = Arc::new(BootClock);
 

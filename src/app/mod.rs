@@ -14,6 +14,7 @@ mod parting;
 mod reach;
 mod recheck;
 mod shutdown;
+mod strategies;
 mod successor;
 mod switches;
 mod telling;
@@ -43,6 +44,7 @@ use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
 use crate::engine::refusals::Refusals;
+use crate::engine::runner::Outlooks;
 use crate::engine::senders::Sending;
 use crate::engine::wholeness::Wholeness;
 use crate::engine::{Engine, Pace, command};
@@ -51,6 +53,7 @@ use crate::ledger::Ledger;
 use crate::ledger::flapping::FlapLimit;
 use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
+use crate::strategy::states::StateWatch;
 use crate::telemetry::traces::resource;
 use crate::telemetry::{Metrics, Traces};
 
@@ -99,6 +102,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         Arc::clone(&metrics),
     )?;
     let arrivals = Arc::new(Notify::new());
+    let kinds = config.strategies.iter().map(|(name, strategy)| (name.clone(), strategy.kind()));
+    let (strategies, outlooks) = (StateWatch::of(kinds.collect()), Outlooks::default());
     let (draining, is_draining) = watch::channel(None);
     let (desk, commands) = command::desk();
     let (stop_asked, mut asked) = mpsc::channel(1);
@@ -114,6 +119,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         desk: desk.clone(),
         stop: stop_asked,
         rounds: telling.rounds.clone(),
+        strategies: strategies.clone(),
+        outlooks: outlooks.clone(),
         notifier: telling.notifier.from("webhook"),
     });
     context.fed(feeds.clone());
@@ -192,11 +199,13 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         recess: recess.clone(),
         wholeness: wholeness.clone(),
         marks,
+        strategies: strategies.clone(),
     };
     let trading = {
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
+    let running = tokio::spawn(strategies::runner(&config, engine.clone(), outlooks).run(handle.role()));
     let reaching = tokio::spawn(reach::watch(
         Arc::clone(&handle),
         broker,
@@ -216,7 +225,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         every: config.recovery.reconcile,
     };
     let rechecking = tokio::spawn(recheck.run(handle.role()));
-    let switching = tokio::spawn(switches::watch(switch_ledger, Arc::clone(&metrics)));
+    let switching = tokio::spawn(switches::watch(switch_ledger, strategies, Arc::clone(&metrics)));
     let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     telling.joined(&config, &handle);
     telling.listen(&config, &handle, desk, operational.watch(), Arc::clone(&metrics))?;
@@ -265,7 +274,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     telling.stopped(&config, &stopping.why, &parting);
     let last_state = async {
         drop(engine);
-        for task in [importing, reaching, readiness, observing, switching, comparing, rechecking] {
+        for task in [running, importing, reaching, readiness, observing, switching, comparing, rechecking] {
             task.abort();
             // Aborted: what it held is let go of, the operational state above all.
             let _ = task.await;

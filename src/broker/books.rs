@@ -13,6 +13,7 @@ use super::plugin::Plugin;
 use super::types::{BrokerOrder, BrokerPosition, BrokerTrade, ForeignRow, Funds, OrderStatus, Quote, Quoted};
 use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
+use crate::domain::market::Candle;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::sessions::{Holiday, Session};
 
@@ -183,7 +184,10 @@ fn holiday(row: &Object) -> Result<Holiday, String> {
 pub(super) fn quote(data: &Value) -> Result<Quote, String> {
     let row = data.as_object().ok_or("\"data\" is no object")?;
     let ltp = json::price(row, "ltp")?;
-    Ok(Quote { ltp, bid: json::price_or_zero(row, "bid")?, ask: json::price_or_zero(row, "ask")? })
+    // Only strategies need it, and they do without: it must not cost a stop its quote.
+    let volume = json::optional(row, "volume", json::quantity).unwrap_or(None);
+    let (bid, ask) = (json::price_or_zero(row, "bid")?, json::price_or_zero(row, "ask")?);
+    Ok(Quote { ltp, bid, ask, volume })
 }
 
 /// Reads `results` of `/multiquotes`. A row that names no listing is an error of the whole; one without a usable
@@ -203,6 +207,27 @@ pub(super) fn quotes(results: &Value) -> Result<Vec<Quoted>, String> {
             Ok(Quoted { listing, quote })
         })
         .collect()
+}
+
+/// Reads `data` of `/history`, in the order of time. Half of a history is none: what it lacks would count as not traded.
+pub(super) fn candles(data: &Value) -> Result<Vec<Candle>, String> {
+    let candles = rows(data)?.map(|row| candle(row).map_err(|problem| format!("candle: {problem}")));
+    let mut candles: Vec<Candle> = candles.collect::<Result<_, _>>()?;
+    candles.sort_by_key(|candle| candle.opens);
+    Ok(candles)
+}
+
+fn candle(row: &Object) -> Result<Candle, String> {
+    let seconds = json::required(row, "timestamp", json::quantity)?.0;
+    let opens = DateTime::from_timestamp(seconds, 0).ok_or_else(|| format!("\"timestamp\" is {seconds}"))?;
+    Ok(Candle {
+        opens,
+        open: json::price(row, "open")?,
+        high: json::price(row, "high")?,
+        low: json::price(row, "low")?,
+        close: json::price(row, "close")?,
+        volume: json::required(row, "volume", json::quantity)?,
+    })
 }
 
 /// Reads `data` of `/funds`; `None` when it is empty, which is how a dead broker session looks.

@@ -33,6 +33,7 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
+use crate::domain::market::Candle;
 use crate::domain::order::OrderSpec;
 use crate::domain::sessions::{Holiday, Session};
 
@@ -85,6 +86,13 @@ pub trait Broker: Send + Sync + 'static {
     /// Reads the quotes of several listings at once; one that has none gives its reason, not an error of the whole.
     /// Not repeated on failure: who asks for many asks again soon.
     fn quotes<'a>(&'a self, listings: &'a [Listing]) -> BoxFuture<'a, Result<Vec<Quoted>, BrokerError>>;
+
+    /// Reads the minute candles of a day so far, in the order of time; the last one may be in progress.
+    fn history<'a>(
+        &'a self,
+        listing: &'a Listing,
+        day: NaiveDate,
+    ) -> BoxFuture<'a, Result<Vec<Candle>, BrokerError>>;
 
     /// Reads the funds. A dead broker session answers "success" without data:
     /// [`BrokerError::SessionExpired`].

@@ -28,6 +28,7 @@ use super::wire::{Target, Written};
 use super::{Broker, books, tls};
 use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
+use crate::domain::market::Candle;
 use crate::domain::order::OrderSpec;
 use crate::domain::sessions::{Holiday, Session};
 
@@ -251,6 +252,21 @@ impl Broker for OpenAlgo {
             books::quotes(&results).map_err(|problem| BrokerError::Malformed { route, problem })
         }
         .boxed()
+    }
+
+    fn history<'a>(
+        &'a self,
+        listing: &'a Listing,
+        day: NaiveDate,
+    ) -> BoxFuture<'a, Result<Vec<Candle>, BrokerError>> {
+        let fields = json!({
+            "symbol": listing.symbol,
+            "exchange": listing.exchange,
+            "interval": "1m",
+            "start_date": day.to_string(),
+            "end_date": day.to_string(),
+        });
+        self.read("history", fields, books::candles).boxed()
     }
 
     fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>> {

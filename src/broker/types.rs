@@ -233,6 +233,8 @@ pub struct Quote {
     pub bid: Price,
     /// Best ask; zero when there is none.
     pub ask: Price,
+    /// Units traded today; none where the bridge does not say.
+    pub volume: Option<Quantity>,
 }
 
 /// One of several quotes that were asked for together.

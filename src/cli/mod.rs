@@ -38,6 +38,7 @@ pub mod signal;
 pub mod signals;
 pub mod states;
 pub mod status;
+mod strategies;
 pub mod switch;
 mod verdict;
 
@@ -160,6 +161,9 @@ pub enum Verb {
     Status(status::Args),
     /// Have the leader hand over to whoever is ready; it goes on leading if nobody is.
     StepDown(leadership::StepDown),
+    /// List the strategies; enable or disable one.
+    #[command(subcommand)]
+    Strategies(strategies::Verb),
     /// Show the switches: what is halted, by whom, until when.
     Switches(switch::Show),
     /// List closed positions with their profit.
@@ -240,6 +244,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::States(args) => states::run(args, &inputs, output).await,
             Verb::Status(args) => status::run(args, &inputs, output).await,
             Verb::StepDown(args) => leadership::step_down(args, &inputs, output).await,
+            Verb::Strategies(verb) => strategies::run(verb, &inputs, output).await,
             Verb::Switches(show) => show.run(&inputs, output).await,
             Verb::Trades(args) => books::trades(args, &inputs, output).await,
             Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,

@@ -25,6 +25,7 @@ mod secrets;
 mod show;
 mod signals;
 mod stores;
+mod strategies;
 mod timing;
 mod tls;
 mod traces;
@@ -43,10 +44,12 @@ pub use secrets::Secret;
 pub use show::{Entry, HIDDEN};
 pub use signals::Signals;
 pub use stores::{Postgres, Redis, Sentinel};
+pub use strategies::Strategy;
 pub use timing::Timing;
 pub use traces::Traces;
 pub use trading::Trading;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use secrecy::SecretString;
@@ -82,6 +85,8 @@ pub struct Config {
     pub trading: Trading,
     /// What may be traded.
     pub instruments: Catalog,
+    /// Strategies beside `default`, by name.
+    pub strategies: BTreeMap<String, Strategy>,
     /// Notification channels and limits.
     pub notify: Notify,
     /// Checks, waiting, and the guard against restart storms.
@@ -156,6 +161,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let operator = Operator::read(reader);
     let trading = Trading::read(reader);
     let instruments = instruments::read(reader);
+    let strategies = strategies::read(reader, &instruments, feed.stale);
     let notify = Notify::read(reader);
     let health = Health::read(reader);
     let log = Log::read(reader);
@@ -176,6 +182,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         operator,
         trading,
         instruments,
+        strategies,
         notify,
         health,
         log,

@@ -86,7 +86,7 @@ impl Instrument {
 }
 
 /// Names that are safe in keys, metrics and messages.
-pub(super) fn plain_name(text: &str) -> bool {
+pub(crate) fn plain_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }

@@ -21,6 +21,7 @@ pub mod intent;
 pub mod label;
 pub mod limits;
 pub mod listing;
+pub mod market;
 pub mod money;
 pub mod order;
 pub mod policy;

@@ -105,7 +105,7 @@ pub struct Position {
 }
 
 /// Highest price that is booked: with [`MOST_UNITS`] it keeps every product inside Decimal's 28 digits.
-pub(super) const MOST_PRICE: Price = Price(dec!(10_000_000_000));
+pub(crate) const MOST_PRICE: Price = Price(dec!(10_000_000_000));
 /// Most units that one position holds.
 pub(super) const MOST_UNITS: Quantity = Quantity(1_000_000_000);
 

@@ -64,6 +64,12 @@ impl Calendar {
         self.day
     }
 
+    /// The exchange's session that is on at `at`, or comes next this day.
+    pub fn session(&self, exchange: &str, at: DateTime<Utc>) -> Option<&Session> {
+        let sessions = self.sessions.get(exchange)?;
+        sessions.iter().filter(|session| at < session.closes).min_by_key(|session| session.opens)
+    }
+
     /// True while the exchange is known to be open.
     pub fn is_open(&self, exchange: &str, at: DateTime<Utc>) -> bool {
         let sessions = self.sessions.get(exchange).map_or(&[][..], Vec::as_slice);
@@ -155,6 +161,17 @@ mod tests {
         assert!(wants("2026-01-30T08:30:00+05:30") && wants("2026-01-30T23:54:59+05:30"));
         assert!(!wants("2026-01-30T23:55:00+05:30"));
         assert!(!calendar.wants_broker(&traded[1..], at("2026-01-30T12:00:00+05:30")), "no session today");
+    }
+
+    #[test]
+    fn the_session_is_the_one_that_is_on_or_comes_next() {
+        let calendar = mcx();
+        let session = |text: &str| calendar.session("MCX", at(text)).map(|session| session.opens);
+        let opens = Some(at("2026-01-30T09:00:00+05:30"));
+        assert_eq!(session("2026-01-30T00:10:00+05:30"), opens);
+        assert_eq!(session("2026-01-30T23:54:59+05:30"), opens);
+        assert_eq!(session("2026-01-30T23:55:00+05:30"), None);
+        assert_eq!(calendar.session("NSE", at("2026-01-30T12:00:00+05:30")), None);
     }
 
     #[test]

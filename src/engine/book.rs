@@ -26,6 +26,7 @@ use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
 use crate::recovery::reconcile::Drift;
+use crate::strategy::states::States;
 
 /// How long an ended order is watched for what the books say of it later: the books hold a day.
 const WATCH: Duration = Duration::from_secs(24 * 3600);
@@ -108,6 +109,8 @@ pub struct Book {
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
+    /// Which strategies may enter, as read last; the journal's statement has the last word.
+    pub strategies: Arc<States>,
 }
 
 impl Book {

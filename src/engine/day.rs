@@ -28,6 +28,7 @@ impl Term<'_> {
         }
         self.next_day_look = now.plus(LOOK);
         self.keep_market();
+        self.book.strategies = self.engine.strategies.load();
         let Some(equity) = self.live_equity() else { return Ok(()) };
         let Some(Day { opening, .. }) = self.book.day else { return Ok(()) };
         let opening = match opening {

@@ -111,7 +111,7 @@ fn decide_entry(
     let Some(instrument) = rules.catalog.get(&signal.instrument) else {
         return Decision::Refuse(vec![unknown_instrument(&signal.instrument)], None);
     };
-    let mut refusals = Vec::new();
+    let mut refusals = Vec::from_iter(book.strategies.refusal(&signal.strategy));
     let freshness = age::judge(&rules.policy.age, signal.kind(), signal.sent_at, now);
     let freshness = freshness.map_err(|refusal| refusals.push(refusal)).ok();
     if !rules.allow_after_market

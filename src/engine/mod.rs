@@ -30,6 +30,7 @@ pub mod refusals;
 pub mod rehearsal;
 mod requests;
 mod resting;
+pub mod runner;
 pub mod senders;
 mod signals;
 pub mod stops;
@@ -64,6 +65,7 @@ use crate::ledger::flapping::FlapLimit;
 use crate::notify::Notifier;
 use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
+use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
 use command::Commands;
 use decide::Rules;
@@ -150,6 +152,8 @@ pub struct Engine {
     pub refusals: Refusals,
     /// Rests while an operator has leadership handed over.
     pub recess: Recess,
+    /// Which strategies may enter.
+    pub strategies: StateWatch,
 }
 
 impl Engine {

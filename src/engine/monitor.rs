@@ -79,7 +79,7 @@ impl Term<'_> {
         }
     }
 
-    /// The prices of what is held and of what is about to be.
+    /// The prices of what is held, of what is about to be, and of what strategies watch.
     fn want_prices(&self) {
         let held = self.book.portfolio.held().map(|position| position.listing());
         let coming = self.book.intents.values().filter(|tracked| !tracked.intent.state.is_terminal());
@@ -87,7 +87,8 @@ impl Term<'_> {
             let order = &tracked.intent.order;
             Listing::new(&order.exchange, &order.symbol)
         });
-        self.engine.prices.want(held.chain(coming).collect::<BTreeSet<Listing>>());
+        let watched = self.engine.prices.tape().listings().iter().cloned();
+        self.engine.prices.want(held.chain(coming).chain(watched).collect::<BTreeSet<Listing>>());
     }
 
     fn ask_again(&self, listing: Listing) {

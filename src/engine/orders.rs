@@ -23,6 +23,7 @@ use crate::failpoint;
 use crate::ledger::change::IntentUpdate;
 use crate::ledger::journal::Blocked;
 use crate::ledger::{Change, JournaledIntent, LedgerError};
+use crate::strategy::states;
 use crate::telemetry::traces::Step;
 
 /// How long a signal or an exit that a switch or the ledger holds back waits before the next try.
@@ -141,14 +142,17 @@ impl Term<'_> {
     async fn held_back(&mut self, intent: &OrderIntent, blocked: Blocked) -> Result<(), LedgerError> {
         self.book.unplan(intent.id);
         let retry = self.fence().now().plus(BLOCKED_RETRY);
-        if let (Blocked::Switch(switches), OrderClass::Entry, Some(signal)) =
-            (blocked, intent.class, intent.signal)
-        {
+        let refusal = match blocked {
+            Blocked::Switch(switches) => {
+                let code = if switches.halted { "HALTED" } else { "REDUCE_ONLY" };
+                Some(Refusal::new(code, switches.sentence()))
+            }
+            Blocked::Strategy => intent.plan.as_ref().map(|plan| states::disabled(&plan.strategy)),
+            Blocked::Custody | Blocked::Ledger => None,
+        };
+        if let (Some(refusal), OrderClass::Entry, Some(signal)) = (refusal, intent.class, intent.signal) {
             self.lanes.remove(signal);
-            let code = if switches.halted { "HALTED" } else { "REDUCE_ONLY" };
-            return self
-                .refuse(signal, Some(SignalType::BaseEntry), &[Refusal::new(code, switches.sentence())], None)
-                .await;
+            return self.refuse(signal, Some(SignalType::BaseEntry), &[refusal], None).await;
         }
         tracing::debug!(intent = %intent.id, ?blocked, "held back; trying again");
         if matches!(blocked, Blocked::Switch(_)) {

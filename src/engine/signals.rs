@@ -110,6 +110,7 @@ impl Term<'_> {
                     Phase::Quoted(quotes, _) => quotes.clone(),
                     _ => Quotes::default(),
                 };
+                self.look_at_strategy(&queued.signal).await?;
                 let age = (wall_clock() - queued.signal.sent_at).num_milliseconds().max(0);
                 self.engine.metrics.signal_age.observe(age as f64 / 1000.0);
                 match decide(&self.engine.rules, &self.book, queued, &quotes, wall_clock()) {
@@ -143,6 +144,17 @@ impl Term<'_> {
                 self.sweep_now();
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// What would refuse an entry for good is read once more: somebody may have enabled its strategy a moment ago. What
+    /// somebody disabled a moment ago, the journal's statement sees.
+    async fn look_at_strategy(&mut self, signal: &Signal) -> Result<(), LedgerError> {
+        if signal.entry().is_some() && self.book.strategies.refusal(&signal.strategy).is_some() {
+            let said = self.ask_pool(|| self.engine.ledger.strategies_said()).await?;
+            self.engine.strategies.heard(said);
+            self.book.strategies = self.engine.strategies.load();
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use ha::Moment;
 use rust_decimal::Decimal;
 use tokio::sync::{Notify, watch};
 
-use super::Listing;
+use super::{Listing, Tape};
 use crate::domain::money::Price;
 use crate::domain::order::{UnknownName, named};
 
@@ -73,6 +73,8 @@ struct Inner {
     prices: Mutex<HashMap<Listing, Option<Priced>>>,
     wanted: watch::Sender<Arc<BTreeSet<Listing>>>,
     recorded: Notify,
+    /// Each tick of what strategies watch.
+    tape: Tape,
 }
 
 impl Default for Ages {
@@ -91,8 +93,19 @@ impl PriceBoard {
 
     /// An empty board.
     pub fn with_ages(ages: Ages) -> Self {
+        Self::taping(ages, BTreeSet::new())
+    }
+
+    /// An empty board that keeps each tick of `listings`, with the day's volume, for one who takes it.
+    pub fn taping(ages: Ages, listings: BTreeSet<Listing>) -> Self {
         let wanted = watch::Sender::new(Arc::new(BTreeSet::new()));
-        Self(Arc::new(Inner { ages, prices: Mutex::default(), wanted, recorded: Notify::new() }))
+        let (recorded, tape) = (Notify::new(), Tape::of(listings));
+        Self(Arc::new(Inner { ages, prices: Mutex::default(), wanted, recorded, tape }))
+    }
+
+    /// The ticks of what strategies watch.
+    pub fn tape(&self) -> &Tape {
+        &self.0.tape
     }
 
     /// Says of which listings prices are needed: those held and those about to be entered. Replaces what was wanted

@@ -14,6 +14,7 @@ pub mod hours;
 pub mod live;
 pub mod news;
 pub mod poll;
+pub mod tape;
 
 pub use crate::domain::listing::Listing;
 pub use board::{Ages, Freshness, PriceBoard, PriceSource, Priced};
@@ -21,6 +22,7 @@ pub use contracts::ContractData;
 pub use hours::Hours;
 pub use live::{Endpoint, Live, LiveState, LiveStatus};
 pub use news::OrderNews;
+pub use tape::Tape;
 
 use tokio::sync::watch;
 

@@ -236,6 +236,7 @@ impl Poll {
                         Ok(quote) if quote.ltp.0.is_sign_positive() && !quote.ltp.0.is_zero() => {
                             // As old as the question: a tick that came meanwhile is newer.
                             self.board.record(&quoted.listing, quote.ltp, PriceSource::Rest, asked);
+                            self.board.tape().note(&quoted.listing, quote.ltp, quote.volume);
                             round.answered += 1;
                         }
                         Ok(quote) => {

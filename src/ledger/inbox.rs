@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use ha::Fence;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::cells::Cells;
@@ -110,6 +112,30 @@ impl SignalStatus {
     }
 }
 
+/// Stores a signal once, and gives its receipt: the first one's, for a repeat.
+const STORE: &str = "
+WITH fresh AS (
+    INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT (key) DO NOTHING RETURNING id, status)
+SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
+UNION ALL
+SELECT id, status, false, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
+
+/// The same under an epoch (`$10`) and its holder (`$11`), with the leadership row locked as the journal locks it: nothing of
+/// an old epoch is stored after a takeover's commit. No row when the epoch is another. Public for the test that plays the
+/// leader of an old one.
+pub const STORE_UNDER: &str = "
+WITH l AS (
+    SELECT 1 FROM leadership WHERE epoch = $10 AND holder_incarnation = $11 FOR SHARE
+), fresh AS (
+    INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
+    SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::bytea, $8::text, $9::text FROM l
+    ON CONFLICT (key) DO NOTHING RETURNING id, status)
+SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
+UNION ALL
+SELECT id, status, false, NULL FROM signal, l WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
+
 impl Ledger {
     /// Says of signals that wait why they do; they stay pending.
     ///
@@ -117,7 +143,7 @@ impl Ledger {
     /// [`LedgerError::Fenced`], or any database error.
     pub async fn note_waiting(
         &self,
-        fence: &ha::Fence,
+        fence: &Fence,
         signals: &[SignalId],
         reasons: &Value,
     ) -> Result<(), LedgerError> {
@@ -141,6 +167,18 @@ impl Ledger {
     /// # Errors
     /// Any database error; then nothing is known to be stored, and sending it again is safe.
     pub async fn accept(&self, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
+        self.store(signal, None).await
+    }
+
+    /// Stores a signal that a strategy of the leader decided, once, and only while `fence` is the epoch in force.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`], or any database error; then nothing is known to be stored, and storing it again is safe.
+    pub async fn accept_under(&self, fence: &Fence, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
+        self.store(signal, Some(fence)).await
+    }
+
+    async fn store(&self, signal: &NewSignal<'_>, fence: Option<&Fence>) -> Result<Receipt, LedgerError> {
         let id = SignalId::new();
         let key = match Mutant::ForgetsDeliveries.is_on() {
             true => format!("{}/{id}", signal.key),
@@ -148,42 +186,37 @@ impl Ledger {
         };
         let client = self.client().await?;
         let statement = client
-            .prepare_cached(
-                "WITH fresh AS (
-                    INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                    ON CONFLICT (key) DO NOTHING RETURNING id, status)
-                 SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
-                 UNION ALL
-                 SELECT id, status, false, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)",
-            )
+            .prepare_cached(if fence.is_some() { STORE_UNDER } else { STORE })
             .await
             .map_err(LedgerError::during("prepare the inbox insert"))?;
+        let authority = fence.map(|fence| (fence.epoch().get(), fence.instance().incarnation.as_uuid()));
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+            &id.0,
+            &key,
+            &signal.kind,
+            &signal.strategy,
+            &signal.instrument,
+            signal.payload,
+            &signal.raw_body,
+            &signal.received_by,
+            &signal.traceparent,
+        ];
+        if let Some((epoch, incarnation)) = &authority {
+            values.extend([epoch as &(dyn ToSql + Sync), incarnation]);
+        }
         // A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot:
         // the second look does.
         for _ in 0..2 {
-            let row = client
-                .query_opt(
-                    &statement,
-                    &[
-                        &id.0,
-                        &key,
-                        &signal.kind,
-                        &signal.strategy,
-                        &signal.instrument,
-                        signal.payload,
-                        &signal.raw_body,
-                        &signal.received_by,
-                        &signal.traceparent,
-                    ],
-                )
-                .await
-                .map_err(LedgerError::during("store a signal"))?;
+            let row =
+                client.query_opt(&statement, &values).await.map_err(LedgerError::during("store a signal"))?;
             if let Some(row) = row {
                 return Ok(Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) });
             }
         }
-        Err(LedgerError::Conflict { what: format!("signal {}", signal.key) })
+        match fence {
+            Some(fence) => Err(LedgerError::Fenced(fence.epoch())),
+            None => Err(LedgerError::Conflict { what: format!("signal {}", signal.key) }),
+        }
     }
 
     /// The signal that a delivery of this key would be a repeat of.

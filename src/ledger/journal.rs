@@ -8,6 +8,8 @@
 //! The row must name this incarnation, too: a PostgreSQL failover that loses its tail takes the memory of an epoch
 //! along, and while Redis is away its number can be minted again for another (`ha/model`, finding 4).
 //!
+//! What an operator said of a strategy is such a column, too: the statement takes no entry of one that is disabled.
+//!
 //! So is the mark that stored state is damaged (rule 14): while it is there, the statement takes an operator's orders, and
 //! a stop only if the rows of its contract add up to what the broker's verified book holds. A sale by that book alone, of
 //! no position, is never more than the book holds less what may still be sold of the contract.
@@ -24,6 +26,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
 
 use super::LedgerError;
+use super::strategies::said;
 use super::switches::Switches;
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, SignalId};
@@ -33,11 +36,12 @@ use crate::domain::order::{OrderClass, OrderSpec};
 use crate::mutant::Mutant;
 
 /// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
-/// (the switches, the ids it committed, whether state is damaged, and the day in India), or none when the epoch is another.
+/// (the switches, the ids it committed, whether state is damaged, the day in India, and what was said of strategies), or none
+/// when the epoch is another.
 /// Public for the tests that race it.
 pub const JOURNAL: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only, custody FROM leadership
+    SELECT halted, halt_all, reduce_only, custody, strategies FROM leadership
     WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), u AS (
     SELECT * FROM jsonb_to_recordset($2) AS u (
@@ -55,6 +59,7 @@ WITH l AS (
     FROM u, l
     WHERE CASE u.class
             WHEN 'entry' THEN NOT (l.halted OR l.halt_all OR l.reduce_only)
+                AND (l.strategies -> (u.plan ->> 'strategy')) IS DISTINCT FROM 'false'::jsonb
             WHEN 'exit' THEN NOT (l.halted OR l.halt_all)
             WHEN 'protective' THEN NOT l.halt_all
             ELSE true
@@ -89,7 +94,7 @@ WITH l AS (
     FROM i WHERE signal.id = i.signal_id
 )
 SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i), custody,
-    (now() AT TIME ZONE INTERVAL '05:30')::date
+    (now() AT TIME ZONE INTERVAL '05:30')::date, strategies
 FROM l";
 
 /// Proof that an order's intent is committed under an epoch; made only here, consumed by the one submission.
@@ -150,6 +155,8 @@ pub struct Journaled {
 pub enum Blocked {
     /// A switch (halt, reduce-only) forbids its class.
     Switch(Switches),
+    /// Its strategy is disabled.
+    Strategy,
     /// Stored state is damaged, and this is nothing that a custodian may order.
     Custody,
     /// More would be out than is held, the leg has its intent already, or an order of the same terms is unresolved.
@@ -218,6 +225,11 @@ impl Journal {
         let committed: Option<Vec<uuid::Uuid>> = answer.get(3);
         let committed: HashSet<uuid::Uuid> = committed.unwrap_or_default().into_iter().collect();
         let custody = answer.get::<_, Option<&str>>(4).is_some();
+        let said = said(&answer.get(6));
+        let disabled = |intent: &OrderIntent| {
+            let strategy = intent.plan.as_ref().map(|plan| plan.strategy.as_str());
+            strategy.is_some_and(|name| said.get(name) == Some(&false))
+        };
         let mut journaled = Journaled { intents: Vec::new(), blocked: Vec::new(), custody };
         for mut intent in intents {
             (intent.epoch, intent.day) = (self.fence.epoch().get(), Some(answer.get(5)));
@@ -228,6 +240,8 @@ impl Journal {
                 journaled.blocked.push((intent, Blocked::Switch(switches)));
             } else if custody && intent.class != OrderClass::Operator {
                 journaled.blocked.push((intent, Blocked::Custody));
+            } else if intent.class == OrderClass::Entry && disabled(&intent) {
+                journaled.blocked.push((intent, Blocked::Strategy));
             } else {
                 journaled.blocked.push((intent, Blocked::Ledger));
             }

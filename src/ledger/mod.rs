@@ -37,6 +37,7 @@ pub mod seals;
 pub mod senders;
 pub mod snapshot;
 pub mod starts;
+pub mod strategies;
 pub mod switches;
 pub mod switching;
 pub mod telegram;

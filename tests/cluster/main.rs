@@ -34,6 +34,7 @@ mod soak;
 mod stopping;
 mod stops;
 mod story;
+mod strategies;
 #[path = "../support/mod.rs"]
 mod support;
 mod switches;

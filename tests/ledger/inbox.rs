@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use baton::domain::ids::SignalKey;
-use baton::ledger::inbox::{NewSignal, Receipt};
+use baton::ledger::inbox::{NewSignal, Receipt, STORE_UNDER};
 use baton::ledger::{Ledger, LedgerError};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::support::database::Database;
 
@@ -52,6 +53,50 @@ async fn repeats_at_once_on_three_instances_are_one_row() {
     let rows = database.ledger.unfinished_signals(&[], 1000).await.unwrap();
     assert_eq!(rows.len(), 20);
     assert!(rows.windows(2).all(|pair| pair[0].seq < pair[1].seq), "the inbox has an order");
+}
+
+// R: K8, B2
+#[tokio::test]
+async fn a_strategys_signal_is_stored_once_and_under_the_epoch_in_force() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    crate::rows::hold(&client).await;
+    client.execute("UPDATE leadership SET epoch = 7", &[]).await.unwrap();
+    let store = async |key: &str, epoch: i64, holder: Uuid| {
+        let (id, payload) = (Uuid::now_v7(), json!({}));
+        let none: Option<&str> = None;
+        let row = client
+            .query_opt(
+                STORE_UNDER,
+                &[
+                    &id,
+                    &key,
+                    &"EXIT",
+                    &"vwap",
+                    &"GOLD_MINI",
+                    &payload,
+                    &b"{}".as_slice(),
+                    &"b1",
+                    &none,
+                    &epoch,
+                    &holder,
+                ],
+            )
+            .await
+            .unwrap();
+        row.map(|row| (row.get::<_, Uuid>(0), row.get::<_, bool>(2)))
+    };
+    let (first, fresh) = store("vwap/bar", 7, Uuid::nil()).await.unwrap();
+    assert!(fresh);
+    assert_eq!(store("vwap/bar", 7, Uuid::nil()).await, Some((first, false)));
+    // An old leader's, and another holder's under the same number: neither is stored, nor answered as stored.
+    for (key, epoch, holder) in
+        [("vwap/late", 6, Uuid::nil()), ("vwap/bar", 6, Uuid::nil()), ("vwap/other", 7, Uuid::now_v7())]
+    {
+        assert_eq!(store(key, epoch, holder).await, None, "{key}");
+    }
+    assert_eq!(deliver(&database.ledger, "vwap/bar", "b2").await.id.0, first, "a sender's repeat of it");
+    assert_eq!(database.ledger.unfinished_signals(&[], 10).await.unwrap().len(), 1);
 }
 
 // R: B6; HA.md rule 22

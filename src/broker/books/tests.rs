@@ -219,3 +219,18 @@ fn a_row_in_the_brokers_words_is_ours_where_the_plugin_knows_them() {
     let (known, foreign) = orders(&Plugin::ANY, &book).unwrap();
     assert!(known.is_empty() && foreign[0].why.contains("product is \"M\""), "{foreign:?}");
 }
+
+#[test]
+fn a_history_is_read_whole_and_in_the_order_of_time() {
+    let row = |timestamp: i64, volume: Value| json!({"timestamp": timestamp, "open": 100, "high": "102.5", "low": 99.5, "close": 101, "volume": volume, "oi": 0});
+    let candles = candles(&json!([row(1_764_000_060, json!(5)), row(1_764_000_000, json!("30"))])).unwrap();
+    assert_eq!((candles[0].opens.timestamp(), candles[0].volume), (1_764_000_000, Quantity(30)));
+    assert_eq!((candles[1].high.to_string(), candles[1].low.to_string()), ("102.5".into(), "99.5".into()));
+    for odd in [json!([row(1, json!(null))]), json!([{"timestamp": 1}]), json!({})] {
+        assert!(super::candles(&odd).is_err(), "{odd}");
+    }
+    // A quote without a readable volume is a quote all the same.
+    for (volume, read) in [(json!(7), Some(Quantity(7))), (json!("x"), None), (json!(null), None)] {
+        assert_eq!(quote(&json!({"ltp": 1, "volume": volume})).unwrap().volume, read);
+    }
+}

@@ -104,3 +104,57 @@ fn a_lost_file_and_a_broken_file_say_what_to_do() {
     inputs.file = Some(broken.path().to_owned());
     assert!(matches!(load(&inputs).unwrap_err(), Error::ParseFile { .. }));
 }
+
+#[test]
+fn every_fault_of_a_strategy_is_told_and_a_sound_one_is_read() {
+    let file = file(
+        r#"
+        [strategies.default]
+        kind = "session_vwap"
+        instrument = "GOLD"
+        bar_s = 0
+        band_percent = -1
+        stop_percent = "x"
+        [strategies.late]
+        kind = "session_vwap"
+        instrument = "GOLD_MINI"
+        bar_s = 600
+        flat_before_close_s = 599
+        [strategies.nothing]
+        instrument = "GOLD_MINI"
+        [strategies."a/b"]
+        kind = "webhook"
+        [strategies.gone]
+        kind = "session_vwap"
+        "#,
+    );
+    let mut inputs = with(&[]);
+    inputs.file = Some(file.path().to_owned());
+    let text = load(&inputs).unwrap_err().to_string();
+    insta::assert_snapshot!(text.replace(&file.path().display().to_string(), "baton.toml"), @r#"
+    the configuration has 9 faults
+      strategies.a/b: its name is not one; use letters, digits, '_', '-' or '.', at most 64
+      strategies.default: is of the signals that name no strategy; choose another name
+      strategies.default.band_percent (from baton.toml): found -1; allowed: a number from 0 to 50 percent
+      strategies.default.bar_s (from baton.toml): found 0; allowed: a whole number from 1 to 3600 s
+      strategies.default.instrument (from baton.toml): found "GOLD"; allowed: the name of an instrument: BANK_NIFTY, COPPER, GOLD_MINI, SILVER_MINI
+      strategies.default.stop_percent (from baton.toml): found "x"; allowed: a number from 0.01 to 50 percent
+      strategies.gone.instrument: missing; the name of an instrument: BANK_NIFTY, COPPER, GOLD_MINI, SILVER_MINI
+      strategies.late.flat_before_close_s (from baton.toml): found 599 s; allowed: at least 600 s: flat_before_close_s ≥ bar_s, so that a bar ends in time to close the position
+      strategies.nothing.kind: missing; say "webhook" or "session_vwap"
+    "#);
+
+    let sound = self::file(
+        "[strategies.vwap]\nkind = \"session_vwap\"\ninstrument = \"GOLD_MINI\"\nband_percent = 0.25",
+    );
+    let mut inputs = with(&[("BATON_STRATEGIES__VWAP__BAR_S", "60")]);
+    inputs.file = Some(sound.path().to_owned());
+    let config = load(&inputs).unwrap();
+    let Strategy::SessionVwap { instrument, thresholds } = &config.strategies["vwap"] else { panic!() };
+    assert_eq!(instrument.name, "GOLD_MINI");
+    assert_eq!(
+        (thresholds.bar, thresholds.band_percent),
+        (chrono::TimeDelta::minutes(1), rust_decimal::dec!(0.25))
+    );
+    assert_eq!(thresholds.stale, chrono::TimeDelta::seconds(30));
+}

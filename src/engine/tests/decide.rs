@@ -1,5 +1,6 @@
 //! From a signal to its order: the worked examples of the domain.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rust_decimal::dec;
@@ -15,8 +16,9 @@ use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, Side};
 use crate::domain::portfolio::{Portfolio, Quotes};
 use crate::domain::sessions::trading_day;
-use crate::engine::book::Book;
+use crate::engine::book::{Book, Queued};
 use crate::engine::decide::{Decision, Rules, decide, quotes_needed};
+use crate::strategy::states::States;
 
 fn book(positions: Vec<crate::domain::position::Position>, equity: Rupees) -> Book {
     let portfolio = Portfolio {
@@ -126,6 +128,31 @@ fn an_exit_sells_what_is_held_the_youngest_first_and_needs_no_quote() {
         codes(decide(&rules(), &book, &elsewhere, &Quotes::default(), fixtures::at(6))),
         ["NO_POSITION"]
     );
+}
+
+// R: K8
+#[test]
+fn a_disabled_strategy_enters_nothing_and_leaves_as_ever() {
+    let held = fixtures::position("GOLD_MINI", 1, 8, dec!(140_000), dec!(139_000), 1);
+    let mut book = book(vec![held.clone()], Rupees(dec!(10_000_000)));
+    let quotes = fixtures::quote("GOLD_MINI", dec!(142_500));
+    let pyramid = queued(2, "GOLD_MINI", entry_at(2, dec!(142_500), dec!(141_500), dec!(500)));
+    let decided =
+        |book: &Book, queued: &Queued| decide(&at_signal_stop(), book, queued, &quotes, fixtures::at(2));
+    assert_eq!(orders(decided(&book, &pyramid)).len(), 1);
+    let said = BTreeMap::from([("default".to_owned(), false), ("other".to_owned(), true)]);
+    book.strategies = Arc::new(States::default().saying(said));
+    assert_eq!(codes(decided(&book, &pyramid)), ["STRATEGY_DISABLED"]);
+    let base = queued(3, "COPPER", entry_at(1, dec!(900), dec!(890), dec!(5)));
+    assert!(codes(decided(&book, &base)).contains(&"STRATEGY_DISABLED"));
+    let exit = queued(4, "GOLD_MINI", exit_of(Target::All));
+    assert_eq!(orders(decided(&book, &exit))[0].position, held.id);
+    assert!(
+        matches!(decided(&book, &queued(5, "GOLD_MINI", bar(dec!(150_000)))), Decision::Trail(moved) if !moved.is_empty())
+    );
+    let mut other = pyramid.clone();
+    other.signal.strategy = "other".to_owned();
+    assert_eq!(orders(decided(&book, &other)).len(), 1);
 }
 
 // A bar that was resent after an outage must not put the stop of a younger position above its market.

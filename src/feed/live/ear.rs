@@ -30,10 +30,11 @@ impl Ear {
     /// Takes a frame that arrived at `now`; true for the first tick.
     pub fn hear(&mut self, text: &str, now: Moment) -> Result<bool, End> {
         match frames::read(text) {
-            Ok(Incoming::Tick { exchange, symbol, price }) => {
+            Ok(Incoming::Tick { exchange, symbol, price, volume }) => {
                 self.metrics.feed_ticks.inc();
                 if let Some(listing) = self.subscriptions.heard(&exchange, &symbol, price, now) {
                     self.board.record(listing, price, PriceSource::Live, now);
+                    self.board.tape().note(listing, price, volume);
                     return Ok(!std::mem::replace(&mut self.ticked, true));
                 }
             }

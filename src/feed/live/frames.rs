@@ -8,12 +8,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::listing::Listing;
-use crate::domain::money::Price;
+use crate::domain::money::{Price, Quantity};
 
 /// What the proxy says.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,6 +27,8 @@ pub(super) enum Incoming<'a> {
         symbol: Cow<'a, str>,
         /// The price.
         price: Price,
+        /// The day's volume in units, where the mode of the subscription has it.
+        volume: Option<Quantity>,
     },
     /// Something happened to an order of the account. Never evidence: a reason to read the books.
     Order {
@@ -91,10 +94,12 @@ struct Envelope<'a> {
     subscriptions: Vec<Row<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Data<'a> {
     #[serde(borrow, default)]
     ltp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    volume: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -113,10 +118,18 @@ struct Row<'a> {
 pub(super) fn read(frame: &str) -> Result<Incoming<'_>, Unreadable> {
     let envelope: Envelope<'_> = serde_json::from_str(frame)?;
     Ok(match &*envelope.kind.0 {
-        "market_data" => match envelope.data.and_then(|data| data.ltp).and_then(price) {
-            Some(price) => Incoming::Tick { exchange: envelope.exchange.0, symbol: envelope.symbol.0, price },
-            None => Incoming::Other,
-        },
+        "market_data" => {
+            let data = envelope.data.unwrap_or_default();
+            match data.ltp.and_then(decimal) {
+                Some(ltp) => Incoming::Tick {
+                    exchange: envelope.exchange.0,
+                    symbol: envelope.symbol.0,
+                    price: Price(ltp),
+                    volume: data.volume.and_then(decimal).and_then(|units| units.to_i64()).map(Quantity),
+                },
+                None => Incoming::Other,
+            }
+        }
         "order_update" => Incoming::Order { order_id: envelope.orderid.0, status: envelope.order_status.0 },
         "auth" if envelope.status.0 == "success" => Incoming::Authenticated,
         "subscribe" if envelope.status.0 != "error" => {
@@ -133,9 +146,9 @@ pub(super) fn read(frame: &str) -> Result<Incoming<'_>, Unreadable> {
     })
 }
 
-fn price(raw: &RawValue) -> Option<Price> {
+fn decimal(raw: &RawValue) -> Option<Decimal> {
     let text = raw.get().trim_matches('"');
-    Decimal::from_str(text).or_else(|_| Decimal::from_scientific(text)).ok().map(Price)
+    Decimal::from_str(text).or_else(|_| Decimal::from_scientific(text)).ok()
 }
 
 /// What we say.
@@ -227,7 +240,12 @@ mod tests {
                 r#"{{"type":"market_data","symbol":"X","exchange":"NFO","mode":1,"broker":"b","data":{{"symbol":"X","ltp":{ltp},"ltt":1}}}}"#
             );
             match read(&frame).unwrap() {
-                Incoming::Tick { exchange: Cow::Borrowed("NFO"), symbol: Cow::Borrowed("X"), price } => {
+                Incoming::Tick {
+                    exchange: Cow::Borrowed("NFO"),
+                    symbol: Cow::Borrowed("X"),
+                    price,
+                    volume: None,
+                } => {
                     assert_eq!(price, Price(expected));
                 }
                 other => panic!("{other:?}"),
@@ -241,6 +259,19 @@ mod tests {
             let frame =
                 json!({"type": "market_data", "symbol": "X", "exchange": "NFO", "data": data}).to_string();
             assert_eq!(read(&frame).unwrap(), Incoming::Other, "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_quotes_tick_has_the_days_volume() {
+        for (volume, expected) in
+            [("1200", Some(1200)), ("\"1200\"", Some(1200)), ("12.0", Some(12)), ("null", None)]
+        {
+            let frame = format!(
+                r#"{{"type":"market_data","symbol":"X","exchange":"NFO","mode":2,"data":{{"ltp":5,"volume":{volume}}}}}"#
+            );
+            let Incoming::Tick { volume, .. } = read(&frame).unwrap() else { panic!("no tick") };
+            assert_eq!(volume, expected.map(Quantity), "{frame}");
         }
     }
 

@@ -37,8 +37,12 @@ const CLOSE: Duration = Duration::from_millis(200);
 const BATCH: usize = 100;
 /// Frames read in one go before timers have their turn.
 const BURST: usize = 256;
-/// The mode of a subscription: the last price is all that stops need.
-const MODE: (&str, u8) = ("LTP", 1);
+/// A mode of subscriptions: its name and its number.
+type Mode = (&'static str, u8);
+/// The last price is all that stops need.
+const LTP: Mode = ("LTP", 1);
+/// With the day's volume, for the tape.
+const QUOTE: Mode = ("Quote", 2);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -194,18 +198,28 @@ impl<'a> Session<'a> {
         let wanted = self.wanted.borrow_and_update().clone();
         let gone = self.ear.subscriptions.want(&wanted, now);
         for batch in gone.chunks(BATCH) {
-            let symbols = batch.iter().map(|listing| Unwanted { listing, mode: MODE.1 }).collect();
+            let of = |listing| Unwanted { listing, mode: self.mode(listing).1 };
+            let symbols = batch.iter().map(of).collect();
             let request_id = self.request_id();
             self.say(&Outgoing::Unsubscribe { symbols, request_id }).await?;
         }
         let awake = (now.since(self.heard) < GAP).then_some(self.awake);
         let due = self.ear.subscriptions.due(now, awake);
-        for symbols in due.chunks(BATCH) {
-            let request_id = self.request_id();
-            self.say(&Outgoing::Subscribe { symbols, mode: MODE.0, request_id }).await?;
+        let by_mode: (Vec<Listing>, Vec<Listing>) =
+            due.into_iter().partition(|listing| self.mode(listing) == LTP);
+        for (mode, due) in [(LTP, by_mode.0), (QUOTE, by_mode.1)] {
+            for symbols in due.chunks(BATCH) {
+                let request_id = self.request_id();
+                self.say(&Outgoing::Subscribe { symbols, mode: mode.0, request_id }).await?;
+            }
         }
         self.live.subscribed(self.ear.subscriptions.len());
         Ok(())
+    }
+
+    /// One mode a listing: two subscriptions of one symbol starve each other at some brokers.
+    fn mode(&self, listing: &Listing) -> Mode {
+        if self.live.board.tape().listings().contains(listing) { QUOTE } else { LTP }
     }
 
     async fn look(&mut self) -> Result<(), End> {

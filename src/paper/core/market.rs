@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 
 use super::bars::Bars;
-use crate::domain::money::{Price, Quantity};
+use crate::domain::money::{Lots, Price, Quantity};
 use crate::paper::rng::Rng;
 use crate::paper::{SymbolKey, SymbolSpec};
 
@@ -73,7 +73,8 @@ impl Listing {
         self.low = self.low.min(price);
     }
 
-    fn step(&mut self, rng: &mut Rng) {
+    /// One step of the walk; the units that it traded: a lot, and more the further it went.
+    fn step(&mut self, rng: &mut Rng) -> Quantity {
         let ticks = i64::try_from(rng.below(2 * STEP_TICKS + 1)).unwrap_or(0)
             - i64::try_from(STEP_TICKS).unwrap_or(0);
         let moved = Price(self.ltp.0 + self.spec.tick_size.0 * Decimal::from(ticks));
@@ -84,6 +85,7 @@ impl Listing {
         if moved.0 >= self.spec.tick_size.0 && (inside || returning) {
             self.trade_at(moved);
         }
+        Lots(1 + ticks.abs()).quantity(self.spec.lot_size)
     }
 }
 
@@ -115,10 +117,9 @@ impl Market {
     /// One step of the walk; no price moves when the market stands still.
     pub(super) fn step(&mut self, rng: &mut Rng) {
         for (key, listing) in &mut self.listings {
-            if self.moving {
-                listing.step(rng);
-            }
-            self.bars.note(key, listing.ltp, Quantity::ZERO);
+            let units = if self.moving { listing.step(rng) } else { Quantity::ZERO };
+            listing.volume = listing.volume + units;
+            self.bars.note(key, listing.ltp, units);
         }
     }
 
@@ -162,6 +163,9 @@ mod tests {
             assert!((listing.ltp.0 - listing.spec.ltp.0).abs() <= listing.spec.ltp.0 * BAND);
             assert!(listing.low <= listing.ltp && listing.ltp <= listing.high);
             assert_ne!(listing.high, listing.low, "it never moved");
+            let bars = market.bars.of(&listing.spec.key, 1, 0);
+            let traded: Quantity = bars.iter().map(|bar| bar.volume).sum();
+            assert!(traded == listing.volume && traded > Quantity::ZERO, "{traded}");
         }
     }
 

@@ -159,6 +159,11 @@ metrics! {
     dns_lookups: IntCounterVec = "baton_dns_lookups_total" {"via" in ["system", "server", "last_good", "failed"]};
     /// 1 for each of the operator's switches that is on, 0 for the others.
     switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
+    /// 1 for each configured strategy, and for `default`, that may enter, else 0.
+    strategy_enabled: IntGaugeVec = "baton_strategy_enabled" {"strategy" in ["default"]};
+    /// Signals that were new to the inbox, by configured strategy (`other` for all others) and type; counted where they were stored.
+    strategy_signals: IntCounterVec = "baton_strategy_signals_total"
+        {"strategy" in ["default", "other"], "type" in SIGNAL_TYPES};
     /// Held positions whose stop nobody watches: no price, a dead one, or no stop. 0 on an instance that does not lead.
     stops_unarmed: IntGauge = "baton_stops_unarmed";
     /// Open positions of which not all has had a stop that rests at the broker for five seconds, where stops are to rest there

@@ -1,0 +1,86 @@
+//! Strategies: what they are, what they did, who enabled or disabled them; and doing that, on any instance that reaches the
+//! database.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use chrono::Utc;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Context, Operator, Problem};
+use crate::domain::sessions::{day_start, trading_day};
+use crate::ledger::strategies::{StrategyChange, StrategyRow};
+use crate::strategy::trend::TrendFollower;
+use crate::strategy::{Kind, Outlook, Strategy};
+
+/// What to say of a strategy.
+#[derive(Debug, Deserialize)]
+pub struct Word {
+    enabled: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+/// A strategy as people read it.
+#[derive(Serialize)]
+struct Shown {
+    kind: Kind,
+    /// It may enter.
+    enabled: bool,
+    /// How it sees the market; only the leader's strategies watch it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlook: Option<Outlook>,
+    #[serde(flatten)]
+    row: StrategyRow,
+}
+
+/// Every strategy that is configured or has something to show.
+pub async fn list(State(context): State<Context>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "strategies": shown(&context).await? })))
+}
+
+/// Enables or disables one: it holds for every order that is journaled after the answer.
+pub async fn say(
+    State(context): State<Context>,
+    operator: Operator,
+    Path(name): Path<String>,
+    body: Result<Json<Word>, axum::extract::rejection::JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(word) =
+        body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.body_text()))?;
+    let why = super::reason(&word.reason)?;
+    let known: Vec<String> = shown(&context).await?.into_iter().map(|shown| shown.row.name).collect();
+    if !known.contains(&name) {
+        return Err(Problem::not_found(format!(
+            "there is no strategy {name:?}, and no signal of it today; known are {}",
+            known.join(", ")
+        )));
+    }
+    let change = StrategyChange { strategy: name, enabled: word.enabled, who: operator.name, why };
+    context.0.ledger.set_strategy(&change).await?;
+    let StrategyChange { strategy, enabled, who, why } = change;
+    let state = if enabled { "enabled" } else { "disabled" };
+    tracing::warn!(strategy, who, "[STATE] strategy {strategy} is {state}: {why}");
+    // The next look would see it, too.
+    if let Ok(said) = context.0.ledger.strategies_said().await {
+        context.0.strategies.heard(said);
+    }
+    list(State(context)).await
+}
+
+async fn shown(context: &Context) -> Result<Vec<Shown>, Problem> {
+    context.handle()?;
+    let states = context.0.strategies.load();
+    let today = day_start(trading_day(Utc::now()));
+    let rows = context.0.ledger.strategy_rows(&states.names(), today).await?;
+    let shown = rows.into_iter().map(|row| {
+        let (kind, enabled) = (states.kind(&row.name), states.is_on(&row.name, row.said));
+        let outlook = match kind {
+            Kind::Webhook => Some(TrendFollower.outlook()),
+            Kind::SessionVwap => context.0.outlooks.of(&row.name),
+        };
+        Shown { kind, enabled, outlook, row }
+    });
+    Ok(shown.collect())
+}
