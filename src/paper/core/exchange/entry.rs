@@ -34,7 +34,7 @@ impl Exchange {
         }
         .and_then(|()| self.margin_check(&request.spec, listing))
         .and_then(|()| self.delivery_check(&request.spec))
-        .and_then(|()| if handling.refuse { Err(Refusal::RiskControl) } else { Ok(()) });
+        .and(if handling.refuse { Err(Refusal::RiskControl) } else { Ok(()) });
         let rejection_reason = match verdict {
             Ok(()) => String::new(),
             Err(refusal) if mode == BridgeMode::Analyze && !refusal.is_booked() => return Err(refusal),
