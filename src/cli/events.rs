@@ -22,7 +22,7 @@ const PAGE: usize = 1000;
 /// `baton events`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Switches, operational states, who led and what was asked of it, notifications: the oldest first, with -o json one
+    after_help = "Switches, strategies, operational states, who led and what was asked of it, notifications: the oldest first, with -o json one
 line an event. What was committed late is shown when it is known, so a line may be older than the one above it; none is left
 out and none is shown twice.
 
@@ -162,7 +162,7 @@ fn show(event: &Event, output: &Output) -> anyhow::Result<()> {
     let colour = match (event.kind.as_str(), event.detail["change"].as_str(), event.detail["to"].as_str()) {
         ("leadership", ..) => Colour::Bold,
         ("notification", Some("dead" | "expired"), _) | ("state", _, Some("ERROR")) => Colour::Red,
-        ("switch" | "command", ..) => Colour::Yellow,
+        ("switch" | "strategy" | "command", ..) => Colour::Yellow,
         _ => Colour::Dim,
     };
     let kind = output.paint(colour, format!("{:<12}", event.kind));

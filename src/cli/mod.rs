@@ -98,7 +98,7 @@ pub enum Verb {
     EmergencyClose(emergency::Args),
     /// List what went wrong; sum it up, acknowledge it, end it.
     Errors(errors::Args),
-    /// Show what happened, the newest last: switches, states, leadership, notifications.
+    /// Show what happened, the newest last: switches, strategies, states, leadership, notifications.
     Events(events::Args),
     /// Show the equity curve: what closed positions have realised over time.
     Equity(books::Equity),

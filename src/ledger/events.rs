@@ -1,4 +1,4 @@
-//! What happened, in one line of time: switches, states, who led and what was asked of it, notifications.
+//! What happened, in one line of time: switches, strategies, states, who led and what was asked of it, notifications.
 //!
 //! Each event is a row of a history that is written elsewhere; here they are only read, merged and put into words. A row
 //! carries the time at which its transaction began, so one that was committed late appears below others that were read
@@ -25,7 +25,7 @@ pub struct Event {
     pub id: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// `switch`, `state`, `leadership`, `command` or `notification`.
+    /// `switch`, `strategy`, `state`, `leadership`, `command` or `notification`.
     pub kind: String,
     /// The member that it is about, if it is about one.
     pub member: Option<String>,
@@ -84,6 +84,11 @@ WITH event (id, at, kind, member, sentence, detail) AS (
             to_char(until AT TIME ZONE 'UTC', '" (until "YYYY-MM-DD"T"HH24:MI:SS"Z)"')),
         jsonb_build_object('switch', switch, 'on', value, 'who', who, 'why', why, 'until', until)
     FROM switch_history
+    UNION ALL
+    SELECT 'strategy-' || id, at, 'strategy', NULL,
+        format('%s is %s, by %s: %s', strategy, CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END, who, why),
+        jsonb_build_object('strategy', strategy, 'enabled', enabled, 'who', who, 'why', why)
+    FROM strategy_history
     UNION ALL
     SELECT 'state-' || id, at, 'state', member,
         format('%s is %s%s: %s', member, new_state, ' ' || code, reason),

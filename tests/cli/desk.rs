@@ -27,6 +27,7 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
             { "type": "BASE_ENTRY", "status": "executed", "count": 12 }, { "type": "EXIT", "status": "refused", "count": 1 },
         ] }),
         "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002" => signal(),
+        "/api/v1/strategies" | "/api/v1/strategies/vwap" => strategies(),
         "/api/v1/trades" => json!({ "trades": [trade()], "next": "64f-0199" }),
         "/api/v1/equity" => equity(),
         "/api/v1/orders" => json!({ "orders": [order()], "next": null }),
@@ -183,4 +184,16 @@ fn signal() -> Value {
         "instrument": "GOLD_MINI", "status": "refused", "received_at": "2026-08-10T04:00:00Z", "received_by": "b2",
         "finished_at": "2026-08-10T04:00:01Z", "orders": [order],
         "reasons": [{ "code": "HALTED", "sentence": "trading is halted" }] })
+}
+
+fn strategies() -> Value {
+    let strategy = |name: &str, kind: &str, enabled: bool, last: Value, who: Value| {
+        json!({ "name": name, "kind": kind, "enabled": enabled, "signals_today": 3, "open_positions": 1,
+            "last_signal": last, "who": who, "why": who.as_str().map(|_| "the charts are wrong") })
+    };
+    let last = json!({ "type": "BASE_ENTRY", "instrument": "GOLD_MINI", "status": "executed" });
+    json!({ "strategies": [
+        strategy("default", "webhook", true, last, Value::Null),
+        strategy("vwap", "session_vwap", false, Value::Null, json!("asha")),
+    ] })
 }

@@ -108,6 +108,14 @@ pub const CATALOGUE: &[Row] = &[
     row("baton_order_latency_seconds", Histogram, &["stage"], ENTRY),
     row("baton_orders_in_doubt", Gauge, &[], Elsewhere("tests/ops/drills.rs", "drill_in_doubt_orders")),
     row(
+        "baton_orders_overdue_total",
+        Counter,
+        &["class"],
+        Elsewhere("tests/cluster/overdue.rs", "an_exit_that_rests_is_cancelled_and_sent_anew_until_it_fills"),
+    ),
+    row("baton_strategy_enabled", Gauge, &["strategy"], START),
+    row("baton_strategy_signals_total", Counter, &["strategy", "type"], ENTRY),
+    row(
         "baton_limit_hits_total",
         Counter,
         &["code"],

@@ -15,7 +15,7 @@ use crate::cli::call::Caller;
 use crate::config::{self, Inputs};
 
 /// Parts of the whole cluster, from whichever instance answers: name of the file, and the route.
-const CLUSTER: [(&str, &str); 12] = [
+const CLUSTER: [(&str, &str); 13] = [
     ("cluster.json", "/api/v1/cluster"),
     ("history.json", "/api/v1/cluster/history?limit=200"),
     ("states.json", "/api/v1/monitoring/states?limit=500"),
@@ -23,6 +23,7 @@ const CLUSTER: [(&str, &str); 12] = [
     ("errors.json", "/api/v1/errors?all=true&limit=500"),
     ("errors-summary.json", "/api/v1/errors/summary"),
     ("switches.json", "/api/v1/switches"),
+    ("strategies.json", "/api/v1/strategies"),
     ("signals.json", "/api/v1/signals"),
     ("orders.json", "/api/v1/orders?limit=200"),
     ("orders-in-doubt.json", "/api/v1/orders?state=in_doubt&limit=200"),

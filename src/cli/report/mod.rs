@@ -20,10 +20,10 @@ use redact::Redactor;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Asks the cluster and every instance that it names, whatever of it still answers; what does not is noted. Written:
-the cluster, health, checks and metrics of each instance, who led when, states, events, errors, switches, signals, orders,
-positions and their drift; the configuration with its fingerprint, every secret as ***; versions of program and machine; the
-ends of the log files that --log names. Nothing is sent anywhere. Secrets are taken out of everything, but read it before
-you pass it on: it tells what is traded.
+the cluster, health, checks and metrics of each instance, who led when, states, events, errors, switches, strategies,
+signals, orders, positions and their drift; the configuration with its fingerprint, every secret as ***; versions of program and
+machine; the ends of the log files that --log names. Nothing is sent anywhere. Secrets are taken out of everything, but read
+it before you pass it on: it tells what is traded.
 
 Exit codes: 0 written, 1 written but no instance answered, or not written.
 
@@ -56,7 +56,9 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
     let dir =
         args.into.unwrap_or_else(|| PathBuf::from(format!("baton-report-{}", now.format("%Y%m%dT%H%M%SZ"))));
     // Without them nothing may be written.
-    let secrets = config::secrets(inputs).context("the secrets that a report must not show are not known")?;
+    let secrets = config::secrets(inputs).context(
+        "the secrets that a report must not show are not known: mend the configuration, or name another file with --config",
+    )?;
     let redactor = Redactor::of(secrets.iter().map(|(secret, _)| secret));
     let caller = args.target.caller(inputs)?;
     let mut folder = Folder::make(dir, redactor)?;
