@@ -85,6 +85,11 @@ WITH event (id, at, kind, member, sentence, detail) AS (
         jsonb_build_object('switch', switch, 'on', value, 'who', who, 'why', why, 'until', until)
     FROM switch_history
     UNION ALL
+    SELECT 'strategy-' || id, at, 'switch', NULL,
+        format('strategy %s is %s, by %s: %s', strategy, CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END, who, why),
+        jsonb_build_object('strategy', strategy, 'on', enabled, 'who', who, 'why', why)
+    FROM strategy_history
+    UNION ALL
     SELECT 'state-' || id, at, 'state', member,
         format('%s is %s%s: %s', member, new_state, ' ' || code, reason),
         jsonb_build_object('from', old_state, 'to', new_state, 'code', code, 'reason', reason, 'incarnation', incarnation)

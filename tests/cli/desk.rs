@@ -18,6 +18,7 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
         "/api/v1/errors" => json!({ "errors": [error()] }),
         "/api/v1/errors/17/acknowledge" | "/api/v1/errors/17/resolve" => error(),
         "/api/v1/errors/summary" => summary(),
+        "/api/v1/strategies" | "/api/v1/strategies/default" => strategies(),
         "/api/v1/switches" => switches(),
         "/api/v1/restart-storm/acknowledge" => json!({ "acknowledged_starts": 7, "member": null }),
         "/api/v1/positions/close" | "/api/v1/positions/flatten" => closed(),
@@ -126,6 +127,17 @@ fn switches() -> Value {
         { "switch": "halt_all", "on": false, "until": null, "who": null, "why": null },
         { "switch": "reduce_only", "on": false, "until": null, "who": "asha", "why": "over" },
         { "switch": "paused", "on": false, "until": null, "who": null, "why": null },
+    ] })
+}
+
+fn strategies() -> Value {
+    let last = json!({ "id": "0199a1b2-0000-7000-8000-000000000002", "type": "BASE_ENTRY", "instrument": "GOLD_MINI",
+        "status": "executed", "received_at": "2026-08-10T04:00:00Z" });
+    json!({ "strategies": [
+        { "name": "default", "kind": "webhook", "enabled": false, "who": "asha", "why": "wrong charts",
+          "since": "2026-08-10T04:01:00Z", "signals_today": 12, "open_positions": 1, "last_signal": last },
+        { "name": "vwap_gold", "kind": "session_vwap", "enabled": true, "who": "asha", "why": "tested",
+          "since": "2026-08-09T04:01:00Z", "signals_today": 0, "open_positions": 0, "last_signal": null },
     ] })
 }
 

@@ -57,7 +57,7 @@ fn each_help_text_is_as_it_was_reviewed() {
 }
 
 /// What is asked of the desk, each with the exit code that it ends with.
-const ASKED: [(&[&str], i32); 30] = [
+const ASKED: [(&[&str], i32); 32] = [
     (&["ack", "restart-storm"], 0),
     (&["close", "GOLD_MINI", "--reason", "news", "--yes"], 1),
     (&["doctor"], 1),
@@ -85,6 +85,8 @@ const ASKED: [(&[&str], i32); 30] = [
     (&["states"], 0),
     (&["status"], 0),
     (&["step-down", "--reason", "new kernel", "--yes"], 0),
+    (&["strategies", "disable", "default", "--reason", "wrong charts", "--yes"], 0),
+    (&["strategies", "list"], 0),
     (&["switches"], 0),
     (&["trades"], 0),
     (&["unfence", "b3", "--reason", "mended", "--yes"], 0),

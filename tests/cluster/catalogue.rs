@@ -57,6 +57,8 @@ const MUTE: &str = "a_mute_feed_is_noticed_by_the_age_of_its_ticks_and_heals_by_
 const OPERATORS: &str = "tests/cluster/operators.rs";
 const FENCED: &str = "a_fenced_leader_is_out_at_once_even_if_it_hangs";
 const OUTAGE: &str = "a_redis_outage_is_told_once_by_three_instances_and_its_end_once";
+const STRATEGIES: &str = "tests/cluster/strategies.rs";
+const WATCHING: &str = "a_strategy_that_watches_trades_over_a_kill_of_its_leader_and_doubles_nothing";
 const TRACES: &str = "src/telemetry/traces/tests.rs";
 
 pub const CATALOGUE: &[Row] = &[
@@ -201,6 +203,8 @@ pub const CATALOGUE: &[Row] = &[
             "an_old_command_is_refused_and_a_flood_passed_over_but_for_a_halt",
         ),
     ),
+    row("baton_strategy_enabled", Gauge, &["strategy"], Elsewhere(STRATEGIES, WATCHING)),
+    row("baton_strategy_signals_total", Counter, &["strategy", "type"], Elsewhere(STRATEGIES, WATCHING)),
     row("baton_traces_exported_total", Counter, &[], Elsewhere(TRACES, "the_end_sends_what_is_waiting")),
     row(
         "baton_traces_dropped_total",

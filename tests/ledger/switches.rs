@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use baton::domain::order::OrderClass;
+use baton::ledger::events::Since;
 use baton::ledger::strategies::StrategyChange;
 use baton::ledger::switches::Switches;
 use baton::ledger::switching::{Switch, SwitchChange};
@@ -168,6 +169,9 @@ async fn no_entry_of_a_disabled_strategy_is_journaled_and_everything_else_is() {
         [("default", false, true), ("vwap", false, true), ("default", true, true), ("vwap", true, false)];
     let told: Vec<_> = told.iter().map(|(name, on, by)| ((*name).to_owned(), *on, *by)).collect();
     assert_eq!(history, told, "whoever writes the column directly is told, too");
+    let events = ledger.events(&Since::Latest, 10).await.unwrap();
+    let sentences: Vec<&str> = events.iter().map(|event| event.sentence.as_str()).collect();
+    assert!(sentences.contains(&"strategy vwap is disabled, by asha: a test"), "{sentences:?}");
     let audited =
         client.query_one("SELECT count(*) FROM audit_log WHERE kind = 'strategy'", &[]).await.unwrap();
     assert_eq!(audited.get::<_, i64>(0), 4);
