@@ -11,7 +11,7 @@ use crate::config::Inputs;
 /// Closes the positions of a symbol or an instrument, or one position.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code 0 when everything named is closed, 1 when it is not yet, 2 on an error. Asking again makes no second exit.
+    after_help = "Exit code 0 when everything named is closed, 1 when it is not yet, or on an error. Asking again makes no second exit.
 
 Examples:
   baton close GOLDM05DEC25FUT --reason 'news' --yes
