@@ -50,6 +50,9 @@ impl World {
         // Stepped clocks make signals an hour old, or an hour early; that they trade is what makes trouble.
         env.push(("BATON_TRADING__AGE__REJECT_S", "7200".to_owned()));
         env.push(("BATON_TRADING__SIGNALS__MAX_FUTURE_S", "3600".to_owned()));
+        // Orders that rest are cancelled amid all of it.
+        env.push(("BATON_TRADING__ORDERS__ENTRY_PATIENCE_MS", "4000".to_owned()));
+        env.push(("BATON_TRADING__ORDERS__EXIT_PATIENCE_MS", "2000".to_owned()));
         env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
         if setting("BATON_CHAOS_RESTING", 0) > 0 {
             env.push(("BATON_TRADING__STOPS__RESTING", "on".to_owned()));

@@ -15,7 +15,7 @@ use crate::support::database::Database;
 use crate::support::seed::Seed;
 
 /// Takeovers that the fenced statement must survive.
-const ROUNDS: usize = 3000;
+const ROUNDS: usize = 2000;
 /// Takeovers within which the statement without its row lock must have failed.
 const MUTANT_ROUNDS: usize = 3000;
 /// Orders journaled together, as a busy leader does.
