@@ -8,6 +8,7 @@ use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
 use super::lanes::Phase;
 use super::senders::{self, say_unsent};
+use super::takeover::SESSION_EXPIRED;
 use super::tell::{self, tell};
 use super::term::{Event, Term, wall_clock};
 use super::trace::trace;
@@ -123,6 +124,7 @@ impl Term<'_> {
 
     async fn books(&mut self, reading: Reading) -> Result<(), LedgerError> {
         if self.bridge_failures >= BRIDGE_PATIENCE && self.custody.is_none() {
+            self.engine.operational.over(SESSION_EXPIRED, "the broker's session is back");
             self.engine.operational.active("the bridge answers again");
         }
         self.bridge_failures = 0;
@@ -189,7 +191,7 @@ impl Term<'_> {
             "the books could not be read"
         );
         if self.bridge_failures >= BRIDGE_PATIENCE && self.custody.is_none() {
-            self.engine.operational.waiting(format!("the bridge is not usable: {error}"));
+            self.engine.without_bridge(error);
         }
         self.plan_next_reading(false);
     }

@@ -1,8 +1,10 @@
 //! The beginning of a term: what the former leader left is put in doubt, read back, proven, and compared with the
 //! broker's books before anything is sent.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::Utc;
 use ha::Fence;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +27,8 @@ use crate::recovery::reconcile::ReconcileError;
 use crate::recovery::salvage::Salvaged;
 use crate::recovery::{Recovered, RecoveryError};
 
+/// The code of a broker session that somebody has to renew.
+pub(super) const SESSION_EXPIRED: &str = "SESSION_EXPIRED";
 /// Between two attempts at a step that failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -251,10 +255,25 @@ fn ledger_failed(engine: &Engine, fence: &Fence, error: &LedgerError) -> Duratio
 fn unreachable(engine: &Engine, error: &BrokerError) -> Duration {
     match error {
         BrokerError::WrongMode { .. } => engine.operational.error("WRONG_MODE", error.to_string()),
-        BrokerError::SessionExpired { .. } => engine.operational.error("SESSION_EXPIRED", error.to_string()),
-        _ => engine.operational.waiting(format!("the bridge is not usable: {error}")),
+        _ => engine.without_bridge(error),
     }
     RETRY
+}
+
+impl Engine {
+    /// Says that the bridge cannot be used. A dead session is somebody's to mend once the market is about to open; it ends every
+    /// night, and until then it is only waited for.
+    pub(super) fn without_bridge(&self, error: &BrokerError) {
+        let exchanges: BTreeSet<String> =
+            self.rules.catalog.iter().map(|instrument| instrument.exchange.clone()).collect();
+        let rests = || self.hours.wants_broker(&exchanges, Utc::now()) == Some(false);
+        match error {
+            BrokerError::SessionExpired { .. } if !rests() => {
+                self.operational.error(SESSION_EXPIRED, error.to_string());
+            }
+            _ => self.operational.waiting(format!("the bridge is not usable: {error}")),
+        }
+    }
 }
 
 /// A takeover that waits for a store or the bridge is alive; only a hung loop must cost the leadership.

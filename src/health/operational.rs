@@ -6,7 +6,7 @@
 //! any ─▶ SHUTDOWN
 //! ```
 //!
-//! ERROR is left by [`OperationalState::mended`] alone: whoever calls it has looked at the cause and found it gone. A
+//! ERROR is left by [`OperationalState::mended`] and [`OperationalState::over`] alone: whoever calls them has looked at the cause and found it gone. A
 //! store or a bridge that comes and goes proves nothing about a ledger that did not add up.
 
 use std::fmt;
@@ -122,12 +122,18 @@ impl OperationalState {
 
     /// Waits, for a reason that passes; an ERROR stays.
     pub fn waiting(&self, reason: impl Into<String>) {
-        self.set(State::Waiting, None, reason.into(), |before| before != State::Error);
+        self.set(State::Waiting, None, reason.into(), |before| before.state != State::Error);
     }
 
     /// Ends an ERROR: what caused it was looked at again and is gone.
     pub fn mended(&self, reason: impl Into<String>) {
-        self.set(State::Waiting, None, reason.into(), |before| before == State::Error);
+        self.set(State::Waiting, None, reason.into(), |before| before.state == State::Error);
+    }
+
+    /// Ends an ERROR of this code; another one stays.
+    pub fn over(&self, code: &'static str, reason: impl Into<String>) {
+        let caused = |before: &Operational| before.state == State::Error && before.code == Some(code);
+        self.set(State::Waiting, None, reason.into(), caused);
     }
 
     /// Trades; an ERROR stays.
@@ -145,9 +151,15 @@ impl OperationalState {
         self.set(State::Shutdown, None, reason.into(), |_| true);
     }
 
-    fn set(&self, state: State, code: Option<&'static str>, reason: String, from: fn(State) -> bool) {
+    fn set(
+        &self,
+        state: State,
+        code: Option<&'static str>,
+        reason: String,
+        from: impl FnOnce(&Operational) -> bool,
+    ) {
         self.sender.send_if_modified(|current| {
-            let allowed = from(current.state) && (current.state == state || current.state.may_become(state));
+            let allowed = from(current) && (current.state == state || current.state.may_become(state));
             let stays = current.state == state && current.code == code;
             if !allowed || (stays && current.reason == reason) {
                 if current.state != state {

@@ -249,6 +249,22 @@ async fn a_bridge_that_is_down_from_the_start_is_waited_for_and_told_once() {
     }
 }
 
+/// Waits until one member leads in this state.
+async fn leader_is(cluster: &Cluster, state: &str) -> usize {
+    wait::until(&format!("the leader is {state}"), PATIENCE, async || {
+        let mut seen = Vec::new();
+        for (index, member) in cluster.members.iter().enumerate() {
+            let operational = member.json("/healthz").await.unwrap_or_default()["operational"].take();
+            if operational["state"] == state {
+                return Ok(index);
+            }
+            seen.push(operational);
+        }
+        Err((seen, cluster.logs()))
+    })
+    .await
+}
+
 // R: N6: the broker's session is gone: told once, apart from whether the bridge answers
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_session_is_told_once_and_so_is_the_next_login() {
@@ -261,7 +277,11 @@ async fn an_expired_session_is_told_once_and_so_is_the_next_login() {
     let checks = checks["report"]["checks"].as_array().unwrap().clone();
     let session = checks.iter().find(|check| check["check"] == "broker_session").unwrap();
     assert_eq!((&session["up"], &session["class"]), (&json!(false), &json!("OPERATOR")), "{session}");
+    let leader = leader_is(&cluster, "ERROR").await;
+    let health = cluster.members[leader].json("/healthz").await.unwrap_or_default();
+    assert_eq!(health["operational"]["code"], "SESSION_EXPIRED", "{health}");
     cluster.paper.heal().await;
+    leader_is(&cluster, "ACTIVE").await;
     told(&telegram, "RECOVERED BROKER_SESSION", 1, logs).await;
     cluster.leader().await;
     quiet(&cluster).await;
