@@ -24,6 +24,10 @@ use crate::ledger::LedgerError;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// An exit has twice the patience of the one before it: where nobody buys, at the end of the price band, a new order only loses
+/// its place in the queue. So often it is doubled at most.
+const DOUBLED_AT_MOST: u32 = 6;
+
 /// Since when each order at the broker has filled so much and no more.
 #[derive(Debug, Default)]
 pub(super) struct Overdue {
@@ -52,7 +56,9 @@ impl Overdue {
             }
             let is_entry = intent.class == OrderClass::Entry;
             let patience = if is_entry { policy.entry_patience_ms } else { policy.exit_patience_ms };
-            let is_late = now.since(*since) >= Duration::from_millis(patience.into());
+            let ended = book.closing.get(&intent.position).map_or(0, |closing| closing.failures);
+            let patience = Duration::from_millis(patience.into()) * (1 << ended.min(DOUBLED_AT_MOST));
+            let is_late = now.since(*since) >= patience;
             // While the exchange is closed nothing fills, and the next order would rest as well.
             if is_late && !book.closed.contains(&intent.order.exchange) {
                 let class = if is_entry { OrderClass::Operator } else { intent.class };

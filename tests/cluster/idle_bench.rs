@@ -23,7 +23,9 @@ fn used(process: &Path) -> Duration {
 #[ignore = "slow: a measurement"]
 async fn an_idle_leader_and_an_idle_follower() {
     let instruments: Vec<String> = (0..SYMBOLS).map(|number| format!("IDLE{number:04}")).collect();
-    let cluster = Cluster::with(Options { members: 2, instruments, ..Options::default() }).await;
+    // The lease as it is by default: tests have one of a third.
+    let env = vec![("BATON_TIMING__LEASE_TTL_MS", "3000".to_owned())];
+    let cluster = Cluster::with(Options { members: 2, instruments, env, ..Options::default() }).await;
     cluster.all_ready().await;
     let leader = cluster.leader().await;
     tokio::time::sleep(Duration::from_secs(10)).await;

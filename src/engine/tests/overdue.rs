@@ -9,7 +9,7 @@ use crate::domain::ids::IntentId;
 use crate::domain::money::Quantity;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::policy::OrderPolicy;
-use crate::engine::book::{Book, Tracked};
+use crate::engine::book::{Book, Closing, Tracked};
 use crate::engine::decide::exit_order;
 use crate::engine::overdue::{Late, Overdue};
 
@@ -31,6 +31,17 @@ fn book(state: IntentState, class: OrderClass, filled: i64) -> (Book, IntentId) 
     (book, id)
 }
 
+fn closing() -> Closing {
+    Closing {
+        signal: None,
+        cause: ExitCause::Signal,
+        why: None,
+        next_attempt: 0,
+        failures: 0,
+        not_before: at(0),
+    }
+}
+
 #[test]
 fn an_order_is_late_when_it_has_not_filled_on_for_its_patience() {
     let (mut book, id) = book(IntentState::Acknowledged, OrderClass::Exit, 0);
@@ -46,6 +57,21 @@ fn an_order_is_late_when_it_has_not_filled_on_for_its_patience() {
     assert_eq!(overdue.look(&book, &POLICY, at(10_250)), late);
     book.intents.get_mut(&id).unwrap().intent.state = IntentState::Cancelled;
     assert_eq!(overdue.look(&book, &POLICY, at(20_000)), [], "what has ended is not late");
+}
+
+#[test]
+fn each_exit_of_a_position_has_twice_the_patience_of_the_one_before() {
+    let (mut book, id) = book(IntentState::Acknowledged, OrderClass::Exit, 0);
+    let position = book.intents[&id].intent.position;
+    let late = [Late { id, class: OrderClass::Exit }];
+    for (ended, patience_ms) in [(0, 5_000), (1, 10_000), (2, 20_000), (6, 320_000), (60, 320_000)] {
+        let closing = Closing { failures: ended, ..closing() };
+        book.closing.insert(position, closing);
+        let mut overdue = Overdue::default();
+        overdue.look(&book, &POLICY, at(0));
+        assert_eq!(overdue.look(&book, &POLICY, at(patience_ms - 1)), [], "after {ended}");
+        assert_eq!(overdue.look(&book, &POLICY, at(patience_ms)), late, "after {ended}");
+    }
 }
 
 #[test]
