@@ -77,12 +77,9 @@ impl Term<'_> {
             return Ok(());
         }
         self.overdue.next_look = Some(now.plus(LOOK));
-        let late = self.overdue.look(&self.book, &self.engine.rules.policy.orders, now);
-        if late.is_empty() {
-            return Ok(());
-        }
+        // A cancel is forgotten with its order, also where no stop rests: while one is remembered the books are awaited.
         self.at_broker.forget(&self.book, now);
-        for Late { id, class } in late {
+        for Late { id, class } in self.overdue.look(&self.book, &self.engine.rules.policy.orders, now) {
             let first = !self.at_broker.cancels.contains_key(&id);
             self.withdraw(id, class).await?;
             if first && self.at_broker.cancels.contains_key(&id) {

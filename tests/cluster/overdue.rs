@@ -1,5 +1,7 @@
 //! Orders that the broker took and that do not fill: cancelled; an exit is sent anew, and sells once.
 
+use std::time::Duration;
+
 use rust_decimal::dec;
 use serde_json::json;
 
@@ -27,6 +29,11 @@ async fn hold(cluster: &Cluster, hold: bool) {
 /// Sales at the bridge, in the order of their arrival.
 async fn sales(cluster: &Cluster) -> Vec<PaperOrder> {
     cluster.paper.orders().await.into_iter().filter(|order| order.side == "SELL").collect()
+}
+
+/// How often the bridge was asked for the order book.
+async fn readings(cluster: &Cluster) -> u64 {
+    cluster.paper.get("requests").await["requests"]["orderbook"].as_u64().unwrap_or(0)
 }
 
 /// One sale filled, all of what was bought; every other one was cancelled, and nothing of it filled.
@@ -62,6 +69,14 @@ async fn an_exit_that_rests_is_cancelled_and_sent_anew_until_it_fills() {
     sold_once(&cluster).await;
     let overdue = cluster.members[0].metric("baton_orders_overdue_total{class=\"exit\"}").await;
     assert!(overdue >= Some(1.0), "{overdue:?}");
+    // Nothing is awaited any more, so the books are read seldom again: every 5 s, not every 50 ms.
+    wait::until("the books are left alone", PATIENCE, async || {
+        let before = readings(&cluster).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let reads = readings(&cluster).await - before;
+        if reads <= 1 { Ok(()) } else { Err(reads) }
+    })
+    .await;
     cluster.finish().await;
 }
 
