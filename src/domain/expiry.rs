@@ -20,7 +20,7 @@ use super::usual;
 pub struct RolloverPolicy {
     /// A held position is warned about once a day from so many days before.
     pub warn_days: u32,
-    /// There is no entry into a contract with fewer days left.
+    /// There is no entry into a contract with fewer days left, nor into one that is being sold by `exit_days`.
     pub entry_days: u32,
     /// What is held is sold with so many days left; none leaves it to people.
     pub exit_days: Option<u32>,
@@ -44,19 +44,17 @@ impl RolloverPolicy {
         checker.range("exit_min", exit_min.into(), Bound::From(dec!(1)), dec!(360));
         if let Some(exit_days) = exit_days {
             checker.check(
-                entry_days > exit_days,
-                "entry_days",
-                format!(
-                    "is {entry_days}; set it above exit_days ({exit_days}), or what is bought is sold at once"
-                ),
-            );
-            checker.check(
                 warn_days >= exit_days,
                 "warn_days",
                 format!("is {warn_days}; set it to exit_days ({exit_days}) or more: a warning comes before the sale"),
             );
         }
         checker.done()
+    }
+
+    /// What is being sold is not bought.
+    fn least_days(&self) -> u32 {
+        self.entry_days.max(self.exit_days.map_or(0, |days| days + 1))
     }
 }
 
@@ -98,11 +96,11 @@ pub fn judge_entry(
     today: NaiveDate,
 ) -> Result<(), Refusal> {
     match last_day(contracts, listing, today).map(|last| (last, (last - today).num_days())) {
-        Some((last, left)) if (0..i64::from(policy.entry_days)).contains(&left) => Err(Refusal::new(
+        Some((last, left)) if (0..i64::from(policy.least_days())).contains(&left) => Err(Refusal::new(
             "CONTRACT_EXPIRING",
             format!(
                 "{listing} ends on {last}: entries need {} days; set instruments.…symbol to the next contract",
-                policy.entry_days
+                policy.least_days()
             ),
         )),
         _ => Ok(()),
@@ -224,13 +222,19 @@ mod tests {
     fn entries_need_days_left_and_an_expired_contract_is_refused_by_another_name() {
         let policy = RolloverPolicy { entry_days: 3, ..RolloverPolicy::default() };
         let listing = held().listing();
-        let refused = |policy, today| judge_entry(policy, None, &listing, day(today)).is_err();
+        let refused =
+            |policy: RolloverPolicy, today| judge_entry(&policy, None, &listing, day(today)).is_err();
         for (today, expected) in
             [("2025-12-02", false), ("2025-12-03", true), ("2025-12-05", true), ("2025-12-06", false)]
         {
-            assert_eq!(refused(&policy, today), expected, "{today}");
+            assert_eq!(refused(policy, today), expected, "{today}");
         }
-        assert!(!refused(&RolloverPolicy::default(), "2025-12-05"));
+        assert!(!refused(RolloverPolicy::default(), "2025-12-05"));
+        let sold = RolloverPolicy { exit_days: Some(1), ..RolloverPolicy::default() };
+        assert!(
+            refused(sold, "2025-12-04") && !refused(sold, "2025-12-03"),
+            "what is being sold is not bought"
+        );
     }
 
     #[test]
@@ -266,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_sound_and_what_would_be_sold_at_once_is_refused() {
+    fn the_defaults_are_sound_and_every_fault_is_named() {
         assert_eq!(RolloverPolicy::default().faults(), vec![]);
         let policy = RolloverPolicy { warn_days: 1, entry_days: 2, exit_days: Some(2), exit_min: 0 };
         let fields: Vec<String> = policy.faults().into_iter().map(|fault| fault.field).collect();
-        assert_eq!(fields, ["rollover.exit_min", "rollover.entry_days", "rollover.warn_days"]);
+        assert_eq!(fields, ["rollover.exit_min", "rollover.warn_days"]);
     }
 }

@@ -195,6 +195,19 @@ impl Book {
         stronger
     }
 
+    /// As [`Self::close_by`], for a cause that every look gives anew: true only when it was not this one's before, under a former
+    /// leader either.
+    pub fn close_at_look(
+        &mut self,
+        position: PositionId,
+        cause: ExitCause,
+        why: String,
+        now: Moment,
+    ) -> bool {
+        let is_first = self.closing.get(&position).is_none_or(|closing| closing.cause < cause);
+        self.close_by(position, cause, why, now) && is_first
+    }
+
     /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
     pub fn is_news_to(&self, position: PositionId, cause: ExitCause) -> bool {
         let before = self.closing.get(&position);

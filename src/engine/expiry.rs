@@ -1,7 +1,7 @@
 //! The end of contracts: what is held in one is warned about once a day, and sold before it where the policy says so.
 //!
 //! As the day's square-off it is read from the clock and the day's data at each look, and is one more cause in the book's one
-//! closer of a position ([`Book::close_by`]). A bridge that only simulates trades contracts on past their end, so nothing of
+//! closer of a position ([`Book::close_at_look`]). A bridge that only simulates trades contracts on past their end, so nothing of
 //! this holds there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,7 @@ impl Book {
             look.warnings.extend(standing.warning.map(|sentence| (position.id, sentence)));
         }
         for (id, why) in due {
-            if self.close_by(id, ExitCause::Expiry, why, now) {
+            if self.close_at_look(id, ExitCause::Expiry, why, now) {
                 look.begun.push(id);
             }
         }

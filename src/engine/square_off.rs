@@ -2,7 +2,7 @@
 //!
 //! Nothing of it is remembered or stored: what is held, the day's calendar and the clock say what is due, so whoever leads when
 //! the time comes does it, also one that takes over later. It is one more cause in the book's one closer of a position
-//! ([`Book::close_by`]): a position that is on its way out gets no second exit. Its orders are of class `protective`, so
+//! ([`Book::close_at_look`]): a position that is on its way out gets no second exit. Its orders are of class `protective`, so
 //! neither reduce-only nor a halt holds them back.
 
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ impl Book {
             look.unknown |= !is_known;
         }
         for (id, why) in due {
-            if self.close_by(id, ExitCause::SquareOff, why, now) {
+            if self.close_at_look(id, ExitCause::SquareOff, why, now) {
                 look.begun.push(id);
             }
         }
