@@ -208,6 +208,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/v1/switches/{instrument}", post(switches::set_instrument_switch))
         .route("/api/v1/strategies", get(strategies::list))
         .route("/api/v1/strategies/{name}", post(strategies::say))
         .route("/api/strategies", get(strategies::list))

@@ -170,8 +170,8 @@ pub enum Verb {
     Trades(books::Trades),
     /// Let a fenced member lead again.
     Unfence(leadership::Fence),
-    /// End every halt.
-    Unhalt(switch::Off),
+    /// End every halt, or that of one instrument.
+    Unhalt(switch::Unhalt),
 }
 
 impl Verb {
@@ -248,7 +248,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Switches(show) => show.run(&inputs, output).await,
             Verb::Trades(args) => books::trades(args, &inputs, output).await,
             Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
-            Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
+            Verb::Unhalt(unhalt) => unhalt.run(&inputs, output).await,
         }
     })
 }

@@ -36,14 +36,28 @@ An EXIT that arrives meanwhile waits, and acts when the halt ends.
 
 Examples:
   baton halt --reason 'exchange problem' --yes
+  baton halt --instrument GOLD_MINI --until today --reason 'odd prices'
   baton halt --all --until 30m --reason 'broker maintenance'"
 )]
 pub struct Halt {
     /// Protective stops, too.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "instrument")]
     all: bool,
+    /// Of this instrument only.
+    #[arg(long, value_name = "NAME")]
+    instrument: Option<String>,
     #[command(flatten)]
     on: On,
+}
+
+/// Ends every halt, or that of one instrument.
+#[derive(Debug, clap::Args)]
+pub struct Unhalt {
+    /// Of this instrument only; a halt of the cluster stays.
+    #[arg(long, value_name = "NAME")]
+    instrument: Option<String>,
+    #[command(flatten)]
+    off: Off,
 }
 
 /// Switches something off.
@@ -69,6 +83,9 @@ pub enum Toggle {
 pub struct ReduceOnly {
     /// On or off.
     toggle: Toggle,
+    /// Of this instrument only.
+    #[arg(long, value_name = "NAME")]
+    instrument: Option<String>,
     #[command(flatten)]
     on: On,
 }
@@ -94,7 +111,8 @@ impl Halt {
             true => ("halt_all", "Halt all trading, protective stops included,"),
             false => ("halted", "Halt entries and the exits of signals"),
         };
-        self.on.set(switch, what, inputs, output).await
+        let wanted = Wanted { switch, on: true, instrument: self.instrument, until: self.on.until };
+        set(wanted, &self.on.change, self.on.target, what, inputs, output).await
     }
 }
 
@@ -104,36 +122,31 @@ impl On {
     /// # Errors
     /// Not confirmed, or no instance took it.
     pub async fn pause(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-        self.set("paused", "Pause automatic failover", inputs, output).await
+        let wanted = Wanted { switch: "paused", on: true, instrument: None, until: self.until };
+        set(wanted, &self.change, self.target, "Pause automatic failover", inputs, output).await
     }
+}
 
-    async fn set(
-        self,
-        switch: &str,
-        what: &str,
-        inputs: &Inputs,
-        output: &Output,
-    ) -> anyhow::Result<ExitCode> {
-        set((switch, true), self.until, &self.change, self.target, what, inputs, output).await
+impl Unhalt {
+    /// Ends every halt, or that of one instrument.
+    ///
+    /// # Errors
+    /// Not confirmed, or no instance took it.
+    pub async fn run(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+        let Off { change, target } = self.off;
+        let wanted = Wanted { switch: "halted", on: false, instrument: self.instrument, until: None };
+        set(wanted, &change, target, "End the halt", inputs, output).await
     }
 }
 
 impl Off {
-    /// Ends every halt.
-    ///
-    /// # Errors
-    /// Not confirmed, or no instance took it.
-    pub async fn unhalt(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-        set(("halted", false), None, &self.change, self.target, "End the halt", inputs, output).await
-    }
-
     /// Resumes automatic failover.
     ///
     /// # Errors
     /// Not confirmed, or no instance took it.
     pub async fn resume(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-        let what = "Resume automatic failover";
-        set(("paused", false), None, &self.change, self.target, what, inputs, output).await
+        let wanted = Wanted { switch: "paused", on: false, instrument: None, until: None };
+        set(wanted, &self.change, self.target, "Resume automatic failover", inputs, output).await
     }
 }
 
@@ -148,13 +161,21 @@ impl ReduceOnly {
             Toggle::Off => (false, "Let entries through again"),
         };
         let On { until, change, target } = self.on;
-        set(("reduce_only", on), until, &change, target, what, inputs, output).await
+        let wanted = Wanted { switch: "reduce_only", on, instrument: self.instrument, until };
+        set(wanted, &change, target, what, inputs, output).await
     }
 }
 
-async fn set(
-    (switch, on): (&str, bool),
+/// A switch as it is to be.
+struct Wanted {
+    switch: &'static str,
+    on: bool,
+    instrument: Option<String>,
     until: Option<String>,
+}
+
+async fn set(
+    wanted: Wanted,
     change: &Change,
     target: Target,
     what: &str,
@@ -162,9 +183,15 @@ async fn set(
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
     let caller = target.caller(inputs)?;
-    caller.confirm(change, what, output).await?;
+    let Wanted { switch, on, instrument, until } = wanted;
+    let what = match &instrument {
+        Some(instrument) => format!("{what} of {instrument} alone"),
+        None => what.to_owned(),
+    };
+    caller.confirm(change, &what, output).await?;
     let body = json!({ "switch": switch, "on": on, "reason": change.reason, "until": until });
-    let switches = caller.post("/api/v1/switches", &body).await?;
+    let path = instrument.map_or(String::new(), |instrument| format!("/{instrument}"));
+    let switches = caller.post(&format!("/api/v1/switches{path}"), &body).await?;
     show(&switches, output)
 }
 
@@ -179,13 +206,11 @@ fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
             Some(true) => Cell::of("on").in_colour(Colour::Yellow),
             _ => Cell::of("off"),
         };
-        vec![
-            Cell::of(text("switch")),
-            state,
-            Cell::of(text("until")),
-            Cell::of(text("who")),
-            Cell::of(text("why")),
-        ]
+        let name = match switch["instrument"].as_str() {
+            Some(instrument) => format!("{} of {instrument}", text("switch")),
+            None => text("switch"),
+        };
+        vec![Cell::of(name), state, Cell::of(text("until")), Cell::of(text("who")), Cell::of(text("why"))]
     });
     output.table(&["SWITCH", "STATE", "UNTIL", "SET BY", "WHY"], &rows.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)

@@ -43,6 +43,9 @@ pub struct Instrument {
     pub volatility_percent: Decimal,
     /// Most units in one order; none when the exchange sets no limit.
     pub freeze_quantity: Option<Quantity>,
+    /// Its continuous trading ends in a closing auction, where its exchange has one: so it is with shares that derivatives are
+    /// listed on.
+    pub closing_auction: bool,
 }
 
 impl Instrument {
@@ -111,6 +114,7 @@ pub struct InstrumentPatch {
     risk_percent: Option<Decimal>,
     volatility_percent: Option<Decimal>,
     freeze_quantity: Option<Quantity>,
+    closing_auction: Option<bool>,
 }
 
 impl InstrumentPatch {
@@ -143,6 +147,8 @@ impl InstrumentPatch {
             }
             return Err(faults);
         };
+        let closing_auction =
+            self.closing_auction.or(base.as_ref().map(|base| base.closing_auction)).unwrap_or(true);
         let freeze_quantity = self.freeze_quantity.or(base.and_then(|base| base.freeze_quantity));
         let instrument = Instrument {
             name: name.to_owned(),
@@ -159,6 +165,7 @@ impl InstrumentPatch {
             risk_percent,
             volatility_percent,
             freeze_quantity,
+            closing_auction,
         };
         let faults = instrument.faults();
         if faults.is_empty() { Ok(instrument) } else { Err(faults) }
@@ -241,6 +248,7 @@ impl Default for Catalog {
             risk_percent: dec!(1.0),
             volatility_percent: dec!(0.5),
             freeze_quantity: Some(Quantity(600)),
+            closing_auction: true,
         };
         let metal = |name: &str, symbol: &str| Instrument {
             name: name.to_owned(),

@@ -6,8 +6,10 @@
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::expiry::RolloverPolicy;
 use super::fault::{Bound, Checker, Fault};
 use super::money::Rupees;
+use super::square_off::SquareOffPolicy;
 
 /// All thresholds of the trading domain.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -33,6 +35,10 @@ pub struct TradingPolicy {
     pub stops: StopPolicy,
     /// How long orders may take to fill.
     pub orders: OrderPolicy,
+    /// When intraday positions have to be gone.
+    pub square_off: SquareOffPolicy,
+    /// What is done when a contract nears its end.
+    pub rollover: RolloverPolicy,
 }
 
 impl Default for TradingPolicy {
@@ -48,6 +54,8 @@ impl Default for TradingPolicy {
             initial_stop: InitialStop::default(),
             stops: StopPolicy::default(),
             orders: OrderPolicy::default(),
+            square_off: SquareOffPolicy::default(),
+            rollover: RolloverPolicy::default(),
         }
     }
 }
@@ -374,6 +382,8 @@ impl TradingPolicy {
             orders.range(field, value.into(), Bound::From(dec!(500)), dec!(3_600_000));
         }
         faults.extend(orders.done());
+        faults.extend(self.square_off.faults());
+        faults.extend(self.rollover.faults());
         faults
     }
 }

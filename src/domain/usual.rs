@@ -11,9 +11,12 @@ pub const AS_OF: &str = "2026-08-03";
 /// An hour and a minute, IST.
 type Time = (i64, i64);
 
-const EQUITY: [&str; 2] = ["NSE", "BSE"];
-const DERIVATIVES: [&str; 2] = ["NFO", "BFO"];
-const CURRENCY: [&str; 2] = ["CDS", "BCD"];
+/// Exchanges of shares.
+pub(super) const EQUITY: [&str; 2] = ["NSE", "BSE"];
+/// Exchanges of futures and options on shares and indices.
+pub(super) const DERIVATIVES: [&str; 2] = ["NFO", "BFO"];
+/// Exchanges of currency contracts.
+pub(super) const CURRENCY: [&str; 2] = ["CDS", "BCD"];
 
 /// The calendar of a day by the usual hours and the year's `holidays`. Exchanges that are not in the table are closed.
 pub fn calendar(day: NaiveDate, holidays: &[Holiday]) -> Calendar {

@@ -11,12 +11,15 @@ use chrono::{DateTime, Utc};
 use ha::Moment;
 use rust_decimal::Decimal;
 
+use crate::domain::auction;
 use crate::domain::cause::ExitCause;
 use crate::domain::contract::Contracts;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::limits::Day;
+use crate::domain::listing::Listing;
 use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::{PendingEntry, Portfolio};
@@ -109,6 +112,8 @@ pub struct Book {
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
+    /// Held contracts that are in their closing auction now.
+    pub auctions: BTreeSet<Listing>,
     /// Which strategies may enter, as read last; the journal's statement has the last word.
     pub strategies: Arc<States>,
 }
@@ -188,6 +193,19 @@ impl Book {
             closing.not_before = closing.not_before.min(now);
         }
         stronger
+    }
+
+    /// As [`Self::close_by`], for a cause that every look gives anew: true only when it was not this one's before, under a former
+    /// leader either.
+    pub fn close_at_look(
+        &mut self,
+        position: PositionId,
+        cause: ExitCause,
+        why: String,
+        now: Moment,
+    ) -> bool {
+        let is_first = self.closing.get(&position).is_none_or(|closing| closing.cause < cause);
+        self.close_by(position, cause, why, now) && is_first
     }
 
     /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
@@ -285,6 +303,16 @@ impl Book {
                 closing.not_before = closing.not_before.min(now);
             }
         }
+    }
+
+    /// Notes which held contracts are in their closing auction at the wall-clock time `at`.
+    pub fn note_auctions(&mut self, catalog: &Catalog, at: DateTime<Utc>) {
+        let calendar = self.calendar.as_deref();
+        let held = self.portfolio.held().filter(|position| {
+            let instrument = catalog.get(&position.instrument);
+            auction::is_on(calendar, &position.exchange, instrument, at).is_some()
+        });
+        self.auctions = held.map(Position::listing).collect();
     }
 
     /// Takes over what the ledger has committed.

@@ -15,6 +15,7 @@ pub mod decide;
 pub mod draft;
 mod ends;
 pub mod evidence;
+mod expiry;
 mod failover;
 mod holdings;
 pub mod lanes;
@@ -33,6 +34,7 @@ mod resting;
 pub mod runner;
 pub mod senders;
 mod signals;
+mod square_off;
 pub mod stops;
 mod stopwatch;
 mod submit;
@@ -195,6 +197,8 @@ impl Engine {
                 self.prices.want(BTreeSet::new());
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
+                self.metrics.square_off_late.set(0);
+                self.metrics.positions_expiring.set(0);
                 if anew {
                     return;
                 }

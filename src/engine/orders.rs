@@ -147,6 +147,10 @@ impl Term<'_> {
                 let code = if switches.halted { "HALTED" } else { "REDUCE_ONLY" };
                 Some(Refusal::new(code, switches.sentence()))
             }
+            Blocked::Instrument(switches) => {
+                let code = if switches.halted { "INSTRUMENT_HALTED" } else { "INSTRUMENT_REDUCE_ONLY" };
+                Some(Refusal::new(code, format!("{}: {}", intent.instrument, switches.sentence())))
+            }
             Blocked::Strategy => intent.plan.as_ref().map(|plan| states::disabled(&plan.strategy)),
             Blocked::Custody | Blocked::Ledger => None,
         };

@@ -17,6 +17,7 @@ use super::book::Book;
 use super::command::Command;
 use super::custody::Custody;
 use super::evidence::{Reading, Suspects};
+use super::expiry::Expiry;
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
@@ -26,6 +27,7 @@ use super::readings::FIRST_POLL;
 use super::requests::Answered;
 use super::resting::AtBroker;
 use super::senders::proof;
+use super::square_off::SquareOff;
 use super::stops::StopMonitor;
 use super::stopwatch::Stopwatch;
 use super::tell;
@@ -150,6 +152,8 @@ pub struct Term<'a> {
     pub(super) look_pace: Duration,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
+    pub(super) square_off: SquareOff,
+    pub(super) expiry: Expiry,
     next_census: Moment,
     pub(super) proof: Proof,
     pub(super) lost_exits: LostExits,
@@ -193,6 +197,8 @@ impl<'a> Term<'a> {
             look_pace: Duration::ZERO,
             next_want: now,
             next_day_look: now,
+            square_off: SquareOff::default(),
+            expiry: Expiry::default(),
             next_census: now,
             proof: Proof::new(now),
             lost_exits: LostExits::default(),
@@ -330,7 +336,8 @@ impl<'a> Term<'a> {
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
-            tell::census(self.fence().epoch().get(), &self.book, rest, &self.engine.notifier);
+            let epoch = self.fence().epoch().get();
+            tell::census(epoch, &self.book, rest, &self.square_off.late, &self.engine.notifier);
         }
         self.decide_heads().await?;
         self.read_books_if_due();

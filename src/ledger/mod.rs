@@ -23,6 +23,7 @@ pub mod flapping;
 pub mod guard;
 pub mod holdings;
 pub mod inbox;
+pub mod instrument_switches;
 pub mod journal;
 pub mod listen;
 mod market;

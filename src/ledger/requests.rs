@@ -18,11 +18,13 @@ use crate::domain::money::Price;
 use crate::domain::order::OrderClass;
 use crate::domain::request::{Ask, RequestState};
 
-/// `$1` epoch, `$2` the request's id, `$3` incarnation, `$4` the order's intent, `$5` the class. Gives the switches, and the
-/// broker's id of the order where the request was taken. Public for the tests.
+/// `$1` epoch, `$2` the request's id, `$3` incarnation, `$4` the order's intent, `$5` the class. Gives the switches, a halt
+/// of the order's instrument as one of all, and the broker's id of the order where the request was taken. Public for the tests.
 pub const CANCEL: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
+    SELECT halted OR coalesce((instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ? 'halted', false) AS halted,
+        halt_all, reduce_only
+    FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), i AS (
     INSERT INTO order_cancel (id, intent_id, epoch, incarnation, order_id, class)
     SELECT $2, o.id, $1, $3, o.broker_order_id, $5 FROM order_intent o, l

@@ -46,6 +46,9 @@ pub struct SwitchChange {
 /// A switch as people read it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct SwitchView {
+    /// The instrument that it is of; none for the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instrument: Option<String>,
     /// Which.
     pub switch: Switch,
     /// In force or not.
@@ -130,7 +133,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads every switch with who set it.
+    /// Reads every switch with who set it: the cluster's, and those of instruments that are on.
     ///
     /// # Errors
     /// Any database error.
@@ -154,14 +157,16 @@ impl Ledger {
             let text = |name: &str| last[name].as_str().map(str::to_owned);
             let since = last["at"].as_str().and_then(|at| at.parse().ok());
             let until = until.filter(|_| on);
-            SwitchView { switch, on, until, who: text("who"), why: text("why"), since }
+            SwitchView { instrument: None, switch, on, until, who: text("who"), why: text("why"), since }
         };
-        Ok(vec![
+        let mut views = vec![
             view(Switch::Halted, row.get(0), row.get(4)),
             view(Switch::HaltAll, row.get(1), row.get(5)),
             view(Switch::ReduceOnly, row.get(2), row.get(6)),
             view(Switch::Paused, row.get(3), row.get(7)),
-        ])
+        ];
+        views.extend(self.instrument_switch_views().await?);
+        Ok(views)
     }
 
     /// Ends the switches whose time is over; returns them. Any instance may do it, and several at once: whether a

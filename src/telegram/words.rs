@@ -222,7 +222,8 @@ pub fn status(s: &Status<'_>) -> String {
     for switch in s.switches {
         let (who, why) = (switch.who.as_deref().unwrap_or("-"), switch.why.as_deref().unwrap_or("-"));
         let until = switch.until.map(|until| format!(" until {}", moment(until))).unwrap_or_default();
-        lines.push(format!("ON: {}{until}, by {who}: {why}", switch.switch));
+        let of = switch.instrument.as_ref().map(|instrument| format!(" of {instrument}")).unwrap_or_default();
+        lines.push(format!("ON: {}{of}{until}, by {who}: {why}", switch.switch));
     }
     if s.switches.is_empty() {
         lines.push("No switch is on".to_owned());

@@ -127,6 +127,7 @@ fn switches() -> Value {
         { "switch": "halt_all", "on": false, "until": null, "who": null, "why": null },
         { "switch": "reduce_only", "on": false, "until": null, "who": "asha", "why": "over" },
         { "switch": "paused", "on": false, "until": null, "who": null, "why": null },
+        { "instrument": "GOLD_MINI", "switch": "reduce_only", "on": true, "until": null, "who": "asha", "why": "thin" },
     ] })
 }
 

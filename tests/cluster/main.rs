@@ -31,6 +31,7 @@ mod rolling;
 mod secured;
 mod signals;
 mod soak;
+mod square_off;
 mod stopping;
 mod stops;
 mod story;

@@ -6,6 +6,7 @@ mod books;
 mod events;
 mod exits;
 mod inbox;
+mod instruments;
 mod market;
 mod migrations;
 mod race;

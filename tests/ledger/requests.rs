@@ -75,6 +75,10 @@ async fn a_request_is_fenced_and_held_back_by_the_switches_of_its_class() {
     assert_eq!(ask(&client, 0, stop, Protective, Some(85)).await, Some(None), "nor is it moved");
     client.execute("UPDATE leadership SET halted = false, halt_all = false", &[]).await.unwrap();
     assert!(ask(&client, 0, stop, Protective, Some(85)).await.unwrap().is_some());
+    let gold = r#"UPDATE leadership SET instruments = '{"GOLD_MINI": {"halted": "infinity"}}'"#;
+    client.batch_execute(&format!("UPDATE order_cancel SET state = 'void'; {gold}")).await.unwrap();
+    let seen = (allowed(Exit).await, allowed(Protective).await, allowed(Operator).await);
+    assert_eq!(seen, (false, true, true), "nor does one that is halted on its instrument alone");
     let other = "UPDATE leadership SET holder_member = 'b2', holder_incarnation = $1";
     client.execute(other, &[&Uuid::now_v7()]).await.unwrap();
     assert_eq!(ask(&client, 0, stop, Protective, None).await, None, "another holder of the same epoch");

@@ -199,7 +199,7 @@ fn classed(intent: &Intent) -> Option<String> {
     let wanted = match intent.cause.as_deref() {
         None => "entry",
         Some("signal" | "late_fill") => "exit",
-        Some("stop_loss" | "take_profit") => "protective",
+        Some("expiry" | "square_off" | "stop_loss" | "take_profit") => "protective",
         Some("operator" | "shutdown") => "operator",
         Some(_) => "unknown",
     };
