@@ -144,11 +144,23 @@ impl Stores {
     /// # Errors
     /// When programs are missing or a server does not start; the message carries the end of its log.
     pub async fn temporary() -> Result<Self, Error> {
+        Self::fleeting(false).await
+    }
+
+    /// The same, but with every commit synced to disk: for figures of what a commit costs.
+    ///
+    /// # Errors
+    /// As for [`Self::temporary`].
+    pub async fn temporary_and_synced() -> Result<Self, Error> {
+        Self::fleeting(true).await
+    }
+
+    async fn fleeting(durable: bool) -> Result<Self, Error> {
         let account = Account::for_servers();
         let programs = Binaries::from_env().locate(&account)?;
         let root = Root::open(&account)?;
         let scratch = root.scratch(&account)?;
-        let place = Place { dir: &scratch.path, durable: false, password: None };
+        let place = Place { dir: &scratch.path, durable, password: None };
         let (cluster, templates) = (scratch.path.join("postgres"), root.templates());
         let (copying, owner) = (programs.clone(), account.clone());
         let prepare = async move { Ok(template::copy(&copying, &owner, &templates, &cluster).await?) };

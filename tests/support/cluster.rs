@@ -34,11 +34,14 @@ pub struct Options {
     pub instruments: Vec<String>,
     /// The bridge looks each order's intent up in PostgreSQL when the order arrives.
     pub witnessed: bool,
+    /// Every commit is synced to disk, as where it matters.
+    pub synced: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 3, shape: "live", env: Vec::new(), instruments: Vec::new(), witnessed: false }
+        let (env, instruments) = (Vec::new(), Vec::new());
+        Self { members: 3, shape: "live", env, instruments, witnessed: false, synced: false }
     }
 }
 
@@ -76,7 +79,7 @@ impl Cluster {
     pub async fn wired(options: Options, mut wire: impl AsyncFnMut(&mut Launch)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = client();
-        let stores = Stores::temporary().await.expect("private stores start");
+        let stores = database::stores(options.synced).await;
         let symbols = write_instruments(folder.path(), &options.instruments);
         let witness = options.witnessed.then(|| Witness::of(stores.database_url()));
         let (shape, symbols) = (options.shape, symbols.as_deref());

@@ -13,7 +13,15 @@ pub struct Database {
 impl Database {
     /// Starts the stores and brings the schema up.
     pub async fn start() -> Self {
-        let stores = Stores::temporary().await.expect("private stores start");
+        Self::in_stores(stores(false).await).await
+    }
+
+    /// The same, with every commit synced to disk.
+    pub async fn synced() -> Self {
+        Self::in_stores(stores(true).await).await
+    }
+
+    async fn in_stores(stores: Stores) -> Self {
         let ledger = Ledger::new(&stores.database_url(), 16, "baton-test").unwrap();
         ledger.migrate().await.unwrap();
         Self { stores, ledger }
@@ -23,6 +31,12 @@ impl Database {
     pub async fn connect(&self) -> Client {
         connect(&self.stores.database_url()).await
     }
+}
+
+/// Private stores, which sync every commit to disk or none.
+pub async fn stores(synced: bool) -> Stores {
+    let started = if synced { Stores::temporary_and_synced().await } else { Stores::temporary().await };
+    started.expect("private stores start")
 }
 
 /// A plain session; its driver ends with it.
