@@ -8,6 +8,7 @@ mod books;
 mod catalogue;
 mod clock;
 mod closing;
+mod debugging;
 mod deliveries;
 mod doubt;
 mod dry_run;
