@@ -13,5 +13,6 @@ mod random;
 mod resting;
 mod restored;
 mod rows;
+mod session;
 mod stops;
 mod stopwatch;
