@@ -147,10 +147,10 @@ impl Stores {
         Self::fleeting(false).await
     }
 
-    /// The same, but with every commit synced to disk: for figures of what a commit costs.
+    /// The same, but on a disk, with every commit synced to it: for figures of what a commit costs.
     ///
     /// # Errors
-    /// As for [`Self::temporary`].
+    /// As for [`Self::temporary`], and when all places for temporary files are in memory.
     pub async fn temporary_and_synced() -> Result<Self, Error> {
         Self::fleeting(true).await
     }
@@ -159,7 +159,9 @@ impl Stores {
         let account = Account::for_servers();
         let programs = Binaries::from_env().locate(&account)?;
         let root = Root::open(&account)?;
-        let scratch = root.scratch(&account)?;
+        // A sync to memory would cost nothing.
+        let scratch =
+            if durable { Root::on_disk(&account)?.scratch(&account)? } else { root.scratch(&account)? };
         let place = Place { dir: &scratch.path, durable, password: None };
         let (cluster, templates) = (scratch.path.join("postgres"), root.templates());
         let (copying, owner) = (programs.clone(), account.clone());
