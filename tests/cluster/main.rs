@@ -40,6 +40,7 @@ mod strategies;
 mod support;
 mod switches;
 mod takeover;
+mod told_to_stop;
 mod traces;
 mod unsent;
 mod vitals;
