@@ -254,7 +254,12 @@ impl Cluster {
 
     /// Waits until nothing is under way, then compares the ledger with the bridge's own books and log.
     pub async fn check(&self) -> Check {
-        checker::settled(&self.sql).await;
+        self.check_within(checker::SETTLE).await
+    }
+
+    /// The same, for what may take so long to come to rest.
+    pub async fn check_within(&self, patience: Duration) -> Check {
+        checker::settled_within(&self.sql, patience).await;
         let check = checker::check(&self.sql, &self.paper).await;
         if let Some(witness) = &self.witness {
             let early = witness.seen().early;
