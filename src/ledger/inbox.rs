@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::cells::Cells;
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{SignalId, SignalKey};
 use crate::domain::order::{UnknownName, named};
@@ -225,7 +226,7 @@ impl Ledger {
     /// Any database error.
     pub async fn delivered(&self, key: &SignalKey) -> Result<Option<Receipt>, LedgerError> {
         let client = self.client().await?;
-        let found = client.query_opt("SELECT id, status FROM signal WHERE key = $1", &[&key.0]).await;
+        let found = client.maybe_row("SELECT id, status FROM signal WHERE key = $1", &[&key.0]).await;
         let row = found.map_err(LedgerError::during("look a signal up by its key"))?;
         Ok(row.map(|row| Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: false }))
     }

@@ -29,6 +29,7 @@ mod market;
 pub mod migrate;
 pub mod operational;
 pub mod outbox;
+mod planned;
 pub mod repair;
 pub mod requests;
 pub mod restore;

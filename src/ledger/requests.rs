@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::switches::Switches;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::IntentId;
@@ -122,7 +123,7 @@ impl Ledger {
              WHERE m.state IN ('journaled', 'acknowledged', 'in_doubt')
                 AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
              ORDER BY m.journaled_at, m.id";
-        let rows = self.client().await?.query(sql, &[]).await;
+        let rows = self.client().await?.rows(sql, &[]).await;
         let rows = rows.map_err(LedgerError::during("read modifies under way"))?;
         let moved = |row: &tokio_postgres::Row| MoveUnderWay {
             id: row.get(0),
@@ -196,7 +197,7 @@ impl Ledger {
              WHERE id = $1 AND order_request_may_become(state, $2)"
         );
         let client = self.client().await?;
-        let recorded = client.execute(&sql, &[&id, &state.as_str(), &reason]).await;
+        let recorded = client.run(&sql, &[&id, &state.as_str(), &reason]).await;
         recorded.map_err(LedgerError::during("record what became of a request"))?;
         Ok(())
     }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use deadpool_postgres::ClientWrapper;
+use deadpool_postgres::Transaction;
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
-use tokio_postgres::Transaction;
 
 use super::connect::connect;
 use super::contents::{self, Contents};

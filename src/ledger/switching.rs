@@ -9,6 +9,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 use crate::domain::order::{UnknownName, named};
 
@@ -171,7 +172,7 @@ impl Ledger {
     pub async fn expire_switches(&self) -> Result<Vec<Switch>, LedgerError> {
         let client = self.client().await?;
         let during = || LedgerError::during("end expired switches");
-        let Some(due) = client.query_opt(DUE, &[]).await.map_err(during())? else { return Ok(Vec::new()) };
+        let Some(due) = client.maybe_row(DUE, &[]).await.map_err(during())? else { return Ok(Vec::new()) };
         let mut ended = Vec::new();
         for (place, (switch, set)) in ENDS.into_iter().enumerate() {
             if !due.get::<_, bool>(place) {

@@ -1,5 +1,9 @@
 //! A private PostgreSQL with a migrated ledger.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
 use baton::ledger::Ledger;
 use local::Stores;
 use tokio_postgres::{Client, NoTls};
@@ -13,17 +17,16 @@ pub struct Database {
 impl Database {
     /// Starts the stores and brings the schema up.
     pub async fn start() -> Self {
-        Self::in_stores(stores(false).await).await
+        Self::on(migrated_stores().await)
     }
 
     /// The same, with every commit synced to disk.
     pub async fn synced() -> Self {
-        Self::in_stores(stores(true).await).await
+        Self::on(synced_stores().await)
     }
 
-    async fn in_stores(stores: Stores) -> Self {
+    fn on(stores: Stores) -> Self {
         let ledger = Ledger::new(&stores.database_url(), 16, "baton-test").unwrap();
-        ledger.migrate().await.unwrap();
         Self { stores, ledger }
     }
 
@@ -33,10 +36,25 @@ impl Database {
     }
 }
 
-/// Private stores, which sync every commit to disk or none.
-pub async fn stores(synced: bool) -> Stores {
-    let started = if synced { Stores::temporary_and_synced().await } else { Stores::temporary().await };
-    started.expect("private stores start")
+/// The same stores, which sync every commit to disk: for figures, not for tests.
+pub async fn synced_stores() -> Stores {
+    let stores = Stores::temporary_and_synced().await.expect("private stores start");
+    Ledger::new(&stores.database_url(), 1, "baton-test").unwrap().migrate().await.unwrap();
+    stores
+}
+
+/// Stores of which the database has the ledger's schema. The migrations take longer than everything else about them, so
+/// that they run once for each state of the folder `migrations`.
+pub async fn migrated_stores() -> Stores {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let contents: BTreeMap<_, _> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    let mut hasher = DefaultHasher::new();
+    contents.hash(&mut hasher);
+    let migrate = async |url: String| Ledger::new(&url, 1, "baton-test")?.migrate().await.map(drop);
+    Stores::temporary_filled(&format!("ledger {:016x}", hasher.finish()), migrate)
+        .await
+        .expect("private stores start")
 }
 
 /// A plain session; its driver ends with it.
