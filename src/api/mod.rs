@@ -9,6 +9,7 @@ mod closing;
 mod cluster;
 mod connection;
 mod credentials;
+mod debug;
 mod drift;
 mod dry_run;
 mod errors;
@@ -114,6 +115,7 @@ struct Inner {
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
     admission: Admission,
+    begun: Instant,
 }
 
 impl Deref for Inner {
@@ -129,8 +131,8 @@ impl Context {
     pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         let (reconciler, recovery, feeds) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let admission = Admission::new(&wiring.config.signals);
-        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers, admission }))
+        let (admission, begun) = (Admission::new(&wiring.config.signals), Instant::now());
+        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers, admission, begun }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -214,6 +216,7 @@ fn router(context: Context) -> Router {
         .route("/api/strategies", get(strategies::list))
         .route("/api/status", get(connection::status))
         .route("/api/balance", get(books::balance))
+        .route("/api/debug", get(debug::debug))
         .route("/api/positions", get(views::positions))
         .route("/api/history", get(books::trades))
         .route("/api/shutdown", post(stop::shutdown))

@@ -19,6 +19,7 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
 use crate::domain::position::{HoldingKey, Position};
+use crate::failpoint;
 use crate::ledger::change::IntentUpdate;
 use crate::ledger::exits::{ExitView, Outcome};
 use crate::ledger::wishes::Wish;
@@ -252,6 +253,7 @@ impl Term<'_> {
         if !close.take_up() {
             return Ok(());
         }
+        failpoint::hit("close_taken");
         if self.custody.is_some() {
             return self.close_in_custody(close).await;
         }

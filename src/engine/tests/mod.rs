@@ -14,6 +14,7 @@ mod random;
 mod resting;
 mod restored;
 mod rows;
+mod session;
 mod square_off;
 mod stops;
 mod stopwatch;
