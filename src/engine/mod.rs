@@ -13,6 +13,7 @@ mod custody;
 mod day;
 pub mod decide;
 pub mod draft;
+mod dropping;
 mod ends;
 pub mod evidence;
 mod failover;

@@ -255,6 +255,10 @@ impl<'a> Term<'a> {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
+                Selected::Command(Command::Drop(wish)) => match self.drop_signal(wish).await {
+                    Ok(()) => Woken::Time,
+                    Err(error) => return self.failed(error),
+                },
                 Selected::Command(Command::Rehearse(asked)) => {
                     self.rehearse(asked);
                     Woken::Time

@@ -35,6 +35,7 @@ pub mod restore;
 mod rows;
 pub mod seals;
 pub mod senders;
+pub mod signals;
 pub mod snapshot;
 pub mod starts;
 pub mod strategies;

@@ -41,6 +41,8 @@ mod switches;
 mod takeover;
 mod traces;
 mod unsent;
+mod upgrade;
 mod vitals;
 mod warm;
 mod witness;
+mod words;
