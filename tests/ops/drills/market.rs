@@ -61,8 +61,9 @@ async fn drill_feed_stale_and_stop_not_armed() {
     let cluster = with_a_position(hasty()).await;
     let pager = Pager::beside(&cluster).await;
     let leader = cluster.leader().await;
-    for kind in ["stream_down", "contracts_gone"] {
-        cluster.paper.fault(json!({ "fault": { "kind": kind } })).await;
+    cluster.paper.fault(json!({ "fault": { "kind": "stream_down" } })).await;
+    for verb in ["quotes", "multiquotes"] {
+        cluster.paper.fault(json!({ "fault": { "kind": "bad_gateway" }, "verb": verb })).await;
     }
     pager.hears("StopNotArmed").await;
     prints(&cluster, leader, &block("stop-not-armed"), "baton_stops_unarmed 1").await;

@@ -133,9 +133,10 @@ struct Pager(Option<Prometheus>);
 impl Pager {
     async fn beside(cluster: &Cluster) -> Self {
         let Some((program, _)) = watch::programs() else { return Self(None) };
-        let prometheus = Prometheus::start(&program, cluster, None).await;
-        assert_eq!(prometheus.alerts("NoLeader").await, Some(vec![]), "nothing is wrong yet");
-        Self(Some(prometheus))
+        let pager = Self(Some(Prometheus::start(&program, cluster, None).await));
+        // While only followers were scraped nobody led.
+        pager.rests("NoLeader").await;
+        pager
     }
 
     /// Has other addresses watched: a restarted member has another one.
