@@ -62,6 +62,7 @@ async fn drill_feed_stale_and_stop_not_armed() {
     let pager = Pager::beside(&cluster).await;
     let leader = cluster.leader().await;
     cluster.paper.fault(json!({ "fault": { "kind": "stream_down" } })).await;
+    cluster.paper.post("ws/drop", json!({})).await;
     for verb in ["quotes", "multiquotes"] {
         cluster.paper.fault(json!({ "fault": { "kind": "bad_gateway" }, "verb": verb })).await;
     }
