@@ -66,6 +66,7 @@ dist: ## Build the static program that the image holds, into dist
 	CC_x86_64_unknown_linux_musl=$(or $(shell command -v musl-gcc),cc) \
 		cargo build --locked --release --bin baton --target $(shell uname -m)-unknown-linux-musl
 	install -D target/$(shell uname -m)-unknown-linux-musl/release/baton dist/baton
+	ops/static dist/baton
 	install -m 644 /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
 
 reproducible: ## Build this commit twice, at two places, and compare the programs: PROFILE=release TARGET=...

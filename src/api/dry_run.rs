@@ -35,6 +35,11 @@ pub async fn dry_run(
     if let Served::Elsewhere(answer) = context.lead_or_forward(&headers, PATH, body).await? {
         return Ok(answer);
     }
+    rehearsed(&context, signal).await
+}
+
+/// What this instance, which leads, would do about a signal.
+pub(super) async fn rehearsed(context: &Context, signal: Signal) -> Result<Response, Problem> {
     let switches = context.0.ledger.switches().await?;
     let own = context.0.ledger.instrument_switches(&signal.instrument).await?;
     let repeats = context.0.ledger.delivered(&signal.key).await?;

@@ -21,7 +21,9 @@ mod operator;
 mod probes;
 mod problem;
 mod query;
+mod reconcile;
 mod runbook;
+mod signals;
 mod stop;
 mod strategies;
 mod switches;
@@ -199,13 +201,17 @@ fn router(context: Context) -> Router {
         .route("/", get(probes::healthz))
         .route("/webhook", post(webhook::receive))
         .route("/api/v1/signals/dry-run", post(dry_run::dry_run))
+        .route("/api/v1/signals/list", get(books::signals))
         .route("/api/v1/signals/{id}", get(views::signal))
+        .route("/api/v1/signals/{id}/drop", post(signals::drop))
+        .route("/api/v1/signals/{id}/replay", post(signals::replay))
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(books::orders))
         .route("/api/v1/trades", get(books::trades))
         .route("/api/v1/equity", get(books::equity))
         .route("/api/v1/positions", get(views::positions))
         .route("/api/v1/positions/diff", get(drift::positions_diff))
+        .route("/api/v1/reconcile", post(reconcile::reconcile))
         .route("/api/v1/positions/close", post(closing::close))
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::health::operational::OperationalState;
+use crate::ledger::migrate::known_version;
 use crate::ledger::snapshot::Depth;
 use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::{CrashRecoveryManager, Finding, RecoveryError};
@@ -66,6 +67,13 @@ async fn prepare(
     let migrated = ledger.migrate().await?;
     if !migrated.applied.is_empty() {
         tracing::info!(applied = ?migrated.applied, version = migrated.version, "the database was migrated");
+    }
+    if migrated.version > known_version() {
+        tracing::warn!(
+            "the database is at schema version {} and this version knows {}: it may go on with it, until it is replaced",
+            migrated.version,
+            known_version()
+        );
     }
     if let Some(account) = &config.broker.account {
         ledger.guard_account(account, &config.cluster.name).await?;

@@ -51,6 +51,19 @@ pub const ORDERS: &[&str] = &[
     "epoch",
     "id",
 ];
+/// Columns of signals.
+pub const SIGNALS: &[&str] = &[
+    "received_at",
+    "finished_at",
+    "type",
+    "instrument",
+    "strategy",
+    "status",
+    "reasons",
+    "key",
+    "received_by",
+    "id",
+];
 /// Columns of the equity curve.
 pub const EQUITY: &[&str] = &["at", "instrument", "strategy", "realised", "cumulative", "equity", "position"];
 

@@ -13,6 +13,7 @@ mod custody;
 mod day;
 pub mod decide;
 pub mod draft;
+mod dropping;
 mod ends;
 pub mod evidence;
 mod expiry;
@@ -195,6 +196,7 @@ impl Engine {
                 }
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
+                self.metrics.orders_in_doubt.set(0);
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
                 self.metrics.square_off_late.set(0);

@@ -13,6 +13,7 @@ use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::apply::show_in_doubt;
 use super::book::Book;
 use super::command::Command;
 use super::custody::Custody;
@@ -165,6 +166,7 @@ pub struct Term<'a> {
 
 impl<'a> Term<'a> {
     pub(super) fn new(engine: &'a Engine, journal: Journal, book: Book) -> Self {
+        show_in_doubt(&engine.metrics, &book);
         let (sender, events) = mpsc::channel(EVENTS);
         let now = journal.fence().now();
         Self {
@@ -258,6 +260,10 @@ impl<'a> Term<'a> {
                 }
                 Selected::Prices => Woken::Prices,
                 Selected::Command(Command::Close(close)) => match self.close_for_operator(close).await {
+                    Ok(()) => Woken::Time,
+                    Err(error) => return self.failed(error),
+                },
+                Selected::Command(Command::Drop(wish)) => match self.drop_signal(wish).await {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },

@@ -37,6 +37,7 @@ pub mod restore;
 mod rows;
 pub mod seals;
 pub mod senders;
+pub mod signals;
 pub mod snapshot;
 pub mod starts;
 pub mod strategies;

@@ -44,6 +44,8 @@ mod takeover;
 mod told_to_stop;
 mod traces;
 mod unsent;
+mod upgrade;
 mod vitals;
 mod warm;
 mod witness;
+mod words;

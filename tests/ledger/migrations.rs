@@ -1,10 +1,16 @@
 //! Migrations: many starters at once, and a database of another version.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use baton::ledger::migrate::known_version;
 use baton::ledger::{Ledger, LedgerError};
 use local::Stores;
 
 use crate::support::database::connect;
+use crate::support::wait;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 // R: H3; STACK gotcha 1: refinery takes no lock of its own
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,16 +76,94 @@ async fn another_version_is_refused_with_what_to_do() {
 
     ledger.migrate().await.unwrap();
     ledger.check_schema().await.unwrap();
-    connect(&url)
-        .await
-        .execute(
-            "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (999, 'later', '', '0')",
-            &[],
-        )
-        .await
-        .unwrap();
-    for error in [ledger.check_schema().await.unwrap_err(), ledger.migrate().await.unwrap_err()] {
-        assert!(matches!(error, LedgerError::SchemaTooNew { found: 999, .. }), "{error}");
-        assert!(error.to_string().contains("run the newer baton"), "{error}");
+    // A version that only added takes this binary, as an upgrade that rolls, and a step back from it, need.
+    let sql = connect(&url).await;
+    let later = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (999, 'later', '', '0')";
+    sql.execute(later, &[]).await.unwrap();
+    ledger.check_schema().await.unwrap();
+    let migrated = ledger.migrate().await.unwrap();
+    assert_eq!((migrated.applied, migrated.version), (vec![], 999));
+
+    // One that took something away does not, whether it says so or the row is gone.
+    for (change, floor) in [
+        (format!("UPDATE schema_floor SET version = {}", known_version() + 1), known_version() + 1),
+        ("DELETE FROM schema_floor".to_owned(), 999),
+    ] {
+        sql.execute(&change, &[]).await.unwrap();
+        for error in [ledger.check_schema().await.unwrap_err(), ledger.migrate().await.unwrap_err()] {
+            let refused =
+                matches!(error, LedgerError::SchemaTooNew { found: 999, floor: told, .. } if told == floor);
+            assert!(refused && error.to_string().contains("run the newer baton"), "{error}");
+        }
+    }
+}
+
+/// Runs `baton migrate` as the next version would, which only adds a column.
+fn next_version(url: &str, folder: &std::path::Path) -> tokio::process::Child {
+    let name = format!("V{}__later.sql", known_version() + 1);
+    std::fs::write(folder.join(name), "ALTER TABLE signal ADD COLUMN later text").unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_baton"));
+    command.arg("migrate").env_clear().env("DATABASE_URL", url).env("BATON_LATER_MIGRATIONS", folder);
+    for (key, value) in [
+        ("REDIS_URL", "redis://127.0.0.1:1"),
+        ("OPENALGO_API_KEY", "k"),
+        ("BATON_TRADING__CAPITAL", "1000000"),
+    ] {
+        command.env(key, value);
+    }
+    command
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+// A backup holds its tables for minutes. A migration that waited for one would have every signal wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_waits_for_a_table_keeps_nobody_from_it() {
+    let stores = Stores::temporary().await.unwrap();
+    let url = stores.create_database("busy").await.unwrap();
+    Ledger::new(&url, 2, "test").unwrap().migrate().await.unwrap();
+    let (mut backup, sql) = (connect(&url).await, connect(&url).await);
+    let held = backup.transaction().await.unwrap();
+    held.execute("SELECT FROM signal", &[]).await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let migrator = next_version(&url, folder.path());
+    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE NOT l.granted AND l.mode = 'AccessExclusiveLock' AND a.application_name = 'baton/migrate'";
+    wait::until("the migration waits for the table", PATIENCE, async || {
+        let waiting: i64 = sql.query_one(waits, &[]).await.unwrap().get(0);
+        if waiting > 0 { Ok(()) } else { Err(()) }
+    })
+    .await;
+    let read = sql.query("SELECT FROM signal", &[]);
+    tokio::time::timeout(PATIENCE, read).await.expect("it makes way while the backup goes on").unwrap();
+
+    held.commit().await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, migrator.wait_with_output()).await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success() && said.contains("__later"), "{ended:?}");
+    sql.query("SELECT later FROM signal", &[]).await.unwrap();
+}
+
+// ADR 42: a rolling upgrade has the version before beside it.
+#[test]
+fn a_migration_that_takes_away_says_which_binaries_it_still_takes() {
+    let takes_away = ["DROP TABLE", "DROP COLUMN", "RENAME ", "SET NOT NULL", " TYPE "];
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let version: u32 = name[1..].split("__").next().unwrap().parse().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        let code = code.join("\n").to_uppercase();
+        let found: Vec<_> = takes_away.iter().filter(|words| code.contains(**words)).collect();
+        assert!(
+            version <= 30 || found.is_empty() || code.contains("UPDATE SCHEMA_FLOOR"),
+            "{name} has {found:?} and does not raise schema_floor"
+        );
     }
 }
