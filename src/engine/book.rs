@@ -24,7 +24,7 @@ use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::{PendingEntry, Portfolio};
 use crate::domain::position::{Position, PositionStatus};
-use crate::domain::sessions::{Calendar, trading_day};
+use crate::domain::sessions::{Calendar, Holiday, trading_day};
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
@@ -106,9 +106,11 @@ pub struct Book {
     pub day: Option<Day>,
     /// When exchanges are open today; none before it was read.
     pub calendar: Option<Arc<Calendar>>,
+    /// The days that are not as usual, as far as they are known.
+    pub holidays: Arc<Vec<Holiday>>,
     /// What is known of today's contracts; none before any was read.
     pub contracts: Option<Arc<Contracts>>,
-    /// Both are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
+    /// All of these are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
