@@ -114,7 +114,7 @@ pub struct Book {
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
-    /// Held contracts that are in their closing auction now.
+    /// Held contracts that are said to be in their closing auction now.
     pub auctions: BTreeSet<Listing>,
     /// Which strategies may enter, as read last; the journal's statement has the last word.
     pub strategies: Arc<States>,
@@ -307,12 +307,13 @@ impl Book {
         }
     }
 
-    /// Notes which held contracts are in their closing auction at the wall-clock time `at`.
+    /// Notes which held contracts are said to be in their closing auction at the wall-clock time `at`.
     pub fn note_auctions(&mut self, catalog: &Catalog, at: DateTime<Utc>) {
         let calendar = self.calendar.as_deref();
         let held = self.portfolio.held().filter(|position| {
             let instrument = catalog.get(&position.instrument);
-            auction::is_on(calendar, &position.exchange, instrument, at).is_some()
+            let exchange = &position.exchange;
+            instrument.is_some_and(|instrument| auction::holds_back(calendar, exchange, instrument, at))
         });
         self.auctions = held.map(Position::listing).collect();
     }
