@@ -114,6 +114,8 @@ pub struct Book {
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
+    /// What looks have begun, and why.
+    pub looked: BTreeSet<(PositionId, ExitCause)>,
     /// Held contracts that are said to be in their closing auction now.
     pub auctions: BTreeSet<Listing>,
     /// Which strategies may enter, as read last; the journal's statement has the last word.
@@ -207,7 +209,9 @@ impl Book {
         now: Moment,
     ) -> bool {
         let is_first = self.closing.get(&position).is_none_or(|closing| closing.cause < cause);
-        self.close_by(position, cause, why, now) && is_first
+        let begun = self.close_by(position, cause, why, now) && is_first;
+        // A stop that a switch held back meanwhile has taken its entry along.
+        begun && self.looked.insert((position, cause))
     }
 
     /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
@@ -221,6 +225,15 @@ impl Book {
     pub fn keep_open(&mut self, position: PositionId) {
         if self.may_be_kept_open(position) {
             self.closing.remove(&position);
+        }
+    }
+
+    /// A switch holds the sale `exit` back: the monitor looks again at a price that reached a stop or a take-profit, for it may come back
+    /// before the sale is let through. What the clock asks for stays asked for.
+    pub fn judge_anew(&mut self, exit: &OrderIntent) {
+        let by_price = matches!(exit.cause, Some(ExitCause::StopLoss | ExitCause::TakeProfit));
+        if by_price && exit.signal.is_none() && !exit.rests() && exit.attempt == 0 {
+            self.keep_open(exit.position);
         }
     }
 
@@ -468,6 +481,8 @@ impl Book {
     /// a day those that have an end which the books may still unsay: abandoned ones may appear, cancelled and rejected
     /// ones may turn out to be filled.
     fn forget_finished(&mut self, now: Moment) {
+        let positions = &self.portfolio.positions;
+        self.looked.retain(|(id, _)| positions.iter().any(|position| position.id == *id));
         let (working, closing) = (&self.working, &self.closing);
         self.intents.retain(|_, Tracked { intent, sent_by, .. }| {
             !intent.state.is_terminal()

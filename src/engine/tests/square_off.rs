@@ -121,9 +121,25 @@ fn a_position_that_is_on_its_way_out_gets_no_second_exit_and_the_stronger_cause_
 #[test]
 fn what_a_halt_of_everything_held_back_is_asked_for_again() {
     let (mut desk, held) = intraday();
-    assert_eq!(look(&mut desk, 22, 30).begun, [held]);
-    desk.book.keep_open(held);
-    assert_eq!(look(&mut desk, 22, 31).begun, [held]);
+    let (metrics, notifier, day) = (Metrics::new(), Notifier::new(), trading_day(time(0, 0)));
+    let mut told = SquareOff::default();
+    for minute in [30, 31, 32] {
+        let seen = look(&mut desk, 22, minute);
+        told.tell(seen, &desk.book, day, &metrics, &notifier);
+        let exit = desk.due_exit(held).unwrap();
+        assert_eq!(exit.cause, Some(ExitCause::SquareOff));
+        desk.book.judge_anew(&exit);
+        assert!(desk.book.closing.contains_key(&held), "so that its next try has a time");
+    }
+    assert_eq!(metrics.square_offs.get(), 1);
+
+    // A stop that is hit meanwhile is forgotten as ever, and what the clock asks for comes again without being news.
+    assert!(desk.book.close_by(held, ExitCause::StopLoss, "its stop".to_owned(), at(desk.now)));
+    let stop = desk.due_exit(held).unwrap();
+    desk.book.judge_anew(&stop);
+    assert!(desk.book.closing.is_empty());
+    let seen = look(&mut desk, 22, 33);
+    assert_eq!((seen.begun, desk.due_exit(held).unwrap().cause), (vec![], Some(ExitCause::SquareOff)));
 }
 
 #[test]
