@@ -18,6 +18,7 @@ use crate::domain::square_off::SquareOffPolicy;
 use crate::engine::book::Book;
 use crate::engine::decide::{Decision, decide};
 use crate::engine::square_off::{Look, SquareOff};
+use crate::engine::tell;
 use crate::notify::Notifier;
 use crate::telemetry::metrics::Metrics;
 
@@ -165,6 +166,21 @@ fn what_is_late_is_told_and_counted_until_it_is_gone() {
     assert!(told.late[&held].contains("22:35"), "{:?}", told.late);
     told.tell(Look::default(), &desk.book, day, &metrics, &notifier);
     assert_eq!(metrics.square_off_late.get(), 0);
+}
+
+// An all-clear of what a former leader told, while the position is held and nobody was asked for the hours.
+#[test]
+fn a_fresh_leader_ends_nothing_that_is_late_before_it_knows_the_hours() {
+    let (mut desk, held) = intraday();
+    assert!(look(&mut desk, 22, 31).late.contains_key(&held));
+    desk.restart();
+    let seen = look(&mut desk, 22, 32);
+    assert_eq!(seen, Look::default());
+    let unsure = |book: &Book, late| tell::squared_off(1, book, late).unsure;
+    assert!(unsure(&desk.book, &seen.late).contains(&held.to_string()));
+    knows_the_hours(&mut desk.book);
+    let seen = look(&mut desk, 22, 32);
+    assert!(unsure(&desk.book, &seen.late).is_empty() && seen.late.contains_key(&held));
 }
 
 #[test]
