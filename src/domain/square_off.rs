@@ -364,9 +364,11 @@ mod tests {
     #[test]
     fn the_defaults_are_sound_and_every_fault_is_named() {
         assert_eq!(SquareOffPolicy::default().faults(), vec![]);
-        let mut policy = SquareOffPolicy::default();
-        policy.equity = SquareOffTimes { entries_min: 400, exit_min: 15, broker_min: 15 };
-        policy.commodity = SquareOffTimes { entries_min: 20, exit_min: 30, broker_min: 1000 };
+        let policy = SquareOffPolicy {
+            equity: SquareOffTimes { entries_min: 400, exit_min: 15, broker_min: 15 },
+            commodity: SquareOffTimes { entries_min: 20, exit_min: 30, broker_min: 1000 },
+            ..SquareOffPolicy::default()
+        };
         let fields: Vec<String> = policy.faults().into_iter().map(|fault| fault.field).collect();
         assert_eq!(
             fields,
