@@ -5,9 +5,10 @@ ALTER TABLE leadership ADD COLUMN instruments jsonb NOT NULL DEFAULT '{}'
     CHECK (jsonb_typeof(instruments) = 'object'
         AND NOT jsonb_path_exists(instruments, '$.* ? (@.type() <> "object")')
         AND NOT jsonb_path_exists(instruments, '$.* ? (@.type() == "object").keyvalue()
-            ? (@.key != "halted" && @.key != "reduce_only" || @.value.type() != "string")'));
+            ? (@.key != "halted" && @.key != "reduce_only" || @.value.type() != "string"
+                || !(@.value like_regex "^(infinity|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?Z)$"))'));
 COMMENT ON COLUMN leadership.instruments IS
-    'By an instrument''s name its switches that are on (halted, reduce_only), each with its end; "infinity" is when somebody ends it.';
+    'By an instrument''s name its switches that are on (halted, reduce_only), each with its end (ISO 8601, UTC); "infinity" is when somebody ends it.';
 
 CREATE TABLE instrument_switch_history (
     id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -32,21 +32,12 @@ pub(super) async fn watch(
                 tracing::debug!(error = &error as &dyn std::error::Error, "expired switches stay on")
             }
         }
-        match ledger.expire_instrument_switches().await {
-            Ok(ended) => {
-                for (instrument, switch) in ended {
-                    tracing::warn!("[HA] the time of switch {switch} of {instrument} is over: it is off");
-                }
-            }
-            Err(error) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "expired switches of instruments stay on"
-                )
-            }
-        }
         if let Ok(views) = ledger.switch_views().await {
             show(&views, &instruments, &metrics);
+            // Nearly always there is none.
+            if views.iter().any(|view| view.instrument.is_some() && view.until.is_some()) {
+                end_those_of_instruments(&ledger).await;
+            }
         }
         if let Ok(said) = ledger.strategies_said().await {
             strategies.heard(said);
@@ -57,6 +48,22 @@ pub(super) async fn watch(
             }
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn end_those_of_instruments(ledger: &Ledger) {
+    match ledger.expire_instrument_switches().await {
+        Ok(ended) => {
+            for (instrument, switch) in ended {
+                tracing::warn!("[HA] the time of switch {switch} of {instrument} is over: it is off");
+            }
+        }
+        Err(error) => {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "expired switches of instruments stay on"
+            )
+        }
     }
 }
 

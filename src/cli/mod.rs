@@ -173,7 +173,7 @@ pub enum Verb {
     Trades(books::Trades),
     /// Let a fenced member lead again.
     Unfence(leadership::Fence),
-    /// End every halt, or that of one instrument.
+    /// End the cluster's halt, that of everything too, or that of one instrument.
     Unhalt(switch::Unhalt),
 }
 

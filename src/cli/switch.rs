@@ -50,8 +50,9 @@ pub struct Halt {
     on: On,
 }
 
-/// Ends every halt, or that of one instrument.
+/// Ends the cluster's halt, that of everything too, or that of one instrument.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Without --instrument the halts of instruments stay; the answer names them.")]
 pub struct Unhalt {
     /// Of this instrument only; a halt of the cluster stays.
     #[arg(long, value_name = "NAME")]
@@ -128,14 +129,18 @@ impl On {
 }
 
 impl Unhalt {
-    /// Ends every halt, or that of one instrument.
+    /// Ends the cluster's halt, or that of one instrument; says which stay.
     ///
     /// # Errors
     /// Not confirmed, or no instance took it.
     pub async fn run(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
         let Off { change, target } = self.off;
+        let what = match self.instrument {
+            Some(_) => "End the halt",
+            None => "End the cluster's halt (those of instruments stay)",
+        };
         let wanted = Wanted { switch: "halted", on: false, instrument: self.instrument, until: None };
-        set(wanted, &change, target, "End the halt", inputs, output).await
+        set(wanted, &change, target, what, inputs, output).await
     }
 }
 
@@ -192,7 +197,20 @@ async fn set(
     let body = json!({ "switch": switch, "on": on, "reason": change.reason, "until": until });
     let path = instrument.map_or(String::new(), |instrument| format!("/{instrument}"));
     let switches = caller.post(&format!("/api/v1/switches{path}"), &body).await?;
-    show(&switches, output)
+    let code = show(&switches, output)?;
+    if let Some(sentence) = still_halted(&switches).filter(|_| (switch, on) == ("halted", false)) {
+        eprintln!("{sentence}");
+    }
+    Ok(code)
+}
+
+/// Which halts are on, of those that the end of another leaves.
+fn still_halted(switches: &Value) -> Option<String> {
+    let on = switches["switches"].as_array().into_iter().flatten().filter(|switch| switch["on"] == true);
+    let halts = on.filter(|switch| switch["switch"] == "halted");
+    let of = halts.map(|switch| switch["instrument"].as_str().unwrap_or("the cluster"));
+    let of = of.collect::<Vec<_>>().join(", ");
+    (!of.is_empty()).then(|| format!("still halted: {of}"))
 }
 
 fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
@@ -214,4 +232,24 @@ fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
     });
     output.table(&["SWITCH", "STATE", "UNTIL", "SET BY", "WHY"], &rows.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_end_of_a_halt_leaves_halted_is_named() {
+        let on =
+            |instrument: Value, switch, on| json!({ "instrument": instrument, "switch": switch, "on": on });
+        let said = |switches: &[Value]| still_halted(&json!({ "switches": switches }));
+        assert_eq!(said(&[on(Value::Null, "halted", false), on("COPPER".into(), "reduce_only", true)]), None);
+        let gold = on("GOLD_MINI".into(), "halted", true);
+        assert_eq!(
+            said(&[on(Value::Null, "halted", false), gold.clone()]).unwrap(),
+            "still halted: GOLD_MINI"
+        );
+        let both = said(&[on(Value::Null, "halted", true), gold]).unwrap();
+        assert_eq!(both, "still halted: the cluster, GOLD_MINI");
+    }
 }

@@ -49,19 +49,23 @@ fn closing(
     is_on.then_some((from, to))
 }
 
-/// The closing auction of an instrument at `at`: when it ends. An instrument that is not known any more counts as having one.
-pub fn is_on(
-    calendar: Option<&Calendar>,
-    exchange: &str,
-    instrument: Option<&Instrument>,
-    at: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let has_one = instrument.is_none_or(|instrument| instrument.closing_auction);
-    let auction = closing(calendar, exchange, at).filter(|(from, to)| has_one && *from <= at && at < *to);
-    auction.map(|(_, to)| to)
+/// The closing auction of an exchange at `at`: when it ends.
+fn is_on(calendar: Option<&Calendar>, exchange: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    closing(calendar, exchange, at).filter(|(from, to)| *from <= at && at < *to).map(|(_, to)| to)
 }
 
-/// Says whether an entry may be made, for closing auctions.
+/// True while exits of an instrument wait for the end of its closing auction, and no stop is put. Only where it is said to have one: an
+/// exit that is left to rest for twenty minutes while its share trades on protects nothing.
+pub fn holds_back(
+    calendar: Option<&Calendar>,
+    exchange: &str,
+    instrument: &Instrument,
+    at: DateTime<Utc>,
+) -> bool {
+    instrument.closing_auction == Some(true) && is_on(calendar, exchange, at).is_some()
+}
+
+/// Says whether an entry may be made, for closing auctions. An instrument of which nobody says that it has none counts as having one.
 ///
 /// # Errors
 /// `CLOSING_AUCTION`.
@@ -70,8 +74,8 @@ pub fn judge_entry(
     instrument: &Instrument,
     at: DateTime<Utc>,
 ) -> Result<(), Refusal> {
-    let Instrument { exchange, symbol, .. } = instrument;
-    match is_on(calendar, exchange, Some(instrument), at) {
+    let Instrument { exchange, symbol, closing_auction, .. } = instrument;
+    match is_on(calendar, exchange, at).filter(|_| *closing_auction != Some(false)) {
         None => Ok(()),
         Some(to) => Err(Refusal::new(
             "CLOSING_AUCTION",
@@ -116,8 +120,13 @@ mod tests {
             let refused = judge_entry(None, &share(exchange), at(time)).is_err();
             assert_eq!(refused, expected, "{exchange} at {time}");
         }
-        let plain = Instrument { closing_auction: false, ..share("NSE") };
-        assert!(judge_entry(None, &plain, at("2026-08-03T15:20")).is_ok(), "it trades on to 15:30");
+        for (said, refused, held) in
+            [(None, true, false), (Some(true), true, true), (Some(false), false, false)]
+        {
+            let (share, now) = (Instrument { closing_auction: said, ..share("NSE") }, at("2026-08-03T15:20"));
+            let judged = (judge_entry(None, &share, now).is_err(), holds_back(None, "NSE", &share, now));
+            assert_eq!(judged, (refused, held), "{said:?}");
+        }
         let refusal = judge_entry(None, &share("NSE"), at("2026-08-03T15:20")).unwrap_err();
         assert!(refusal.code == "CLOSING_AUCTION" && refusal.sentence.contains("15:35"), "{refusal}");
     }

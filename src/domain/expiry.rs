@@ -11,7 +11,7 @@ use super::fault::{Bound, Checker, Fault};
 use super::listing::Listing;
 use super::position::Position;
 use super::refusal::Refusal;
-use super::sessions::{Calendar, clock, trading_day};
+use super::sessions::{Calendar, Holiday, clock, trading_day};
 use super::usual;
 
 /// What is done when a contract nears its end.
@@ -22,7 +22,7 @@ pub struct RolloverPolicy {
     pub warn_days: u32,
     /// There is no entry into a contract with fewer days left, nor into one that is being sold by `exit_days`.
     pub entry_days: u32,
-    /// What is held is sold with so many days left; none leaves it to people.
+    /// What is held is sold with so many days left, before a weekend or a holiday with more; none leaves it to people.
     pub exit_days: Option<u32>,
     /// On that day, so many minutes before the exchange's last close.
     pub exit_min: u32,
@@ -52,9 +52,12 @@ impl RolloverPolicy {
         checker.done()
     }
 
-    /// What is being sold is not bought.
-    fn least_days(&self) -> u32 {
-        self.entry_days.max(self.exit_days.map_or(0, |days| days + 1))
+    /// True on the last day with a session that leaves `exit_days` to the contract's `last` day, and after it: what is held then is
+    /// sold, and what is being sold is not bought.
+    fn is_sold(&self, exchange: &str, last: NaiveDate, today: NaiveDate, holidays: &[Holiday]) -> bool {
+        let Some(days) = self.exit_days.map(i64::from) else { return false };
+        let next = || usual::next_open_day(exchange, today, holidays);
+        (last - today).num_days() <= days || next().is_some_and(|next| (last - next).num_days() < days)
     }
 }
 
@@ -93,18 +96,22 @@ pub fn judge_entry(
     policy: &RolloverPolicy,
     contracts: Option<&Contracts>,
     listing: &Listing,
+    holidays: &[Holiday],
     today: NaiveDate,
 ) -> Result<(), Refusal> {
-    match last_day(contracts, listing, today).map(|last| (last, (last - today).num_days())) {
-        Some((last, left)) if (0..i64::from(policy.least_days())).contains(&left) => Err(Refusal::new(
-            "CONTRACT_EXPIRING",
-            format!(
-                "{listing} ends on {last}: entries need {} days; set instruments.…symbol to the next contract",
-                policy.least_days()
-            ),
-        )),
-        _ => Ok(()),
-    }
+    // One that has ended is refused by another name.
+    let Some(last) = last_day(contracts, listing, today).filter(|last| *last >= today) else { return Ok(()) };
+    let why = if (last - today).num_days() < policy.entry_days.into() {
+        format!("entries need {} days", policy.entry_days)
+    } else if policy.is_sold(&listing.exchange, last, today, holidays) {
+        "what is held in it is being sold".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(
+        "CONTRACT_EXPIRING",
+        format!("{listing} ends on {last}: {why}; set instruments.…symbol to the next contract"),
+    ))
 }
 
 /// What is to be done about a held position, for its contract's end.
@@ -117,21 +124,26 @@ pub struct Standing {
 }
 
 /// Judges a held position. On a day that nobody knows the usual hours count.
+///
+/// The sale comes before a weekend or a holiday, never after it: of the days with a session it has the last one that leaves
+/// `exit_days`.
 pub fn judge_held(
     policy: &RolloverPolicy,
     contracts: Option<&Contracts>,
     calendar: Option<&Calendar>,
+    holidays: &[Holiday],
     position: &Position,
     at: DateTime<Utc>,
 ) -> Standing {
     let today = trading_day(at);
     let Some(last) = last_day(contracts, &position.listing(), today) else { return Standing::default() };
     let left = (last - today).num_days();
-    if left > i64::from(policy.warn_days) {
+    // What has ended cannot be sold any more.
+    let is_sold = left >= 0 && policy.is_sold(&position.exchange, last, today, holidays);
+    if left > i64::from(policy.warn_days) && !is_sold {
         return Standing::default();
     }
-    // What has ended cannot be sold any more.
-    let sale = policy.exit_days.map(i64::from).filter(|_| left >= 0).and_then(|days| {
+    let sale = policy.exit_days.map(i64::from).filter(|_| is_sold).and_then(|days| {
         let known = calendar.filter(|calendar| calendar.day() == today);
         let span = match known {
             Some(calendar) => calendar.span(&position.exchange),
@@ -139,12 +151,8 @@ pub fn judge_held(
         };
         let (opens, closes) = span?;
         let late = (closes - TimeDelta::minutes(policy.exit_min.into())).max(opens);
-        match left.cmp(&days) {
-            std::cmp::Ordering::Greater => None,
-            std::cmp::Ordering::Equal => Some(late),
-            // Its day had no session, or nobody led in it.
-            std::cmp::Ordering::Less => Some(opens),
-        }
+        // Nobody led on its day, or that had no session after all.
+        Some(if left < days { opens } else { late })
     });
     let what = format!("{} of {} {}", position.quantity, position.symbol, position.label);
     let warning = match (policy.exit_days, sale) {
@@ -155,9 +163,13 @@ pub fn judge_held(
         (Some(_), Some(from)) => {
             format!("{what}: the contract ends on {last}; it is sold today from {} IST on", clock(from))
         }
-        (Some(days), None) => {
-            format!("{what}: the contract ends on {last}, in {left} days; it is sold {days} days before")
+        (Some(_), None) if is_sold => {
+            let exchange = &position.exchange;
+            format!("{what}: the contract ends on {last}; it is sold as soon as {exchange} opens, not today")
         }
+        (Some(days), None) => format!(
+            "{what}: the contract ends on {last}, in {left} days; it is sold on the last day with a session that leaves {days}"
+        ),
     };
     let due = sale.is_some_and(|from| at >= from).then(|| format!("the contract ends on {last}"));
     Standing { due, warning: Some(warning) }
@@ -223,7 +235,7 @@ mod tests {
         let policy = RolloverPolicy { entry_days: 3, ..RolloverPolicy::default() };
         let listing = held().listing();
         let refused =
-            |policy: RolloverPolicy, today| judge_entry(&policy, None, &listing, day(today)).is_err();
+            |policy: RolloverPolicy, today| judge_entry(&policy, None, &listing, &[], day(today)).is_err();
         for (today, expected) in
             [("2025-12-02", false), ("2025-12-03", true), ("2025-12-05", true), ("2025-12-06", false)]
         {
@@ -249,7 +261,7 @@ mod tests {
                 closes: at(&format!("{today}T23:30")),
             };
             let calendar = Calendar::new(trading_day(now), vec![session]);
-            let standing = judge_held(policy, None, Some(&calendar), &held(), now);
+            let standing = judge_held(policy, None, Some(&calendar), &[], &held(), now);
             (standing.due.is_some(), standing.warning.is_some())
         };
         assert_eq!(judged(&policy, "2025-11-29T12:00"), (false, false));
@@ -265,8 +277,42 @@ mod tests {
         assert_eq!(judged(&RolloverPolicy::default(), "2025-12-05T23:00"), (false, true), "left to people");
         assert_eq!(judged(&policy, "2025-12-06T12:00"), (false, true), "nobody buys it any more");
         let closed = Calendar::new(day("2025-12-04"), Vec::new());
-        let standing = judge_held(&policy, None, Some(&closed), &held(), at("2025-12-04T12:00"));
+        let standing = judge_held(&policy, None, Some(&closed), &[], &held(), at("2025-12-04T12:00"));
         assert!(standing.due.is_none() && standing.warning.is_some());
+    }
+
+    // A sale that slips over a weekend falls on the last day itself, when a commodity is to be delivered.
+    #[test]
+    fn a_sale_comes_before_a_weekend_or_a_holiday_and_nothing_is_bought_from_then_on() {
+        let listing = held().listing();
+        let friday = Holiday { day: day("2025-12-05"), closed: vec!["MCX".to_owned()], open: vec![] };
+        let judged = |exit_days, holidays: &[Holiday], now: &str| {
+            let policy =
+                RolloverPolicy { warn_days: 4, exit_days: Some(exit_days), ..RolloverPolicy::default() };
+            let (now, today) = (at(now), trading_day(at(now)));
+            let contracts = told(&listing, &today.to_string(), Some("2025-12-08"));
+            let standing = judge_held(&policy, Some(&contracts), None, holidays, &held(), now);
+            let entry = judge_entry(&policy, Some(&contracts), &listing, holidays, today);
+            (standing.due.is_some(), entry.is_err(), standing.warning.unwrap())
+        };
+        for exit_days in [1, 2, 3] {
+            let (due, refused, warning) = judged(exit_days, &[], "2025-12-04T23:00");
+            assert!(!due && !refused && warning.contains("the last day with a session"), "{warning}");
+            let (due, refused, warning) = judged(exit_days, &[], "2025-12-05T22:54");
+            assert!(!due && refused && warning.contains("sold today from 22:55"), "{warning}");
+            assert!(judged(exit_days, &[], "2025-12-05T22:55").0, "{exit_days} before a Monday");
+            let (due, refused, warning) = judged(exit_days, &[], "2025-12-06T12:00");
+            assert!(!due && refused && warning.contains("as soon as MCX opens"), "{warning}");
+            assert!(judged(exit_days, &[], "2025-12-08T09:00").0, "nobody led on Friday");
+            let (due, refused, _) = judged(exit_days, std::slice::from_ref(&friday), "2025-12-04T22:55");
+            assert!(due && refused, "a holiday is known");
+        }
+        assert!(!judged(0, &[], "2025-12-05T23:00").0 && judged(0, &[], "2025-12-08T22:55").0);
+        let late_to_warn = RolloverPolicy { warn_days: 2, exit_days: Some(2), ..RolloverPolicy::default() };
+        let contracts = told(&listing, "2025-12-05", Some("2025-12-08"));
+        let now = at("2025-12-05T23:00");
+        let standing = judge_held(&late_to_warn, Some(&contracts), None, &[], &held(), now);
+        assert!(standing.due.is_some(), "three days before, and earlier than it is warned about");
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub struct Instrument {
     /// Most units in one order; none when the exchange sets no limit.
     pub freeze_quantity: Option<Quantity>,
     /// Its continuous trading ends in a closing auction, where its exchange has one: so it is with shares that derivatives are
-    /// listed on.
-    pub closing_auction: bool,
+    /// listed on. Not said, it may or may not: there are no entries then, and exits and stops go on.
+    pub closing_auction: Option<bool>,
 }
 
 impl Instrument {
@@ -147,8 +147,7 @@ impl InstrumentPatch {
             }
             return Err(faults);
         };
-        let closing_auction =
-            self.closing_auction.or(base.as_ref().map(|base| base.closing_auction)).unwrap_or(true);
+        let closing_auction = self.closing_auction.or(base.as_ref().and_then(|base| base.closing_auction));
         let freeze_quantity = self.freeze_quantity.or(base.and_then(|base| base.freeze_quantity));
         let instrument = Instrument {
             name: name.to_owned(),
@@ -248,7 +247,7 @@ impl Default for Catalog {
             risk_percent: dec!(1.0),
             volatility_percent: dec!(0.5),
             freeze_quantity: Some(Quantity(600)),
-            closing_auction: true,
+            closing_auction: None,
         };
         let metal = |name: &str, symbol: &str| Instrument {
             name: name.to_owned(),

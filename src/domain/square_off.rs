@@ -126,17 +126,29 @@ fn moments(
     exchange: &str,
     at: DateTime<Utc>,
 ) -> Option<Moments> {
-    let today = trading_day(at);
-    let known = calendar.filter(|calendar| calendar.day() == today);
-    let (opens, closes) = match known {
-        Some(calendar) => calendar.span(exchange)?,
-        None => usual::calendar(today, &[]).span(exchange)?,
-    };
+    let known = calendar.filter(|calendar| calendar.day() == trading_day(at));
+    match known {
+        Some(calendar) => Some(moments_of(policy, exchange, calendar.span(exchange)?)),
+        None => usual_moments(policy, exchange, at),
+    }
+}
+
+/// Those by the usual hours.
+fn usual_moments(policy: &SquareOffPolicy, exchange: &str, at: DateTime<Utc>) -> Option<Moments> {
+    let usual = usual::calendar(trading_day(at), &[]);
+    usual.span(exchange).map(|span| moments_of(policy, exchange, span))
+}
+
+fn moments_of(
+    policy: &SquareOffPolicy,
+    exchange: &str,
+    (opens, closes): (DateTime<Utc>, DateTime<Utc>),
+) -> Moments {
     let SquareOffTimes { entries_min, exit_min, broker_min } = policy.times(exchange);
     // A session that is shorter than that is one without entries.
     let before = |minutes: u32| (closes - TimeDelta::minutes(minutes.into())).max(opens);
     let (entries_end, exit, broker) = (before(entries_min), before(exit_min), before(broker_min));
-    Some(Moments { opens, entries_end, exit, late: exit + (broker - exit) / 2, broker })
+    Moments { opens, entries_end, exit, late: exit + (broker - exit) / 2, broker }
 }
 
 /// Says whether an entry may still be made, for the day's square-off.
@@ -198,7 +210,15 @@ pub fn judge_held(
             )),
         };
     }
-    let Some(Moments { exit, late, broker, .. }) = today else { return Standing::default() };
+    // It was bought today, so its exchange had a session, whatever the bridge's calendar leaves out.
+    let today = today.or_else(|| usual_moments(policy, &position.exchange, at));
+    let Some(Moments { exit, late, broker, .. }) = today else {
+        let exchange = &position.exchange;
+        return Standing {
+            due: None,
+            late: Some(format!("{what}, intraday, is not squared off: nobody knows the hours of {exchange}")),
+        };
+    };
     let due = || {
         let (exit, broker) = (clock(exit), clock(broker));
         format!("intraday: squared off from {exit} IST on, before the broker does it at {broker}")
@@ -311,6 +331,20 @@ mod tests {
             assert!(!due("2026-08-05T15:04") && due("2026-08-05T15:05"));
             assert!(judge_entry(&policy, known, &instrument, at("2026-08-05T14:50")).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_bought_today_where_the_calendar_has_no_session_goes_by_the_usual_hours_or_is_told() {
+        let policy = SquareOffPolicy::default();
+        let (_, position) = share(Product::Mis);
+        let elsewhere = calendar("MCX", "2026-08-05T09:00", "2026-08-05T23:30");
+        let standing =
+            |position: &Position, time: &str| judge_held(&policy, Some(&elsewhere), position, at(time));
+        assert_eq!(standing(&position, "2026-08-05T15:04"), Standing::default());
+        assert!(standing(&position, "2026-08-05T15:05").due.is_some());
+        let unheard_of = Position { exchange: "NCDEX".to_owned(), ..position };
+        let told = standing(&unheard_of, "2026-08-05T11:00");
+        assert!(told.due.is_none() && told.late.unwrap().contains("the hours of NCDEX"));
     }
 
     #[test]

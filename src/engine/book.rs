@@ -24,7 +24,7 @@ use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::{PendingEntry, Portfolio};
 use crate::domain::position::{Position, PositionStatus};
-use crate::domain::sessions::{Calendar, trading_day};
+use crate::domain::sessions::{Calendar, Holiday, trading_day};
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
@@ -106,13 +106,17 @@ pub struct Book {
     pub day: Option<Day>,
     /// When exchanges are open today; none before it was read.
     pub calendar: Option<Arc<Calendar>>,
+    /// The days that are not as usual, as far as they are known.
+    pub holidays: Arc<Vec<Holiday>>,
     /// What is known of today's contracts; none before any was read.
     pub contracts: Option<Arc<Contracts>>,
-    /// Both are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
+    /// All of these are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
-    /// Held contracts that are in their closing auction now.
+    /// What looks have begun, and why.
+    pub looked: BTreeSet<(PositionId, ExitCause)>,
+    /// Held contracts that are said to be in their closing auction now.
     pub auctions: BTreeSet<Listing>,
     /// Which strategies may enter, as read last; the journal's statement has the last word.
     pub strategies: Arc<States>,
@@ -205,7 +209,9 @@ impl Book {
         now: Moment,
     ) -> bool {
         let is_first = self.closing.get(&position).is_none_or(|closing| closing.cause < cause);
-        self.close_by(position, cause, why, now) && is_first
+        let begun = self.close_by(position, cause, why, now) && is_first;
+        // A stop that a switch held back meanwhile has taken its entry along.
+        begun && self.looked.insert((position, cause))
     }
 
     /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
@@ -219,6 +225,15 @@ impl Book {
     pub fn keep_open(&mut self, position: PositionId) {
         if self.may_be_kept_open(position) {
             self.closing.remove(&position);
+        }
+    }
+
+    /// A switch holds the sale `exit` back: the monitor looks again at a price that reached a stop or a take-profit, for it may come back
+    /// before the sale is let through. What the clock asks for stays asked for.
+    pub fn judge_anew(&mut self, exit: &OrderIntent) {
+        let by_price = matches!(exit.cause, Some(ExitCause::StopLoss | ExitCause::TakeProfit));
+        if by_price && exit.signal.is_none() && !exit.rests() && exit.attempt == 0 {
+            self.keep_open(exit.position);
         }
     }
 
@@ -305,12 +320,13 @@ impl Book {
         }
     }
 
-    /// Notes which held contracts are in their closing auction at the wall-clock time `at`.
+    /// Notes which held contracts are said to be in their closing auction at the wall-clock time `at`.
     pub fn note_auctions(&mut self, catalog: &Catalog, at: DateTime<Utc>) {
         let calendar = self.calendar.as_deref();
         let held = self.portfolio.held().filter(|position| {
             let instrument = catalog.get(&position.instrument);
-            auction::is_on(calendar, &position.exchange, instrument, at).is_some()
+            let exchange = &position.exchange;
+            instrument.is_some_and(|instrument| auction::holds_back(calendar, exchange, instrument, at))
         });
         self.auctions = held.map(Position::listing).collect();
     }
@@ -465,6 +481,8 @@ impl Book {
     /// a day those that have an end which the books may still unsay: abandoned ones may appear, cancelled and rejected
     /// ones may turn out to be filled.
     fn forget_finished(&mut self, now: Moment) {
+        let positions = &self.portfolio.positions;
+        self.looked.retain(|(id, _)| positions.iter().any(|position| position.id == *id));
         let (working, closing) = (&self.working, &self.closing);
         self.intents.retain(|_, Tracked { intent, sent_by, .. }| {
             !intent.state.is_terminal()

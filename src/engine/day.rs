@@ -97,6 +97,7 @@ impl Term<'_> {
         if let Some(calendar) = self.engine.hours.calendar() {
             self.book.calendar = Some(calendar);
         }
+        self.book.holidays = self.engine.hours.holidays();
         self.book.note_auctions(&self.engine.rules.catalog, wall_clock());
         self.book.contracts = self.engine.contracts.known();
         self.book.market_asked = asked;

@@ -131,7 +131,8 @@ fn decide_entry(
     let goes_on = rules.simulated || rules.allow_after_market;
     if !goes_on {
         let listing = Listing::new(&instrument.exchange, &instrument.symbol);
-        let expiry = expiry::judge_entry(&rules.policy.rollover, book.contracts.as_deref(), &listing, today);
+        let (rollover, contracts) = (&rules.policy.rollover, book.contracts.as_deref());
+        let expiry = expiry::judge_entry(rollover, contracts, &listing, &book.holidays, today);
         refusals.extend(expiry.err());
     }
     let contract = contract::judge(book.contracts.as_deref(), instrument, today, goes_on);

@@ -5,6 +5,7 @@
 //! this holds there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use ha::Moment;
@@ -41,10 +42,12 @@ impl Book {
             return Look::default();
         }
         let (contracts, calendar) = (self.contracts.clone(), self.calendar.clone());
+        let holidays = Arc::clone(&self.holidays);
         let mut look = Look::default();
         let mut due = Vec::new();
         for position in self.portfolio.held() {
-            let standing = judge_held(policy, contracts.as_deref(), calendar.as_deref(), position, at);
+            let (contracts, calendar) = (contracts.as_deref(), calendar.as_deref());
+            let standing = judge_held(policy, contracts, calendar, &holidays, position, at);
             due.extend(standing.due.map(|why| (position.id, why)));
             look.warnings.extend(standing.warning.map(|sentence| (position.id, sentence)));
         }

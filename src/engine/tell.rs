@@ -170,8 +170,14 @@ pub(super) fn census(
     let held = book.portfolio.held().filter(|_| rest).map(|position| position.id.to_string());
     let bare = Census { epoch, unsure: held.collect(), ..Census::default() };
     notifier.census(Kind::StopNotResting, bare);
-    let late = late.iter().map(|(id, sentence)| (id.to_string(), sentence.clone()));
-    notifier.census(Kind::SquareOffLate, Census { epoch, holds: late.collect(), unsure: BTreeSet::new() });
+    notifier.census(Kind::SquareOffLate, squared_off(epoch, book, late));
+}
+
+/// What is late of the day's square-off. While nobody was asked for the hours, no look has judged what is held.
+pub(super) fn squared_off(epoch: i64, book: &Book, late: &BTreeMap<PositionId, String>) -> Census {
+    let holds = late.iter().map(|(id, sentence)| (id.to_string(), sentence.clone()));
+    let unsure = book.portfolio.held().filter(|_| !book.market_asked).map(|position| position.id.to_string());
+    Census { epoch, holds: holds.collect(), unsure: unsure.collect() }
 }
 
 /// Notifies of an order that has left the books without anybody seeing its end.

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::planned::Planned;
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, instrument_switches};
 use crate::domain::order::{UnknownName, named};
 
 /// A switch by its name in the API and the history.
@@ -142,11 +142,12 @@ impl Ledger {
             .client()
             .await?
             .query_one(
-                "SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
+                &format!("SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
                     paused_until,
-                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{}')
-                     FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h)
-                 FROM leadership",
+                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{{}}')
+                     FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h),
+                    {}
+                 FROM leadership", instrument_switches::ON),
                 &[],
             )
             .await
@@ -165,7 +166,7 @@ impl Ledger {
             view(Switch::ReduceOnly, row.get(2), row.get(6)),
             view(Switch::Paused, row.get(3), row.get(7)),
         ];
-        views.extend(self.instrument_switch_views().await?);
+        views.extend(instrument_switches::views(&row.get(9)));
         Ok(views)
     }
 

@@ -130,8 +130,39 @@ async fn an_instrument_has_no_other_switch() {
         let change = SwitchChange { switch: *switch, on: true, who, why, until: None };
         assert!(database.ledger.set_instrument_switch(GOLD, &change).await.is_err(), "{switch}");
     }
-    for odd in [r#"[]"#, r#"{"A": true}"#, r#"{"A": {"halted": true}}"#, r#"{"A": {"paused": "infinity"}}"#] {
+    for odd in [
+        r#"[]"#,
+        r#"{"A": true}"#,
+        r#"{"A": {"halted": true}}"#,
+        r#"{"A": {"paused": "infinity"}}"#,
+        r#"{"A": {"halted": "forever"}}"#,
+    ] {
         let sql = "UPDATE leadership SET instruments = $1::text::jsonb";
         assert!(client.execute(sql, &[&odd]).await.is_err(), "{odd}");
     }
+}
+
+// What no check keeps out is no reason to answer nothing: a time that there is not, of a switch that holds all the same.
+#[tokio::test]
+async fn an_end_that_is_no_time_leaves_its_switch_on_and_the_others_as_they_are() {
+    let database = Database::start().await;
+    let (client, ledger) = (database.connect().await, &database.ledger);
+    let column = r#"{"A": {"halted": "2026-13-45T99:99:99Z"}, "B": {"halted": "2026-01-01T00:00:00Z"}}"#;
+    client.execute("UPDATE leadership SET instruments = $1::text::jsonb", &[&column]).await.unwrap();
+    let ended = ledger.expire_instrument_switches().await.unwrap();
+    assert_eq!(ended, [("B".to_owned(), "halted".to_owned())]);
+    let views = ledger.switch_views().await.unwrap();
+    let odd = views.iter().find(|view| view.instrument.as_deref() == Some("A")).unwrap();
+    assert!(odd.on && odd.until.is_none(), "{odd:?}");
+    assert!(odd.why.as_deref().unwrap().contains("is no time"), "{odd:?}");
+    assert!(ledger.instrument_switches("A").await.unwrap().halted);
+    let change = SwitchChange {
+        switch: Switch::Halted,
+        on: false,
+        who: "asha".to_owned(),
+        why: "a test".to_owned(),
+        until: None,
+    };
+    ledger.set_instrument_switch("A", &change).await.unwrap();
+    assert!(!ledger.instrument_switches("A").await.unwrap().halted);
 }

@@ -115,14 +115,15 @@ fn in_a_closing_auction_an_exit_waits_for_its_end_and_an_entry_does_not() {
 }
 
 #[test]
-fn the_book_knows_which_held_shares_are_in_their_auction() {
+fn the_book_knows_which_held_shares_are_said_to_be_in_their_auction() {
     let share = |name: &str, closing_auction| Instrument {
         name: name.to_owned(),
         exchange: "NSE".to_owned(),
         closing_auction,
         ..fixtures::instrument("GOLD_MINI")
     };
-    let catalog = Catalog::of([share("LISTED", true), share("PLAIN", false)]);
+    let said = [("LISTED", Some(true)), ("PLAIN", Some(false)), ("UNSAID", None)];
+    let catalog = Catalog::of(said.map(|(name, closing_auction)| share(name, closing_auction)));
     let held = |name: &str| Position {
         instrument: name.to_owned(),
         symbol: name.to_owned(),
@@ -130,7 +131,7 @@ fn the_book_knows_which_held_shares_are_in_their_auction() {
         ..fixtures::position("GOLD_MINI", 1, 1, dec!(1000), dec!(900), 1)
     };
     let mut book = Book::default();
-    book.portfolio.positions = vec![held("LISTED"), held("PLAIN")];
+    book.portfolio.positions = ["LISTED", "PLAIN", "UNSAID", "UNKNOWN"].map(held).to_vec();
     let noted = |book: &mut Book, time: &str| {
         book.note_auctions(&catalog, format!("2026-08-05T{time}:00+05:30").parse().unwrap());
         book.auctions.iter().map(|listing| listing.symbol.clone()).collect::<Vec<_>>()

@@ -18,6 +18,7 @@ use crate::domain::square_off::SquareOffPolicy;
 use crate::engine::book::Book;
 use crate::engine::decide::{Decision, decide};
 use crate::engine::square_off::{Look, SquareOff};
+use crate::engine::tell;
 use crate::notify::Notifier;
 use crate::telemetry::metrics::Metrics;
 
@@ -121,9 +122,25 @@ fn a_position_that_is_on_its_way_out_gets_no_second_exit_and_the_stronger_cause_
 #[test]
 fn what_a_halt_of_everything_held_back_is_asked_for_again() {
     let (mut desk, held) = intraday();
-    assert_eq!(look(&mut desk, 22, 30).begun, [held]);
-    desk.book.keep_open(held);
-    assert_eq!(look(&mut desk, 22, 31).begun, [held]);
+    let (metrics, notifier, day) = (Metrics::new(), Notifier::new(), trading_day(time(0, 0)));
+    let mut told = SquareOff::default();
+    for minute in [30, 31, 32] {
+        let seen = look(&mut desk, 22, minute);
+        told.tell(seen, &desk.book, day, &metrics, &notifier);
+        let exit = desk.due_exit(held).unwrap();
+        assert_eq!(exit.cause, Some(ExitCause::SquareOff));
+        desk.book.judge_anew(&exit);
+        assert!(desk.book.closing.contains_key(&held), "so that its next try has a time");
+    }
+    assert_eq!(metrics.square_offs.get(), 1);
+
+    // A stop that is hit meanwhile is forgotten as ever, and what the clock asks for comes again without being news.
+    assert!(desk.book.close_by(held, ExitCause::StopLoss, "its stop".to_owned(), at(desk.now)));
+    let stop = desk.due_exit(held).unwrap();
+    desk.book.judge_anew(&stop);
+    assert!(desk.book.closing.is_empty());
+    let seen = look(&mut desk, 22, 33);
+    assert_eq!((seen.begun, desk.due_exit(held).unwrap().cause), (vec![], Some(ExitCause::SquareOff)));
 }
 
 #[test]
@@ -149,6 +166,21 @@ fn what_is_late_is_told_and_counted_until_it_is_gone() {
     assert!(told.late[&held].contains("22:35"), "{:?}", told.late);
     told.tell(Look::default(), &desk.book, day, &metrics, &notifier);
     assert_eq!(metrics.square_off_late.get(), 0);
+}
+
+// An all-clear of what a former leader told, while the position is held and nobody was asked for the hours.
+#[test]
+fn a_fresh_leader_ends_nothing_that_is_late_before_it_knows_the_hours() {
+    let (mut desk, held) = intraday();
+    assert!(look(&mut desk, 22, 31).late.contains_key(&held));
+    desk.restart();
+    let seen = look(&mut desk, 22, 32);
+    assert_eq!(seen, Look::default());
+    let unsure = |book: &Book, late| tell::squared_off(1, book, late).unsure;
+    assert!(unsure(&desk.book, &seen.late).contains(&held.to_string()));
+    knows_the_hours(&mut desk.book);
+    let seen = look(&mut desk, 22, 32);
+    assert!(unsure(&desk.book, &seen.late).is_empty() && seen.late.contains_key(&held));
 }
 
 #[test]
