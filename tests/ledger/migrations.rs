@@ -1,5 +1,6 @@
 //! Migrations: many starters at once, and a database of another version.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use crate::support::database::connect;
 use crate::support::wait;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The migration that makes `schema_floor`.
+const FLOOR: u32 = 27;
 
 // R: H3; STACK gotcha 1: refinery takes no lock of its own
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,20 +152,58 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_from_it() {
     sql.query("SELECT later FROM signal", &[]).await.unwrap();
 }
 
+fn texts(folder: &str) -> Vec<(String, String)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.is_file());
+    files.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+fn number(path: &str) -> u32 {
+    let name = path.rsplit('/').next().unwrap();
+    name[1..].split("__").next().unwrap().parse().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+// A number that is there twice, or that a later release puts below one that is applied, stops every start.
+#[test]
+fn migrations_have_numbers_of_their_own_and_nothing_speaks_of_one_that_is_not_there() {
+    let migrations = texts("migrations");
+    let numbers: BTreeSet<u32> = migrations.iter().map(|(path, _)| number(path)).collect();
+    assert_eq!(numbers.len(), migrations.len(), "two migrations have one number");
+    assert!(numbers.contains(&FLOOR), "{numbers:?}");
+    for (path, text) in &migrations {
+        let statements = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+        for line in statements.filter(|line| line.contains("schema_floor")) {
+            let floors =
+                line.split(|letter: char| !letter.is_ascii_digit()).filter(|floor| !floor.is_empty());
+            for floor in floors {
+                assert!(numbers.contains(&floor.parse().unwrap()), "{path}: {line}");
+            }
+        }
+    }
+    let root = ["CHANGELOG.md", "ARCHITECTURE.md", "RUNBOOK.md"].map(|name| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        (name.to_owned(), std::fs::read_to_string(path).unwrap())
+    });
+    for (path, text) in migrations.into_iter().chain(texts("docs/adr")).chain(root) {
+        for word in text.split(|letter: char| !letter.is_ascii_alphanumeric()) {
+            let spoken = word.strip_prefix('V').and_then(|digits| digits.parse().ok());
+            assert!(spoken.is_none_or(|spoken| numbers.contains(&spoken)), "{path} speaks of {word}");
+        }
+    }
+}
+
 // ADR 42: a rolling upgrade has the version before beside it.
 #[test]
 fn a_migration_that_takes_away_says_which_binaries_it_still_takes() {
     let takes_away = ["DROP TABLE", "DROP COLUMN", "RENAME ", "SET NOT NULL", " TYPE "];
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let version: u32 = name[1..].split("__").next().unwrap().parse().unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
+    for (name, text) in texts("migrations") {
+        let version = number(&name);
         let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
         let code = code.join("\n").to_uppercase();
         let found: Vec<_> = takes_away.iter().filter(|words| code.contains(**words)).collect();
         assert!(
-            version <= 30 || found.is_empty() || code.contains("UPDATE SCHEMA_FLOOR"),
+            version <= FLOOR || found.is_empty() || code.contains("UPDATE SCHEMA_FLOOR"),
             "{name} has {found:?} and does not raise schema_floor"
         );
     }
