@@ -9,6 +9,7 @@ mod inbox;
 mod market;
 mod migrations;
 mod race;
+mod replays;
 mod requests;
 mod rows;
 mod states;
