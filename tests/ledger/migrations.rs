@@ -101,6 +101,51 @@ async fn another_version_is_refused_with_what_to_do() {
     }
 }
 
+// An instance of the version before that restarts while a migration is tried again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_misses_nothing_of_the_schema_waits_for_no_migrator() {
+    let stores = Stores::temporary().await.unwrap();
+    let url = stores.create_database("migrated").await.unwrap();
+    let ledger = Ledger::new(&url, 2, "old").unwrap();
+    ledger.migrate().await.unwrap();
+    let sql = connect(&url).await;
+    sql.batch_execute(&format!("SELECT pg_advisory_lock({})", ha::locks::MIGRATION)).await.unwrap();
+    let later = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (999, 'later', '', '0')";
+    for version in [known_version(), 999] {
+        let migrated = tokio::time::timeout(PATIENCE, ledger.migrate()).await.expect("it waits for nobody");
+        assert_eq!(migrated.unwrap().version, version);
+        sql.batch_execute(&format!("{later} ON CONFLICT DO NOTHING")).await.unwrap();
+    }
+}
+
+// A restore puts the ledger aside that is there: whoever started on it would go on with what is restored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_starts_during_a_restore_waits_for_it_and_finds_what_was_restored() {
+    let stores = Stores::temporary().await.unwrap();
+    let url = stores.create_database("restored").await.unwrap();
+    Ledger::new(&url, 2, "before").unwrap().migrate().await.unwrap();
+    let (mut restore, sql) = (connect(&url).await, connect(&url).await);
+    let held = restore.transaction().await.unwrap();
+    held.batch_execute(
+        "LOCK TABLE leadership IN ACCESS EXCLUSIVE MODE; ALTER SCHEMA public RENAME TO aside; CREATE SCHEMA public;
+         CREATE TABLE leadership (); CREATE TABLE schema_floor AS SELECT 1 AS version;
+         CREATE TABLE refinery_schema_history AS SELECT 999 AS version",
+    )
+    .await
+    .unwrap();
+    let starter = Ledger::new(&url, 2, "starter").unwrap();
+    let starting = tokio::spawn(async move { starter.migrate().await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starter' AND wait_event_type = 'Lock'";
+    wait::until("the starter waits", PATIENCE, async || {
+        let waiting: i64 = sql.query_one(waits, &[]).await.unwrap().get(0);
+        if waiting > 0 { Ok(()) } else { Err(starting.is_finished()) }
+    })
+    .await;
+    held.commit().await.unwrap();
+    let migrated = tokio::time::timeout(PATIENCE, starting).await.expect("it goes on").unwrap().unwrap();
+    assert_eq!(migrated.version, 999, "what was restored, and not what was there before");
+}
+
 /// Runs `baton migrate` as the next version would, which only adds a column.
 fn next_version(url: &str, folder: &std::path::Path) -> tokio::process::Child {
     let name = format!("V{}__later.sql", known_version() + 1);
@@ -144,6 +189,14 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_from_it() {
     .await;
     let read = sql.query("SELECT FROM signal", &[]);
     tokio::time::timeout(PATIENCE, read).await.expect("it makes way while the backup goes on").unwrap();
+
+    let free = format!("SELECT pg_try_advisory_lock({})", ha::locks::MIGRATION);
+    wait::until("it frees the migration lock from one try to the next", PATIENCE, async || {
+        if sql.query_one(&free, &[]).await.unwrap().get(0) { Ok(()) } else { Err(()) }
+    })
+    .await;
+    let freed = format!("SELECT pg_advisory_unlock({})", ha::locks::MIGRATION);
+    sql.batch_execute(&freed).await.unwrap();
 
     held.commit().await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, migrator.wait_with_output()).await.expect("it ends").unwrap();
