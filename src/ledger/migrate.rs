@@ -27,6 +27,8 @@ use embedded::migrations;
 /// How long a migration waits for a table that somebody reads or writes. A leader's statements wait behind it, and its
 /// heartbeat is due within a second.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+/// How long it waits for autovacuum, which then gives way.
+const YIELD_PATIENCE: Duration = Duration::from_millis(100);
 /// From one try to the next.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is tried.
@@ -86,6 +88,7 @@ async fn bring_up(client: &mut Client) -> Result<Migrated, LedgerError> {
     if let Some(version) = usable_version(client).await? {
         return Ok(Migrated { applied: Vec::new(), version });
     }
+    ask_autovacuum_to_yield(client).await?;
     let lock = format!("SET lock_timeout = 0; SELECT pg_advisory_lock({})", ha::locks::MIGRATION);
     let unlock = format!("SELECT pg_advisory_unlock({})", ha::locks::MIGRATION);
     let patience = format!("SET lock_timeout = {}", LOCK_PATIENCE.as_millis());
@@ -135,11 +138,27 @@ async fn wait_for_restore(client: &Client) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// A table's lock was not to be had in time; nothing of that migration was applied.
+/// PostgreSQL has autovacuum give way to whoever has waited `deadlock_timeout` for it, which is longer than a migration
+/// waits. Not every role may set it; then autovacuum is waited for like everybody else.
+async fn ask_autovacuum_to_yield(client: &Client) -> Result<(), LedgerError> {
+    let sooner = format!("SET deadlock_timeout = {}", YIELD_PATIENCE.as_millis());
+    match client.batch_execute(&sooner).await {
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            tracing::info!(
+                "this role may not set deadlock_timeout, so autovacuum does not give way to a migration"
+            );
+            Ok(())
+        }
+        set => set.map_err(LedgerError::during("have autovacuum give way to the migrations")),
+    }
+}
+
+/// A table's lock was not to be had in time, or only by way of a deadlock; nothing of that migration was applied.
 fn is_in_use(error: &refinery::Error) -> bool {
     let refused =
         std::error::Error::source(error).and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
-    refused.is_some_and(|refused| refused.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    let in_use = [&SqlState::LOCK_NOT_AVAILABLE, &SqlState::T_R_DEADLOCK_DETECTED];
+    refused.and_then(tokio_postgres::Error::code).is_some_and(|code| in_use.contains(&code))
 }
 
 /// The schema's version, if this binary misses nothing of it; none if there is something to apply.

@@ -146,6 +146,22 @@ async fn whoever_starts_during_a_restore_waits_for_it_and_finds_what_was_restore
     assert_eq!(migrated.version, 999, "what was restored, and not what was there before");
 }
 
+// The role of the database owns its database and nothing more.
+#[tokio::test]
+async fn a_role_that_may_not_have_autovacuum_give_way_migrates_all_the_same() {
+    let stores = Stores::temporary().await.unwrap();
+    let url = stores.create_database("plain").await.unwrap();
+    let sql = connect(&url).await;
+    let role = "CREATE ROLE plain LOGIN PASSWORD 'plain'; ALTER DATABASE plain OWNER TO plain";
+    sql.batch_execute(role).await.unwrap();
+    let (_, place) = url.split_once('@').unwrap();
+    let url = format!("postgres://plain:plain@{place}");
+    let may = connect(&url).await.batch_execute("SET deadlock_timeout = 100").await;
+    assert!(may.is_err(), "{may:?}");
+    let migrated = Ledger::new(&url, 2, "plain").unwrap().migrate().await.unwrap();
+    assert_eq!(migrated.version, known_version());
+}
+
 /// Runs `baton migrate` as the next version would, which only adds a column.
 fn next_version(url: &str, folder: &std::path::Path) -> tokio::process::Child {
     let name = format!("V{}__later.sql", known_version() + 1);
@@ -202,6 +218,41 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_from_it() {
     let ended = tokio::time::timeout(PATIENCE, migrator.wait_with_output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert!(ended.status.success() && said.contains("__later"), "{ended:?}");
+    sql.query("SELECT later FROM signal", &[]).await.unwrap();
+}
+
+// It gives way only to who has waited deadlock_timeout for it, a second, and no migration waits for so long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autovacuum_gives_way_to_a_migration() {
+    let stores = Stores::temporary().await.unwrap();
+    let url = stores.create_database("vacuumed").await.unwrap();
+    Ledger::new(&url, 2, "test").unwrap().migrate().await.unwrap();
+    let sql = connect(&url).await;
+    sql.batch_execute("ALTER SYSTEM SET autovacuum_naptime = '1s'").await.unwrap();
+    sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // At least a tenth of a second for each of more than three hundred pages: longer than is waited for it here.
+    sql.batch_execute(
+        "ALTER TABLE signal SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+            autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+         INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by)
+         SELECT gen_random_uuid(), n::text, 'EXIT', 'test', 'GOLD_MINI', '{}', convert_to(repeat('x', 1000), 'UTF8'), 'b1'
+         FROM generate_series(1, 3000) n;
+         DELETE FROM signal",
+    )
+    .await
+    .unwrap();
+    let works = "SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'autovacuum worker' AND query LIKE 'autovacuum: VACUUM%public.signal'";
+    wait::until("autovacuum works on the table", PATIENCE, async || {
+        let working: i64 = sql.query_one(works, &[]).await.unwrap().get(0);
+        if working > 0 { Ok(()) } else { Err(()) }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let migrator = next_version(&url, folder.path());
+    let ended =
+        tokio::time::timeout(PATIENCE, migrator.wait_with_output()).await.expect("it gives way").unwrap();
+    assert!(ended.status.success(), "{ended:?}");
     sql.query("SELECT later FROM signal", &[]).await.unwrap();
 }
 
