@@ -1,7 +1,9 @@
 //! An operator's word on a signal: not to decide one that waits, or to put one in again that was refused.
 //!
-//! A refused signal never had an order, and never gets one: the database lets no refused row become anything else. So it can
-//! be put in again without making two orders of one, which holds for no other end of a signal. It gets a key of its own, one a
+//! A refused signal gets no order any more: the database lets no refused row become anything else. That it never had one is
+//! as true as the ledger is: not after a restore or a failover of PostgreSQL that may have lost it, and not where one that
+//! was begun is refused because it cannot be read. So it is put in again only if the ledger knows of nothing that speaks
+//! against it, which would make two orders of one; no other end of a signal allows it at all. It gets a key of its own, one a
 //! signal, and is decided like any other, by the time at which its sender sent it: an entry that was too old stays too old.
 
 use axum::Json;
@@ -17,6 +19,7 @@ use super::forward::Served;
 use super::webhook::received;
 use super::{Context, Operator, Problem, reason};
 use crate::domain::ids::SignalId;
+use crate::domain::refusal::Refusal;
 use crate::domain::signal::Signal;
 use crate::ledger::inbox::{NewSignal, SignalStatus};
 use crate::ledger::repair;
@@ -78,6 +81,9 @@ pub(super) async fn replay(
     let mut signal: Signal = serde_json::from_value(stored.payload).map_err(unreadable)?;
     signal.key = replay_key(id);
     if word.dry_run {
+        if let Some(refusal) = context.0.ledger.against_replay(id).await? {
+            return Err(refused(refusal));
+        }
         let path = format!("/api/v1/signals/{id}/replay");
         return match context.lead_or_forward(&headers, &path, passed_on(&word)?).await? {
             Served::Elsewhere(answer) => Ok(answer),
@@ -96,7 +102,7 @@ pub(super) async fn replay(
         traceparent: None,
     };
     let who = repair::Operator { name: &operator.name, reason: &why };
-    let receipt = context.0.ledger.replay(&again, id, who).await?;
+    let receipt = context.0.ledger.replay(&again, id, who).await?.map_err(refused)?;
     tracing::warn!(signal = %receipt.id, original = %id, "put in again by {}: {why}", operator.name);
     Ok(received(&context, &signal, &receipt))
 }
@@ -118,6 +124,10 @@ fn word(body: Body) -> Result<Word, Problem> {
 fn passed_on(word: &Word) -> Result<String, Problem> {
     serde_json::to_string(word)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", error.to_string()))
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    Problem::new(StatusCode::CONFLICT, refusal.code, refusal.sentence)
 }
 
 fn settled(detail: String) -> Problem {

@@ -113,6 +113,13 @@ fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
             );
             RECHECK
         }
+        LedgerError::Migrate(_) => {
+            operational.waiting(format!(
+                "MIGRATION_FAILED: {cause}: see in pg_stat_activity what uses the table (a backup, a long query) and end it, or \
+                 mend what PostgreSQL names; what was applied stays; trying again every second"
+            ));
+            RETRY
+        }
         _ => {
             operational.waiting(format!(
                 "DB_UNAVAILABLE: {cause}: check that PostgreSQL runs and that postgres.url is right; trying again every second"

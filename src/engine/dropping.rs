@@ -36,7 +36,8 @@ impl Term<'_> {
             return Ok(());
         }
         // One that was stored a moment ago may not be in its lane yet.
-        self.sweep().await?;
+        let seen = self.sweep().await;
+        self.bearable(seen)?;
         let Some(kind) = self.lanes.find(id).map(|waiting| waiting.queued.signal.kind()) else {
             ask.answer(Ok(false));
             return Ok(());

@@ -1,8 +1,8 @@
 //! A restored ledger: an older truth, made fit to lead by in the transaction that brings it back.
 //!
 //! All of it is one transaction, so whoever dies has changed nothing, and no instance can start on a ledger that was
-//! loaded and not yet made fit. Whoever leads holds the pin, and whoever starts waits for the migration lock; both are
-//! held here.
+//! loaded and not yet made fit. Whoever leads holds the pin, and whoever starts waits for the table `leadership`, or where
+//! there is none for the migration lock; all are held here.
 //!
 //! What the ledger has forgotten may exist at the broker. So:
 //!

@@ -81,7 +81,7 @@ async fn a_signal_is_put_in_again_once_however_often_that_is_asked_for() {
                     traceparent: None,
                 };
                 let operator = Operator { name: "asha", reason: "halted by mistake" };
-                ledger.replay(&signal, original.id, operator).await.unwrap()
+                ledger.replay(&signal, original.id, operator).await.unwrap().unwrap()
             })
         })
         .collect();

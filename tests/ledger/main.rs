@@ -10,6 +10,7 @@ mod instruments;
 mod market;
 mod migrations;
 mod race;
+mod replays;
 mod requests;
 mod rows;
 mod states;

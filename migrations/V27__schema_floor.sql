@@ -7,4 +7,4 @@ CREATE TABLE schema_floor (
 );
 COMMENT ON COLUMN schema_floor.version IS
     'A binary may use this schema if the newest migration that it knows is this one or a later one.';
-INSERT INTO schema_floor (version) VALUES (30);
+INSERT INTO schema_floor (version) VALUES (27);
