@@ -44,6 +44,7 @@ mod tell;
 pub mod term;
 mod trace;
 mod trades;
+mod trailing;
 pub mod wholeness;
 pub mod winddown;
 

@@ -148,7 +148,7 @@ fn a_disabled_strategy_enters_nothing_and_leaves_as_ever() {
     let exit = queued(4, "GOLD_MINI", exit_of(Target::All));
     assert_eq!(orders(decided(&book, &exit))[0].position, held.id);
     assert!(
-        matches!(decided(&book, &queued(5, "GOLD_MINI", bar(dec!(150_000)))), Decision::Trail(moved) if !moved.is_empty())
+        matches!(decided(&book, &queued(5, "GOLD_MINI", bar(dec!(142_500)))), Decision::Trail(moved, _) if !moved.is_empty())
     );
     let mut other = pyramid.clone();
     other.signal.strategy = "other".to_owned();
@@ -164,11 +164,11 @@ fn a_late_bar_moves_no_stop_of_what_was_bought_after_it() {
     let moved = |n| match decide(
         &rules(),
         &book,
-        &queued(n, "GOLD_MINI", bar(dec!(1500))),
+        &queued(n, "GOLD_MINI", bar(dec!(1015))),
         &Quotes::default(),
         fixtures::at(9),
     ) {
-        Decision::Trail(moved) => moved.iter().map(|position| position.id).collect::<Vec<_>>(),
+        Decision::Trail(moved, _) => moved.iter().map(|position| position.id).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
     assert_eq!(moved(5), [older.id]);

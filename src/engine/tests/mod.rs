@@ -18,3 +18,4 @@ mod session;
 mod square_off;
 mod stops;
 mod stopwatch;
+mod trailing;
