@@ -103,7 +103,7 @@ fn checks() -> Value {
             "checked_at": "2026-08-10T04:00:00Z" })
     };
     json!({
-        "member": "b1", "fresh": true, "healthy": false,
+        "member": "b1", "fresh": true, "healthy": false, "warnings": ["orders are real"],
         "operational": { "state": "ACTIVE", "code": null, "reason": "recovered" },
         "report": { "round": 9, "checks": [
             check("postgres", true, json!(true), Value::Null, "answers"),
