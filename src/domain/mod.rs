@@ -34,6 +34,7 @@ pub mod pyramiding;
 pub mod refusal;
 pub mod request;
 pub mod resting;
+pub mod room;
 pub mod sessions;
 pub mod signal;
 pub mod sizing;

@@ -202,7 +202,7 @@ fn size(
     let equity = portfolio
         .sizing_equity(&rules.policy, quotes)
         .map_err(|missing| Refusal::new("QUOTE_MISSING", missing.to_string()))?;
-    let margin_used = portfolio.committed().margin_used;
+    let (margin_used, held_lots) = (portfolio.committed().margin_used, portfolio.lots_of(instrument));
     let policy = &rules.policy.sizing;
     let (price, stop) = (Some(entry.price), Some(stop));
     if entry.label.is_base() {
@@ -214,6 +214,7 @@ fn size(
             er: entry.er,
             equity: Some(equity),
             margin_used: Some(margin_used),
+            held_lots,
         };
         let size = base_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
         decision["size"] = json!(size);
@@ -233,6 +234,7 @@ fn size(
         unrealised: Some(unrealised),
         equity: Some(equity),
         margin_used: Some(margin_used),
+        held_lots,
     };
     let size = pyramid_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
     decision["size"] = json!(size);
