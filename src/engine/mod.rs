@@ -201,6 +201,7 @@ impl Engine {
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
                 self.metrics.square_off_late.set(0);
+                day::show_latched(&self.metrics, &[]);
                 self.metrics.positions_expiring.set(0);
                 if anew {
                     return;

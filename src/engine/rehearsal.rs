@@ -212,6 +212,11 @@ impl Term<'_> {
                 "DAY_UNREAD",
                 "the day's market data or the account's day is not read yet",
             ),
+            (
+                self.worth.is_unknown(self.fence().now()),
+                "EQUITY_UNKNOWN",
+                "something that is held has had no price for long, so nobody knows what the account is worth; see `baton status`",
+            ),
         ];
         let held = causes.into_iter().filter(|(holds, ..)| *holds);
         held.map(|(_, code, sentence)| Refusal::new(code, sentence)).collect()
@@ -223,11 +228,11 @@ async fn rehearsed(
     book: &Book,
     broker: &dyn Broker,
     queued: &Queued,
+    mut quotes: Quotes,
     mut waits_for: Vec<Refusal>,
 ) -> Rehearsal {
     for (exchange, symbol) in quotes_needed(rules, book, &queued.signal) {
         match broker.quote(&symbol, &exchange).await {
-    mut quotes: Quotes,
             Ok(quote) => quotes.set(&exchange, &symbol, quote.ltp),
             Err(error) => waits_for.push(Refusal::new("QUOTE_UNREAD", format!("{symbol}: {error}"))),
         }

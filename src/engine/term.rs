@@ -17,6 +17,7 @@ use super::apply::show_in_doubt;
 use super::book::Book;
 use super::command::Command;
 use super::custody::Custody;
+use super::day::Worth;
 use super::evidence::{Reading, Suspects};
 use super::expiry::Expiry;
 use super::failover::Proof;
@@ -153,6 +154,7 @@ pub struct Term<'a> {
     pub(super) look_pace: Duration,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
+    pub(super) worth: Worth,
     pub(super) square_off: SquareOff,
     pub(super) expiry: Expiry,
     next_census: Moment,
@@ -199,6 +201,7 @@ impl<'a> Term<'a> {
             look_pace: Duration::ZERO,
             next_want: now,
             next_day_look: now,
+            worth: Worth::new(now),
             square_off: SquareOff::default(),
             expiry: Expiry::default(),
             next_census: now,

@@ -76,6 +76,8 @@ pub enum Kind {
     SquareOffLate,
     /// The contract of a held position nears its end; the scope is the position.
     ContractExpiring,
+    /// A limit of the account is latched for the rest of the day; the scope is its code.
+    LimitHit,
     /// A sender sent more than its quota, and signals that were no exits were turned away; the scope is its address.
     SignalsOverQuota,
     /// A channel could not deliver; the scope is the channel.
@@ -107,6 +109,7 @@ named!(Kind {
     StopNotResting = "STOP_NOT_RESTING",
     SquareOffLate = "SQUARE_OFF_LATE",
     ContractExpiring = "CONTRACT_EXPIRING",
+    LimitHit = "LIMIT_HIT",
     SignalsOverQuota = "SIGNALS_OVER_QUOTA",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
@@ -142,6 +145,7 @@ impl Kind {
             | Self::DatabaseError
             | Self::OrderInDoubt
             | Self::StopNotResting
+            | Self::LimitHit
             | Self::SignalsOverQuota
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
@@ -165,9 +169,11 @@ impl Kind {
             | Self::RedisDegraded
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
-            Self::OrderInDoubt | Self::PositionDrift | Self::StopNotResting | Self::SquareOffLate => {
-                Life::InLedger
-            }
+            Self::OrderInDoubt
+            | Self::PositionDrift
+            | Self::StopNotResting
+            | Self::SquareOffLate
+            | Self::LimitHit => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
             | Self::Flapping

@@ -2,6 +2,7 @@
 
 mod bench;
 mod closed;
+mod day;
 mod decide;
 mod desk;
 mod draft;
