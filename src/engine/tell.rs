@@ -45,6 +45,11 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
     }
+    for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closing) {
+        if book.position(p.id).is_some_and(|before| before.quantity > p.quantity) {
+            tracing::info!(position = %p.id, "sold a part of {} {}: {} of {} units are left to sell", p.instrument, p.label, p.quantity, p.entry_quantity);
+        }
+    }
     for update in change.signals.iter().filter(|update| update.status != SignalStatus::Refused) {
         let Some(working) = book.working.get(&update.id) else { continue };
         let outcome = if update.status == SignalStatus::Executed { "acted" } else { "failed" };
