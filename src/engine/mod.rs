@@ -22,6 +22,7 @@ mod holdings;
 pub mod lanes;
 mod lost_exits;
 mod monitor;
+mod not_flat;
 mod orders;
 mod overdue;
 mod pool;
@@ -199,6 +200,7 @@ impl Engine {
                 self.metrics.orders_in_doubt.set(0);
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
+                self.metrics.exits_not_flat.set(0);
                 self.metrics.square_off_late.set(0);
                 self.metrics.positions_expiring.set(0);
                 if anew {

@@ -152,6 +152,15 @@ pub const CATALOGUE: &[Row] = &[
             "a_stop_that_the_broker_ends_is_put_again_and_one_that_it_refuses_is_told",
         ),
     ),
+    row(
+        "baton_exits_not_flat",
+        Gauge,
+        &[],
+        Elsewhere(
+            "tests/cluster/stops.rs",
+            "a_stop_that_is_refused_again_and_again_is_told_until_it_is_sold",
+        ),
+    ),
     row("baton_square_offs_total", Counter, &[], Elsewhere(SQUARE_OFF, LATE)),
     row("baton_square_off_late", Gauge, &[], Elsewhere(SQUARE_OFF, LATE)),
     row(

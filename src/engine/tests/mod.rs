@@ -9,6 +9,7 @@ mod evidence;
 mod expiry;
 mod holdings;
 mod lanes;
+mod not_flat;
 mod overdue;
 mod random;
 mod resting;
