@@ -31,9 +31,13 @@ impl Exits {
     fn wanted() -> Self {
         let mut desk = Desk::new();
         let held = desk.bought(1, 1, 900).position;
-        assert!(desk.book.close_by(held, ExitCause::Operator, "asha: news".to_owned(), at(desk.now)));
         let (watch, metrics, notifier) = (NotFlat::default(), Metrics::new(), Notifier::new());
-        Self { desk, held, watch, metrics, notifier }
+        let mut exits = Self { desk, held, watch, metrics, notifier };
+        assert_eq!(exits.look(), 0);
+        let (book, now) = (&mut exits.desk.book, at(exits.desk.now));
+        assert!(book.close_by(held, ExitCause::Operator, "asha: news".to_owned(), now));
+        assert_eq!(exits.look(), 0);
+        exits
     }
 
     /// Looks; gives how many do not get flat.
