@@ -352,6 +352,8 @@ impl<'a> Term<'a> {
             self.engine.notifier.census(Kind::ExitNotFlat, self.not_flat.census(epoch, &self.book));
         }
         self.decide_heads().await?;
+        let waiting = self.lanes.exit_waiting_since().map(|since| self.fence().now().since(since));
+        tell::exit_waiting(waiting, &self.engine.metrics);
         self.read_books_if_due();
         Ok(())
     }
