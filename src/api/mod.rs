@@ -9,6 +9,7 @@ mod closing;
 mod cluster;
 mod connection;
 mod credentials;
+mod day;
 mod debug;
 mod drift;
 mod dry_run;
@@ -230,6 +231,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/monitoring/health", get(connection::health))
         .route("/api/v1/monitoring/status", get(connection::status))
         .route("/api/v1/monitoring/connection-health", get(connection::connection_health))
+        .route("/api/v1/day", get(day::day))
         .route("/api/v1/cluster/history", get(leadership::history))
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
         .route("/api/v1/cluster/fence", post(leadership::fence))

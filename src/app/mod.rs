@@ -126,6 +126,9 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config);
+    for warning in config.warnings() {
+        tracing::warn!("[STATE] {warning}");
+    }
 
     let start = Uuid::now_v7();
     let handle = tokio::select! {

@@ -12,6 +12,7 @@ pub mod books;
 pub mod call;
 pub mod close;
 pub mod config;
+mod day;
 pub mod demo;
 pub mod doctor;
 pub mod drill;

@@ -35,6 +35,7 @@ pub mod pyramiding;
 pub mod refusal;
 pub mod request;
 pub mod resting;
+pub mod room;
 pub mod sessions;
 pub mod signal;
 pub mod sizing;

@@ -13,6 +13,7 @@ use super::label::Label;
 use super::money::{Lots, Price, Quantity, Rupees};
 use super::policy::SizingPolicy;
 use super::position::MOST_UNITS;
+use super::room::{Limit, room};
 
 /// The limit that decided a base entry's size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -26,6 +27,10 @@ pub enum Constraint {
     Margin,
     /// What the exchange takes in one order.
     Freeze,
+    /// The instrument's `max_lots`.
+    MaxLots,
+    /// The instrument's `max_notional`.
+    MaxNotional,
 }
 
 /// What sizes a base entry. What is not known is none, and gives no lots.
@@ -47,6 +52,8 @@ pub struct BaseInputs<'a> {
     pub margin_used: Option<Rupees>,
     /// Most units of one order; none where there is no limit.
     pub freeze: Option<Quantity>,
+    /// Lots of the instrument that are held, entries on their way included; its own limits count them.
+    pub held_lots: Decimal,
 }
 
 /// A base entry's size and the limits it came from, in lots before rounding down.
@@ -64,6 +71,8 @@ pub struct BaseSize {
     pub l_margin: Decimal,
     /// By what one order may have; none where there is no limit.
     pub l_freeze: Option<Decimal>,
+    /// By the instrument's own limits, less what is held; none without such a limit.
+    pub l_instrument: Option<Decimal>,
 }
 
 /// The limit that decided a pyramid's size.
@@ -78,6 +87,10 @@ pub enum PyramidConstraint {
     Profit,
     /// What the exchange takes in one order.
     Freeze,
+    /// The instrument's `max_lots`.
+    MaxLots,
+    /// The instrument's `max_notional`.
+    MaxNotional,
 }
 
 /// What sizes a pyramid.
@@ -103,6 +116,8 @@ pub struct PyramidInputs<'a> {
     pub margin_used: Option<Rupees>,
     /// Most units of one order; none where there is no limit.
     pub freeze: Option<Quantity>,
+    /// Lots of the instrument that are held, entries on their way included; its own limits count them.
+    pub held_lots: Decimal,
 }
 
 /// A pyramid's size and the limits it came from, each in whole lots.
@@ -120,6 +135,8 @@ pub struct PyramidSize {
     pub by_profit: Decimal,
     /// By what one order may have; none where there is no limit.
     pub by_freeze: Option<Decimal>,
+    /// By the instrument's own limits, less what is held; none without such a limit.
+    pub by_instrument: Option<Decimal>,
 }
 
 /// Why an entry gets no lots.
@@ -147,7 +164,7 @@ pub enum ZeroLots {
     /// The base's limits allow less than a lot.
     #[error("the {constraint} limit allows {allowed} lots, less than one")]
     BelowOneLot {
-        /// The limit: risk, volatility, margin, base, profit or freeze.
+        /// The limit: risk, volatility, margin, base, profit, freeze, max_lots or max_notional.
         constraint: &'static str,
         /// Lots it allows, rounded for people.
         allowed: Decimal,
@@ -161,12 +178,14 @@ pub enum ZeroLots {
 }
 
 impl ZeroLots {
-    /// The stable code: `ZERO_LOTS_` and the reason.
+    /// The stable code: `ZERO_LOTS_` and the reason, or the name of the instrument's own limit.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "ZERO_LOTS_MISSING_INPUT",
             Self::StopNotBelowPrice { .. } => "ZERO_LOTS_STOP_NOT_BELOW_PRICE",
             Self::Senseless { .. } => "ZERO_LOTS_SENSELESS_INPUT",
+            Self::BelowOneLot { constraint: "max_lots", .. } => "MAX_LOTS",
+            Self::BelowOneLot { constraint: "max_notional", .. } => "MAX_NOTIONAL",
             Self::BelowOneLot { .. } => "ZERO_LOTS_BELOW_ONE",
             Self::NotAPyramid(_) => "ZERO_LOTS_NOT_A_PYRAMID",
             Self::OutOfRange => "ZERO_LOTS_OUT_OF_RANGE",
@@ -176,7 +195,8 @@ impl ZeroLots {
 
 /// Sizes a base entry: floor(min(L_risk, L_volatility, L_margin, L_freeze)), where
 /// L_risk = equity·risk% / ((price − stop)·pv) · er, L_volatility = equity·volatility% / (atr·pv) and
-/// L_margin = (margin_limit·equity − margin used) / margin per lot and L_freeze = freeze quantity / lot size.
+/// L_margin = (margin_limit·equity − margin used) / margin per lot and L_freeze = freeze quantity / lot size; never more than the
+/// instrument's own limits leave.
 ///
 /// # Errors
 /// Why there are no lots.
@@ -219,13 +239,24 @@ pub fn base_size(policy: &SizingPolicy, inputs: &BaseInputs<'_>) -> Result<BaseS
     {
         binding = (Constraint::Freeze, "freeze", l_freeze);
     }
+    let own = room(instrument, price, inputs.held_lots);
+    if let Some((limit, left)) = own
+        && left < binding.2
+    {
+        let constraint = match limit {
+            Limit::Lots => Constraint::MaxLots,
+            Limit::Notional => Constraint::MaxNotional,
+        };
+        binding = (constraint, limit.as_str(), left);
+    }
     let (binding, name, allowed) = binding;
     let lots = whole_lots(instrument, name, allowed)?;
-    Ok(BaseSize { lots, binding, l_risk, l_volatility, l_margin, l_freeze })
+    let l_instrument = own.map(|(_, left)| left);
+    Ok(BaseSize { lots, binding, l_risk, l_volatility, l_margin, l_freeze, l_instrument })
 }
 
 /// Sizes a pyramid: min(floor(available / margin per lot), floor(base lots · decay^(k+1)) with k = n − 2,
-/// floor(share · max(0, unrealised − base risk) / risk per lot), floor(freeze quantity / lot size)).
+/// floor(share · max(0, unrealised − base risk) / risk per lot), floor(freeze quantity / lot size)); never more than the instrument's own limits leave.
 ///
 /// # Errors
 /// Why there are no lots.
@@ -262,9 +293,20 @@ pub fn pyramid_size(policy: &SizingPolicy, inputs: &PyramidInputs<'_>) -> Result
     {
         binding = (PyramidConstraint::Freeze, "freeze", by_freeze);
     }
+    let own = room(instrument, price, inputs.held_lots).map(|(limit, left)| (limit, left.floor()));
+    if let Some((limit, left)) = own
+        && left < binding.2
+    {
+        let constraint = match limit {
+            Limit::Lots => PyramidConstraint::MaxLots,
+            Limit::Notional => PyramidConstraint::MaxNotional,
+        };
+        binding = (constraint, limit.as_str(), left);
+    }
     let (binding, name, allowed) = binding;
     let lots = whole_lots(instrument, name, allowed)?;
-    Ok(PyramidSize { lots, binding, by_margin, by_base, by_profit, by_freeze })
+    let by_instrument = own.map(|(_, left)| left);
+    Ok(PyramidSize { lots, binding, by_margin, by_base, by_profit, by_freeze, by_instrument })
 }
 
 fn price_and_points(price: Option<Price>, stop: Option<Price>) -> Result<(Price, Decimal), ZeroLots> {

@@ -429,6 +429,10 @@ impl Book {
 
     fn replace(&mut self, position: &Position) {
         let positions = &mut self.portfolio.positions;
+        let before = positions.iter().find(|held| held.id == position.id).map(|held| held.realised);
+        if let Some(day) = &mut self.day {
+            day.realised += position.realised - before.unwrap_or(position.realised);
+        }
         if position.status == PositionStatus::Closed {
             if let Some(day) = &mut self.day {
                 match position.exit_cause {

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
+use super::trailing;
 use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
@@ -48,8 +49,8 @@ pub enum Decision {
     Refuse(Vec<Refusal>, Option<Value>),
     /// Send these orders.
     Order(Vec<OrderIntent>, Value),
-    /// Move stops: the positions that changed.
-    Trail(Vec<Position>),
+    /// Move stops: the positions that changed, and why others were left as they were.
+    Trail(Vec<Position>, Vec<Refusal>),
     /// Kept for strategies that read it; there is nothing to order.
     Note(Refusal),
 }
@@ -70,30 +71,15 @@ pub fn quotes_needed(rules: &Rules, book: &Book, signal: &Signal) -> Vec<(String
     needed
 }
 
-/// Decides a signal at the wall-clock time `now`, which only its age depends on.
+/// Decides a signal at the wall-clock time `now`, which only its age depends on. The quotes of a bar are the fresh prices of what
+/// is held of its instrument: nobody waits for one.
 pub fn decide(rules: &Rules, book: &Book, queued: &Queued, quotes: &Quotes, now: DateTime<Utc>) -> Decision {
     match &queued.signal.action {
         Action::BaseEntry(entry) | Action::Pyramid(entry) => {
             decide_entry(rules, book, queued, entry, quotes, now)
         }
         Action::Exit(exit) => decide_exit(rules, book, queued, exit),
-        Action::MarketData(bar) => {
-            let Some(instrument) = rules.catalog.get(&queued.signal.instrument) else {
-                return Decision::Refuse(vec![unknown_instrument(&queued.signal.instrument)], None);
-            };
-            let mut moved: Vec<Position> =
-                book.portfolio.held_of(&queued.signal.instrument).cloned().collect();
-            // A bar that comes late says nothing about what was bought after it closed.
-            moved.retain(|held| {
-                (held.entry_bar_time, held.entry_signal_seq) < (queued.signal.bar_time, queued.seq)
-            });
-            moved.retain_mut(|position| {
-                let before = (position.highest_close, position.current_stop);
-                position.trail(bar.price, bar.atr, instrument.atr_trailing);
-                before != (position.highest_close, position.current_stop)
-            });
-            Decision::Trail(moved)
-        }
+        Action::MarketData(bar) => trailing::decide(rules, book, queued, bar, quotes),
         Action::EodMonitor(_) => Decision::Note(Refusal::new(
             "RECORDED",
             "recorded; no strategy that acts on end-of-day indicators is enabled",
@@ -210,7 +196,7 @@ fn size(
     let equity = portfolio
         .sizing_equity(&rules.policy, quotes)
         .map_err(|missing| Refusal::new("QUOTE_MISSING", missing.to_string()))?;
-    let margin_used = portfolio.committed().margin_used;
+    let (margin_used, held_lots) = (portfolio.committed().margin_used, portfolio.lots_of(instrument));
     let policy = &rules.policy.sizing;
     let (price, stop) = (Some(entry.price), Some(stop));
     if entry.label.is_base() {
@@ -223,6 +209,7 @@ fn size(
             equity: Some(equity),
             margin_used: Some(margin_used),
             freeze,
+            held_lots,
         };
         let size = base_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
         return Ok((size.lots, json!(size)));
@@ -242,6 +229,7 @@ fn size(
         equity: Some(equity),
         margin_used: Some(margin_used),
         freeze,
+        held_lots,
     };
     let size = pyramid_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
     Ok((size.lots, json!(size)))
@@ -419,6 +407,6 @@ fn nothing_to_exit(instrument: &str, skipped: &[Skipped]) -> Vec<Refusal> {
         .collect()
 }
 
-fn unknown_instrument(name: &str) -> Refusal {
+pub(super) fn unknown_instrument(name: &str) -> Refusal {
     Refusal::new("UNKNOWN_INSTRUMENT", format!("instrument {name} is not configured any more"))
 }

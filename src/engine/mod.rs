@@ -45,6 +45,7 @@ mod tell;
 pub mod term;
 mod trace;
 mod trades;
+mod trailing;
 pub mod wholeness;
 pub mod winddown;
 
@@ -203,6 +204,7 @@ impl Engine {
                 self.metrics.stops_not_resting.set(0);
                 self.metrics.exits_not_flat.set(0);
                 self.metrics.square_off_late.set(0);
+                day::show_latched(&self.metrics, &[]);
                 self.metrics.positions_expiring.set(0);
                 if anew {
                     return;

@@ -106,8 +106,9 @@ impl Term<'_> {
                     }
                     _ => 0,
                 };
-                let quotes = match &waiting.phase {
-                    Phase::Quoted(quotes, _) => quotes.clone(),
+                let quotes = match (&queued.signal.action, &waiting.phase) {
+                    (Action::MarketData(_), _) => self.fresh_prices(&queued.signal.instrument),
+                    (_, Phase::Quoted(quotes, _)) => quotes.clone(),
                     _ => Quotes::default(),
                 };
                 self.look_at_strategy(&queued.signal).await?;
@@ -258,7 +259,7 @@ impl Term<'_> {
                 self.refuse(queued.id, Some(kind), &refusals, decision).await
             }
             Decision::Note(note) => self.end(queued, json!([note]), Vec::new()).await,
-            Decision::Trail(moved) => self.end(queued, json!([]), moved).await,
+            Decision::Trail(moved, left) => self.end(queued, json!(left), moved).await,
             Decision::Order(..) => Ok(()),
         }
     }

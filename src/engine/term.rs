@@ -17,6 +17,7 @@ use super::apply::show_in_doubt;
 use super::book::Book;
 use super::command::Command;
 use super::custody::Custody;
+use super::day::Worth;
 use super::evidence::{Reading, Suspects};
 use super::expiry::Expiry;
 use super::failover::Proof;
@@ -156,6 +157,7 @@ pub struct Term<'a> {
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) not_flat: NotFlat,
+    pub(super) worth: Worth,
     pub(super) square_off: SquareOff,
     pub(super) expiry: Expiry,
     next_census: Moment,
@@ -203,6 +205,7 @@ impl<'a> Term<'a> {
             next_want: now,
             next_day_look: now,
             not_flat: NotFlat::default(),
+            worth: Worth::new(now),
             square_off: SquareOff::default(),
             expiry: Expiry::default(),
             next_census: now,

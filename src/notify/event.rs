@@ -78,6 +78,8 @@ pub enum Kind {
     SquareOffLate,
     /// The contract of a held position nears its end; the scope is the position.
     ContractExpiring,
+    /// A limit of the account is latched for the rest of the day; the scope is its code.
+    LimitHit,
     /// A sender sent more than its quota, and signals that were no exits were turned away; the scope is its address.
     SignalsOverQuota,
     /// A channel could not deliver; the scope is the channel.
@@ -110,6 +112,7 @@ named!(Kind {
     ExitNotFlat = "EXIT_NOT_FLAT",
     SquareOffLate = "SQUARE_OFF_LATE",
     ContractExpiring = "CONTRACT_EXPIRING",
+    LimitHit = "LIMIT_HIT",
     SignalsOverQuota = "SIGNALS_OVER_QUOTA",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
@@ -146,6 +149,7 @@ impl Kind {
             | Self::DatabaseError
             | Self::OrderInDoubt
             | Self::StopNotResting
+            | Self::LimitHit
             | Self::SignalsOverQuota
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
@@ -173,7 +177,8 @@ impl Kind {
             | Self::PositionDrift
             | Self::StopNotResting
             | Self::ExitNotFlat
-            | Self::SquareOffLate => Life::InLedger,
+            | Self::SquareOffLate
+            | Self::LimitHit => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
             | Self::Flapping

@@ -138,6 +138,15 @@ pub const CATALOGUE: &[Row] = &[
         ),
     ),
     row(
+        "baton_limit_latched",
+        Gauge,
+        &["code"],
+        Elsewhere(
+            "tests/cluster/limits.rs",
+            "a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it",
+        ),
+    ),
+    row(
         "baton_stop_hits_total",
         Counter,
         &["cause"],

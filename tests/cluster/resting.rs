@@ -72,6 +72,20 @@ async fn cause(cluster: &Cluster) -> Option<String> {
 /// A bar that closes at 142 000: the stop trails to 140 600.
 async fn trail(cluster: &Cluster, id: &str) {
     price(cluster, dec!(142000)).await;
+    // A stop never moves up to a price that the leader still believes in.
+    wait::until("the leader knows the price", PATIENCE, async || {
+        let leader = cluster.leader().await;
+        let status = cluster.members[leader].json("/api/v1/monitoring/status").await.unwrap_or_default();
+        let price =
+            |trade: &Value| trade["current_price"].as_str().and_then(|text| text.parse::<Decimal>().ok());
+        let known = |trade: &Value| price(trade) == Some(dec!(142000));
+        if status["trades"].as_array().is_some_and(|trades| trades.iter().any(known)) {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    })
+    .await;
     let mut bar = base(id, GOLD, 142_000);
     for field in ["position", "stop", "er", "lots"] {
         bar.as_object_mut().unwrap().remove(field);

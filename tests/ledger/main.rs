@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+mod day;
 mod events;
 mod exits;
 mod inbox;

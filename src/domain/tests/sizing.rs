@@ -20,6 +20,7 @@ fn gold_inputs(gold: &Instrument) -> BaseInputs<'_> {
         equity: Some(Rupees(dec!(10_008_349.80))),
         margin_used: Some(Rupees::ZERO),
         freeze: None,
+        held_lots: Decimal::ZERO,
     }
 }
 
@@ -115,6 +116,7 @@ fn pyramid_inputs(
         equity: Some(Rupees(dec!(10_000_000))),
         margin_used: Some(Rupees(used)),
         freeze: None,
+        held_lots: base_lots,
     }
 }
 
@@ -145,6 +147,37 @@ fn pyramids_take_the_smallest_of_margin_base_and_profit() {
     assert_eq!(pyramid(1, dec!(9), dec!(1_000_000), dec!(0)), (None, 0));
 }
 
+/// Gold with limits of its own.
+fn limited(max_lots: Option<u32>, max_notional: Option<Decimal>) -> Instrument {
+    Instrument { max_lots, max_notional: max_notional.map(Rupees), ..instrument("GOLD_MINI") }
+}
+
+#[test]
+fn an_instruments_own_limits_bind_and_have_codes_of_their_own() {
+    let sized = |gold: Instrument, held: i64| {
+        let inputs = BaseInputs { held_lots: held.into(), ..gold_inputs(&gold) };
+        base_size(&SizingPolicy::default(), &inputs)
+    };
+    let bound = sized(limited(Some(5), None), 0).unwrap();
+    assert_eq!(
+        (bound.lots, bound.binding, bound.l_instrument),
+        (Lots(5), Constraint::MaxLots, Some(dec!(5)))
+    );
+    // A lot of 140 000 points of ten rupees is 1.4 million.
+    let bound = sized(limited(Some(9), Some(dec!(4_300_000))), 0).unwrap();
+    assert_eq!((bound.lots, bound.binding), (Lots(3), Constraint::MaxNotional));
+    assert_eq!(sized(limited(Some(9), Some(dec!(12_600_000))), 0).unwrap().binding, Constraint::MaxLots);
+    let free = sized(limited(Some(10), Some(dec!(14_000_000))), 0).unwrap();
+    assert_eq!((free.lots, free.binding), (Lots(9), Constraint::Risk));
+    // What is held counts, were it more than is allowed by now.
+    assert_eq!(sized(limited(Some(5), None), 4).unwrap().lots, Lots(1));
+    assert_eq!(sized(limited(Some(5), None), 5).unwrap_err().code(), "MAX_LOTS");
+    assert_eq!(sized(limited(Some(5), None), 8).unwrap_err().code(), "MAX_LOTS");
+    let refused = sized(limited(None, Some(dec!(1_399_999))), 0).unwrap_err();
+    assert_eq!(refused.code(), "MAX_NOTIONAL");
+    assert_eq!(refused.to_string(), "the max_notional limit allows 0.99 lots, less than one");
+}
+
 fn amount(low: i64, high: i64) -> impl Strategy<Value = Decimal> {
     (low * 100..high * 100).prop_map(|cents| Decimal::new(cents, 2))
 }
@@ -161,6 +194,7 @@ proptest! {
         let inputs = BaseInputs {
             instrument: &bank, price: Some(Price(price)), stop: Some(Price(stop)), atr: Some(Price(atr)),
             er: Some(Decimal::new(er.into(), 2)), equity: Some(Rupees(equity)), margin_used: Some(Rupees(used)), freeze,
+            held_lots: Decimal::ZERO,
         };
         if let Ok(size) = base_size(&policy, &inputs) {
             let lots = size.lots.decimal();
@@ -184,6 +218,46 @@ proptest! {
     }
 
     #[test]
+    fn no_entry_brings_what_is_held_beyond_the_instruments_own_limits(
+        price in amount(1_000, 200_000), points in amount(1, 900), held in 0i64..40, equity in amount(1, 50_000_000),
+        max_lots in proptest::option::of(1u32..30), max_notional in proptest::option::of(amount(1, 90_000_000)),
+        n in 2u8..=4,
+    ) {
+        let (free, own) = (limited(None, None), limited(max_lots, max_notional));
+        let base = |gold| BaseInputs {
+            instrument: gold, price: Some(Price(price)), stop: Some(Price(price - points)), atr: Some(Price(points)),
+            er: Some(Decimal::ONE), equity: Some(Rupees(equity)), margin_used: Some(Rupees::ZERO), freeze: None,
+            held_lots: held.into(),
+        };
+        let pyramid = |gold| PyramidInputs {
+            instrument: gold, label: Label::new(n).unwrap(), price: Some(Price(price)), stop: Some(Price(price - points)),
+            base_lots: Some(Decimal::from(held.max(1))), base_risk: Some(Rupees::ZERO),
+            unrealised: Some(Rupees(dec!(9_000_000))), equity: Some(Rupees(equity)),
+            margin_used: Some(Rupees::ZERO), freeze: None, held_lots: held.into(),
+        };
+        let policy = SizingPolicy::default();
+        let base = |gold| base_size(&policy, &base(gold)).map(|size| size.lots);
+        let pyramid = |gold| pyramid_size(&policy, &pyramid(gold)).map(|size| size.lots);
+        for (unbound, bound) in [(base(&free), base(&own)), (pyramid(&free), pyramid(&own))] {
+            let room = |lots: i64| {
+                let in_all = Decimal::from(held + lots);
+                max_lots.is_none_or(|most| in_all <= most.into())
+                    && max_notional.is_none_or(|most| in_all * price * dec!(10) <= most)
+            };
+            match (unbound, bound) {
+                (Ok(unbound), Ok(bound)) => {
+                    prop_assert!(room(bound.0) && bound.0 <= unbound.0);
+                    prop_assert!(bound == unbound || !room(bound.0 + 1), "less than is allowed");
+                }
+                (Ok(_), Err(why)) => {
+                    prop_assert!(!room(1) && ["MAX_LOTS", "MAX_NOTIONAL"].contains(&why.code()), "{why}");
+                }
+                (Err(_), bound) => prop_assert!(bound.is_err()),
+            }
+        }
+    }
+
+    #[test]
     fn sizing_never_panics(
         mantissas in proptest::collection::vec(any::<i128>(), 6), scales in proptest::collection::vec(0u32..=28, 6),
         present in proptest::collection::vec(any::<bool>(), 6),
@@ -197,6 +271,7 @@ proptest! {
             instrument: &gold, price: figure(0).map(Price), stop: figure(1).map(Price), atr: figure(2).map(Price),
             er: figure(3), equity: figure(4).map(Rupees), margin_used: figure(5).map(Rupees),
             freeze: Some(Quantity(i64::MAX)),
+            held_lots: Decimal::ZERO,
         };
         let base = base_size(&SizingPolicy::default(), &inputs);
         prop_assert!(base.is_err() || present.iter().all(|present| *present));
@@ -204,6 +279,7 @@ proptest! {
             instrument: &gold, label: Label::new(2).unwrap(), price: figure(0).map(Price), stop: figure(1).map(Price),
             base_lots: figure(2), base_risk: figure(3).map(Rupees), unrealised: figure(4).map(Rupees),
             equity: figure(4).map(Rupees), margin_used: figure(5).map(Rupees), freeze: Some(Quantity(i64::MAX)),
+            held_lots: Decimal::ZERO,
         };
         prop_assert!(pyramid_size(&SizingPolicy::default(), &pyramid).is_err() || present.iter().all(|present| *present));
     }
@@ -220,6 +296,7 @@ proptest! {
             instrument: &gold, label: Label::new(n).unwrap(), price: Some(Price(price)),
             stop: Some(Price(price - points)), base_lots: Some(base.into()), base_risk: Some(Rupees(base_risk)),
             unrealised: Some(Rupees(unrealised)), equity: Some(Rupees(equity)), margin_used: Some(Rupees(used)), freeze,
+            held_lots: base.into(),
         };
         if let Ok(size) = pyramid_size(&SizingPolicy::default(), &inputs) {
             let lots = size.lots.decimal();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod closed;
+mod day;
 mod decide;
 mod desk;
 mod draft;
@@ -20,3 +21,4 @@ mod slices;
 mod square_off;
 mod stops;
 mod stopwatch;
+mod trailing;

@@ -177,6 +177,8 @@ metrics! {
     stops_not_resting: IntGauge = "baton_stops_not_resting";
     /// Limits of the account that were hit and latched, by code.
     limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
+    /// 1 for each limit of the account that is latched for the rest of the day, else 0. 0 on an instance that does not lead.
+    limit_latched: IntGaugeVec = "baton_limit_latched" {"code" in limits::CODES};
     /// Prices that reached a position's stop or take-profit.
     stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
 
