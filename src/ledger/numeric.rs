@@ -1,6 +1,6 @@
-//! NUMERIC columns as money. `rust_decimal` reads them with one decimal division for each group of digits; a recovery
-//! reads ten of them for each position, and that alone took a fifth of its time. What is stored here nearly always fits
-//! in one integer with a scale, which is what a `Decimal` is; everything else goes the long way, and gives the same.
+//! NUMERIC columns as money. `rust_decimal` reads them with a decimal division for each group of digits, which takes many
+//! times as long, and a recovery reads ten of them for each position. What is stored here nearly always fits in one integer
+//! with a scale, which is what a `Decimal` is; everything else goes the long way, and gives the same.
 
 use std::error::Error;
 
