@@ -28,6 +28,7 @@ pub mod journal;
 pub mod listen;
 mod market;
 pub mod migrate;
+mod numeric;
 pub mod operational;
 pub mod outbox;
 mod planned;

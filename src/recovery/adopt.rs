@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::reconcile::{DiffRow, Verdict};
 use super::repair::{Plan, Proposal, critical, follow_positions};
-use super::{Recovered, validate};
+use super::validate;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::EntryPlan;
@@ -115,7 +115,7 @@ pub fn plan(
         because: format!("the broker's verified book holds that much of {contract} beyond the ledger"),
     });
     follow_positions(&mut plan, snapshot, &mut after, capital);
-    let wrong = critical(&validate::findings(&after, &Recovered::portfolio(&after, capital), catalog));
+    let wrong = critical(&validate::findings(&after, capital, catalog));
     if !wrong.is_empty() {
         return Err(Refused::NotWhole(wrong));
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::reconcile::DiffRow;
 use super::report::Finding;
-use super::{Recovered, validate};
+use super::{Recovered, cash, validate};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Price, Quantity, Rupees};
@@ -71,7 +71,7 @@ pub fn plan(
     plan.mending.positions = changed(&snapshot.positions, &after.positions);
     after.positions.retain(Position::is_held);
     follow_positions(&mut plan, snapshot, &mut after, capital);
-    let left = validate::findings(&after, &Recovered::portfolio(&after, capital), catalog);
+    let left = validate::findings(&after, capital, catalog);
     plan.unsolved.extend(critical(&left));
     plan
 }
@@ -181,12 +181,12 @@ fn changed(before: &[Position], after: &[Position]) -> Vec<Position> {
 
 /// M3.
 pub(super) fn follow_positions(plan: &mut Plan, before: &Snapshot, after: &mut Snapshot, capital: Rupees) {
-    let portfolio = Recovered::portfolio(after, capital);
-    let sums = portfolio.aggregates();
+    let sums = Recovered::aggregates(after, capital);
+    let cash = cash(after, capital);
     let row = PortfolioRow {
-        capital: portfolio.cash,
+        capital: cash,
         closed_equity: sums.closed_equity,
-        equity_high: portfolio.equity_high.max(sums.closed_equity),
+        equity_high: after.portfolio.map_or(cash, |row| row.equity_high).max(sums.closed_equity),
         risk: sums.risk,
         volatility: sums.volatility,
         margin_used: sums.margin_used,

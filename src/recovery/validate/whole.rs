@@ -6,11 +6,12 @@ use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
 use crate::domain::instrument::Catalog;
-use crate::domain::money::Quantity;
-use crate::domain::portfolio::{Aggregates, Portfolio};
+use crate::domain::money::{Quantity, Rupees};
+use crate::domain::portfolio::Aggregates;
 use crate::domain::position::Position;
 use crate::domain::pyramiding::{self, PyramidingState};
 use crate::ledger::snapshot::{PositionFills, Snapshot};
+use crate::recovery::Recovered;
 use crate::recovery::report::Finding;
 
 /// How far a stored average price may lie from Σ value / Σ quantity: each fill rounds to eight decimals.
@@ -48,7 +49,8 @@ fn one_position(position: &Position, fills: PositionFills) -> Vec<Finding> {
         wrong("quantity", position.quantity.to_string(), held.to_string());
     }
     // The average is the cost of what is held: with sales between the buys the sums do not give it.
-    if fills.bought > Quantity::ZERO && fills.sold == Quantity::ZERO {
+    let exact = || position.entry_price.0.checked_mul(fills.bought.decimal()) == Some(fills.bought_value);
+    if fills.bought > Quantity::ZERO && fills.sold == Quantity::ZERO && !exact() {
         let average = fills.bought_value / fills.bought.decimal();
         if (average - position.entry_price.0).abs() > PRICE_TOLERANCE {
             wrong("entry_price", position.entry_price.to_string(), average.round_dp(8).to_string());
@@ -58,7 +60,7 @@ fn one_position(position: &Position, fills: PositionFills) -> Vec<Finding> {
 }
 
 /// V4. The stored aggregates.
-pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Finding> {
+pub(super) fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Vec<Finding> {
     let Some(stored) = snapshot.portfolio else {
         let open = snapshot.positions.len();
         let missing =
@@ -72,7 +74,7 @@ pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Find
         volatility: stored.volatility,
         margin_used: stored.margin_used,
     };
-    let calculated = portfolio.aggregates();
+    let calculated = Recovered::aggregates(snapshot, capital);
     let mut findings: Vec<Finding> = calculated.mismatches(&figures).iter().map(Finding::figure).collect();
     if stored.equity_high < stored.closed_equity {
         let least = format!("at least the closed equity {}", stored.closed_equity);
