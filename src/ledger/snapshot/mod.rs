@@ -5,6 +5,7 @@
 //! read does not stop the reading: all of them are reported at once.
 
 mod beside;
+mod beyond;
 mod meter;
 mod proofs;
 mod salvage;
@@ -23,6 +24,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
+use super::recorded::Recorded;
 use super::switches::Switches;
 use super::wishes::Wish;
 use super::{Ledger, LedgerError};
@@ -34,7 +36,7 @@ use crate::domain::pyramiding::PyramidingState;
 use beside::Beside;
 pub use meter::{Meter, READS};
 use proofs::Proofs;
-pub use proofs::{Orphan, PositionFills, Strayed};
+pub use proofs::{NOTHING, Orphan, OrphanFill, PositionFills, Strayed};
 pub use salvage::Salvage;
 use state::State;
 pub(super) use state::portfolio;
@@ -81,7 +83,7 @@ pub struct Snapshot {
     pub foreign_orders: HashMap<String, i64>,
     /// What the fills of each open position's orders add up to.
     pub position_fills: HashMap<PositionId, PositionFills>,
-    /// Columns of open positions that are not what their entry's order and plan say.
+    /// Columns of open positions that are not what their orders say; of closed ones what they realised.
     pub strayed: Vec<Strayed>,
     /// Filled orders without the position that they made.
     pub orphans: Vec<Orphan>,
@@ -89,6 +91,8 @@ pub struct Snapshot {
     pub wishes: Vec<Wish>,
     /// What does not fit in the audit chain since its last seal, or in all of it, in words.
     pub audit: Vec<String>,
+    /// What the audit chain, where it was walked, says of positions, wishes and figures.
+    pub recorded: Recorded,
 }
 
 impl Ledger {
@@ -182,6 +186,7 @@ fn put_together(
         strayed: proofs.strayed,
         orphans: proofs.orphans,
         audit: proofs.audit,
+        recorded: proofs.recorded,
     })
 }
 
