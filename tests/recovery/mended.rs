@@ -182,3 +182,36 @@ async fn the_row_of_a_seal_proves_to_a_takeover_what_was_recorded_before_it() {
         assert!(findings.iter().any(|finding| finding.table == "audit_log"), "{name}: {findings:?}");
     }
 }
+
+// R: B3: the order rests at the broker, whatever somebody believes; a live order that is called ended would be doubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_that_the_order_book_contradicts_is_not_taken() {
+    let seeded = Seeded::start().await;
+    let copy = seeded.copy("contradicted").await;
+    let row =
+        copy.row("SELECT id::text, broker_order_id FROM order_intent WHERE state = 'acknowledged'").await;
+    let (id, order): (String, String) = (row.get(0), row.get(1));
+    let word = [
+        "orders",
+        "resolve",
+        &id,
+        "--as",
+        "cancelled",
+        "--evidence",
+        "a guess",
+        "--operator",
+        "asha",
+        "--yes",
+    ];
+    let refused = copy.baton(&word).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && said.contains(&format!("order {order} (Open) may be it")),
+        "{said}"
+    );
+    let still = "SELECT count(*) FROM order_intent WHERE state = 'acknowledged'";
+    assert_eq!(copy.row(still).await.get::<_, i64>(0), 1);
+    let taken = copy.baton(&[&word[..], &["--despite-books"]].concat()).await;
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    assert_eq!(copy.row(still).await.get::<_, i64>(0), 0);
+}
