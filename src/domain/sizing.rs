@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::instrument::Instrument;
 use super::label::Label;
-use super::money::{Lots, Price, Rupees};
+use super::money::{Lots, Price, Quantity, Rupees};
 use super::policy::SizingPolicy;
 use super::position::MOST_UNITS;
 
@@ -24,6 +24,8 @@ pub enum Constraint {
     Volatility,
     /// Margin left.
     Margin,
+    /// What the exchange takes in one order.
+    Freeze,
 }
 
 /// What sizes a base entry. What is not known is none, and gives no lots.
@@ -43,6 +45,8 @@ pub struct BaseInputs<'a> {
     pub equity: Option<Rupees>,
     /// Margin held, entries on their way included.
     pub margin_used: Option<Rupees>,
+    /// Most units of one order; none where there is no limit.
+    pub freeze: Option<Quantity>,
 }
 
 /// A base entry's size and the limits it came from, in lots before rounding down.
@@ -58,6 +62,8 @@ pub struct BaseSize {
     pub l_volatility: Option<Decimal>,
     /// By margin; negative when more is used than allowed.
     pub l_margin: Decimal,
+    /// By what one order may have; none where there is no limit.
+    pub l_freeze: Option<Decimal>,
 }
 
 /// The limit that decided a pyramid's size.
@@ -70,6 +76,8 @@ pub enum PyramidConstraint {
     Base,
     /// The profit beyond the base's risk.
     Profit,
+    /// What the exchange takes in one order.
+    Freeze,
 }
 
 /// What sizes a pyramid.
@@ -93,6 +101,8 @@ pub struct PyramidInputs<'a> {
     pub equity: Option<Rupees>,
     /// Margin held, entries on their way included.
     pub margin_used: Option<Rupees>,
+    /// Most units of one order; none where there is no limit.
+    pub freeze: Option<Quantity>,
 }
 
 /// A pyramid's size and the limits it came from, each in whole lots.
@@ -108,6 +118,8 @@ pub struct PyramidSize {
     pub by_base: Decimal,
     /// By profit.
     pub by_profit: Decimal,
+    /// By what one order may have; none where there is no limit.
+    pub by_freeze: Option<Decimal>,
 }
 
 /// Why an entry gets no lots.
@@ -135,7 +147,7 @@ pub enum ZeroLots {
     /// The base's limits allow less than a lot.
     #[error("the {constraint} limit allows {allowed} lots, less than one")]
     BelowOneLot {
-        /// The limit: risk, volatility, margin, base or profit.
+        /// The limit: risk, volatility, margin, base, profit or freeze.
         constraint: &'static str,
         /// Lots it allows, rounded for people.
         allowed: Decimal,
@@ -162,9 +174,9 @@ impl ZeroLots {
     }
 }
 
-/// Sizes a base entry: floor(min(L_risk, L_volatility, L_margin)), where
+/// Sizes a base entry: floor(min(L_risk, L_volatility, L_margin, L_freeze)), where
 /// L_risk = equity·risk% / ((price − stop)·pv) · er, L_volatility = equity·volatility% / (atr·pv) and
-/// L_margin = (margin_limit·equity − margin used) / margin per lot.
+/// L_margin = (margin_limit·equity − margin used) / margin per lot and L_freeze = freeze quantity / lot size.
 ///
 /// # Errors
 /// Why there are no lots.
@@ -201,13 +213,19 @@ pub fn base_size(policy: &SizingPolicy, inputs: &BaseInputs<'_>) -> Result<BaseS
     if l_margin < binding.2 {
         binding = (Constraint::Margin, "margin", l_margin);
     }
+    let l_freeze = freeze_lots(instrument, inputs.freeze);
+    if let Some(l_freeze) = l_freeze
+        && l_freeze < binding.2
+    {
+        binding = (Constraint::Freeze, "freeze", l_freeze);
+    }
     let (binding, name, allowed) = binding;
     let lots = whole_lots(instrument, name, allowed)?;
-    Ok(BaseSize { lots, binding, l_risk, l_volatility, l_margin })
+    Ok(BaseSize { lots, binding, l_risk, l_volatility, l_margin, l_freeze })
 }
 
 /// Sizes a pyramid: min(floor(available / margin per lot), floor(base lots · decay^(k+1)) with k = n − 2,
-/// floor(share · max(0, unrealised − base risk) / risk per lot)).
+/// floor(share · max(0, unrealised − base risk) / risk per lot), floor(freeze quantity / lot size)).
 ///
 /// # Errors
 /// Why there are no lots.
@@ -238,9 +256,15 @@ pub fn pyramid_size(policy: &SizingPolicy, inputs: &PyramidInputs<'_>) -> Result
     if by_profit < binding.2 {
         binding = (PyramidConstraint::Profit, "profit", by_profit);
     }
+    let by_freeze = freeze_lots(instrument, inputs.freeze).map(|lots| lots.floor());
+    if let Some(by_freeze) = by_freeze
+        && by_freeze < binding.2
+    {
+        binding = (PyramidConstraint::Freeze, "freeze", by_freeze);
+    }
     let (binding, name, allowed) = binding;
     let lots = whole_lots(instrument, name, allowed)?;
-    Ok(PyramidSize { lots, binding, by_margin, by_base, by_profit })
+    Ok(PyramidSize { lots, binding, by_margin, by_base, by_profit, by_freeze })
 }
 
 fn price_and_points(price: Option<Price>, stop: Option<Price>) -> Result<(Price, Decimal), ZeroLots> {
@@ -273,6 +297,10 @@ fn margin_lots(
         .and_then(|allowed| allowed.checked_sub(margin_used))
         .and_then(|available| available.checked_div(per_lot))
         .ok_or(ZeroLots::OutOfRange)
+}
+
+fn freeze_lots(instrument: &Instrument, freeze: Option<Quantity>) -> Option<Decimal> {
+    freeze.map(|freeze| freeze.in_lots(instrument.lot_size))
 }
 
 fn whole_lots(instrument: &Instrument, constraint: &'static str, allowed: Decimal) -> Result<Lots, ZeroLots> {

@@ -22,6 +22,7 @@ mod holdings;
 pub mod lanes;
 mod lost_exits;
 mod monitor;
+mod not_flat;
 mod orders;
 mod overdue;
 mod pool;
@@ -197,8 +198,10 @@ impl Engine {
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.orders_in_doubt.set(0);
+                self.metrics.exit_waiting_since.set(0.0);
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
+                self.metrics.exits_not_flat.set(0);
                 self.metrics.square_off_late.set(0);
                 self.metrics.positions_expiring.set(0);
                 if anew {

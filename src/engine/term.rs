@@ -23,6 +23,7 @@ use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::not_flat::NotFlat;
 use super::overdue::Overdue;
 use super::readings::FIRST_POLL;
 use super::requests::Answered;
@@ -40,6 +41,7 @@ use crate::domain::policy::RestingStops;
 use crate::domain::portfolio::Quotes;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
+use crate::notify::Kind;
 
 /// How often the inbox is swept, whatever notifications were lost.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -153,6 +155,7 @@ pub struct Term<'a> {
     pub(super) look_pace: Duration,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
+    pub(super) not_flat: NotFlat,
     pub(super) square_off: SquareOff,
     pub(super) expiry: Expiry,
     next_census: Moment,
@@ -199,6 +202,7 @@ impl<'a> Term<'a> {
             look_pace: Duration::ZERO,
             next_want: now,
             next_day_look: now,
+            not_flat: NotFlat::default(),
             square_off: SquareOff::default(),
             expiry: Expiry::default(),
             next_census: now,
@@ -321,6 +325,7 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
+        self.watch_exits();
         if self.custody.is_some() {
             let swept = woken == Woken::Arrival || now >= self.next_sweep;
             if swept {
@@ -344,8 +349,11 @@ impl<'a> Term<'a> {
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
             let epoch = self.fence().epoch().get();
             tell::census(epoch, &self.book, rest, &self.square_off.late, &self.engine.notifier);
+            self.engine.notifier.census(Kind::ExitNotFlat, self.not_flat.census(epoch, &self.book));
         }
         self.decide_heads().await?;
+        let waiting = self.lanes.exit_waiting_since().map(|since| self.fence().now().since(since));
+        tell::exit_waiting(waiting, &self.engine.metrics);
         self.read_books_if_due();
         Ok(())
     }

@@ -169,7 +169,8 @@ impl Desk {
             intent.state = IntentState::InDoubt;
         }
         let recovered = Recovered::prove(self.rows.snapshot(), CAPITAL, &Catalog::default()).unwrap();
-        self.book = Book::restored(recovered, at(self.now));
+        let contracts = self.book.contracts.take();
+        self.book = Book { contracts, ..Book::restored(recovered, at(self.now)) };
         let working = crate::ledger::inbox::SignalStatus::Working;
         for (id, _) in self.rows.signals.iter().filter(|(_, status)| **status == working) {
             let exit = self.rows.intents.values().any(|i| i.signal == Some(*id) && i.plan.is_none());
