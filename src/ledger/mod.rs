@@ -29,6 +29,7 @@ pub mod listen;
 mod market;
 mod mend;
 pub mod migrate;
+mod numeric;
 pub mod operational;
 pub mod outbox;
 mod planned;

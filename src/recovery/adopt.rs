@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::reconcile::{DiffRow, Verdict};
 use super::repair::{Plan, Proposal, critical, follow_positions, follow_pyramids};
-use super::{Recovered, validate};
+use super::validate;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::EntryPlan;
@@ -117,7 +117,7 @@ pub fn plan(
     });
     follow_positions(&mut plan, snapshot, &mut after, capital);
     follow_pyramids(&mut plan, snapshot, &mut after);
-    let wrong = critical(&validate::findings(&after, &Recovered::portfolio(&after, capital), catalog));
+    let wrong = critical(&validate::findings(&after, capital, catalog));
     if !wrong.is_empty() {
         return Err(Refused::NotWhole(wrong));
     }

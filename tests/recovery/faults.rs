@@ -21,7 +21,7 @@ const fn corrupt(sql: &'static str, table: &'static str, field: &'static str) ->
     Damage { sql, code: "DATA_CORRUPT", place: (table, field) }
 }
 
-/// `{base}` is the open base, `{silver}` the resting order; `DROP` frees a table of its constraints first.
+/// `{base}` is the open base, `{silver}` the resting order, `{entries}` what was bought; `DROP` frees a table of its constraints first.
 const DAMAGES: &[Damage] = &[
     // The aggregates.
     invalid("UPDATE portfolio_state SET total_risk", "portfolio_state", "risk_amount"),
@@ -157,6 +157,18 @@ const DAMAGES: &[Damage] = &[
     ),
     // The day.
     corrupt("UPDATE trading_day SET opening_equity = 'NaN'", "trading_day", "opening_equity"),
+    // The orders that the positions were made by.
+    invalid("UPDATE order_intent SET symbol = 'GOLDM05JAN26FUT' {entries}", "position", "symbol"),
+    invalid("UPDATE order_intent SET product = 'MIS' {entries}", "position", "product"),
+    invalid("UPDATE order_intent SET signal_id = NULL {entries}", "position", "entry_signal"),
+    invalid(
+        "UPDATE order_intent SET plan = plan || '{\"label\": \"Long_3\"}' {entries}",
+        "position",
+        "label",
+    ),
+    invalid("UPDATE order_intent SET plan = plan || '{\"atr\": \"1.5\"}' {entries}", "position", "atr"),
+    corrupt("UPDATE order_intent SET plan = plan - 'atr' {entries}", "order_intent", "plan"),
+    corrupt("UPDATE order_intent SET plan = plan || '{\"stop\": \"NaN\"}' {entries}", "order_intent", "plan"),
     // Fills.
     invalid("DELETE FROM fill", "position", "quantity"),
     invalid("UPDATE fill SET price = price + 1", "position", "entry_price"),
@@ -194,6 +206,7 @@ fn spelled(sql: &str) -> String {
     let sql = sql
         .replace("{base}", BASE)
         .replace("{silver}", "WHERE state = 'acknowledged'")
+        .replace("{entries}", "WHERE state = 'filled' AND class = 'entry'")
         .replace("SET total_risk", "SET risk_amount = 999999.99");
     match sql.strip_prefix("DROP ").and_then(|rest| rest.split_once("; ")) {
         Some((table, rest)) => format!("{}; {rest}", without_constraints(table)),

@@ -1,7 +1,4 @@
 //! The reads that only prove the others: what an open position's own orders and fills say about it.
-//!
-//! The comparison of a position with its entry's plan runs in the database, which returns what differs: thousands of
-//! plans are not carried over the wire to be found right.
 
 use std::collections::HashMap;
 
@@ -13,6 +10,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::beyond::beyond;
+use super::entries::{ENTRY_COLUMNS, Entry, NOTHING, Strayed};
 use super::{Depth, Faults, each};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
@@ -41,7 +39,7 @@ pub struct PositionFills {
 impl PositionFills {
     /// Counts an order of the position in, with one of its fills if it has any. Stored figures may be anything: what is
     /// too large to be counted is a sum that nothing else agrees with.
-    pub fn add(&mut self, class: OrderClass, fill: Option<(i64, Decimal)>) {
+    pub fn add(&mut self, class: OrderClass, fill: Option<(i64, Price)>) {
         let is_entry = class == OrderClass::Entry;
         self.entered |= is_entry;
         let Some((quantity, price)) = fill else { return };
@@ -50,24 +48,8 @@ impl PositionFills {
             false => (&mut self.sold, &mut self.sold_value),
         };
         *units = Quantity(units.0.saturating_add(quantity));
-        *value = value.saturating_add(price.saturating_mul(quantity.into()));
+        *value = value.saturating_add(price.0.saturating_mul(quantity.into()));
     }
-}
-
-/// Stands in [`Strayed`] for a column that is empty, or is to be.
-pub const NOTHING: &str = "nothing";
-
-/// A column of a position that is not what its orders say: its entry's plan, what asked for its exit, what its fills earned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Strayed {
-    /// The position.
-    pub position: PositionId,
-    /// The column.
-    pub column: String,
-    /// What is stored.
-    pub stored: String,
-    /// What the orders say.
-    pub planned: String,
 }
 
 /// A filled order whose position has no row.
@@ -112,19 +94,25 @@ pub struct OrphanFill {
 
 /// What only proves; the fields are those of the [`Snapshot`](super::Snapshot).
 pub(super) struct Proofs {
-    pub position_fills: HashMap<PositionId, PositionFills>,
-    pub strayed: Vec<Strayed>,
+    pub orders: Orders,
+    pub unasked: Vec<Strayed>,
     pub orphans: Vec<Orphan>,
     pub audit: Vec<String>,
     pub recorded: Recorded,
 }
 
+/// What the orders of open positions say of them.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub fills: HashMap<PositionId, PositionFills>,
+    pub entries: Vec<Entry>,
+}
+
 impl Proofs {
     /// All of them to their end, as [`State::read`](super::state::State::read).
     pub async fn read(tx: &Transaction<'_>, depth: Depth, faults: &Faults) -> Result<Self, LedgerError> {
-        let (position_fills, strayed, unasked, earned, orphans, audit, beyond) = tokio::join!(
-            position_fills(tx, faults),
-            strayed(tx, faults),
+        let (orders, unasked, earned, orphans, audit, beyond) = tokio::join!(
+            orders(tx, faults),
             unasked(tx, faults),
             earned(tx, depth, faults),
             orphans(tx, depth, faults),
@@ -133,83 +121,38 @@ impl Proofs {
         );
         // Only whether it can be read.
         beyond?;
-        let mut strayed = strayed?;
-        strayed.extend(unasked?);
-        strayed.extend(earned?);
+        let mut unasked = unasked?;
+        unasked.extend(earned?);
         let (audit, recorded) = audit?;
-        Ok(Self { position_fills: position_fills?, strayed, orphans: orphans?, audit, recorded })
+        Ok(Self { orders: orders?, unasked, orphans: orphans?, audit, recorded })
     }
 }
 
-pub(super) async fn position_fills(
-    tx: &Transaction<'_>,
-    faults: &Faults,
-) -> Result<HashMap<PositionId, PositionFills>, LedgerError> {
-    let sql = "SELECT o.id, p.id AS position, o.class, f.quantity, f.price FROM position p
-        JOIN order_intent o ON o.position_id = p.id LEFT JOIN fill f ON f.intent_id = o.id
-        WHERE p.status <> 'closed'";
-    let rows = each(tx, sql, "fetch the fills of open positions", faults, |row| {
+/// What the orders of open positions filled, and what its entry says of each.
+pub(super) async fn orders(tx: &Transaction<'_>, faults: &Faults) -> Result<Orders, LedgerError> {
+    let sql = format!(
+        "SELECT o.id, p.id AS position, f.quantity, f.price, o.class, {ENTRY_COLUMNS} FROM position p
+         JOIN order_intent o ON o.position_id = p.id LEFT JOIN fill f ON f.intent_id = o.id
+         WHERE p.status <> 'closed'"
+    );
+    // Added up here: the database takes three times as long for it.
+    let mut orders = Orders::default();
+    each(tx, &sql, "fetch the orders of open positions", faults, |row| {
         let mut cells = Cells::keyed(row, "fill");
         let id = PositionId(cells.get("position"));
+        let (quantity, price) = (cells.get::<Option<i64>>("quantity"), cells.get::<Option<Price>>("price"));
         let class = cells.word("class", OrderClass::Entry);
-        let (quantity, price) = (cells.get::<Option<i64>>("quantity"), cells.get::<Option<Decimal>>("price"));
-        cells.finish((id, class, quantity.zip(price)))
+        cells.finish(())?;
+        orders.fills.entry(id).or_default().add(class, quantity.zip(price));
+        if class == OrderClass::Entry {
+            let mut cells = Cells::keyed(row, "order_intent");
+            let entry = Entry::read(&mut cells, id);
+            orders.entries.extend(cells.finish(entry)?);
+        }
+        Ok(())
     })
     .await?;
-    // Added up here: the database takes three times as long for it.
-    let mut sums: HashMap<PositionId, PositionFills> = HashMap::with_capacity(rows.len());
-    for (id, class, fill) in rows {
-        sums.entry(id).or_default().add(class, fill);
-    }
-    Ok(sums)
-}
-
-/// Numbers of a plan were rounded to the stored scale on their way into the position, and times to microseconds.
-pub(super) async fn strayed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Strayed>, LedgerError> {
-    // The plan's fields are taken one by one where thousands are found right, as a record where one is told.
-    let sql = "WITH pair AS (
-            SELECT p AS held, o AS entry
-            FROM position p
-            JOIN order_intent o ON o.position_id = p.id AND o.class = 'entry' AND o.plan IS NOT NULL
-            WHERE p.status <> 'closed'
-              AND ((p.instrument, p.symbol, p.exchange, p.product, p.entry_signal, p.label, p.strategy, p.lot_size,
-                    p.entry_signal_seq)
-                IS DISTINCT FROM
-                   (o.instrument, o.symbol, o.exchange, o.product, o.signal_id, o.plan ->> 'label', o.plan ->> 'strategy',
-                    (o.plan ->> 'lot_size')::bigint, (o.plan ->> 'signal_seq')::bigint)
-                OR p.point_value <> round((o.plan ->> 'point_value')::numeric, 8)
-                OR p.margin_per_lot <> round((o.plan ->> 'margin_per_lot')::numeric, 8)
-                OR p.atr <> round((o.plan ->> 'atr')::numeric, 8)
-                OR p.initial_stop <> round((o.plan ->> 'stop')::numeric, 8)
-                OR p.take_profit IS DISTINCT FROM round((o.plan ->> 'take_profit')::numeric, 8)
-                OR p.entry_bar_time NOT BETWEEN (o.plan ->> 'bar_time')::timestamptz - interval '1 ms'
-                    AND (o.plan ->> 'bar_time')::timestamptz + interval '1 ms')
-        )
-        SELECT (held).id AS id, column_name, stored, planned FROM pair
-        CROSS JOIN LATERAL jsonb_to_record((entry).plan) AS plan (label text, strategy text, lot_size bigint,
-            point_value numeric, margin_per_lot numeric, atr numeric, stop numeric, take_profit numeric, signal_seq bigint,
-            bar_time timestamptz)
-        CROSS JOIN LATERAL (VALUES
-            ('instrument', (held).instrument, (entry).instrument),
-            ('symbol', (held).symbol, (entry).symbol),
-            ('exchange', (held).exchange, (entry).exchange),
-            ('product', (held).product, (entry).product),
-            ('entry_signal', (held).entry_signal::text, (entry).signal_id::text),
-            ('label', (held).label, plan.label),
-            ('strategy', (held).strategy, plan.strategy),
-            ('lot_size', (held).lot_size::text, plan.lot_size::text),
-            ('point_value', trim_scale((held).point_value)::text, trim_scale(round(plan.point_value, 8))::text),
-            ('margin_per_lot', trim_scale((held).margin_per_lot)::text, trim_scale(round(plan.margin_per_lot, 8))::text),
-            ('entry_signal_seq', (held).entry_signal_seq::text, plan.signal_seq::text),
-            ('atr', trim_scale((held).atr)::text, trim_scale(round(plan.atr, 8))::text),
-            ('initial_stop', trim_scale((held).initial_stop)::text, trim_scale(round(plan.stop, 8))::text),
-            ('take_profit', trim_scale((held).take_profit)::text, trim_scale(round(plan.take_profit, 8))::text),
-            ('entry_bar_time', (held).entry_bar_time::timestamptz(3)::text, plan.bar_time::timestamptz(3)::text)
-        ) AS difference (column_name, stored, planned)
-        WHERE stored IS DISTINCT FROM planned";
-    let mut strayed = each(tx, sql, "compare positions with their entries", faults, strayed_column).await?;
-    strayed.sort_by(|a, b| (a.position, &a.column).cmp(&(b.position, &b.column)));
-    Ok(strayed)
+    Ok(orders)
 }
 
 /// Positions on their way out that nobody sent out, which the engine would close; and causes of exits that no order has.

@@ -9,7 +9,7 @@ use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::change::{PortfolioRow, PyramidWrite};
 use crate::ledger::recorded::Figures;
 use crate::ledger::snapshot::Snapshot;
-use crate::recovery::{Recovered, validate};
+use crate::recovery::{Recovered, cash, validate};
 
 /// M4. Capital and high-water mark follow the audit log. Where it does not tell them, the capital is what the configuration
 /// says if one of capital and closed equity agrees with that. False when the aggregates follow from nothing that is proven.
@@ -60,12 +60,12 @@ pub(in crate::recovery) fn follow_positions(
     after: &mut Snapshot,
     capital: Rupees,
 ) {
-    let portfolio = Recovered::portfolio(after, capital);
-    let sums = portfolio.aggregates();
+    let sums = Recovered::aggregates(after, capital);
+    let cash = cash(after, capital);
     let row = PortfolioRow {
-        capital: portfolio.cash,
+        capital: cash,
         closed_equity: sums.closed_equity,
-        equity_high: portfolio.equity_high.max(sums.closed_equity),
+        equity_high: after.portfolio.map_or(cash, |row| row.equity_high).max(sums.closed_equity),
         risk: sums.risk,
         volatility: sums.volatility,
         margin_used: sums.margin_used,

@@ -129,7 +129,7 @@ fn sums(orders: &[Orphan]) -> PositionFills {
             sums.add(order.class, None);
         }
         for fill in &order.fills {
-            sums.add(order.class, Some((fill.quantity.0, fill.price.0)));
+            sums.add(order.class, Some((fill.quantity.0, fill.price)));
         }
     }
     sums

@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use super::reconcile::DiffRow;
 use super::report::Finding;
-use super::{Recovered, validate};
+use super::validate;
 use crate::domain::ids::PositionId;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Price, Rupees};
@@ -111,7 +111,7 @@ pub fn plan(
         figures::follow_positions(&mut plan, snapshot, &mut after, capital);
     }
     figures::follow_pyramids(&mut plan, snapshot, &mut after);
-    let left = validate::findings(&after, &Recovered::portfolio(&after, capital), catalog);
+    let left = validate::findings(&after, capital, catalog);
     plan.unsolved.extend(critical(&left));
     plan
 }

@@ -21,24 +21,36 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
-use super::Recovered;
+use std::thread;
+
 use super::report::Finding;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::Rupees;
-use crate::domain::portfolio::Portfolio;
 use crate::ledger::snapshot::Snapshot;
 
-/// Lists what does not add up between the rows, the orders, the aggregates, the pyramids and the fills.
-pub(super) fn findings(snapshot: &Snapshot, portfolio: &Portfolio, catalog: &Catalog) -> Vec<Finding> {
-    let mut findings = rows::positions(&snapshot.positions, catalog);
-    let sums_make_sense = findings.is_empty();
-    findings.extend(rows::intents(snapshot));
-    findings.extend(whole::plans(snapshot));
-    findings.extend(whole::fills(snapshot));
-    if sums_make_sense {
-        findings.extend(whole::aggregates(snapshot, portfolio));
-    }
-    findings.extend(whole::pyramids(snapshot, catalog));
+/// From so many positions on, two threads are done sooner than one.
+const WORTH_A_THREAD: usize = 1000;
+
+/// Lists what does not add up between the rows, the orders, the aggregates, the pyramids and the fills; `capital` is
+/// what an account without any history starts with.
+pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) -> Vec<Finding> {
+    let rows_and_sums = || {
+        let mut rows = rows::positions(&snapshot.positions, catalog);
+        let sums_make_sense = rows.is_empty();
+        rows.extend(rows::intents(snapshot));
+        let sums = if sums_make_sense { whole::aggregates(snapshot, capital) } else { Vec::new() };
+        (rows, sums)
+    };
+    let orders_and_pyramids = || {
+        let mut orders = whole::plans(snapshot);
+        orders.extend(whole::fills(snapshot));
+        (orders, whole::pyramids(snapshot, catalog))
+    };
+    let apart = snapshot.positions.len() >= WORTH_A_THREAD;
+    let ((mut findings, sums), (orders, pyramids)) = both(apart, rows_and_sums, orders_and_pyramids);
+    findings.extend(orders);
+    findings.extend(sums);
+    findings.extend(pyramids);
     findings.extend(whole::orphans(snapshot));
     findings.extend(recorded::positions(snapshot));
     findings.extend(recorded::wishes(snapshot));
@@ -50,6 +62,22 @@ pub(super) fn findings(snapshot: &Snapshot, portfolio: &Portfolio, catalog: &Cat
 /// The stored aggregates that are not what the rows give; none where the rows make no sum, or none is stored.
 pub(super) fn figures_off(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) -> Option<Vec<Finding>> {
     let sums_make_sense = rows::positions(&snapshot.positions, catalog).is_empty();
-    let portfolio = || Recovered::portfolio(snapshot, capital);
-    (sums_make_sense && snapshot.portfolio.is_some()).then(|| whole::aggregates(snapshot, &portfolio()))
+    (sums_make_sense && snapshot.portfolio.is_some()).then(|| whole::aggregates(snapshot, capital))
+}
+
+/// Does both, if `apart` each on a thread of its own.
+fn both<A, B: Send>(apart: bool, first: impl FnOnce() -> A, second: impl Fn() -> B + Sync) -> (A, B) {
+    if !apart {
+        return (first(), second());
+    }
+    thread::scope(|scope| {
+        let begun = thread::Builder::new().spawn_scoped(scope, &second);
+        let first = first();
+        let second = match begun {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system has no thread to spare.
+            Err(_) => second(),
+        };
+        (first, second)
+    })
 }

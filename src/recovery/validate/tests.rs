@@ -4,7 +4,7 @@ use rust_decimal::{Decimal, dec};
 use uuid::Uuid;
 
 use super::earned::{Verdict, verdict};
-use super::findings;
+use super::{WORTH_A_THREAD, findings};
 use crate::domain::fixtures;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::Catalog;
@@ -47,7 +47,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         audit: Vec::new(),
         recorded: Default::default(),
     };
-    let sums = Recovered::portfolio(&snapshot, CAPITAL).aggregates();
+    let sums = Recovered::aggregates(&snapshot, CAPITAL);
     snapshot.portfolio = Some(PortfolioRow {
         capital: CAPITAL,
         closed_equity: sums.closed_equity,
@@ -70,7 +70,7 @@ fn fills(position: &Position) -> PositionFills {
 }
 
 fn found(snapshot: &Snapshot) -> Vec<Finding> {
-    findings(snapshot, &Recovered::portfolio(snapshot, CAPITAL), &Catalog::default())
+    findings(snapshot, CAPITAL, &Catalog::default())
 }
 
 fn fields(snapshot: &Snapshot) -> Vec<String> {
@@ -224,6 +224,31 @@ fn a_part_of_a_lot_is_a_warning_and_stops_nothing() {
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].severity, Severity::Warning);
     assert!(Recovered::prove(snapshot, CAPITAL, &Catalog::default()).is_ok());
+}
+
+#[test]
+fn what_is_proven_by_two_threads_is_told_in_the_same_order() {
+    let many = |count: i64| {
+        let position = |seq| fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(77000), seq);
+        let mut snapshot = snapshot((1..=count).map(position).collect());
+        snapshot.positions[0].version = -1;
+        let last = snapshot.positions.last().unwrap().id;
+        snapshot.position_fills.get_mut(&last).unwrap().sold = Quantity(10);
+        snapshot.pyramids[0].count = 4;
+        snapshot.audit.push("row 7 was changed".to_owned());
+        let mut fields = fields(&snapshot);
+        fields.dedup();
+        fields
+    };
+    let told = [
+        "position.version",
+        "position.quantity",
+        "pyramiding_state.count",
+        "position.label",
+        "audit_log.hash",
+    ];
+    assert_eq!(many(2), told);
+    assert_eq!(many(i64::try_from(WORTH_A_THREAD).unwrap()), told);
 }
 
 #[test]

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::earned;
 use crate::domain::instrument::Catalog;
-use crate::domain::money::Quantity;
-use crate::domain::portfolio::{Aggregates, Portfolio};
+use crate::domain::money::{Quantity, Rupees};
+use crate::domain::portfolio::Aggregates;
 use crate::domain::position::Position;
 use crate::domain::pyramiding::{self, PyramidingState};
 use crate::ledger::snapshot::{PositionFills, Snapshot};
+use crate::recovery::Recovered;
 use crate::recovery::report::Finding;
 
 /// V3, first half: what is held is what was decided.
@@ -51,7 +52,7 @@ fn one_position(position: &Position, fills: PositionFills) -> Vec<Finding> {
 }
 
 /// V4. The stored aggregates.
-pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Finding> {
+pub(super) fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Vec<Finding> {
     let Some(stored) = snapshot.portfolio else {
         let open = snapshot.positions.len();
         let missing =
@@ -65,7 +66,7 @@ pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Find
         volatility: stored.volatility,
         margin_used: stored.margin_used,
     };
-    let calculated = portfolio.aggregates();
+    let calculated = Recovered::aggregates(snapshot, capital);
     let mut findings: Vec<Finding> = calculated.mismatches(&figures).iter().map(Finding::figure).collect();
     if stored.equity_high < stored.closed_equity {
         let least = format!("at least the closed equity {}", stored.closed_equity);
