@@ -276,7 +276,7 @@ pub(super) async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<
     Ok(())
 }
 
-pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
+async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
     let closed_at = (p.status == PositionStatus::Closed).then(Utc::now);
     let changed = tx
         .run(
@@ -362,6 +362,6 @@ async fn write_signal(tx: &Transaction<'_>, update: &SignalUpdate, fence: &Fence
     one_row(changed, || format!("signal {}", update.id))
 }
 
-fn one_row(changed: u64, what: impl Fn() -> String) -> Result<(), LedgerError> {
+pub(super) fn one_row(changed: u64, what: impl Fn() -> String) -> Result<(), LedgerError> {
     if changed == 1 { Ok(()) } else { Err(LedgerError::Conflict { what: what() }) }
 }

@@ -115,7 +115,7 @@ async fn drill_position_drift() {
     let look = told("position_drift", "baton recover --repair");
     let proposed = typed(&cluster, leader, look).await;
     assert!(String::from_utf8_lossy(&proposed.stdout).contains(GOLD_SYMBOL), "{proposed:?}");
-    let apply = told("position_drift", "--apply --reason TEXT").replace("TEXT", "drill");
+    let apply = told("position_drift", "--apply --reason TEXT --yes").replace("TEXT", "drill");
     done(&cluster, leader, &format!("{look} {apply}")).await;
     let leader = cluster.leader().await;
     let verify = told("position_drift", "curl -s $A/metrics | grep baton_position_drift");
