@@ -46,6 +46,7 @@ pub mod switching;
 pub mod telegram;
 pub mod views;
 pub mod wishes;
+mod writes;
 
 use std::time::Duration;
 

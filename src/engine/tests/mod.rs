@@ -15,6 +15,7 @@ mod resting;
 mod restored;
 mod rows;
 mod session;
+mod settling;
 mod square_off;
 mod stops;
 mod stopwatch;
