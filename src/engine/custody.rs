@@ -144,11 +144,7 @@ impl Term<'_> {
     /// What damaged tables say is borne by a custodian; the end of leadership and a database that is away are not.
     pub(super) fn bearable(&self, result: Result<(), LedgerError>) -> Result<(), LedgerError> {
         match result {
-            Err(error)
-                if self.custody.is_some()
-                    && !error.is_transient()
-                    && !matches!(error, LedgerError::Fenced(_)) =>
-            {
+            Err(error) if self.custody.is_some() && error.is_refusal() => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "[RECOVERY] stored state is damaged"

@@ -57,14 +57,20 @@ pub enum Decision {
 
 /// The (exchange, symbol) pairs whose live price a decision needs, the signal's own first.
 pub fn quotes_needed(rules: &Rules, book: &Book, signal: &Signal) -> Vec<(String, String)> {
-    let Some(instrument) = rules.catalog.get(&signal.instrument).filter(|_| signal.entry().is_some()) else {
-        return Vec::new();
-    };
+    match signal.entry() {
+        Some(_) => contracts_needed(rules, book, &signal.instrument),
+        None => Vec::new(),
+    }
+}
+
+/// The same of any entry on an instrument.
+pub(super) fn contracts_needed(rules: &Rules, book: &Book, name: &str) -> Vec<(String, String)> {
+    let Some(instrument) = rules.catalog.get(name) else { return Vec::new() };
     let mut needed = vec![(instrument.exchange.clone(), instrument.symbol.clone())];
     let by_quotes = [rules.policy.gates.equity, rules.policy.sizing.equity].contains(&EquityBasis::Blended);
     for position in book.portfolio.held() {
         let pair = (position.exchange.clone(), position.symbol.clone());
-        if (by_quotes || position.instrument == signal.instrument) && !needed.contains(&pair) {
+        if (by_quotes || position.instrument == name) && !needed.contains(&pair) {
             needed.push(pair);
         }
     }

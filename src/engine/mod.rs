@@ -8,6 +8,7 @@ mod adoption;
 mod anew;
 mod apply;
 pub mod book;
+pub mod coming;
 pub mod command;
 mod custody;
 mod day;
@@ -24,6 +25,7 @@ mod lost_exits;
 mod monitor;
 mod not_flat;
 mod orders;
+mod outcomes;
 mod overdue;
 mod pool;
 mod process;
@@ -35,6 +37,7 @@ mod requests;
 mod resting;
 pub mod runner;
 pub mod senders;
+mod settling;
 mod signals;
 mod square_off;
 pub mod stops;
@@ -72,6 +75,7 @@ use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
 use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
+use coming::Coming;
 use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
@@ -139,6 +143,8 @@ pub struct Engine {
     pub commands: Commands,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
+    /// Signals that this instance is about to store.
+    pub coming: Coming,
     /// What the operator is told.
     pub operational: OperationalState,
     /// What is notified.

@@ -20,6 +20,8 @@ use super::{Ledger, LedgerError};
 /// Between the fields that a hash covers; no field but the last can hold it.
 const SEPARATOR: &str = "\u{1f}";
 
+pub(super) const APPEND: &str = "SELECT audit_append($1, $2, $3)";
+
 /// Appends one row to the chain; `actor` is a member, or an operator's name.
 pub(super) async fn append(
     tx: &deadpool_postgres::Transaction<'_>,
@@ -27,7 +29,7 @@ pub(super) async fn append(
     actor: &str,
     payload: &Value,
 ) -> Result<(), LedgerError> {
-    tx.run("SELECT audit_append($1, $2, $3)", &[&kind, &actor, &payload.to_string()])
+    tx.run(APPEND, &[&kind, &actor, &payload.to_string()])
         .await
         .map_err(LedgerError::during("append to the audit log"))?;
     Ok(())

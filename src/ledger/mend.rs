@@ -8,8 +8,8 @@ use deadpool_postgres::Transaction;
 use serde_json::json;
 
 use super::LedgerError;
-use super::change::one_row;
 use super::repair::{Mending, WishWrite};
+use super::writes::one_row;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;

@@ -49,6 +49,7 @@ pub mod switching;
 pub mod telegram;
 pub mod views;
 pub mod wishes;
+mod writes;
 
 use std::time::Duration;
 

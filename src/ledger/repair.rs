@@ -12,10 +12,10 @@ use deadpool_postgres::Transaction;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::change::{self, FillRow, PortfolioRow, PyramidWrite};
+use super::change::{FillRow, PortfolioRow, PyramidWrite};
 use super::snapshot::{self, Depth, Snapshot};
 use super::wishes::Wish;
-use super::{Ledger, LedgerError, audit, mend, recorded};
+use super::{Ledger, LedgerError, audit, mend, recorded, writes};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::EntryPlan;
 use crate::domain::money::{Price, Quantity, Rupees};
@@ -257,10 +257,10 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
     explain(tx, &mending.by_hand).await?;
     mend::write(tx, mending).await?;
     if let Some(portfolio) = &mending.portfolio {
-        change::write_portfolio(tx, portfolio).await?;
+        writes::write_portfolio(tx, portfolio).await?;
     }
     for pyramid in &mending.pyramids {
-        change::write_pyramid(tx, pyramid).await?;
+        writes::write_pyramid(tx, pyramid).await?;
     }
     Ok(())
 }
@@ -298,7 +298,7 @@ async fn outside(tx: &Transaction<'_>, order: &Outside) -> Result<(), LedgerErro
         return Ok(());
     }
     let (cumulative, quantity) = (order.filled, order.filled);
-    change::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
+    writes::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
 }
 
 /// The operator's word stands as a signal, what was bought by hand as its order and fill: from then on nothing tells the
@@ -348,8 +348,8 @@ async fn adopt(tx: &Transaction<'_>, adopted: &Adopted, operator: Operator<'_>) 
     .await
     .map_err(&during)?;
     let (cumulative, quantity, price) = (p.quantity, p.quantity, p.entry_price);
-    change::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
-    change::open_position(tx, &p).await?;
+    writes::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
+    writes::open_position(tx, &p).await?;
     // Where the audit log has every position's stop from: a custodian believes no other.
     let told = serde_json::json!({ "positions": [recorded::position(&p)] });
     audit::append(tx, "change", operator.name, &told).await
@@ -386,7 +386,7 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
         quantity: booking.quantity,
         price: booking.price,
     };
-    change::write_fill(tx, &fill).await
+    writes::write_fill(tx, &fill).await
 }
 
 /// The orders behind the bookings are explained: a leader that finds one of them in the books takes it for nobody's.

@@ -17,6 +17,7 @@ mod resting;
 mod restored;
 mod rows;
 mod session;
+mod settling;
 mod slices;
 mod square_off;
 mod stops;

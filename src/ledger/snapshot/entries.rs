@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn each_column_that_is_not_what_the_entry_says_is_named_alone() {
         assert_eq!(columns(held()), Vec::<String>::new());
-        let changes: [(&str, fn(&mut Position)); 15] = [
+        type Damage = fn(&mut Position);
+        let changes: [(&str, Damage); 15] = [
             ("instrument", |p| p.instrument.push('X')),
             ("symbol", |p| p.symbol.push('X')),
             ("exchange", |p| p.exchange.push('X')),
