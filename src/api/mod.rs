@@ -50,6 +50,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::coming::Coming;
 use crate::engine::command::Desk;
 use crate::engine::recess::Recess;
 use crate::engine::runner::Outlooks;
@@ -88,6 +89,8 @@ pub struct Wiring {
     pub operational: watch::Receiver<Operational>,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
+    /// Where signals are announced that are about to be stored.
+    pub coming: Coming,
     /// The stop that has begun.
     pub draining: watch::Receiver<Option<Stopping>>,
     /// Where the engine takes commands from.

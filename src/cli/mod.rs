@@ -32,6 +32,7 @@ pub mod reconcile;
 pub mod recover;
 pub mod replay;
 pub mod report;
+pub mod resolve;
 pub mod restore;
 pub mod run;
 pub mod runbook;

@@ -112,6 +112,17 @@ impl fmt::Display for Mismatch {
 }
 
 impl Aggregates {
+    /// The sums over those of `positions` that hold something, beside this closed equity.
+    pub fn of(positions: &[Position], closed_equity: Rupees) -> Self {
+        let mut sums = Self { closed_equity, ..Self::default() };
+        for position in positions.iter().filter(|position| position.is_held()) {
+            sums.risk += position.risk();
+            sums.volatility += position.volatility();
+            sums.margin_used += position.margin();
+        }
+        sums
+    }
+
     /// Compares these calculated aggregates with the stored ones; lists what is further apart than [`TOLERANCE`].
     pub fn mismatches(&self, stored: &Self) -> Vec<Mismatch> {
         [
@@ -237,12 +248,7 @@ impl Portfolio {
 
     /// The sums over what is held; entries on their way do not count.
     pub fn aggregates(&self) -> Aggregates {
-        Aggregates {
-            closed_equity: self.closed_equity(),
-            risk: self.held().map(Position::risk).sum(),
-            volatility: self.held().map(Position::volatility).sum(),
-            margin_used: self.held().map(Position::margin).sum(),
-        }
+        Aggregates::of(&self.positions, self.closed_equity())
     }
 
     /// The sums with the entries on their way: what gates and sizing must reckon with.

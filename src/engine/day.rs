@@ -140,10 +140,10 @@ impl Term<'_> {
         let now = self.fence().now();
         // Before they are looked at: what is known by then belongs to it.
         let asked = self.engine.hours.is_asked() && self.engine.contracts.is_asked();
-        self.book.note_closed(wall_clock(), now);
         if let Some(calendar) = self.engine.hours.calendar() {
             self.book.calendar = Some(calendar);
         }
+        self.book.note_closed(wall_clock(), now);
         self.book.holidays = self.engine.hours.holidays();
         self.book.note_auctions(&self.engine.rules.catalog, wall_clock());
         self.book.contracts = self.engine.contracts.known();

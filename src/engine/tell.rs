@@ -1,8 +1,9 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 use tracing::field::display;
 
 use super::book::Book;
@@ -21,6 +22,12 @@ use crate::notify::{Census, Event, Key, Kind, Notifier};
 use crate::recovery::reconcile::{Drift, Known};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, TraceId};
+
+/// Shows since when an EXIT waits, of which the longest has waited for this time.
+pub(super) fn exit_waiting(waited: Option<Duration>, metrics: &Metrics) {
+    let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+    metrics.exit_waiting_since.set(waited.map_or(0.0, |waited| now - waited.as_secs_f64()));
+}
 
 /// Tells of a change that was committed and is not installed yet.
 pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &Notifier) {
@@ -47,6 +54,11 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
     for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closed) {
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
+    }
+    for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closing) {
+        if book.position(p.id).is_some_and(|before| before.quantity > p.quantity) {
+            tracing::info!(position = %p.id, "sold a part of {} {}: {} of {} units are left to sell", p.instrument, p.label, p.quantity, p.entry_quantity);
+        }
     }
     for update in change.signals.iter().filter(|update| update.status != SignalStatus::Refused) {
         let Some(working) = book.working.get(&update.id) else { continue };

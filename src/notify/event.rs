@@ -72,6 +72,8 @@ pub enum Kind {
     AuditBroken,
     /// A position has no stop at the broker though it should; the scope is the position.
     StopNotResting,
+    /// A position that is meant to be gone does not get flat; the scope is the position.
+    ExitNotFlat,
     /// An intraday position is not sold shortly before the broker closes it itself; the scope is the position.
     SquareOffLate,
     /// The contract of a held position nears its end; the scope is the position.
@@ -107,6 +109,7 @@ named!(Kind {
     StopNotWatched = "STOP_NOT_WATCHED",
     AuditBroken = "AUDIT_BROKEN",
     StopNotResting = "STOP_NOT_RESTING",
+    ExitNotFlat = "EXIT_NOT_FLAT",
     SquareOffLate = "SQUARE_OFF_LATE",
     ContractExpiring = "CONTRACT_EXPIRING",
     LimitHit = "LIMIT_HIT",
@@ -137,6 +140,7 @@ impl Kind {
             | Self::PositionsUnwatched
             | Self::StopNotWatched
             | Self::AuditBroken
+            | Self::ExitNotFlat
             | Self::SquareOffLate
             | Self::Flapping => Severity::Critical,
             Self::StartupError
@@ -172,6 +176,7 @@ impl Kind {
             Self::OrderInDoubt
             | Self::PositionDrift
             | Self::StopNotResting
+            | Self::ExitNotFlat
             | Self::SquareOffLate
             | Self::LimitHit => Life::InLedger,
             Self::StillWaiting

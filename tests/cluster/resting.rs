@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::doubt::hit;
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::signals::{GOLD, GOLD_SYMBOL, bar, base, exit};
 use crate::stops::{flat, price};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::paper::{self, PaperOrder};
@@ -86,12 +86,7 @@ async fn trail(cluster: &Cluster, id: &str) {
         }
     })
     .await;
-    let mut bar = base(id, GOLD, 142_000);
-    for field in ["position", "stop", "er", "lots"] {
-        bar.as_object_mut().unwrap().remove(field);
-    }
-    (bar["type"], bar["atr"], bar["supertrend"]) = ("MARKET_DATA".into(), 700.into(), 141_000.into());
-    let played = cluster.play(0, &bar).await;
+    let played = cluster.play(0, &bar(id, GOLD, 142_000, 700)).await;
     assert_eq!(played["status"], "executed", "{played}");
 }
 

@@ -218,9 +218,17 @@ fn an_entry_needs_todays_word_on_its_contract_and_keeps_to_it() {
     assert_eq!(code(&real, 100, None, late, false), ["MARKET_CLOSED", "CONTRACT_UNKNOWN"]);
     assert_eq!(code(&real, 10, None, late, true), ["MARKET_CLOSED", "CONTRACT_CHANGED"]);
     assert_eq!(code(&real, 100, None, "2020-01-01", true), ["MARKET_CLOSED", "CONTRACT_EXPIRED"]);
-    assert_eq!(code(&real, 100, Some(800), late, true), ["MARKET_CLOSED", "FREEZE_QUANTITY"]);
+    assert_eq!(code(&real, 100, Some(99), late, true), ["MARKET_CLOSED", "ZERO_LOTS_BELOW_ONE"]);
     real.allow_after_market = true;
     assert_eq!(orders(decided(&real, 100, Some(900), "2020-01-01", true)).len(), 1);
+    for (freeze, units, binding) in [(1_000, 900, "risk"), (850, 800, "freeze"), (100, 100, "freeze")] {
+        // As large as one order may be, and the decision says why it is no larger.
+        let Decision::Order(intents, decision) = decided(&real, 100, Some(freeze), late, true) else {
+            panic!("refused")
+        };
+        assert_eq!(intents[0].order.quantity, Quantity(units));
+        assert_eq!(decision["size"]["binding"], binding);
+    }
     assert_eq!(orders(decided(&real, 100, None, late, false)).len(), 1);
     assert_eq!(code(&real, 10, None, late, true), ["CONTRACT_CHANGED"], "a wrong size is wrong at any hour");
 }
