@@ -9,6 +9,7 @@ use std::fmt;
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::instrument::Instrument;
 use super::money::{Price, Rupees};
 use super::policy::{EquityBasis, TradingPolicy};
 use super::position::Position;
@@ -146,6 +147,13 @@ impl Portfolio {
     /// The held positions of an instrument.
     pub fn held_of<'a>(&'a self, instrument: &'a str) -> impl Iterator<Item = &'a Position> {
         self.held().filter(move |position| position.instrument == instrument)
+    }
+
+    /// Lots of an instrument that are held, and those of entries on their way by their margin.
+    pub fn lots_of(&self, instrument: &Instrument) -> Decimal {
+        let held: Decimal = self.held_of(&instrument.name).map(Position::lots).sum();
+        let coming = self.pending.iter().filter(|entry| entry.instrument == instrument.name);
+        held + coming.map(|entry| entry.margin.0 / instrument.margin_per_lot.0).sum::<Decimal>()
     }
 
     /// The held position of an instrument with this label.

@@ -95,6 +95,8 @@ impl CrashRecoveryManager {
         }
         // Sums are made over what is believed alone: the other figures may be anything.
         snapshot.positions.retain(|position| believed.contains(&position.id));
+        // Nobody may have asked for it: then this row is what is wrong with its position.
+        snapshot.wishes.retain(|wish| believed.contains(&wish.position));
         let portfolio = Recovered::portfolio(&mut snapshot, self.capital);
         let recovered = Recovered { snapshot, portfolio, first_time: false, warnings: findings };
         let (orders_lost, positions_lost) = (salvage.orders_lost, salvage.positions_lost);

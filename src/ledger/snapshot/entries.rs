@@ -12,6 +12,7 @@ use tokio_postgres::types::Json;
 use crate::domain::ids::PositionId;
 use crate::domain::intent::EntryPlan;
 use crate::domain::label::Label;
+use crate::domain::money::Price;
 use crate::domain::position::Position;
 use crate::ledger::cells::Cells;
 
@@ -20,7 +21,10 @@ const HALF_A_UNIT: Decimal = dec!(0.000000005);
 /// And times to microseconds.
 const MOMENT: TimeDelta = TimeDelta::milliseconds(1);
 
-/// A column of an open position that is not what its entry's order and plan say.
+/// Stands in [`Strayed`] for a column that is empty, or is to be.
+pub const NOTHING: &str = "nothing";
+
+/// A column of a position that is not what its orders say: its entry's plan, what asked for its exit, what its fills earned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Strayed {
     /// The position.
@@ -29,7 +33,7 @@ pub struct Strayed {
     pub column: String,
     /// What is stored.
     pub stored: String,
-    /// What the order or its plan says.
+    /// What the orders say.
     pub planned: String,
 }
 
@@ -71,7 +75,7 @@ impl Entry {
             let signal = held.entry_signal.to_string();
             let own = [&held.instrument, &held.symbol, &held.exchange, held.product.as_str(), &signal];
             for ((column, stored), planned) in COLUMNS.into_iter().zip(own).zip(unlike) {
-                let planned = planned.as_deref().unwrap_or("nothing");
+                let planned = planned.as_deref().unwrap_or(NOTHING);
                 if stored != planned {
                     differs(column, &stored, &planned);
                 }
@@ -98,6 +102,16 @@ impl Entry {
             if stored != planned && !is_rounded(stored, planned) {
                 differs(column, &stored.normalize(), &planned.normalize());
             }
+        }
+        let same = match (held.take_profit, plan.take_profit) {
+            (Some(stored), Some(planned)) => stored == planned || is_rounded(stored.0, planned.0),
+            (stored, planned) => stored == planned,
+        };
+        if !same {
+            let shown = |price: Option<Price>| {
+                price.map_or_else(|| NOTHING.to_owned(), |price| price.0.normalize().to_string())
+            };
+            differs("take_profit", &shown(held.take_profit), &shown(plan.take_profit));
         }
         if (held.entry_bar_time - plan.bar_time).abs() > MOMENT {
             differs("entry_bar_time", &held.entry_bar_time, &plan.bar_time);
@@ -130,7 +144,7 @@ mod tests {
     use super::*;
     use crate::domain::fixtures;
     use crate::domain::ids::SignalId;
-    use crate::domain::money::{Price, Quantity, Rupees};
+    use crate::domain::money::{Quantity, Rupees};
     use crate::domain::order::Product;
 
     fn held() -> Position {
@@ -169,7 +183,8 @@ mod tests {
     #[test]
     fn each_column_that_is_not_what_the_entry_says_is_named_alone() {
         assert_eq!(columns(held()), Vec::<String>::new());
-        let changes: [(&str, fn(&mut Position)); 14] = [
+        type Damage = fn(&mut Position);
+        let changes: [(&str, Damage); 15] = [
             ("instrument", |p| p.instrument.push('X')),
             ("symbol", |p| p.symbol.push('X')),
             ("exchange", |p| p.exchange.push('X')),
@@ -183,6 +198,7 @@ mod tests {
             ("margin_per_lot", |p| p.margin_per_lot += Rupees(dec!(0.00000001))),
             ("atr", |p| p.atr += Price(dec!(0.00000001))),
             ("initial_stop", |p| p.initial_stop += Price(dec!(0.00000001))),
+            ("take_profit", |p| p.take_profit = Some(Price(dec!(1)))),
             ("entry_bar_time", |p| p.entry_bar_time += MOMENT + TimeDelta::microseconds(1)),
         ];
         for (column, change) in changes {

@@ -5,6 +5,7 @@
 //! read does not stop the reading: all of them are reported at once.
 
 mod beside;
+mod beyond;
 mod entries;
 mod meter;
 mod proofs;
@@ -24,6 +25,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
+use super::recorded::Recorded;
 use super::switches::Switches;
 use super::wishes::Wish;
 use super::{Ledger, LedgerError};
@@ -33,10 +35,10 @@ use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use beside::Beside;
-pub use entries::Strayed;
+pub use entries::{NOTHING, Strayed};
 pub use meter::{Meter, READS};
 use proofs::Proofs;
-pub use proofs::{Orphan, PositionFills};
+pub use proofs::{Orphan, OrphanFill, PositionFills};
 pub use salvage::Salvage;
 use state::State;
 pub(super) use state::portfolio;
@@ -83,7 +85,7 @@ pub struct Snapshot {
     pub foreign_orders: HashMap<String, i64>,
     /// What the fills of each open position's orders add up to.
     pub position_fills: HashMap<PositionId, PositionFills>,
-    /// Columns of open positions that are not what their entry's order and plan say.
+    /// Columns of open positions that are not what their orders say; of closed ones what they realised.
     pub strayed: Vec<Strayed>,
     /// Filled orders without the position that they made.
     pub orphans: Vec<Orphan>,
@@ -91,6 +93,8 @@ pub struct Snapshot {
     pub wishes: Vec<Wish>,
     /// What does not fit in the audit chain since its last seal, or in all of it, in words.
     pub audit: Vec<String>,
+    /// What the audit chain, where it was walked, says of positions, wishes and figures.
+    pub recorded: Recorded,
 }
 
 impl Ledger {
@@ -186,6 +190,7 @@ fn put_together(
         strayed,
         orphans: proofs.orphans,
         audit: proofs.audit,
+        recorded: proofs.recorded,
     })
 }
 

@@ -62,6 +62,7 @@ impl Ledger {
         let (unasked, _) = apart!(client, proofs::unasked);
         let (orphans, _) = apart!(client, |tx, faults| proofs::orphans(tx, Depth::Open, faults));
         let (wishes, _) = apart!(client, state::wishes);
+        let ((_, recorded), _) = apart!(client, |tx, faults| proofs::audit(tx, Depth::Open, faults));
         let mut strayed = entries::strayed(&positions, &orders.entries);
         strayed.extend(unasked);
         let snapshot = Snapshot {
@@ -80,6 +81,7 @@ impl Ledger {
             wishes,
             // Whoever salvages has found worse.
             audit: Vec::new(),
+            recorded,
         };
         let orders_lost = !(all_intents && all_fills && all_claims && all_foreign);
         Ok(Salvage { snapshot, orders_lost, positions_lost: !all_positions })

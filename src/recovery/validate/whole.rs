@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
+use super::earned;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::portfolio::Aggregates;
@@ -13,9 +13,6 @@ use crate::domain::pyramiding::{self, PyramidingState};
 use crate::ledger::snapshot::{PositionFills, Snapshot};
 use crate::recovery::Recovered;
 use crate::recovery::report::Finding;
-
-/// How far a stored average price may lie from Σ value / Σ quantity: each fill rounds to eight decimals.
-const PRICE_TOLERANCE: Decimal = dec!(0.000001);
 
 /// V3, first half: what is held is what was decided.
 pub(super) fn plans(snapshot: &Snapshot) -> Vec<Finding> {
@@ -48,13 +45,8 @@ fn one_position(position: &Position, fills: PositionFills) -> Vec<Finding> {
     if held != position.quantity {
         wrong("quantity", position.quantity.to_string(), held.to_string());
     }
-    // The average is the cost of what is held: with sales between the buys the sums do not give it.
-    let exact = || position.entry_price.0.checked_mul(fills.bought.decimal()) == Some(fills.bought_value);
-    if fills.bought > Quantity::ZERO && fills.sold == Quantity::ZERO && !exact() {
-        let average = fills.bought_value / fills.bought.decimal();
-        if (average - position.entry_price.0).abs() > PRICE_TOLERANCE {
-            wrong("entry_price", position.entry_price.to_string(), average.round_dp(8).to_string());
-        }
+    if findings.is_empty() || fills.sold == Quantity::ZERO {
+        findings.extend(earned::finding(position, &fills));
     }
     findings
 }
