@@ -11,6 +11,7 @@ mod holdings;
 mod lanes;
 mod overdue;
 mod random;
+mod reference;
 mod resting;
 mod restored;
 mod rows;
