@@ -14,10 +14,14 @@ mod drift;
 mod dry_run;
 mod errors;
 mod events;
+#[cfg(test)]
+mod fixtures;
 mod forward;
+mod health;
 mod leadership;
 mod monitoring;
 mod operator;
+mod priced;
 mod probes;
 mod problem;
 mod query;
@@ -220,15 +224,15 @@ fn router(context: Context) -> Router {
         .route("/api/v1/strategies", get(strategies::list))
         .route("/api/v1/strategies/{name}", post(strategies::say))
         .route("/api/strategies", get(strategies::list))
-        .route("/api/status", get(connection::status))
+        .route("/api/status", get(health::status))
         .route("/api/balance", get(books::balance))
         .route("/api/debug", get(debug::debug))
         .route("/api/positions", get(views::positions))
         .route("/api/history", get(books::trades))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
-        .route("/api/v1/monitoring/health", get(connection::health))
-        .route("/api/v1/monitoring/status", get(connection::status))
+        .route("/api/v1/monitoring/health", get(health::health))
+        .route("/api/v1/monitoring/status", get(health::status))
         .route("/api/v1/monitoring/connection-health", get(connection::connection_health))
         .route("/api/v1/cluster/history", get(leadership::history))
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
