@@ -114,6 +114,7 @@ fn is_of(kinds: &Value, value: &Value) -> bool {
 fn has_format(format: &str, text: &str) -> bool {
     match format {
         "date-time" => DateTime::parse_from_rfc3339(text).is_ok(),
+        "date" => text.parse::<chrono::NaiveDate>().is_ok(),
         "uuid" => Uuid::try_parse(text).is_ok(),
         "decimal" => text.parse::<Decimal>().is_ok(),
         other => panic!("the test does not know the format {other}"),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod closed;
+mod day;
 mod decide;
 mod desk;
 mod draft;
@@ -9,6 +10,7 @@ mod evidence;
 mod expiry;
 mod holdings;
 mod lanes;
+mod not_flat;
 mod overdue;
 mod random;
 mod reference;
@@ -16,6 +18,9 @@ mod resting;
 mod restored;
 mod rows;
 mod session;
+mod settling;
+mod slices;
 mod square_off;
 mod stops;
 mod stopwatch;
+mod trailing;

@@ -209,8 +209,8 @@ impl Play {
         let close = self.draws.near(self.marks[contract], 10);
         let atr = self.draws.near(close / 150, 600);
         // One that puts a stop to the market closes a position; here it only trails.
-        let reaches =
-            |held: &Holding| held.contract == contract && held.trailed(close, atr) >= self.marks[contract];
+        let market = close.min(self.marks[contract]);
+        let reaches = |held: &Holding| held.contract == contract && held.trailed(close, atr) >= market;
         if self.account.holdings.iter().any(reaches) {
             return;
         }
@@ -218,7 +218,8 @@ impl Play {
         let action = Action::MarketData(MarketData { price, atr: average, supertrend: price });
         let queued = self.queued(contract, action);
         let decided = decide(&self.rules, &self.desk.book, &queued, &self.quotes(), queued.signal.sent_at);
-        let Decision::Trail(moved) = decided else { panic!("BATON_SEED={}: {decided:?}", self.seed) };
+        let Decision::Trail(moved, left) = decided else { panic!("BATON_SEED={}: {decided:?}", self.seed) };
+        assert_eq!(left, vec![], "BATON_SEED={}", self.seed);
         let mut draft = Draft::new(&self.desk.book, &self.rules.catalog, self.desk.wall());
         for position in moved {
             let id = position.id;
