@@ -241,7 +241,9 @@ impl Play {
             Some(id) => *id,
             None => {
                 self.n += 1;
-                let intent = self.desk.exit(self.n, 0, position);
+                let mut intent = self.desk.exit(self.n, 0, position);
+                // The desk's own contracts have freeze quantities.
+                intent.order.quantity = Quantity(held.units.to_i64().unwrap());
                 assert!(self.desk.journal(&intent));
                 self.exits.insert(key, intent.id);
                 intent.id
