@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::doubt::hit;
 use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base, exit};
 use crate::support::cluster::{Accepted, Cluster, Options, PATIENCE};
-use crate::support::member::TOKEN;
 use crate::support::proxy::{Link, Proxy, Way};
 use crate::support::wait;
 
@@ -92,8 +91,7 @@ async fn unheard(body: Value, class: &str) -> (Cluster, Proxy, Accepted) {
     let before = cluster.count(&journaled).await;
     cluster.arm("before_journal", "stop");
     // The only member sleeps before it has answered; its answer is lost with what it journals.
-    let webhook = format!("{}/webhook", cluster.members[0].address);
-    let delivery = tokio::spawn(cluster.client.post(webhook).bearer_auth(TOKEN).json(&body).send());
+    let delivery = cluster.send(0, &body);
     asleep(&mut cluster, 0).await;
     proxy.set(Link::Discard(Way::ToClient));
     cluster.members[0].process.signal(Signal::CONT);
@@ -103,7 +101,7 @@ async fn unheard(body: Value, class: &str) -> (Cluster, Proxy, Accepted) {
     .await;
     proxy.set(Link::Open);
     // Whatever it says: the sender sends it again.
-    let _ = delivery.await.expect("the sender lives");
+    delivery.await.expect("the sender lives");
     let accepted = cluster.post(0, &body).await;
     (cluster, proxy, accepted)
 }
