@@ -1,6 +1,5 @@
 //! Deposits and withdrawals: booked once whoever leads, reckoned with at once, and neither profit nor loss.
 
-use reqwest::StatusCode;
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
@@ -14,11 +13,9 @@ const OTHER: &str = "0198f3a0-0000-7000-8000-000000000002";
 
 /// What an entry on gold would be sized by: lots by risk, as the member that is asked says.
 async fn lots(cluster: &Cluster, member: usize) -> Decimal {
-    let dry = "/api/v1/signals/dry-run";
-    let mut body = base("would", GOLD, 140_000);
-    body["secret"] = json!(TOKEN);
-    let (status, would) = cluster.members[member].command(dry, &body).await.unwrap();
-    assert_eq!(status, StatusCode::OK, "{would}");
+    let url = format!("{}/api/v1/signals/dry-run", cluster.members[member].address);
+    let asked = cluster.client.post(url).bearer_auth(TOKEN).json(&base("would", GOLD, 140_000));
+    let would: Value = asked.send().await.unwrap().json().await.unwrap();
     let lots = would["decision"]["size"]["l_risk"].as_str();
     lots.unwrap_or_else(|| panic!("{would}")).parse::<Decimal>().unwrap().round_dp(6)
 }
