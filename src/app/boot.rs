@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::causes::with_causes;
 use crate::config::Config;
 use crate::health::operational::OperationalState;
 use crate::ledger::migrate::known_version;
@@ -96,7 +97,7 @@ fn storm_sentence(config: &Config) -> String {
 
 /// Tells the operator what is wrong, and says how long to wait before looking again.
 fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
-    let cause = error_chain(error);
+    let cause = with_causes(error);
     match error {
         LedgerError::SchemaTooNew { .. } => {
             operational.error("SCHEMA_TOO_NEW", cause);
@@ -246,7 +247,7 @@ async fn stand_as(status: Status, handle: &Handle, stats: &mut watch::Receiver<S
 }
 
 fn halt(error: &RecoveryError, operational: &OperationalState) -> Duration {
-    let sentence = format!("{}: {}", error.code(), error_chain(error));
+    let sentence = format!("{}: {}", error.code(), with_causes(error));
     match error {
         RecoveryError::DbUnavailable { .. } => {
             operational.waiting(sentence);
@@ -257,18 +258,4 @@ fn halt(error: &RecoveryError, operational: &OperationalState) -> Duration {
             RECHECK
         }
     }
-}
-
-/// An error and its causes in one sentence.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !sentence.contains(&text) {
-            sentence = format!("{sentence}: {text}");
-        }
-        source = cause.source();
-    }
-    sentence
 }
