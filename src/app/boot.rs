@@ -16,6 +16,7 @@ use crate::ledger::migrate::known_version;
 use crate::ledger::snapshot::Depth;
 use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::{CrashRecoveryManager, Finding, RecoveryError};
+use crate::telemetry::metrics::Metrics;
 
 /// Between two tries at a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,6 +36,7 @@ pub(super) async fn join(
     address: &str,
     ledger: &Ledger,
     operational: &OperationalState,
+    metrics: &Metrics,
     start: Uuid,
 ) -> anyhow::Result<Handle> {
     let mut storm = false;
@@ -45,7 +47,7 @@ pub(super) async fn join(
                 operational.error("RESTART_STORM", storm_sentence(config));
                 tokio::time::sleep(STORM_RECHECK).await;
             }
-            Err(error) => tokio::time::sleep(explain(&error, operational)).await,
+            Err(error) => tokio::time::sleep(explain(&error, operational, metrics)).await,
         }
     }
     let handle = Handle::join(membership(config, address)?, Arc::new(BootClock)).await?;
@@ -96,7 +98,7 @@ fn storm_sentence(config: &Config) -> String {
 }
 
 /// Tells the operator what is wrong, and says how long to wait before looking again.
-fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
+fn explain(error: &LedgerError, operational: &OperationalState, metrics: &Metrics) -> Duration {
     let cause = with_causes(error);
     match error {
         LedgerError::SchemaTooNew { .. } => {
@@ -122,6 +124,8 @@ fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
             RETRY
         }
         _ => {
+            // As a recovery that finds it away, which begins only once the instance has joined.
+            metrics.recovery_failures.with_label_values(&["DB_UNAVAILABLE"]).inc();
             operational.waiting(format!(
                 "DB_UNAVAILABLE: {cause}: check that PostgreSQL runs and that postgres.url is right; trying again every second"
             ));
