@@ -5,6 +5,7 @@
 
 mod admission;
 mod books;
+mod cash;
 mod closing;
 mod cluster;
 mod connection;
@@ -242,6 +243,7 @@ fn routes() -> Routes {
         .route("/api/v1/positions/close", post(closing::close))
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
+        .route("/api/v1/cash", get(cash::list).post(cash::move_cash))
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
         .route("/api/v1/switches/{instrument}", post(switches::set_instrument_switch))
         .route("/api/v1/strategies", get(strategies::list))

@@ -78,6 +78,12 @@ async fn prepare(
             known_version()
         );
     }
+    // Whatever else is wrong with it a recovery tells.
+    if let Ok(Some(cash)) = ledger.cash().await
+        && let Some(warning) = cash.opened_otherwise(config.trading.capital)
+    {
+        tracing::warn!("[RECOVERY] {warning}");
+    }
     if let Some(account) = &config.broker.account {
         ledger.guard_account(account, &config.cluster.name).await?;
     }

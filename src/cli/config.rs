@@ -1,12 +1,17 @@
 //! `baton config check` and `baton config show`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::output::{Colour, Output};
 use crate::config::{self, Config, Entry, Error, Fault, Inputs, Mode, Source};
+use crate::ledger::Ledger;
+
+/// How long a ledger may take to answer.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What to do with the configuration.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -44,19 +49,22 @@ struct Check {
 ///
 /// # Errors
 /// `show` of a configuration with faults; stdout cannot be written to.
-pub fn run(verb: &Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+pub async fn run(verb: &Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Check => check(inputs, output),
+        Verb::Check => check(inputs, output).await,
         Verb::Show { defaults: true } => show(&config::defaults(inputs), true, output),
         Verb::Show { defaults: false } => show(&config::load(inputs)?.entries, false, output),
     }
 }
 
-fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+async fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let outcome = config::load(inputs);
+    let warnings = match &outcome {
+        Ok(config) => config.warnings().into_iter().chain(opened_otherwise(config).await).collect(),
+        Err(_) => Vec::new(),
+    };
     if output.is_json() {
         let ok = outcome.is_ok();
-        let warnings = outcome.as_ref().map(Config::warnings).unwrap_or_default();
         let (faults, error) = match outcome {
             Ok(_) => (Vec::new(), None),
             Err(Error::Faults(faults)) => (faults.0, None),
@@ -78,10 +86,18 @@ fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
         config.cluster.name,
         config.entries.len(),
     ))?;
-    for warning in config.warnings() {
+    for warning in warnings {
         output.line(format!("{}: {warning}", output.paint(Colour::Yellow, "warning")))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the ledger says of the capital, if there is one that answers in a moment: a configuration is checked without, too.
+async fn opened_otherwise(config: &Config) -> Option<String> {
+    let postgres = &config.postgres;
+    let ledger = Ledger::open(postgres.session.clone(), postgres.tls.clone(), 1, "baton/config").ok()?;
+    let cash = tokio::time::timeout(MOMENT, ledger.cash()).await.ok()?.ok()??;
+    cash.opened_otherwise(config.trading.capital)
 }
 
 fn show(entries: &[Entry], ranges: bool, output: &Output) -> anyhow::Result<ExitCode> {

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backup;
 pub mod books;
 pub mod call;
+pub mod cash;
 pub mod close;
 pub mod config;
 mod day;
@@ -84,6 +85,9 @@ pub enum Verb {
     Audit(audit::Verb),
     /// Copy one moment of the ledger into a file.
     Backup(backup::Args),
+    /// Book money that was paid into the account or taken out of it; list what moved.
+    #[command(subcommand)]
+    Cash(cash::Verb),
     /// Close the positions of a symbol or an instrument.
     Close(close::Close),
     /// Print completions for a shell.
@@ -218,9 +222,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Ack(ack) => doctor::ack(ack, &inputs, output).await,
             Verb::Audit(verb) => audit::run(verb, &inputs, output).await,
             Verb::Backup(args) => backup::run(args, &inputs, output).await,
+            Verb::Cash(verb) => cash::run(verb, &inputs, output).await,
             Verb::Close(close) => close.run(&inputs, output).await,
             Verb::Completions(args) => pages::completions(&args, output),
-            Verb::Config(verb) => config::run(&verb, &inputs, output),
+            Verb::Config(verb) => config::run(&verb, &inputs, output).await,
             Verb::Demo(args) => demo::run(args, output).await,
             Verb::Doctor(args) => doctor::run(args, &inputs, output).await,
             Verb::Drill(args) => drill::run(args, output).await,

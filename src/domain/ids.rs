@@ -51,6 +51,10 @@ typed_id!(
     /// One position. `Long_n` is only a label within an instrument.
     PositionId
 );
+typed_id!(
+    /// One deposit or withdrawal.
+    MovementId
+);
 
 /// A signal's idempotency key: the sender's id, or a hash of what makes the signal itself. Unique in the ledger.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -4,11 +4,13 @@
 //! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
 //! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`fill`] turns fills into a position,
 //! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes, [`square_off`] what is intraday,
-//! [`expiry`] what a contract's end asks for, [`auction`] when a share has no price, [`freeze`] how large an order may be. [`portfolio`] and [`pyramiding`] are derived from
+//! [`expiry`] what a contract's end asks for, [`auction`] when a share has no price, [`freeze`] how large an order may be, [`cash`] what
+//! is paid in and out. [`portfolio`] and [`pyramiding`] are derived from
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
 pub mod age;
 pub mod auction;
+pub mod cash;
 pub mod cause;
 pub mod contract;
 pub mod divergence;

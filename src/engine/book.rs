@@ -361,6 +361,11 @@ impl Book {
         }
         if let Some(row) = &change.portfolio {
             self.portfolio.equity_high = row.equity_high;
+            self.portfolio.cash = row.capital;
+        }
+        if let (Some(cash), Some(day)) = (&change.cash, &mut self.day) {
+            // What the day began with moves along: neither is its profit or loss.
+            day.opening = day.opening.map(|opening| opening + cash.movement.amount);
         }
         self.note_orders_that_ended(change, now);
         for wish in &change.wishes {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::cash::MoveCash;
 use super::dropping::DropSignal;
 use super::rehearsal::Rehearse;
 use super::term::Term;
@@ -114,6 +115,8 @@ pub struct Closing {
 pub enum Command {
     /// To close positions.
     Close(Close),
+    /// To book a deposit or withdrawal.
+    Cash(MoveCash),
     /// Not to decide a signal that waits.
     Drop(DropSignal),
     /// What it would do about a signal.

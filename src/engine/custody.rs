@@ -70,7 +70,7 @@ impl Custody {
         self.orders_lost
     }
 
-    fn refusal(&self) -> Refusal {
+    pub(super) fn refusal(&self) -> Refusal {
         let code = self.code;
         Refusal::new(
             "CUSTODY",

@@ -197,16 +197,7 @@ impl<'a> Draft<'a> {
                 self.change.positions.push(position);
             }
         }
-        let aggregates = after.aggregates();
-        let equity_high = after.equity_high.max(aggregates.closed_equity);
-        self.change.portfolio = Some(PortfolioRow {
-            capital: after.cash,
-            closed_equity: aggregates.closed_equity,
-            equity_high,
-            risk: aggregates.risk,
-            volatility: aggregates.volatility,
-            margin_used: aggregates.margin_used,
-        });
+        self.change.portfolio = Some(PortfolioRow::of(&after));
         let changed = self.change.opened.iter().chain(&self.change.positions);
         let instruments: BTreeSet<String> = changed.map(|p| p.instrument.clone()).collect();
         let pyramids =

@@ -8,6 +8,7 @@ mod adoption;
 mod anew;
 mod apply;
 pub mod book;
+pub mod cash;
 pub mod coming;
 pub mod command;
 mod custody;

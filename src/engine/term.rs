@@ -289,6 +289,10 @@ impl<'a> Term<'a> {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
+                Selected::Command(Command::Cash(wish)) => match self.move_cash(wish).await {
+                    Ok(()) => Woken::Time,
+                    Err(error) => return self.failed(error),
+                },
                 Selected::Command(Command::Drop(wish)) => match self.drop_signal(wish).await {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),

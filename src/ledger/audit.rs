@@ -15,7 +15,7 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 use super::change::Change;
 use super::planned::Planned;
 use super::recorded::{self, Recorded};
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, cash};
 
 /// Between the fields that a hash covers; no field but the last can hold it.
 const SEPARATOR: &str = "\u{1f}";
@@ -35,7 +35,7 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// What of a state change is for the audit: outcomes, fills, positions that came and went, signals' ends.
+/// What of a state change is for the audit: outcomes, fills, positions that came and went, signals' ends, money that moved.
 pub(super) fn of_change(change: &Change, epoch: i64) -> Option<Value> {
     let intents: Vec<Value> = change
         .intents
@@ -57,10 +57,14 @@ pub(super) fn of_change(change: &Change, epoch: i64) -> Option<Value> {
         .collect();
     let nothing = [&intents, &fills, &positions, &signals].iter().all(|told| told.is_empty());
     (!nothing || figures.is_some()).then(|| {
-        json!({
+        let mut told = json!({
             "epoch": epoch, "intents": intents, "fills": fills, "positions": positions, "figures": figures,
             "signals": signals,
-        })
+        });
+        if let Some(moved) = &change.cash {
+            told["cash"] = cash::told(moved);
+        }
+        told
     })
 }
 

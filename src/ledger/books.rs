@@ -134,14 +134,14 @@ pub struct EquityPoint {
     pub realised: Decimal,
     /// The sum of that over every trade up to this one which the filter by instrument and strategy lets through.
     pub cumulative: Decimal,
-    /// Capital as it is now, and `cumulative`; none where instrument or strategy leave trades out.
+    /// Capital as it was then, and `cumulative`; none where instrument or strategy leave trades out.
     pub equity: Option<Decimal>,
 }
 
 /// What the account's realised equity is made of: capital + closed + held = closed equity, to the paisa.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Realised {
-    /// The configured capital.
+    /// What was paid in, less what was taken out.
     pub capital: Decimal,
     /// Realised by positions that are closed: the sum of the whole curve.
     pub closed: Decimal,
@@ -192,7 +192,8 @@ WITH page AS (
 )
 SELECT page.id, instrument, strategy, realised, page.closed_at,
     before.sum + sum(realised) OVER (ORDER BY page.closed_at, page.id),
-    CASE WHEN $1 IS NULL AND $2 IS NULL THEN (SELECT capital FROM portfolio_state) END
+    CASE WHEN $1 IS NULL AND $2 IS NULL THEN (SELECT s.capital - coalesce((SELECT sum(m.amount) FROM cash_movement m
+        WHERE m.kind <> 'opening' AND m.at > page.closed_at), 0) FROM portfolio_state s) END
 FROM page, before ORDER BY page.closed_at DESC, page.id DESC";
 
 const REALISED: &str = "

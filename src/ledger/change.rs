@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use ha::Fence;
 use serde_json::Value;
 
+use super::cash::{CashWrite, write_cash};
 use super::inbox::SignalStatus;
 use super::planned::{Planned, in_order};
 use super::wishes::{self, Wish};
@@ -17,6 +18,7 @@ use super::{Ledger, LedgerError, audit};
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::IntentState;
+use crate::domain::portfolio::Portfolio;
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 
@@ -66,7 +68,7 @@ pub struct SignalUpdate {
 /// The portfolio's aggregates as stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct PortfolioRow {
-    /// The configured capital, plus deposits.
+    /// What was paid in, less what was taken out: the opening and all movements.
     pub capital: Rupees,
     /// Capital plus realised profit and loss.
     pub closed_equity: Rupees,
@@ -78,6 +80,21 @@ pub struct PortfolioRow {
     pub volatility: Rupees,
     /// Σ position margin.
     pub margin_used: Rupees,
+}
+
+impl PortfolioRow {
+    /// What is stored of a portfolio.
+    pub fn of(portfolio: &Portfolio) -> Self {
+        let sums = portfolio.aggregates();
+        Self {
+            capital: portfolio.cash,
+            closed_equity: sums.closed_equity,
+            equity_high: portfolio.equity_high.max(sums.closed_equity),
+            risk: sums.risk,
+            volatility: sums.volatility,
+            margin_used: sums.margin_used,
+        }
+    }
 }
 
 /// Where the pyramid of an instrument stands.
@@ -108,6 +125,8 @@ pub struct Change {
     pub signals: Vec<SignalUpdate>,
     /// Positions that an operator wants closed.
     pub wishes: Vec<Wish>,
+    /// A deposit or withdrawal; the aggregates have it in them.
+    pub cash: Option<CashWrite>,
 }
 
 impl Change {
@@ -130,12 +149,14 @@ impl Ledger {
         lock_leadership(&tx, fence).await?;
         let told = audit::of_change(change, fence.epoch().get());
         let member = fence.instance().member.as_str();
+        let moved = change.cash.as_ref().map_or(Rupees::ZERO, |cash| cash.movement.amount);
         let mut writes: Vec<BoxFuture<'_, Result<(), LedgerError>>> = Vec::new();
         writes.extend(change.fills.iter().map(|fill| write_fill(&tx, fill).boxed()));
         writes.extend(change.intents.iter().map(|intent| write_intent(&tx, intent).boxed()));
         writes.extend(change.opened.iter().map(|position| open_position(&tx, position).boxed()));
         writes.extend(change.positions.iter().map(|position| update_position(&tx, position).boxed()));
-        writes.extend(change.portfolio.iter().map(|portfolio| write_portfolio(&tx, portfolio).boxed()));
+        writes.extend(change.portfolio.iter().map(|row| write_portfolio(&tx, row, Some(moved)).boxed()));
+        writes.extend(change.cash.iter().map(|cash| write_cash(&tx, cash, fence).boxed()));
         writes.extend(change.pyramids.iter().map(|pyramid| write_pyramid(&tx, pyramid).boxed()));
         writes.extend(change.signals.iter().map(|signal| write_signal(&tx, signal, fence).boxed()));
         writes.extend(change.wishes.iter().map(|wish| wishes::write(&tx, wish).boxed()));

@@ -1,4 +1,5 @@
-//! What happened, in one line of time: switches, strategies, states, who led and what was asked of it, notifications.
+//! What happened, in one line of time: switches, strategies, money paid in and out, states, who led and what was asked of it,
+//! notifications.
 //!
 //! Each event is a row of a history that is written elsewhere; here they are only read, merged and put into words. A row
 //! carries the time at which its transaction began, so one that was committed late appears below others that were read
@@ -25,7 +26,7 @@ pub struct Event {
     pub id: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// `switch`, `strategy`, `state`, `leadership`, `command` or `notification`.
+    /// `switch`, `strategy`, `cash`, `state`, `leadership`, `command` or `notification`.
     pub kind: String,
     /// The member that it is about, if it is about one.
     pub member: Option<String>,
@@ -95,6 +96,11 @@ WITH event (id, at, kind, member, sentence, detail) AS (
         format('%s is %s, by %s: %s', strategy, CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END, who, why),
         jsonb_build_object('strategy', strategy, 'enabled', enabled, 'who', who, 'why', why)
     FROM strategy_history
+    UNION ALL
+    SELECT 'cash-' || id, at, 'cash', NULL,
+        format('%s of ₹%s, by %s: %s', kind, trim_scale(abs(amount)), who, why),
+        jsonb_build_object('id', id, 'kind', kind, 'amount', amount::text, 'who', who, 'why', why)
+    FROM cash_movement WHERE kind <> 'opening'
     UNION ALL
     SELECT 'state-' || id, at, 'state', member,
         format('%s is %s%s: %s', member, new_state, ' ' || code, reason),

@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod books;
+pub mod cash;
 pub mod cells;
 pub mod change;
 mod connect;

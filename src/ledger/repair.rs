@@ -257,7 +257,7 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
     explain(tx, &mending.by_hand).await?;
     mend::write(tx, mending).await?;
     if let Some(portfolio) = &mending.portfolio {
-        writes::write_portfolio(tx, portfolio).await?;
+        writes::write_portfolio(tx, portfolio, None).await?;
     }
     for pyramid in &mending.pyramids {
         writes::write_pyramid(tx, pyramid).await?;

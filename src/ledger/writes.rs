@@ -6,17 +6,19 @@ use ha::Fence;
 
 use super::change::{FillRow, IntentUpdate, PortfolioRow, PyramidWrite, SignalUpdate};
 use super::planned::Planned;
-use super::{LedgerError, audit, wishes};
+use super::{LedgerError, audit, cash, wishes};
 use crate::domain::cause::ExitCause;
+use crate::domain::money::Rupees;
 use crate::domain::position::{Position, PositionStatus};
 
 /// What a change may run, in the order in which it does.
-pub(super) const STATEMENTS: [&str; 10] = [
+pub(super) const STATEMENTS: [&str; 11] = [
     FILL,
     INTENT,
     OPEN_POSITION,
     POSITION,
     PORTFOLIO,
+    cash::CASH,
     PYRAMID,
     NO_PYRAMID,
     SIGNAL,
@@ -45,11 +47,13 @@ UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price
     highest_close = $8, realised = $9, closed_at = $10, exit_cause = coalesce($11, exit_cause), version = $2
     WHERE id = $1 AND version = $2::bigint - 1";
 
+/// The capital moves with a deposit or withdrawal and no other way: what a term remembers that has not seen one is refused.
 const PORTFOLIO: &str = "
 INSERT INTO portfolio_state (id, capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used)
     VALUES (1, $1, $2, $3, $4, $5, $6)
     ON CONFLICT (id) DO UPDATE SET capital = $1, closed_equity = $2, equity_high = $3, risk_amount = $4,
-    volatility_amount = $5, margin_used = $6, version = portfolio_state.version + 1, updated_at = now()";
+    volatility_amount = $5, margin_used = $6, version = portfolio_state.version + 1, updated_at = now()
+    WHERE $7::numeric IS NULL OR portfolio_state.capital = $1 - $7";
 
 const PYRAMID: &str = "
 INSERT INTO pyramiding_state (instrument, base_position, last_pyramid_price, pyramid_count)
@@ -152,21 +156,28 @@ pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Resul
     one_row(changed, || format!("position {}", p.id))
 }
 
-pub(super) async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(), LedgerError> {
-    tx.run(
-        PORTFOLIO,
-        &[
-            &row.capital.0,
-            &row.closed_equity.0,
-            &row.equity_high.0,
-            &row.risk.0,
-            &row.volatility.0,
-            &row.margin_used.0,
-        ],
-    )
-    .await
-    .map_err(LedgerError::during("write the portfolio's aggregates"))?;
-    Ok(())
+/// Writes the aggregates over those whose capital is `moved` less; over any for a repair, which gives none.
+pub(super) async fn write_portfolio(
+    tx: &Transaction<'_>,
+    row: &PortfolioRow,
+    moved: Option<Rupees>,
+) -> Result<(), LedgerError> {
+    let changed = tx
+        .run(
+            PORTFOLIO,
+            &[
+                &row.capital.0,
+                &row.closed_equity.0,
+                &row.equity_high.0,
+                &row.risk.0,
+                &row.volatility.0,
+                &row.margin_used.0,
+                &moved.map(|moved| moved.0),
+            ],
+        )
+        .await
+        .map_err(LedgerError::during("write the portfolio's aggregates"))?;
+    one_row(changed, || "the capital".to_owned())
 }
 
 pub(super) async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) -> Result<(), LedgerError> {

@@ -93,7 +93,7 @@ impl Recovered {
 
 /// Deposits less withdrawals; of an account without any history what it starts with.
 fn cash(snapshot: &Snapshot, capital: Rupees) -> Rupees {
-    snapshot.portfolio.map_or(capital, |row| row.capital)
+    snapshot.portfolio.map(|row| row.capital).or(snapshot.moved).unwrap_or(capital)
 }
 
 /// Recovers the state of one account from the ledger.

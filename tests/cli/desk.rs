@@ -38,6 +38,7 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
         "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002/replay" => json!({
             "id": "0199a1b2-0000-7000-8000-000000000009", "key": "replay:0199a1b2-0000-7000-8000-000000000002", "status": "accepted",
         }),
+        "/api/v1/cash" => cash(),
         "/api/v1/reconcile" => reconciled(),
         "/api/v1/strategies" | "/api/v1/strategies/vwap" => strategies(),
         "/api/v1/trades" => json!({ "trades": [trade()], "next": "64f-0199" }),
@@ -46,6 +47,22 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
         _ => return ("404 Not Found", json!({ "code": "NOT_FOUND", "detail": path }).to_string()),
     };
     ("200 OK", document.to_string())
+}
+
+fn cash() -> Value {
+    let row = |id: u8, kind: &str, amount: &str, who: &str, why: &str| {
+        json!({ "id": format!("0199a1b2-0000-7000-8000-00000000000{id}"), "kind": kind, "amount": amount, "who": who,
+            "why": why, "at": "2026-08-10T03:45:00Z" })
+    };
+    json!({
+        "opening": "1000000.00000000", "capital": "1374999.50000000", "closed_equity": "1380000.00000000",
+        "warning": "trading.capital is 2000000, and the account was opened with 1000000",
+        "movements": [
+            row(3, "withdrawal", "-125000.50000000", "asha", "tax"), row(2, "deposit", "500000.00000000", "asha", "transfer"),
+            row(1, "opening", "1000000.00000000", "baton", "what the account was opened with"),
+        ],
+        "fresh": true, "booked": "0199a1b2-0000-7000-8000-000000000004",
+    })
 }
 
 fn cluster() -> Value {

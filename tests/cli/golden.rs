@@ -57,8 +57,35 @@ fn each_help_text_is_as_it_was_reviewed() {
 }
 
 /// What is asked of the desk, each with the exit code that it ends with.
-const ASKED: [(&[&str], i32); 38] = [
+const ASKED: [(&[&str], i32); 41] = [
     (&["ack", "restart-storm"], 0),
+    (
+        &[
+            "cash",
+            "deposit",
+            "500000",
+            "--reason",
+            "transfer",
+            "--id",
+            "0199a1b2-0000-7000-8000-000000000004",
+            "--yes",
+        ],
+        0,
+    ),
+    (&["cash", "list"], 0),
+    (
+        &[
+            "cash",
+            "withdraw",
+            "125000.50",
+            "--reason",
+            "tax",
+            "--id",
+            "0199a1b2-0000-7000-8000-000000000004",
+            "--yes",
+        ],
+        0,
+    ),
     (&["close", "GOLD_MINI", "--reason", "news", "--yes"], 1),
     (&["doctor"], 1),
     (&["equity"], 0),

@@ -73,7 +73,7 @@ async fn is_up_but_not_ready(member: &Member) {
 }
 
 /// Everything that can be read without naming one thing.
-const READS: [&str; 31] = [
+const READS: [&str; 32] = [
     "/",
     "/healthz",
     "/livez",
@@ -93,6 +93,7 @@ const READS: [&str; 31] = [
     "/api/history",
     "/api/v1/positions",
     "/api/v1/positions/diff",
+    "/api/v1/cash",
     "/api/v1/switches",
     "/api/v1/cluster",
     "/api/v1/cluster/history",

@@ -163,6 +163,9 @@ async fn a_real_instance_answers_as_the_document_says() {
     cluster.terminal(again["id"].as_str().unwrap()).await;
     let route = "/api/v1/strategies/{name}";
     interface.says(200, route, "/api/v1/strategies/default", why(json!({ "enabled": true }))).await;
+    let moved = json!({ "id": "0198f3a0-0000-7000-8000-000000000001", "kind": "deposit", "amount": "10.50" });
+    same(200, "/api/v1/cash", moved.clone()).await;
+    same(400, "/api/v1/cash", json!({ "id": moved["id"], "kind": "deposit", "amount": "0" })).await;
     same(200, "/api/v1/reconcile", json!({})).await;
     same(200, "/api/v1/monitoring/check", json!({})).await;
     same(409, "/api/v1/cluster/handover", json!({})).await;

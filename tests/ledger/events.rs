@@ -30,6 +30,9 @@ async fn life(client: &Client) {
                 VALUES ('GOLD_MINI', 'reduce_only', true, 'asha', 'thin', '2026-08-10 03:45:07.2Z');
              INSERT INTO strategy_history (strategy, enabled, who, why, at)
                 VALUES ('vwap', false, 'asha', 'odd', '2026-08-10 03:45:07.5Z');
+             INSERT INTO cash_movement (id, kind, amount, who, why, at)
+                VALUES (gen_random_uuid(), 'opening', 5000, 'baton', 'x', '2026-08-10 03:45:07.6Z'),
+                       (gen_random_uuid(), 'withdrawal', -1250.5, 'asha', 'tax', '2026-08-10 03:45:07.7Z');
              INSERT INTO notification_outbox (id, channel, severity, types, subject, body, state, created_at, expires_at, last_error, finished_at)
                 VALUES ('00000000-0000-0000-0000-000000000001', 'telegram', 'error', '{BROKER_ERROR}', '[t] ERROR BROKER_ERROR', 'x',
                         'dead', '2026-08-10 03:45:08Z', '2026-08-11Z', '403: kicked', '2026-08-10 03:45:09Z');
@@ -61,6 +64,7 @@ async fn every_history_is_one_line_of_time_and_no_code_is_in_it() {
             ("switch", "halted is on, by asha: news (until 2026-08-10T05:00:00Z)"),
             ("switch", "reduce_only of GOLD_MINI is on, by asha: thin"),
             ("strategy", "vwap is disabled, by asha: odd"),
+            ("cash", "withdrawal of ₹1250.5, by asha: tax"),
             ("notification", "for telegram: [t] ERROR BROKER_ERROR"),
             ("notification", "dead by telegram: [t] ERROR BROKER_ERROR (403: kicked)"),
         ]
@@ -87,7 +91,7 @@ async fn pages_lose_and_repeat_nothing_though_many_are_of_one_moment() {
         .await
         .unwrap();
     let whole = all(&database).await;
-    assert_eq!(whole.len(), 53);
+    assert_eq!(whole.len(), 54);
     for limit in [1, 2, 7, 50] {
         let mut walked = Vec::new();
         let mut since = Since::Time(DateTime::UNIX_EPOCH);

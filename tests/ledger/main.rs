@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+mod cash;
 #[path = "../../benches/shared/commit.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod commit;

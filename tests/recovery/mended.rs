@@ -67,10 +67,9 @@ async fn a_repair_brings_back_what_was_there() {
         let made = copy.baton(&APPLY).await;
         let said = String::from_utf8_lossy(&[made.stdout, made.stderr].concat()).into_owned();
         let is: String = copy.row(STATE).await.get(0);
-        let check = copy.baton(&["recover", "--check"]).await;
-        if !made.status.success() || is != was || !check.status.success() {
-            let checked = String::from_utf8_lossy(&check.stdout).into_owned();
-            wrong.push(format!("{name}: {said}\n{checked}\n{was}\n{is}"));
+        let check = copy.examined().await;
+        if !made.status.success() || is != was || !check.ok {
+            wrong.push(format!("{name}: {said}\n{check:?}\n{was}\n{is}"));
         }
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));

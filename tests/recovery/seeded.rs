@@ -2,7 +2,15 @@
 //! has trailed, the base's above its entry; a closed position; an order that rests at the broker.
 
 use std::process::Output;
+use std::sync::Arc;
+use std::time::Duration;
 
+use baton::domain::instrument::Catalog;
+use baton::domain::money::Rupees;
+use baton::ledger::Ledger;
+use baton::ledger::snapshot::Depth;
+use baton::recovery::{CrashRecoveryManager, Report};
+use baton::telemetry::metrics::Metrics;
 use local::Stores;
 use rust_decimal::dec;
 use serde_json::{Value, json};
@@ -89,6 +97,20 @@ impl Copy {
     pub async fn damage(&self, sql: &str) {
         let client: Client = database::connect(&self.url).await;
         client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// What `baton recover --check` would say of it, without a process for each question.
+    pub async fn examined(&self) -> Report {
+        let capital = self.launch.env["BATON_TRADING__CAPITAL"].parse().unwrap();
+        let manager = CrashRecoveryManager::new(
+            Ledger::new(&self.url, 2, "baton-test").unwrap(),
+            Arc::new(Catalog::default()),
+            Rupees(capital),
+            1,
+            Duration::from_millis(1),
+            Arc::new(Metrics::new()),
+        );
+        manager.examine(Depth::Whole).await
     }
 
     /// Runs `baton` on it.

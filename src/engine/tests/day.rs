@@ -5,8 +5,9 @@ use rust_decimal::{Decimal, dec};
 
 use super::desk::{CAPITAL, Desk, at, order, trade};
 use crate::broker::OrderStatus;
+use crate::domain::cash::Movement;
 use crate::domain::fixtures;
-use crate::domain::ids::PositionId;
+use crate::domain::ids::{MovementId, PositionId};
 use crate::domain::limits::Day;
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::order::IntentState;
@@ -14,6 +15,9 @@ use crate::domain::policy::AccountLimits;
 use crate::domain::refusal::Refusal;
 use crate::engine::day::{Worth, show_latched};
 use crate::engine::tell;
+use crate::ledger::Change;
+use crate::ledger::cash::CashWrite;
+use crate::ledger::change::PortfolioRow;
 use crate::notify::{Kind, Notifier};
 use crate::telemetry::metrics::Metrics;
 
@@ -75,6 +79,34 @@ fn a_realised_loss_latches_while_another_positions_price_is_dead() {
     let equity = desk.book.portfolio.open_equity(&quotes).unwrap();
     assert_eq!(equity, CAPITAL - Rupees(dec!(4_100)));
     assert_eq!(codes(&desk, Some(equity)), Vec::<&str>::new());
+}
+
+#[test]
+fn what_is_taken_out_is_no_loss_and_what_is_paid_in_is_no_profit() {
+    let (mut desk, [first, _]) = holding();
+    let limits = AccountLimits { max_drawdown_percent: Some(dec!(1)), ..limits() };
+    let hits = |desk: &Desk| {
+        let equity = desk.book.portfolio.open_equity(&fixtures::quote("GOLD_MINI", dec!(1000))).unwrap();
+        desk.book.hits(&limits, Some(equity)).into_iter().map(|hit| hit.code).collect::<Vec<_>>()
+    };
+    for (n, kind, left) in [(1, "withdrawal", dec!(2_000_000)), (2, "deposit", dec!(5_000_000))] {
+        let movement = Movement::asked(MovementId(uuid::Uuid::from_u128(n)), kind, "3000000").unwrap();
+        assert_eq!(movement.refusal(&desk.book.portfolio), None);
+        let mut after = desk.book.portfolio.clone();
+        after.move_cash(movement.amount);
+        let (who, why, day) = ("asha".to_owned(), "tax".to_owned(), Some(date(25)));
+        let cash = Some(CashWrite { movement, who, why, day });
+        desk.commit(&Change { portfolio: Some(PortfolioRow::of(&after)), cash, ..Change::default() });
+        assert_eq!(hits(&desk), Vec::<&str>::new(), "{kind}");
+        let day = desk.book.day.as_ref().unwrap();
+        assert_eq!(
+            (desk.book.portfolio.cash, desk.book.portfolio.equity_high, day.opening),
+            (Rupees(left), Rupees(left), Some(Rupees(left)))
+        );
+    }
+    // A loss is one all the same: 9 lots x 600 points x 10 are more than 1 % of what is left.
+    sold(&mut desk, 10, first, 900, dec!(400));
+    assert_eq!(hits(&desk), ["MAX_DAILY_LOSS", "MAX_DRAWDOWN"]);
 }
 
 #[test]

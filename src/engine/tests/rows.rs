@@ -154,6 +154,7 @@ impl Rows {
             positions,
             filled,
             portfolio: self.portfolio,
+            moved: self.portfolio.map(|row| row.capital),
             realised: self.positions.values().map(|position| position.realised).sum::<Rupees>(),
             pyramids: self.pyramids.values().cloned().collect(),
             switches: Switches::default(),

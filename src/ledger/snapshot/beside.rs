@@ -62,7 +62,9 @@ async fn read(
 ) -> Result<Proofs, LedgerError> {
     let failed = |error| faults.broken(LedgerError::during("read the recovery snapshot beside")(error));
     let tx = Ledger::instant(&mut client).await.map_err(|error| faults.broken(error))?;
-    tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{instant}'")).await.map_err(failed)?;
+    // A first session that has failed takes its instant along: then its own error is the cause, whichever is heard of first.
+    let taken = tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{instant}'")).await;
+    taken.map_err(LedgerError::during("take up the recovery snapshot's instant"))?;
     // Nobody listens when the first session has failed.
     let _ = imported.send(());
     if depth == Depth::Whole {

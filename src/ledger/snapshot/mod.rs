@@ -73,6 +73,8 @@ pub struct Snapshot {
     pub filled: HashMap<IntentId, FilledSoFar>,
     /// The stored aggregates; none before the first trade.
     pub portfolio: Option<PortfolioRow>,
+    /// What the account was opened with and all that moved since, added up; none without a row.
+    pub moved: Option<Rupees>,
     /// Realised profit and loss by every position ever, open ones included.
     pub realised: Rupees,
     /// The stored pyramids.
@@ -181,6 +183,7 @@ fn put_together(
         intents: state.intents,
         filled: state.filled,
         portfolio: state.portfolio,
+        moved: state.moved,
         pyramids: state.pyramids,
         switches: state.switches,
         claimed_orders: state.claimed_orders,

@@ -53,6 +53,7 @@ impl Ledger {
         let (intents, all_intents) = apart!(client, state::intents);
         let (filled, all_fills) = apart!(client, |tx, faults| state::fills(tx, &intents, faults));
         let (portfolio, _) = apart!(client, state::stored_portfolio);
+        let (moved, _) = apart!(client, state::moved);
         let (realised_closed, _) = apart!(client, state::realised_closed);
         let (pyramids, _) = apart!(client, state::pyramids);
         let (switches, _) = apart!(client, state::switches);
@@ -71,6 +72,7 @@ impl Ledger {
             intents,
             filled: filled.into_iter().collect(),
             portfolio,
+            moved,
             pyramids,
             switches,
             claimed_orders,

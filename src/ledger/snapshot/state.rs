@@ -26,6 +26,7 @@ pub(super) struct State {
     pub intents: Vec<OrderIntent>,
     pub filled: HashMap<IntentId, FilledSoFar>,
     pub portfolio: Option<PortfolioRow>,
+    pub moved: Option<Rupees>,
     pub realised_closed: Rupees,
     pub pyramids: Vec<PyramidingState>,
     pub switches: Switches,
@@ -42,6 +43,7 @@ impl State {
             positions,
             intents,
             portfolio,
+            moved,
             realised_closed,
             pyramids,
             switches,
@@ -52,6 +54,7 @@ impl State {
             positions(tx, faults),
             intents_with_fills(tx, faults),
             stored_portfolio(tx, faults),
+            moved(tx, faults),
             realised_closed(tx, faults),
             pyramids(tx, faults),
             switches(tx, faults),
@@ -65,6 +68,7 @@ impl State {
             intents,
             filled: filled.into_iter().collect(),
             portfolio: portfolio?,
+            moved: moved?,
             realised_closed: realised_closed?,
             pyramids: pyramids?,
             switches: switches?,
@@ -161,6 +165,23 @@ pub(in crate::ledger) async fn portfolio(tx: &Transaction<'_>) -> Result<Option<
     row
 }
 
+/// What the account was opened with, and all that was paid in and out since.
+pub(super) async fn moved(tx: &Transaction<'_>, faults: &Faults) -> Result<Option<Rupees>, LedgerError> {
+    let sums = each(
+        tx,
+        "SELECT sum(amount) AS amount FROM cash_movement",
+        "sum deposits and withdrawals",
+        faults,
+        |row| {
+            let mut cells = Cells::new(row, "cash_movement", "(all)");
+            let sum: Option<Rupees> = cells.get("amount");
+            cells.finish(sum)
+        },
+    )
+    .await?;
+    Ok(sums.into_iter().flatten().next())
+}
+
 /// What closed positions realised; the open ones are read anyway.
 pub(super) async fn realised_closed(tx: &Transaction<'_>, faults: &Faults) -> Result<Rupees, LedgerError> {
     let sql = "SELECT coalesce(sum(realised), 0) AS realised FROM position WHERE status = 'closed'";
@@ -177,8 +198,8 @@ pub(super) async fn pyramids(
     tx: &Transaction<'_>,
     faults: &Faults,
 ) -> Result<Vec<PyramidingState>, LedgerError> {
-    let sql = "SELECT instrument, base_position, last_pyramid_price, pyramid_count FROM pyramiding_state ORDER BY 1";
-    each(tx, sql, "fetch pyramiding states", faults, |row| {
+    let sql = "SELECT instrument, base_position, last_pyramid_price, pyramid_count FROM pyramiding_state";
+    let mut states = each(tx, sql, "fetch pyramiding states", faults, |row| {
         let key: String = row.try_get(0).unwrap_or_else(|_| "?".to_owned());
         let mut cells = Cells::new(row, "pyramiding_state", key);
         let count: i32 = cells.get("pyramid_count");
@@ -193,7 +214,9 @@ pub(super) async fn pyramids(
         };
         cells.finish(state)
     })
-    .await
+    .await?;
+    states.sort_unstable_by(|a: &PyramidingState, b| a.instrument.cmp(&b.instrument));
+    Ok(states)
 }
 
 pub(super) async fn switches(tx: &Transaction<'_>, faults: &Faults) -> Result<Switches, LedgerError> {

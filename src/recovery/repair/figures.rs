@@ -11,8 +11,8 @@ use crate::ledger::recorded::Figures;
 use crate::ledger::snapshot::Snapshot;
 use crate::recovery::{Recovered, cash, validate};
 
-/// M4. Capital and high-water mark follow the audit log. Where it does not tell them, the capital is what the configuration
-/// says if one of capital and closed equity agrees with that. False when the aggregates follow from nothing that is proven.
+/// M4. Capital and high-water mark follow the audit log. Where it does not tell them, the capital is what deposits and withdrawals
+/// add up to, if one of capital and closed equity agrees with that. False when the aggregates follow from nothing that is proven.
 pub(super) fn follow_records(
     plan: &mut Plan,
     after: &mut Snapshot,
@@ -24,10 +24,11 @@ pub(super) fn follow_records(
         (row.capital, row.equity_high) = (recorded.capital, recorded.equity_high);
         after.portfolio = Some(row);
     } else if let Some(row) = &mut after.portfolio {
+        let moved = after.moved.unwrap_or(capital);
         let by_equity = row.closed_equity - after.realised;
         let same = |a: Rupees, b: Rupees| (a - b).0.abs() <= TOLERANCE.0;
-        if !same(row.capital, by_equity) && !same(row.capital, capital) {
-            if !same(by_equity, capital) {
+        if !same(row.capital, by_equity) && !same(row.capital, moved) {
+            if !same(by_equity, moved) {
                 plan.unsolved.push(format!(
                     "capital is {}, and the closed equity {} less what was realised leaves {by_equity}: nothing tells which \
                      is right",
@@ -35,7 +36,7 @@ pub(super) fn follow_records(
                 ));
                 return false;
             }
-            row.capital = capital;
+            row.capital = moved;
         }
     }
     // Of rows that make no sum it is told already.
@@ -75,7 +76,7 @@ pub(in crate::recovery) fn follow_positions(
         let old = stored.unwrap_or_default();
         let derived = "the positions, their realised profit and the capital give it";
         for (field, before, after, because) in [
-            ("capital", old.capital, row.capital, "the audit log has it so, or the configuration"),
+            ("capital", old.capital, row.capital, "the audit log has it so, or what was paid in and out"),
             ("closed_equity", old.closed_equity, row.closed_equity, derived),
             (
                 "equity_high",

@@ -10,6 +10,7 @@
 //! - V7 The audit log is as it was written since it was last sealed ([`whole`]). Trading does not stop for it.
 //! - V8 Stops, highest closes, operators' wishes, the capital and the high-water mark stand where the audit log, which is
 //!   their only other trace, put them ([`recorded`]).
+//! - V9 The capital is what the account was opened with, and what was paid in and out since ([`whole`]).
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
@@ -55,6 +56,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
     findings.extend(recorded::positions(snapshot));
     findings.extend(recorded::wishes(snapshot));
     findings.extend(recorded::figures(snapshot));
+    findings.extend(whole::cash(snapshot));
     findings.extend(whole::audit(snapshot));
     findings
 }

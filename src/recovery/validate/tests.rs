@@ -38,6 +38,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         intents: Vec::new(),
         filled: Default::default(),
         portfolio: None,
+        moved: Some(CAPITAL),
         switches: Switches::default(),
         claimed_orders: Vec::new(),
         foreign_orders: Default::default(),
@@ -116,6 +117,20 @@ fn every_aggregate_is_compared_to_the_paisa() {
     let mut without = sound();
     without.portfolio = None;
     assert_eq!(fields(&without), ["portfolio_state.row"]);
+}
+
+#[test]
+fn the_capital_is_what_was_paid_in_and_taken_out() {
+    let mut held = sound();
+    held.moved = Some(CAPITAL - Rupees(dec!(0.00000001)));
+    assert_eq!(fields(&held), ["cash_movement.amount"]);
+    held.moved = None;
+    assert_eq!(fields(&held), ["cash_movement.row"]);
+    let mut flat = snapshot(Vec::new());
+    flat.portfolio = None;
+    assert_eq!(fields(&flat), ["portfolio_state.row"], "an account that was opened has a portfolio");
+    flat.moved = None;
+    assert_eq!(fields(&flat), Vec::<String>::new(), "a new one has neither");
 }
 
 #[test]

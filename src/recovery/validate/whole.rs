@@ -10,7 +10,7 @@ use crate::domain::money::{Quantity, Rupees};
 use crate::domain::portfolio::Aggregates;
 use crate::domain::position::Position;
 use crate::domain::pyramiding::{self, PyramidingState};
-use crate::ledger::snapshot::{PositionFills, Snapshot};
+use crate::ledger::snapshot::{NOTHING, PositionFills, Snapshot};
 use crate::recovery::Recovered;
 use crate::recovery::report::Finding;
 
@@ -73,6 +73,25 @@ pub(super) fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Vec<Finding> {
         findings.push(Finding::mismatch("portfolio_state", 1, "equity_high", stored.equity_high, least));
     }
     findings
+}
+
+/// V9. The capital, to the last decimal: it is the sum of rows that are only added. An account with such rows has a portfolio.
+pub(super) fn cash(snapshot: &Snapshot) -> Option<Finding> {
+    let of = |field, moved: String, capital: Rupees| {
+        let said = format!("cash_movement: the movements add up to {moved}, the capital is {capital}");
+        Finding::mismatch("cash_movement", "(all)", field, moved, capital).said(said)
+    };
+    match (snapshot.portfolio.map(|row| row.capital), snapshot.moved) {
+        (Some(capital), None) => Some(of("row", NOTHING.to_owned(), capital)),
+        (Some(capital), Some(moved)) => (moved != capital).then(|| of("amount", moved.to_string(), capital)),
+        // With open positions it is told already.
+        (None, Some(moved)) if snapshot.positions.is_empty() => {
+            let finding =
+                Finding::mismatch("portfolio_state", 1, "row", "none", format!("a capital of {moved}"));
+            Some(finding.said(format!("the movements add up to {moved}, but no portfolio_state row")))
+        }
+        (None, _) => None,
+    }
 }
 
 /// V5. The stored pyramids, and labels held twice.
