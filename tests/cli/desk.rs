@@ -38,6 +38,14 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
         "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002/replay" => json!({
             "id": "0199a1b2-0000-7000-8000-000000000009", "key": "replay:0199a1b2-0000-7000-8000-000000000002", "status": "accepted",
         }),
+        "/api/v1/signals/dry-run" => json!({
+            "key": "gold-7", "type": "BASE_ENTRY", "instrument": "GOLD_MINI", "strategy": "default", "repeat_of": null,
+            "held_by_switch": "entries are refused: the cluster is reduce-only", "would": "order",
+            "orders": [{ "side": "BUY", "quantity": 300, "symbol": "GOLDM05DEC25FUT", "exchange": "MCX",
+                "price_type": "LIMIT", "product": "NRML" }],
+            "waits_for": [{ "code": "IN_DOUBT", "sentence": "an order of GOLDM05DEC25FUT is in doubt" }],
+            "decision": { "lots": 3, "equity": "5000000", "margin": null },
+        }),
         "/api/v1/reconcile" => reconciled(),
         "/api/v1/strategies" | "/api/v1/strategies/vwap" => strategies(),
         "/api/v1/trades" => json!({ "trades": [trade()], "next": "64f-0199" }),
