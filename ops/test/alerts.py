@@ -72,6 +72,34 @@ def covered():
     return faults
 
 
+HEADINGS = ["Meaning", "Is money at risk now?", "First 60 seconds", "Diagnosis", "Mitigation", "What this will not do",
+            "Verify", "Undo", "Last drilled"]
+
+
+def shaped():
+    """Each section of the runbook has all headings, in their order, or says which section has the rest."""
+    faults, every = [], {name: re.sub(r"\s+", " ", text) for name, text in sections().items()}
+
+    def missing(name, beside=()):
+        """Headings that a section has neither itself nor from where it sends its reader."""
+        lacks = [heading for heading in HEADINGS if f"**{heading}**" not in every[name]]
+        other = re.search(r"Otherwise as \[[^\]]+\]\(#([\w-]+)\)", every[name])
+        if not other or not lacks:
+            return lacks
+        if other[1] not in every or other[1] in beside:
+            return lacks
+        return [heading for heading in lacks if heading in missing(other[1], (*beside, name))]
+
+    for name, text in every.items():
+        faults += [f"section {name} has no {heading}" for heading in missing(name)]
+        if "**Meaning**" not in text:
+            faults.append(f"section {name} does not say itself what it means")
+        order = [heading for heading in re.findall(r"\*\*([^*]+)\*\*", text) if heading in HEADINGS]
+        if order != [heading for heading in HEADINGS if heading in order]:
+            faults.append(f"section {name} has its headings in another order: {order}")
+    return faults
+
+
 def mentions(test, alert):
     """Whether a test is about this alert."""
     return f'"{alert}"' in str(test.get("promql_expr_test")) or any(
@@ -161,7 +189,7 @@ def routes():
 
 
 if __name__ == "__main__":
-    checks = {"covered": covered, "mutants": mutants, "provisioned": provisioned, "routes": routes}
+    checks = {"covered": covered, "shaped": shaped, "mutants": mutants, "provisioned": provisioned, "routes": routes}
     found = checks[sys.argv[1]]()
     print("\n".join(found), file=sys.stderr)
     sys.exit(1 if found else 0)

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::causes::with_causes;
 use crate::config::Config;
+use crate::failpoint;
 use crate::health::operational::OperationalState;
 use crate::ledger::migrate::known_version;
 use crate::ledger::snapshot::Depth;
@@ -150,8 +151,8 @@ fn membership(config: &Config, address: &str) -> anyhow::Result<ha::Config> {
     Ok(ha::Config {
         cluster: config.cluster.name.clone(),
         member: Member::new(config.cluster.member.clone())?,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        build: build_number(env!("CARGO_PKG_VERSION")),
+        version: failpoint::version().to_owned(),
+        build: build_number(failpoint::version()),
         address: address.to_owned(),
         priority: config.cluster.priority,
         timing,

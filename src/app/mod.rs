@@ -14,6 +14,7 @@ mod parting;
 mod reach;
 mod recheck;
 mod shutdown;
+mod standstill;
 mod strategies;
 mod successor;
 mod switches;
@@ -211,6 +212,8 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
+    standstill::watch(handle.pulse(), drain.clone(), config.timing.lease_ttl)
+        .context("cannot start a thread; check the limits of this process")?;
     let running = tokio::spawn(strategies::runner(&config, engine.clone(), outlooks).run(handle.role()));
     let reaching = tokio::spawn(reach::watch(
         Arc::clone(&handle),

@@ -3,7 +3,7 @@
 //! while they are open. Exits are never limited.
 
 use chrono::NaiveDate;
-use rust_decimal::dec;
+use rust_decimal::{Decimal, dec};
 
 use super::money::Rupees;
 use super::policy::AccountLimits;
@@ -89,10 +89,7 @@ pub struct DayFigures {
 pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |code, sentence| refusals.push(Refusal::new(code, sentence));
-    let (loss, what) = match day.equity {
-        Some(equity) => (day.opening_equity - equity, "loss"),
-        None => (Rupees::ZERO - day.realised, "realised loss, without what is held and has no price,"),
-    };
+    let (loss, what) = loss(day);
     if let Some(limit) = limits.max_daily_loss
         && loss >= limit
     {
@@ -107,7 +104,7 @@ pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
             format!("the day's {what} of ₹{:.2} reached {limit} % of the opening equity", loss.0.round_dp(2)),
         );
     }
-    let fall = day.equity.map_or(Rupees::ZERO, |equity| day.equity_high - equity);
+    let fall = fall(day);
     if let Some(limit) = limits.max_drawdown_percent
         && fall > Rupees::ZERO
         && fall.0 * dec!(100) >= limit * day.equity_high.0
@@ -140,9 +137,40 @@ pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
     refusals
 }
 
+/// How much of each limit that is set is used: 0 none, 1 all of it, and more beyond.
+pub fn used(limits: &AccountLimits, day: &DayFigures) -> Vec<(&'static str, Decimal)> {
+    let share =
+        |part: Decimal, whole: Decimal| part.max(Decimal::ZERO).checked_div(whole).unwrap_or_default();
+    let count = |count: u32, limit: u32| share(count.into(), limit.into());
+    let (loss, opening, fall, high) = (loss(day).0.0, day.opening_equity.0, fall(day).0, day.equity_high.0);
+    let shares = [
+        limits.max_daily_loss.map(|limit| share(loss, limit.0)),
+        limits.max_daily_loss_percent.map(|limit| share(loss * dec!(100), limit * opening)),
+        limits.max_drawdown_percent.map(|limit| share(fall * dec!(100), limit * high)),
+        limits.max_open_positions.map(|limit| count(day.open_positions, limit)),
+        limits.max_orders_per_day.map(|limit| count(day.orders, limit)),
+        limits.max_consecutive_stop_outs.map(|limit| count(day.consecutive_stop_outs, limit)),
+    ];
+    CODES.into_iter().zip(shares).filter_map(|(code, share)| Some((code, share?))).collect()
+}
+
+/// The day's loss, negative for a profit, and what it is called.
+fn loss(day: &DayFigures) -> (Rupees, &'static str) {
+    match day.equity {
+        Some(equity) => (day.opening_equity - equity, "loss"),
+        None => (Rupees::ZERO - day.realised, "realised loss, without what is held and has no price,"),
+    }
+}
+
+/// How far equity is below its high; zero while it is not known.
+fn fall(day: &DayFigures) -> Rupees {
+    day.equity.map_or(Rupees::ZERO, |equity| day.equity_high - equity)
+}
+
 #[cfg(test)]
 mod tests {
-    use rust_decimal::{Decimal, dec};
+    use proptest::prelude::*;
+    use rust_decimal::dec;
 
     use super::*;
 
@@ -204,5 +232,64 @@ mod tests {
         assert_eq!(codes(&limits, &known), ["MAX_DRAWDOWN"], "an open profit outweighs it");
         let sentence = hit(&limits, &lost(dec!(-1000))).remove(0).sentence;
         assert!(sentence.contains("realised loss") && sentence.contains("₹1000.00"), "{sentence}");
+    }
+
+    fn limits() -> impl Strategy<Value = AccountLimits> {
+        let percent = || proptest::option::of((1..50_i64).prop_map(Decimal::from));
+        let count = || proptest::option::of(1..5_u32);
+        let loss = proptest::option::of((1..2_000_i64).prop_map(|loss| Rupees(loss.into())));
+        (loss, percent(), percent(), count(), count(), count()).prop_map(
+            |(loss, percent, drawdown, positions, orders, stop_outs)| AccountLimits {
+                max_daily_loss: loss,
+                max_daily_loss_percent: percent,
+                max_drawdown_percent: drawdown,
+                max_open_positions: positions,
+                max_orders_per_day: orders,
+                max_consecutive_stop_outs: stop_outs,
+            },
+        )
+    }
+
+    fn figures() -> impl Strategy<Value = DayFigures> {
+        let rupees = |range: std::ops::Range<i64>| range.prop_map(|rupees| Rupees(rupees.into()));
+        let equity = proptest::option::of(rupees(-500..6_000));
+        (rupees(0..5_000), equity, rupees(-2_500..2_500), rupees(0..6_000), 0..6_u32, 0..6_u32, 0..6_u32)
+            .prop_map(
+                |(
+                    opening_equity,
+                    equity,
+                    realised,
+                    equity_high,
+                    open_positions,
+                    orders,
+                    consecutive_stop_outs,
+                )| {
+                    DayFigures {
+                        opening_equity,
+                        equity,
+                        realised,
+                        equity_high,
+                        open_positions,
+                        orders,
+                        consecutive_stop_outs,
+                    }
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn a_limit_of_which_all_is_used_is_hit_and_no_other_is(limits in limits(), day in figures()) {
+            let full = |(code, share): (&'static str, Decimal)| (share >= Decimal::ONE).then_some(code);
+            let full: Vec<&str> = used(&limits, &day).into_iter().filter_map(full).collect();
+            // A share of nothing is none: without an equity to lose, any loss hits.
+            let of_nothing = |code: &&str| match *code {
+                "MAX_DAILY_LOSS_PERCENT" => day.opening_equity == Rupees::ZERO,
+                "MAX_DRAWDOWN" => day.equity_high == Rupees::ZERO,
+                _ => false,
+            };
+            let hit: Vec<&str> = codes(&limits, &day).into_iter().filter(|code| !of_nothing(code)).collect();
+            prop_assert_eq!(full, hit);
+        }
     }
 }

@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use ha::Moment;
+use rust_decimal::prelude::ToPrimitive;
 
 use super::book::Book;
 use super::tell;
 use super::term::{Term, wall_clock};
-use crate::domain::limits::{CODES, Day, DayFigures, hit, is_latched};
+use crate::domain::limits::{CODES, Day, DayFigures, hit, is_latched, used};
 use crate::domain::money::Rupees;
 use crate::domain::policy::AccountLimits;
 use crate::domain::position::Position;
@@ -52,19 +53,24 @@ impl Worth {
 }
 
 impl Book {
-    /// Limits that are hit and not latched yet, by the equity now; none where it is not known. Before the day was opened its
-    /// loss is what it has realised, of the closed equity that it began with.
-    pub(super) fn hits(&self, limits: &AccountLimits, equity: Option<Rupees>) -> Vec<Refusal> {
-        let Some(day) = &self.day else { return Vec::new() };
-        let figures = DayFigures {
+    /// The day so far, by the equity now; none before it is known. Before the day was opened its loss is what it has realised, of
+    /// the closed equity that it began with.
+    pub(super) fn figures(&self, equity: Option<Rupees>) -> Option<DayFigures> {
+        let day = self.day.as_ref()?;
+        Some(DayFigures {
             opening_equity: day.opening.unwrap_or(self.closed_equity() - day.realised),
             equity: equity.filter(|_| day.opening.is_some()),
             realised: day.realised,
             equity_high: self.portfolio.equity_high,
-            open_positions: 0,
+            open_positions: u32::try_from(self.portfolio.held().count()).unwrap_or(u32::MAX),
             orders: day.orders,
             consecutive_stop_outs: day.stop_outs,
-        };
+        })
+    }
+
+    /// Limits that are hit and not latched yet, by the equity now; none where it is not known.
+    pub(super) fn hits(&self, limits: &AccountLimits, equity: Option<Rupees>) -> Vec<Refusal> {
+        let (Some(day), Some(figures)) = (&self.day, self.figures(equity)) else { return Vec::new() };
         let is_news =
             |hit: &Refusal| is_latched(hit.code) && !day.latched.iter().any(|known| known.code == hit.code);
         hit(limits, &figures).into_iter().filter(is_news).collect()
@@ -77,6 +83,17 @@ pub(super) fn show_latched(metrics: &Metrics, latched: &[Refusal]) {
         let is_on = latched.iter().any(|limit| limit.code == code);
         metrics.limit_latched.with_label_values(&[code]).set(i64::from(is_on));
     }
+}
+
+/// Shows how much is held and how much of each limit is used, in shares: metrics are open, and hold no amounts. Nothing of it for
+/// an instance that does not lead.
+pub(super) fn show_used(metrics: &Metrics, limits: &AccountLimits, figures: Option<&DayFigures>) {
+    let shares = figures.map(|figures| used(limits, figures)).unwrap_or_default();
+    for code in CODES {
+        let share = shares.iter().find(|(of, _)| *of == code).and_then(|(_, share)| share.to_f64());
+        metrics.limit_used.with_label_values(&[code]).set(share.unwrap_or(0.0));
+    }
+    metrics.positions_held.set(figures.map_or(0, |figures| figures.open_positions.into()));
 }
 
 impl Term<'_> {
@@ -109,7 +126,9 @@ impl Term<'_> {
                 day.opening = Some(opened);
             }
         }
-        let fresh = self.book.hits(&self.engine.rules.policy.limits, worth);
+        let limits = &self.engine.rules.policy.limits;
+        show_used(&self.engine.metrics, limits, self.book.figures(worth).as_ref());
+        let fresh = self.book.hits(limits, worth);
         if !fresh.is_empty() {
             self.ask_pool(|| self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
         }

@@ -212,6 +212,7 @@ impl Engine {
                 self.metrics.exits_not_flat.set(0);
                 self.metrics.square_off_late.set(0);
                 day::show_latched(&self.metrics, &[]);
+                day::show_used(&self.metrics, &self.rules.policy.limits, None);
                 self.metrics.positions_expiring.set(0);
                 if anew {
                     return;

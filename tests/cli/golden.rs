@@ -9,7 +9,7 @@ use baton::cli::Cli;
 use clap::CommandFactory;
 
 use crate::desk;
-use crate::support::{answer_all, baton, stderr, stdout};
+use crate::support::{answer_all, baton, command, stderr, stdout};
 
 /// The verbs of a tree, each as the words that are typed.
 fn verbs(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
@@ -166,12 +166,54 @@ fn what_asks_nobody_is_as_it_was_reviewed() {
     let texts = [
         ("config-show", baton(&["config", "show"], least)),
         ("secrets-check", baton(&["secrets", "check"], least)),
+        ("runbook-Watchdog", baton(&["runbook", "Watchdog"], &[])),
     ];
     let texts = texts.map(|(name, output)| {
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{name}");
         (name.to_owned(), stdout(&output))
     });
     compare("alone", texts.into());
+}
+
+/// A desk whose cluster names no instances, so that nobody but the desk itself is asked of itself.
+fn alone_at_the_desk(url: &str, path: &str) -> (&'static str, String) {
+    match path {
+        "/api/v1/cluster" | "/hook" => ("200 OK", "{}".to_owned()),
+        _ => desk::answer(url, path),
+    }
+}
+
+#[test]
+fn what_reads_or_writes_files_sends_messages_or_warns_is_as_it_was_reviewed() {
+    let (url, _server) = answer_all(alone_at_the_desk);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("alert.json"), "{}").unwrap();
+    let mut texts = Vec::new();
+    for (name, words, code) in [
+        ("signals-dry-run", &["signals", "dry-run", "alert.json", "--address", &url][..], 1),
+        ("report", &["report", "--into", "for-support", "--address", &url], 0),
+        ("notify-test", &["notify", "test"], 0),
+        ("config-check", &["config", "check"], 0),
+        ("unhalt", &["unhalt", "--reason", "the news is old", "--yes", "--address", &url], 0),
+    ] {
+        let hook = format!("{url}/hook");
+        let least = crate::support::LEAST.iter().copied();
+        let env = least.chain([("BATON_NOTIFY__WEBHOOK_URL", hook.as_str())]);
+        let output = command(&folder).args(words).envs(env).output().unwrap();
+        let text = stdout(&output) + &stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{name}: {text}");
+        let text = text.replace(&url, "http://ADDRESS");
+        texts.push((name.to_owned(), text.lines().map(uncounted).collect::<Vec<_>>().join("\n")));
+    }
+    compare("beside", texts);
+}
+
+/// A line in which every number of milliseconds or settings is N, and columns are one space apart.
+fn uncounted(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let followed = |at: usize| matches!(words.get(at + 1), Some(&"ms" | &"settings"));
+    let shown = words.iter().enumerate().map(|(at, word)| if followed(at) { "N" } else { word });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 // A question that cannot be put is an error in one form everywhere: nothing on stdout, a sentence on stderr.

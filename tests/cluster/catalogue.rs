@@ -147,6 +147,16 @@ pub const CATALOGUE: &[Row] = &[
         ),
     ),
     row(
+        "baton_limit_used_ratio",
+        Gauge,
+        &["code"],
+        Elsewhere(
+            "tests/cluster/limits.rs",
+            "a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it",
+        ),
+    ),
+    row("baton_positions_held", Gauge, &[], ENTRY),
+    row(
         "baton_stop_hits_total",
         Counter,
         &["cause"],

@@ -85,6 +85,8 @@ async fn a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it() {
     let leader = cluster.leader().await;
     let shown = cluster.members[leader].metric("baton_limit_latched{code=\"MAX_DAILY_LOSS\"}").await;
     assert_eq!(shown, Some(1.0));
+    let used = cluster.members[leader].metric("baton_limit_used_ratio{code=\"MAX_DAILY_LOSS\"}").await;
+    assert!(used >= Some(1.0), "all of it is used: {used:?}");
     is_told(&cluster, false).await;
     price(&cluster, dec!(140000)).await;
     refused(&cluster, base("more", SILVER, 155_000), "MAX_DAILY_LOSS").await;

@@ -1,4 +1,4 @@
-//! An HTTP server that takes what Alertmanager delivers.
+//! An HTTP server that takes what Alertmanager delivers, and what Baton does.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +26,11 @@ impl Receiver {
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { url, deliveries }
+    }
+
+    /// How often something was delivered to a receiver.
+    pub fn deliveries_to(&self, receiver: &str) -> usize {
+        self.deliveries.lock().unwrap().iter().filter(|(path, _)| path == receiver).count()
     }
 
     /// Alerts of this name that a receiver was told of.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
@@ -106,6 +107,11 @@ impl Prometheus {
     /// Scrapes these addresses from now on, and no others.
     pub fn follow<'a>(&self, addresses: impl IntoIterator<Item = &'a str>) {
         list(&self.targets, addresses);
+    }
+
+    /// Stops it and lets it go on.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// The samples of an alert whose condition holds, whether it fires yet or not; none when Prometheus does not answer.

@@ -13,7 +13,7 @@ use crate::domain::money::{Quantity, Rupees};
 use crate::domain::order::IntentState;
 use crate::domain::policy::AccountLimits;
 use crate::domain::refusal::Refusal;
-use crate::engine::day::{Worth, show_latched};
+use crate::engine::day::{Worth, show_latched, show_used};
 use crate::engine::tell;
 use crate::ledger::Change;
 use crate::ledger::cash::CashWrite;
@@ -166,4 +166,18 @@ fn a_latch_is_told_once_shown_while_it_holds_and_resolved_with_its_day() {
     assert!(census.holds.is_empty() && census.unsure.is_empty());
     show_latched(&metrics, &[]);
     assert_eq!(shown("MAX_DAILY_LOSS"), 0);
+}
+
+#[test]
+fn what_is_held_and_how_much_of_a_limit_is_used_is_shown_in_shares_by_who_leads() {
+    let (metrics, (mut desk, [first, _])) = (Metrics::new(), holding());
+    sold(&mut desk, 10, first, 400, dec!(940));
+    let figures = desk.book.figures(None);
+    show_used(&metrics, &limits(), figures.as_ref());
+    let used = |code| metrics.limit_used.with_label_values(&[code]).get();
+    // 2 400 of 5 000; no limit of the drawdown is set.
+    assert_eq!((used("MAX_DAILY_LOSS"), used("MAX_DRAWDOWN")), (0.48, 0.0));
+    assert_eq!(metrics.positions_held.get(), 2);
+    show_used(&metrics, &limits(), None);
+    assert_eq!((used("MAX_DAILY_LOSS"), metrics.positions_held.get()), (0.0, 0));
 }

@@ -8,10 +8,11 @@ mod series;
 
 use chrono::Utc;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use prometheus::{Gauge, Registry, TextEncoder};
+use prometheus::{Gauge, GaugeVec, Registry, TextEncoder};
 
 use crate::domain::limits;
 use crate::domain::order::{IntentState, OrderClass};
+use crate::failpoint;
 use crate::health::checks::Check;
 use crate::notify::event::Kind;
 use series::{Series, Spec};
@@ -44,7 +45,7 @@ macro_rules! metrics {
                     }),)+
                     registry,
                 };
-                metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics.build_info.with_label_values(&[failpoint::version()]).set(1);
                 metrics.set_operational_state("STARTING");
                 metrics
             }
@@ -76,7 +77,7 @@ const AGE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 
 metrics! {
     /// Always 1; the label tells the version that runs.
-    build_info: IntGaugeVec = "baton_build_info" {"version" in [env!("CARGO_PKG_VERSION")]};
+    build_info: IntGaugeVec = "baton_build_info" {"version" in [failpoint::version()]};
     /// Always 1; the label is equal for members that run with the same settings (secrets apart).
     config_info: IntGaugeVec = "baton_config_info" {"fingerprint" in []};
     /// The wall clock of this instance at the scrape, in seconds since 1970: how wrong it is shows against Prometheus's.
@@ -179,6 +180,11 @@ metrics! {
     limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
     /// 1 for each limit of the account that is latched for the rest of the day, else 0. 0 on an instance that does not lead.
     limit_latched: IntGaugeVec = "baton_limit_latched" {"code" in limits::CODES};
+    /// How much of each limit of the account is used: 0 none, 1 all of it, so that it is hit. Of the loss while something that is held
+    /// has no price only what was realised, and no drawdown. 0 for a limit that is not set, and on an instance that does not lead.
+    limit_used: GaugeVec = "baton_limit_used_ratio" {"code" in limits::CODES};
+    /// Positions that are held. 0 on an instance that does not lead.
+    positions_held: IntGauge = "baton_positions_held";
     /// Prices that reached a position's stop or take-profit.
     stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
 

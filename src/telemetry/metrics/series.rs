@@ -3,7 +3,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 use prometheus::{Opts, Registry};
 
@@ -89,6 +89,16 @@ impl Series for IntCounterVec {
 }
 
 impl Series for IntGaugeVec {
+    fn make(spec: &Spec<'_>) -> prometheus::Result<Self> {
+        let series = Self::new(spec.opts(), &spec.label_names())?;
+        for values in spec.combinations() {
+            series.get_metric_with_label_values(&values)?;
+        }
+        Ok(series)
+    }
+}
+
+impl Series for GaugeVec {
     fn make(spec: &Spec<'_>) -> prometheus::Result<Self> {
         let series = Self::new(spec.opts(), &spec.label_names())?;
         for values in spec.combinations() {

@@ -5,14 +5,20 @@ use baton::runbook::{Section, section};
 use crate::watch::root;
 
 /// Where the drills are.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 13] = [
     include_str!("absent.rs"),
+    include_str!("bridge.rs"),
+    include_str!("commands.rs"),
+    include_str!("entries.rs"),
+    include_str!("links.rs"),
+    include_str!("machines.rs"),
     include_str!("market.rs"),
     include_str!("members.rs"),
     include_str!("orders.rs"),
     include_str!("refusals.rs"),
     include_str!("state.rs"),
     include_str!("stores.rs"),
+    include_str!("versions.rs"),
 ];
 
 /// The alerts that wake somebody.

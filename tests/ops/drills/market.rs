@@ -4,32 +4,10 @@ use chrono::{NaiveTime, TimeDelta};
 use rust_decimal::dec;
 use serde_json::json;
 
-use super::{Pager, block, done, equipped, told, typed, with_a_position};
+use super::{Pager, block, done, equipped, hasty, prints, told, typed, with_a_position};
 use crate::signals::GOLD_SYMBOL;
-use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::cluster::{Options, PATIENCE};
 use crate::support::{paper, wait};
-
-/// With prices that are given up soon and positions that are compared often.
-fn hasty() -> Options {
-    let env = [
-        ("BATON_FEED__STALE_MS", "4000"),
-        ("BATON_FEED__DEAD_MS", "8000"),
-        ("BATON_HEALTH__CHECK_INTERVAL", "2"),
-        ("BATON_RECOVERY__RECONCILE_MS", "300"),
-        ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300"),
-    ];
-    Options { env: env.map(|(key, value)| (key, value.to_owned())).to_vec(), ..Options::default() }
-}
-
-/// Waits until what a section says to type prints this.
-async fn prints(cluster: &Cluster, member: usize, commands: &str, wanted: &str) {
-    wait::until(&format!("{commands:?} prints {wanted:?}"), PATIENCE, async || {
-        let output = typed(cluster, member, commands).await;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        if printed.contains(wanted) { Ok(()) } else { Err(output) }
-    })
-    .await;
-}
 
 // R: H6, B5
 #[ignore = "slow: a drill"]

@@ -4,18 +4,25 @@
 //! ends with what heals it.
 
 mod absent;
+mod bridge;
+mod commands;
 mod covered;
+mod entries;
+mod links;
+mod machines;
 mod market;
 mod members;
 mod orders;
 mod refusals;
 mod state;
 mod stores;
+mod versions;
 
 use std::process::Output;
 
 use baton::runbook::{Section, section, sections};
 use rust_decimal::dec;
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base};
@@ -129,6 +136,28 @@ async fn with_a_position(options: Options) -> Cluster {
     cluster
 }
 
+/// With prices that are given up soon and positions that are compared often.
+fn hasty() -> Options {
+    let env = [
+        ("BATON_FEED__STALE_MS", "4000"),
+        ("BATON_FEED__DEAD_MS", "8000"),
+        ("BATON_HEALTH__CHECK_INTERVAL", "2"),
+        ("BATON_RECOVERY__RECONCILE_MS", "300"),
+        ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300"),
+    ];
+    Options { env: env.map(|(key, value)| (key, value.to_owned())).to_vec(), ..Options::default() }
+}
+
+/// Waits until what a section says to type prints this.
+async fn prints(cluster: &Cluster, member: usize, commands: &str, wanted: &str) {
+    wait::until(&format!("{commands:?} prints {wanted:?}"), PATIENCE, async || {
+        let output = typed(cluster, member, commands).await;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        if printed.contains(wanted) { Ok(()) } else { Err(output) }
+    })
+    .await;
+}
+
 /// What pages: Prometheus beside a cluster, with the shipped rules; nobody where it is not on this machine, which is said.
 struct Pager(Option<Prometheus>);
 
@@ -160,6 +189,23 @@ impl Pager {
     /// Waits until it holds no more.
     async fn rests(&self, alert: &str) {
         self.waits(alert, false).await;
+    }
+
+    /// Stops Prometheus and lets it go on.
+    fn signal(&mut self, signal: Signal) {
+        if let Some(prometheus) = &mut self.0 {
+            prometheus.signal(signal);
+        }
+    }
+
+    /// Waits until an alert that always comes does not.
+    async fn falls_silent(&self, alert: &str) {
+        let Some(prometheus) = &self.0 else { return };
+        wait::until(&format!("{alert} is silent"), PATIENCE, async || match prometheus.alerts(alert).await {
+            None => Ok(()),
+            heard => Err(heard),
+        })
+        .await;
     }
 
     async fn waits(&self, alert: &str, begun: bool) {

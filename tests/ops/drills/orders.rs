@@ -62,6 +62,10 @@ async fn drill_in_doubt_orders() {
     let view = cluster.terminal(&accepted.id).await;
     assert_eq!(view["status"], "abandoned", "{view}");
     assert_eq!(cluster.count(in_doubt).await, 0);
+    // order_abandoned: what was given up.
+    let look = told("order_abandoned", "curl -s \"$A/api/v1/orders?state=abandoned\" | jq '.orders[0]'");
+    let printed = done(&cluster, leader, look).await;
+    assert!(printed.contains(GOLD_SYMBOL) && printed.contains("abandoned"), "{printed}");
     wait::until("the metric says so", Duration::from_secs(10), async || {
         let seen = cluster.members[leader].metric("baton_orders_in_doubt").await;
         if seen == Some(0.0) { Ok(()) } else { Err(seen) }
