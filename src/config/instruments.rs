@@ -11,6 +11,9 @@ use super::overlay::{first_that_fits, leaves};
 use super::reader::{Reader, shown};
 use crate::domain::instrument::{Catalog, Instrument, InstrumentPatch};
 
+/// What a new instrument may leave out.
+const OPTIONAL: [&str; 2] = ["freeze_quantity", "execution"];
+
 /// Reads the catalogue; on faults the built-in one, which nobody gets to see then.
 pub(super) fn read(reader: &mut Reader) -> Catalog {
     let built_in = Catalog::default();
@@ -67,7 +70,7 @@ fn is_whole(
     fields: &[String],
     catalog: &Catalog,
 ) -> bool {
-    let absent = |field: &&String| !given.contains_key(*field) && *field != "freeze_quantity";
+    let absent = |field: &&String| !given.contains_key(*field) && !OPTIONAL.contains(&field.as_str());
     let absent: Vec<&str> = fields.iter().filter(absent).map(String::as_str).collect();
     if absent.is_empty() {
         return true;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::execution::Execution;
 use super::fault::{Bound, Checker, Fault, join};
 use super::money::{Price, Quantity, Rupees};
 use super::order::Product;
@@ -43,6 +44,8 @@ pub struct Instrument {
     pub volatility_percent: Decimal,
     /// Most units in one order; none when the exchange sets no limit.
     pub freeze_quantity: Option<Quantity>,
+    /// How its entries are ordered.
+    pub execution: Execution,
 }
 
 impl Instrument {
@@ -111,6 +114,7 @@ pub struct InstrumentPatch {
     risk_percent: Option<Decimal>,
     volatility_percent: Option<Decimal>,
     freeze_quantity: Option<Quantity>,
+    execution: Option<Execution>,
 }
 
 impl InstrumentPatch {
@@ -143,7 +147,8 @@ impl InstrumentPatch {
             }
             return Err(faults);
         };
-        let freeze_quantity = self.freeze_quantity.or(base.and_then(|base| base.freeze_quantity));
+        let freeze_quantity = self.freeze_quantity.or(base.as_ref().and_then(|base| base.freeze_quantity));
+        let execution = self.execution.or(base.map(|base| base.execution)).unwrap_or_default();
         let instrument = Instrument {
             name: name.to_owned(),
             exchange,
@@ -159,6 +164,7 @@ impl InstrumentPatch {
             risk_percent,
             volatility_percent,
             freeze_quantity,
+            execution,
         };
         let faults = instrument.faults();
         if faults.is_empty() { Ok(instrument) } else { Err(faults) }
@@ -241,6 +247,7 @@ impl Default for Catalog {
             risk_percent: dec!(1.0),
             volatility_percent: dec!(0.5),
             freeze_quantity: Some(Quantity(600)),
+            execution: Execution::Market,
         };
         let metal = |name: &str, symbol: &str| Instrument {
             name: name.to_owned(),
@@ -303,7 +310,7 @@ mod tests {
     #[test]
     fn configuration_is_laid_over_the_built_in_instrument() {
         let catalog: Catalog = toml::from_str(
-            "[GOLD_MINI]\nsymbol = \"GOLDM05FEB26FUT\"\nrisk_percent = 0.75\n\
+            "[GOLD_MINI]\nsymbol = \"GOLDM05FEB26FUT\"\nrisk_percent = 0.75\nexecution = \"progressive\"\n\
              [RELIANCE]\nexchange = \"NSE\"\nsymbol = \"RELIANCE\"\nlot_size = 1\npoint_value = 1\n\
              margin_per_lot = \"1500.50\"\nproduct = \"CNC\"\ntick = 0.05\natr_initial = 2\natr_trailing = 3\n\
              max_pyramids = 0\nrisk_percent = 1\nvolatility_percent = 1\n",
@@ -311,8 +318,9 @@ mod tests {
         .unwrap();
         let gold = catalog.get("GOLD_MINI").unwrap();
         assert_eq!((gold.symbol.as_str(), gold.risk_percent), ("GOLDM05FEB26FUT", dec!(0.75)));
-        assert_eq!(gold.tick, Price(dec!(1)));
-        assert_eq!(catalog.get("RELIANCE").unwrap().margin_per_lot, Rupees(dec!(1500.50)));
+        assert_eq!((gold.tick, gold.execution), (Price(dec!(1)), Execution::Progressive));
+        let reliance = catalog.get("RELIANCE").unwrap();
+        assert_eq!((reliance.margin_per_lot, reliance.execution), (Rupees(dec!(1500.50)), Execution::Market));
     }
 
     #[test]

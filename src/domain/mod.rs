@@ -2,7 +2,8 @@
 //!
 //! Callers pass in what they read (signals, quotes, the portfolio, the time) and get decisions back.
 //! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
-//! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`fill`] turns fills into a position,
+//! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`execution`] says how its order is worked, [`fill`] turns
+//! fills into a position,
 //! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes. [`portfolio`] and [`pyramiding`] are derived from
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
@@ -10,6 +11,7 @@ pub mod age;
 pub mod cause;
 pub mod contract;
 pub mod divergence;
+pub mod execution;
 pub mod exit;
 pub mod export;
 pub mod fault;

@@ -6,6 +6,7 @@
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::execution::ExecutionPolicy;
 use super::fault::{Bound, Checker, Fault};
 use super::money::Rupees;
 
@@ -33,6 +34,8 @@ pub struct TradingPolicy {
     pub stops: StopPolicy,
     /// How long orders may take to fill.
     pub orders: OrderPolicy,
+    /// How entries are worked at the broker, where an instrument's are.
+    pub execution: ExecutionPolicy,
 }
 
 impl Default for TradingPolicy {
@@ -48,6 +51,7 @@ impl Default for TradingPolicy {
             initial_stop: InitialStop::default(),
             stops: StopPolicy::default(),
             orders: OrderPolicy::default(),
+            execution: ExecutionPolicy::default(),
         }
     }
 }
@@ -374,6 +378,7 @@ impl TradingPolicy {
             orders.range(field, value.into(), Bound::From(dec!(500)), dec!(3_600_000));
         }
         faults.extend(orders.done());
+        faults.extend(self.execution.faults());
         faults
     }
 }

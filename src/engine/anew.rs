@@ -30,6 +30,11 @@ pub(super) fn signal_of(intent: &OrderIntent) -> Option<SignalId> {
     intent.signal.filter(|_| wanted)
 }
 
+/// True for an order of an entry that this agent withheld, and that another one may take the place of.
+pub(super) fn may_follow(intent: &OrderIntent) -> bool {
+    signal_of(intent).is_some() && intent.reason.as_deref().is_some_and(is_own)
+}
+
 impl Term<'_> {
     /// Has the next sweep put a signal back into its lane; its intents' ends are committed, its own is not.
     pub(super) fn decide_anew(&mut self, signal: SignalId) {

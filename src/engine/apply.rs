@@ -41,8 +41,8 @@ impl Term<'_> {
                 }
                 Ok(())
             }
-            Event::Held { book, marked } => {
-                self.held(book, marked);
+            Event::Held { book, begun, marked } => {
+                self.held(book, begun, marked);
                 Ok(())
             }
             Event::Confirmed { listing, quote } => {
@@ -128,7 +128,7 @@ impl Term<'_> {
             self.engine.operational.active("the bridge answers again");
         }
         self.bridge_failures = 0;
-        self.note_stops(&reading);
+        self.note_resting(&reading);
         let confirmed = self.suspects.clone();
         let mut suspects = std::mem::take(&mut self.suspects);
         let evidence = Evidence::gather(&self.book, &reading, self.engine.pace.absence);

@@ -15,7 +15,7 @@ use crate::domain::cause::ExitCause;
 use crate::domain::contract::Contracts;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
-use crate::domain::intent::OrderIntent;
+use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::limits::Day;
 use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
@@ -314,6 +314,11 @@ impl Book {
         }
         for position in &change.positions {
             self.replace(position);
+            if position.status == PositionStatus::Closing {
+                // More was bought than was decided.
+                let closing = Closing::at_once(now, ExitCause::LateFill);
+                self.closing.entry(position.id).or_insert(closing);
+            }
         }
         if let Some(row) = &change.portfolio {
             self.portfolio.equity_high = row.equity_high;
@@ -374,11 +379,7 @@ impl Book {
     /// Entries on their way that an EXIT means: its label, its strategy, from an earlier signal.
     pub fn entries_meant(&self, exit: &ExitRequest<'_>) -> Vec<IntentId> {
         let meant = |intent: &OrderIntent| {
-            intent.plan.as_ref().filter(|_| !intent.state.is_terminal()).is_some_and(|plan| {
-                exit.target.includes(plan.label)
-                    && exit.strategy.is_none_or(|strategy| strategy == plan.strategy)
-                    && (plan.bar_time, plan.signal_seq) < (exit.bar_time, exit.seq)
-            })
+            !intent.state.is_terminal() && intent.plan.as_ref().is_some_and(|plan| means(exit, plan))
         };
         self.intents_of(exit.instrument, meant).map(|tracked| tracked.intent.id).collect()
     }
@@ -463,6 +464,13 @@ pub struct Queued {
     pub signal: Signal,
     /// How many intents it has had, one after the other: all but the next provably never left.
     pub attempt: i32,
+}
+
+/// True where an EXIT of its instrument means what an entry opens: its label, its strategy, from an earlier signal.
+pub fn means(exit: &ExitRequest<'_>, plan: &EntryPlan) -> bool {
+    exit.target.includes(plan.label)
+        && exit.strategy.is_none_or(|strategy| strategy == plan.strategy)
+        && (plan.bar_time, plan.signal_seq) < (exit.bar_time, exit.seq)
 }
 
 /// An end that rests on the books' silence or on their word alone.

@@ -131,6 +131,7 @@ impl Term<'_> {
         }
         let held = self.hold_signals().await;
         self.bearable(held)?;
+        self.keep_bids().await?;
         let due = self.exits_due();
         if !due.is_empty() {
             self.journal_and_send(due, Vec::new(), &HashMap::new()).await?;

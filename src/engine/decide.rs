@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::book::{Book, Queued};
 use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
+use crate::domain::execution::Bidding;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
 use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
 use crate::domain::ids::{IntentId, PositionId};
@@ -68,7 +69,7 @@ pub fn quotes_needed(rules: &Rules, book: &Book, signal: &Signal) -> Vec<(String
     needed
 }
 
-/// Decides a signal at the wall-clock time `now`, which only its age depends on.
+/// Decides a signal at the wall-clock time `now`, which only ages depend on.
 pub fn decide(rules: &Rules, book: &Book, queued: &Queued, quotes: &Quotes, now: DateTime<Utc>) -> Decision {
     match &queued.signal.action {
         Action::BaseEntry(entry) | Action::Pyramid(entry) => {
@@ -170,6 +171,11 @@ fn decide_entry(
     if !refusals.is_empty() {
         return Decision::Refuse(refusals, Some(decision));
     }
+    let bidding = live.and_then(|live| Bidding::of(&rules.policy.execution, instrument, live, quantity, now));
+    if let Some(bidding) = &bidding {
+        decision["bidding"] = json!(bidding);
+    }
+    let mut intent = entry_order(rules, book, instrument, quantity, bidding.as_ref());
     let plan = EntryPlan {
         label: entry.label,
         strategy: signal.strategy.clone(),
@@ -182,8 +188,8 @@ fn decide_entry(
         planned_price: entry.price,
         signal_seq: queued.seq,
         bar_time: signal.bar_time,
+        bidding,
     };
-    let mut intent = entry_order(rules, book, instrument, quantity);
     intent.signal = Some(queued.id);
     intent.attempt = queued.attempt;
     intent.plan = Some(plan);
@@ -335,18 +341,41 @@ pub fn custody_order(
     OrderIntent { cause: Some(ExitCause::Operator), custody: true, ..sale }
 }
 
-fn entry_order(rules: &Rules, book: &Book, instrument: &Instrument, quantity: Quantity) -> OrderIntent {
+/// A purchase of `quantity` units, at the market or at its first bid.
+fn entry_order(
+    rules: &Rules,
+    book: &Book,
+    instrument: &Instrument,
+    quantity: Quantity,
+    bidding: Option<&Bidding>,
+) -> OrderIntent {
+    let bid = bidding.and_then(Bidding::first);
     let order = OrderSpec {
         symbol: instrument.symbol.clone(),
         exchange: instrument.exchange.clone(),
         side: Side::Buy,
         quantity,
-        price_type: PriceType::Market,
+        price_type: if bid.is_some() { PriceType::Limit } else { PriceType::Market },
         product: instrument.product,
-        price: Price::ZERO,
+        price: bid.unwrap_or(Price::ZERO),
         trigger_price: Price::ZERO,
     };
     intent(rules, book, OrderClass::Entry, PositionId::new(), &instrument.name, order)
+}
+
+/// One more order of an entry whose last one has ended: `units` of it, as `bidding` says.
+pub fn rest_order(
+    rules: &Rules,
+    book: &Book,
+    last: &OrderIntent,
+    units: Quantity,
+    bidding: Bidding,
+) -> OrderIntent {
+    let price = bidding.first().unwrap_or(last.order.price);
+    let order = OrderSpec { quantity: units, price, ..last.order.clone() };
+    let rest = intent(rules, book, OrderClass::Entry, last.position, &last.instrument, order);
+    let plan = last.plan.clone().map(|plan| EntryPlan { bidding: Some(bidding), ..plan });
+    OrderIntent { signal: last.signal, leg: last.leg, attempt: last.attempt + 1, plan, ..rest }
 }
 
 fn intent(

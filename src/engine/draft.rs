@@ -15,6 +15,7 @@ use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
+use crate::domain::refusal::Refusal;
 use crate::domain::signal::SignalType;
 use crate::ledger::Change;
 use crate::ledger::change::{FillRow, IntentUpdate, PortfolioRow, PyramidWrite, SignalUpdate};
@@ -126,7 +127,13 @@ impl<'a> Draft<'a> {
         price: Price,
     ) -> Result<(), BookingError> {
         if let Some(position) = self.position(intent.position) {
-            return Ok(position.apply_entry_fill(quantity, price)?);
+            position.apply_entry_fill(quantity, price)?;
+            // An order that the books had called ended has filled on, beside the one that was sent for what it left.
+            let most = intent.bidding().map(|bidding| bidding.units);
+            if most.is_some_and(|most| position.entry_quantity > most) && position.begin_exit() {
+                position.exit_cause = Some(ExitCause::LateFill);
+            }
+            return Ok(());
         }
         let (Some(plan), Some(signal)) = (&intent.plan, intent.signal) else {
             return Err(BookingError::NoPlan(intent.id));
@@ -145,7 +152,7 @@ impl<'a> Draft<'a> {
         // Fills that come after their position was closed, or after their order was taken for ended, are wanted by
         // nobody any more and closed at once: the status says so in the same transaction, so that a crash in between
         // forgets nothing.
-        let late = intent.filled > Quantity::ZERO;
+        let late = intent.filled > Quantity::ZERO || self.was_held(intent);
         let unwanted = late || intent.unwind || intent.state.is_terminal();
         let opening = Opening {
             id: if late { PositionId::new() } else { intent.position },
@@ -165,6 +172,13 @@ impl<'a> Draft<'a> {
         }
         self.positions.insert(position.id, (position, true));
         Ok(())
+    }
+
+    /// Another order of the same entry has filled: a position that is not there any more has been.
+    fn was_held(&self, intent: &OrderIntent) -> bool {
+        let others = self.book.intents.values().map(|tracked| &tracked.intent);
+        let mut others = others.filter(|other| other.id != intent.id && other.position == intent.position);
+        others.any(|other| other.class == OrderClass::Entry && other.filled > Quantity::ZERO)
     }
 
     /// The position as drafted so far, to be changed.
@@ -264,10 +278,16 @@ impl<'a> Draft<'a> {
             let flat = !waiting && !ends.iter().any(|(.., position)| held(*position));
             return flat.then(|| (SignalStatus::Executed, json!([])));
         }
-        let filled = ends.iter().any(|(_, filled, ..)| *filled > Quantity::ZERO);
-        let (state, _, reason, _) = ends.last()?;
+        let orders = ids.iter().filter_map(|id| self.book.intents.get(id)).map(|tracked| &tracked.intent);
+        let last = orders.max_by_key(|intent| intent.attempt)?;
+        let (state, _, reason, _) = self.after(last.id)?;
+        let bought: Quantity = ends.iter().map(|(_, filled, ..)| *filled).sum();
+        let wanted = last.bidding().map_or(last.order.quantity, |bidding| bidding.units);
+        if state == IntentState::Cancelled && bought < wanted && self.may_go_on(last) {
+            return None;
+        }
         let status = match state {
-            _ if filled => SignalStatus::Executed,
+            _ if bought > Quantity::ZERO => SignalStatus::Executed,
             IntentState::NotSent => SignalStatus::NotSent,
             IntentState::Abandoned => SignalStatus::Abandoned,
             _ => SignalStatus::Rejected,
@@ -276,9 +296,16 @@ impl<'a> Draft<'a> {
             Some(reason) if status != SignalStatus::Executed => {
                 json!([{ "code": status.as_str().to_uppercase(), "sentence": reason }])
             }
+            _ if bought < wanted => json!([shortfall(bought, wanted)]),
             _ => json!([]),
         };
         Some((status, reasons))
+    }
+
+    /// What a cancelled order of an entry left may be ordered once more: the leader ends the signal, if it is not.
+    fn may_go_on(&self, last: &OrderIntent) -> bool {
+        let unwound = self.change.intents.iter().any(|update| update.id == last.id && update.unwind);
+        !last.unwind && !unwound && last.bidding().is_some_and(|bidding| bidding.rest_at.is_some())
     }
 
     /// A signal that was final already, and one of whose orders has appeared or filled after all. What an entry filled
@@ -305,4 +332,13 @@ impl<'a> Draft<'a> {
             }
         })
     }
+}
+
+/// Why an entry bought less than was decided.
+pub fn shortfall(bought: Quantity, wanted: Quantity) -> Refusal {
+    let code = if bought > Quantity::ZERO { "PARTLY_FILLED" } else { "NOT_FILLED" };
+    Refusal::new(
+        code,
+        format!("{bought} of {wanted} units were bought before the order ended; the rest is not bought"),
+    )
 }

@@ -40,6 +40,8 @@ const READING_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     reading: Option<(Moment, BTreeMap<HoldingKey, Quantity>)>,
+    /// When the request of that reading left.
+    begun: Option<Moment>,
     used: BTreeSet<HoldingKey>,
     asked: Option<Moment>,
     signals: BTreeSet<SignalId>,
@@ -77,9 +79,10 @@ impl Held {
 }
 
 impl Holdings {
-    /// Takes a reading in; it serves each contract once.
-    pub fn came(&mut self, positions: &[BrokerPosition], now: Moment) {
+    /// Takes a reading in that was begun at `begun`; it serves each contract once.
+    pub fn came(&mut self, positions: &[BrokerPosition], begun: Moment, now: Moment) {
         self.failures = 0;
+        self.begun = Some(begun);
         self.used.clear();
         self.reading = Some((now, held_by_broker(positions)));
     }
@@ -88,6 +91,15 @@ impl Holdings {
     fn shown(&self, key: &HoldingKey) -> Option<Quantity> {
         let (_, held) = self.reading.as_ref()?;
         Some(held.get(key).copied().unwrap_or(Quantity::ZERO))
+    }
+
+    /// Says whether the last reading, if it was begun after `since`, holds of an entry's contract what `book` does.
+    pub fn agree(&self, book: &Book, entry: &OrderIntent, since: Moment) -> Option<bool> {
+        let key = key(entry);
+        let held = book.portfolio.held().filter(|position| position.holding_key() == key);
+        let held: Quantity = held.map(|position| position.quantity).sum();
+        self.begun.filter(|begun| *begun >= since)?;
+        Some(self.shown(&key)? == held)
     }
 
     /// Judges the exits of one batch together, so that they do not sell the same units twice.
@@ -290,6 +302,16 @@ impl Term<'_> {
         backoff(times)
     }
 
+    /// Says whether the broker's position book, read after `since`, holds of an entry's contract what the ledger does; what
+    /// the trade book does not show yet shows there. Until it does, it is read again.
+    pub(super) fn agrees_since(&mut self, entry: &OrderIntent, since: Moment) -> bool {
+        let agrees = self.holdings.agree(&self.book, entry, since);
+        if agrees != Some(true) {
+            self.read_positions(if agrees.is_none() { Duration::ZERO } else { RETRY });
+        }
+        agrees == Some(true)
+    }
+
     /// Asks for a reading, unless one is on its way.
     fn read_positions(&mut self, after: Duration) {
         let now = self.fence().now();
@@ -298,13 +320,14 @@ impl Term<'_> {
         }
         self.holdings.asked = Some(now);
         let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
-        let marks = Arc::clone(&self.engine.marks);
+        let (marks, fence) = (Arc::clone(&self.engine.marks), self.fence().clone());
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
+            let begun = fence.now();
             // Gone with the term.
             // Without Redis nobody can have marked anything.
             let (book, marked) = tokio::join!(broker.positions(), marks.marked());
-            let _ = sender.send(Event::Held { book, marked: marked.unwrap_or_default() }).await;
+            let _ = sender.send(Event::Held { book, begun, marked: marked.unwrap_or_default() }).await;
         });
     }
 
@@ -312,6 +335,7 @@ impl Term<'_> {
     pub(super) fn held(
         &mut self,
         reading: Result<Vec<BrokerPosition>, BrokerError>,
+        begun: Moment,
         marked: BTreeSet<String>,
     ) {
         self.holdings.asked = None;
@@ -325,7 +349,7 @@ impl Term<'_> {
         match reading {
             Ok(positions) => {
                 let now = self.fence().now();
-                self.holdings.came(&positions, now);
+                self.holdings.came(&positions, begun, now);
                 for id in std::mem::take(&mut self.holdings.signals) {
                     if let Some(waiting) = self.lanes.find(id) {
                         waiting.not_before = now;

@@ -7,6 +7,7 @@
 mod adoption;
 mod anew;
 mod apply;
+mod bids;
 pub mod book;
 pub mod command;
 mod custody;

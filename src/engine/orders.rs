@@ -27,7 +27,7 @@ use crate::strategy::states;
 use crate::telemetry::traces::Step;
 
 /// How long a signal or an exit that a switch or the ledger holds back waits before the next try.
-const BLOCKED_RETRY: Duration = Duration::from_millis(500);
+pub(super) const BLOCKED_RETRY: Duration = Duration::from_millis(500);
 
 impl Term<'_> {
     /// Exits of positions that are meant to be gone and have no exit out.
@@ -151,6 +151,10 @@ impl Term<'_> {
             Blocked::Custody | Blocked::Ledger => None,
         };
         if let (Some(refusal), OrderClass::Entry, Some(signal)) = (refusal, intent.class, intent.signal) {
+            if self.book.working.contains_key(&signal) {
+                // An order of it went out before, and ended.
+                return self.end_entry(signal, Some(refusal)).await;
+            }
             self.lanes.remove(signal);
             return self.refuse(signal, Some(SignalType::BaseEntry), &[refusal], None).await;
         }

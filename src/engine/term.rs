@@ -13,6 +13,7 @@ use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::bids::Bids;
 use super::book::Book;
 use super::command::Command;
 use super::custody::Custody;
@@ -93,6 +94,8 @@ pub enum Event {
     Held {
         /// What the broker holds.
         book: Result<Vec<BrokerPosition>, BrokerError>,
+        /// When the request left.
+        begun: Moment,
         /// Symbols that somebody closes without the ledger.
         marked: BTreeSet<String>,
     },
@@ -142,6 +145,7 @@ pub struct Term<'a> {
     pub(super) stops: StopMonitor,
     pub(super) at_broker: AtBroker,
     pub(super) overdue: Overdue,
+    pub(super) bids: Bids,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
@@ -187,6 +191,7 @@ impl<'a> Term<'a> {
             stops: StopMonitor::default(),
             at_broker: AtBroker::default(),
             overdue: Overdue::default(),
+            bids: Bids::default(),
             last_hits: HashSet::new(),
             next_look: now,
             last_look: now,
@@ -327,6 +332,8 @@ impl<'a> Term<'a> {
         self.refuse_drifting().await?;
         self.keep_stops_resting().await?;
         self.cancel_overdue().await?;
+        self.keep_bids().await?;
+        self.resume_entries().await?;
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;

@@ -108,6 +108,12 @@ pub const CATALOGUE: &[Row] = &[
     row("baton_order_latency_seconds", Histogram, &["stage"], ENTRY),
     row("baton_orders_in_doubt", Gauge, &[], Elsewhere("tests/ops/drills.rs", "drill_in_doubt_orders")),
     row(
+        "baton_entry_bids_total",
+        Counter,
+        &["event"],
+        Elsewhere("tests/cluster/plans.rs", "a_progressive_bid_rises_in_place_until_it_fills"),
+    ),
+    row(
         "baton_orders_overdue_total",
         Counter,
         &["class"],

@@ -24,6 +24,7 @@ mod operators;
 mod outages;
 mod overdue;
 mod paused;
+mod plans;
 mod pool;
 mod replay;
 mod resting;

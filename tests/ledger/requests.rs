@@ -1,9 +1,11 @@
 //! Cancels and modifies: fenced, held back by the switches of what they make room for, and a stop only moves up.
 
+use baton::domain::ids::SignalId;
 use baton::domain::order::OrderClass::{self, Entry, Exit, Operator, Protective};
 use baton::domain::request::RequestState;
-use baton::ledger::requests::{CANCEL, MODIFY};
+use baton::ledger::requests::{CANCEL, MODIFY, RAISE_BID};
 use rust_decimal::Decimal;
+use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -117,6 +119,93 @@ async fn nothing_is_asked_about_an_order_that_does_not_rest() {
     become_(&client, stop, "cancelled").await;
     assert_eq!(ask(&client, 0, stop, Operator, None).await, Some(None));
     assert_eq!(ask(&client, 0, Uuid::now_v7(), Entry, None).await, Some(None));
+}
+
+/// A bid of 10 units at 80 that rests at the broker, of an entry whose last price is 90; with its signal.
+async fn bid(client: &Client) -> (Uuid, Uuid) {
+    let statement = statement(client).await;
+    position(client, "Long_1", 1).await;
+    let signal: Uuid = client.query_one("SELECT id FROM signal", &[]).await.unwrap().get(0);
+    let mut bid = row(Entry, Uuid::now_v7(), 10);
+    (bid["price_type"], bid["price"], bid["signal_id"]) =
+        ("LIMIT".into(), "80".into(), signal.to_string().into());
+    bid["plan"] =
+        json!({ "strategy": "default", "bidding": { "units": 10, "prices": ["80", "85.5", "90"] } });
+    let id = journal(client, &statement, 0, vec![bid]).await.unwrap()[0];
+    become_(client, id, "acknowledged").await;
+    (id, signal)
+}
+
+async fn raise(client: &Client, epoch: i64, intent: Uuid, to: i64) -> Option<Option<Uuid>> {
+    let (id, me, to) = (Uuid::now_v7(), Uuid::nil(), Decimal::from(to));
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&epoch, &id, &me, &intent, &Entry.as_str(), &to, &Decimal::ZERO];
+    let order: Option<String> = client.query_opt(RAISE_BID, &values).await.unwrap()?.get(3);
+    Some(order.map(|_| id))
+}
+
+// R: S3, S13
+#[tokio::test]
+async fn a_bid_rises_one_move_at_a_time_up_to_its_last_price_and_while_entries_are_let_through() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let (bid, _) = bid(&client).await;
+    let raise = async |to| raise(&client, 0, bid, to).await.unwrap();
+    assert_eq!(self::raise(&client, 7, bid, 85).await, None, "another epoch");
+    assert_eq!(ask(&client, 0, bid, Entry, Some(85)).await, Some(None), "it is no stop");
+    assert_eq!(raise(80).await, None, "it is there already");
+    assert_eq!(raise(91).await, None, "beyond what was decided");
+    for switch in ["halted", "halt_all", "reduce_only"] {
+        client.execute(&format!("UPDATE leadership SET {switch} = true"), &[]).await.unwrap();
+        assert_eq!(raise(85).await, None, "{switch}");
+        client.execute(&format!("UPDATE leadership SET {switch} = false"), &[]).await.unwrap();
+    }
+    let disable = "UPDATE leadership SET strategies = $1";
+    client.execute(disable, &[&json!({ "default": false })]).await.unwrap();
+    assert_eq!(raise(85).await, None, "its strategy is disabled");
+    client.execute(disable, &[&json!({ "default": true })]).await.unwrap();
+    let first = raise(85).await.unwrap();
+    assert_eq!(raise(86).await, None, "the first one may still arrive, and would undo it");
+    set_state(&client, "order_modify", first, "applied").await;
+    assert_eq!(raise(85).await, None);
+    let cancel = ask(&client, 0, bid, Entry, None).await.unwrap().unwrap();
+    assert_eq!(raise(90).await, None, "it is on its way out");
+    set_state(&client, "order_cancel", cancel, "rejected").await;
+    let last = raise(90).await.unwrap();
+    set_state(&client, "order_modify", last, "void").await;
+    become_(&client, bid, "partially_filled").await;
+    assert_eq!(raise(90).await, None, "a broker may read its quantity as what is left");
+}
+
+// R: S1: what follows an entry's order follows from the cancel that made room for it, and from no other.
+#[tokio::test]
+async fn an_entry_goes_on_after_the_cancel_that_made_room_and_after_no_other() {
+    for (classes, goes_on) in
+        [(&[Entry][..], true), (&[Operator], false), (&[Entry, Operator], false), (&[], false)]
+    {
+        let database = Database::start().await;
+        let client = database.connect().await;
+        let (bid, signal) = bid(&client).await;
+        for class in classes {
+            assert!(ask(&client, 0, bid, *class, None).await.unwrap().is_some());
+        }
+        let refused = ask(&client, 0, bid, Entry, None).await.unwrap().unwrap();
+        set_state(&client, "order_cancel", refused, "rejected").await;
+        become_(&client, bid, "cancelled").await;
+        let found = database.ledger.was_cancelled_for_more(SignalId(signal)).await.unwrap();
+        assert_eq!(found, goes_on, "{classes:?}");
+    }
+}
+
+// R: S13: a switch that holds entries back lets nothing make room for one.
+#[tokio::test]
+async fn a_cancel_that_makes_room_for_an_entry_is_held_back_like_one() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let (bid, _) = bid(&client).await;
+    client.execute("UPDATE leadership SET reduce_only = true", &[]).await.unwrap();
+    assert_eq!(ask(&client, 0, bid, Entry, None).await, Some(None));
+    assert!(ask(&client, 0, bid, Operator, None).await.unwrap().is_some());
 }
 
 // A cancel's or a modify's fate is known when its order's is.

@@ -137,6 +137,7 @@ pub async fn check(sql: &Client, paper: &Paper) -> Check {
     let epochs = epochs(sql, &intents, &mut faults).await;
     faults.extend(aggregates(sql).await);
     faults.extend(signals(sql).await);
+    faults.extend(beyond(sql).await);
     assert!(faults.is_empty(), "the ledger and the bridge disagree:\n{}", faults.join("\n"));
 
     let mut states = BTreeMap::new();
@@ -418,6 +419,24 @@ async fn aggregates(sql: &Client) -> Vec<String> {
             format!("aggregates: {figure} is {stored}, the positions give {given}")
         })
         .collect()
+}
+
+/// S1: the orders of an entry that is worked bought no more together than was decided.
+async fn beyond(sql: &Client) -> Vec<String> {
+    let rows = sql
+        .query(
+            "SELECT signal_id, sum(filled_quantity)::bigint, max((plan #>> '{bidding,units}')::bigint)
+             FROM order_intent WHERE class = 'entry' AND signal_id IS NOT NULL GROUP BY signal_id
+             HAVING sum(filled_quantity) > max((plan #>> '{bidding,units}')::bigint)",
+            &[],
+        )
+        .await
+        .unwrap();
+    let fault = |row: &tokio_postgres::Row| {
+        let (signal, bought, wanted): (Uuid, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        format!("S1: signal {signal} bought {bought} of {wanted} units")
+    };
+    rows.iter().map(fault).collect()
 }
 
 /// A signal's end fits its orders.

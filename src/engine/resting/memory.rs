@@ -26,7 +26,7 @@ const PACE_AT_MOST: Duration = Duration::from_secs(30);
 /// What a term knows of the stops at the broker beyond ledger and books.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct AtBroker {
-    /// Where the books last showed each stop that waits for its trigger.
+    /// Where the books last showed each stop that waits for its trigger, and each bid.
     pub shown: HashMap<IntentId, Price>,
     /// Stops that the books have shown at work: acknowledged is not accepted.
     pub seen: HashSet<IntentId>,
@@ -122,6 +122,17 @@ impl AtBroker {
         self.paces.insert(position, Pace { not_before: now.plus(wait), times });
     }
 
+    /// A move or a cancel of an order is under way, or a move was refused a moment ago.
+    pub fn is_asked(&self, id: IntentId, now: Moment) -> bool {
+        let refused = self.refused.get(&id).is_some_and(|(_, next)| now < *next);
+        refused || self.moves.contains_key(&id) || self.cancels.contains_key(&id)
+    }
+
+    /// A move was asked for.
+    pub fn moved(&mut self, id: IntentId, request: Uuid, to: OrderSpec, now: Moment) {
+        self.moves.insert(id, Move { request, to, at: now, answer: None });
+    }
+
     pub fn not_moved(&mut self, id: IntentId, now: Moment) {
         let (times, next) = self.refused.entry(id).or_insert((0, now));
         *times += 1;
@@ -134,16 +145,16 @@ impl AtBroker {
         self.paces.remove(&position);
     }
 
-    /// Where a stop stands, as far as is known.
-    pub fn trigger(&self, intent: &OrderIntent) -> Price {
-        self.shown.get(&intent.id).copied().unwrap_or(intent.order.trigger_price)
+    /// Where a stop or a bid stands, as far as is known.
+    pub fn stands_at(&self, intent: &OrderIntent) -> Price {
+        self.shown.get(&intent.id).copied().unwrap_or(intent.order.stands_at())
     }
 
     pub fn of(&self, intent: &OrderIntent) -> Resting {
         Resting {
             id: intent.id,
             units: intent.exit_quantity_out(),
-            trigger: self.trigger(intent),
+            trigger: self.stands_at(intent),
             known: intent.state.is_live(),
             begun: intent.filled > Quantity::ZERO,
         }

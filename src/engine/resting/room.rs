@@ -95,7 +95,7 @@ impl Term<'_> {
         let rules = &self.engine.rules;
         let position = self.book.position(exit.position);
         let level = position.and_then(|position| level_of(rules, position));
-        let stands = level.is_some_and(|level| self.at_broker.trigger(stop) >= level.trigger);
+        let stands = level.is_some_and(|level| self.at_broker.stands_at(stop) >= level.trigger);
         if exit.cause != Some(ExitCause::StopLoss) || !stands {
             return false;
         }

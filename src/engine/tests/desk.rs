@@ -75,6 +75,7 @@ pub(super) fn entry(book: &Book, n: u128, label: u8, units: i64) -> OrderIntent 
         planned_price: Price(dec!(1000)),
         signal_seq: seq,
         bar_time: fixtures::at(seq),
+        bidding: None,
     });
     intent
 }

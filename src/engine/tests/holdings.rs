@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rust_decimal::dec;
 
-use super::desk::{at, rules};
+use super::desk::{at, entry, rules};
 use crate::broker::BrokerPosition;
 use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
@@ -63,11 +63,11 @@ fn without_a_reading_nothing_is_known_and_nothing_is_sold() {
     let exits = exits(&book);
     let mut holdings = Holdings::default();
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [Allowed::Unknown, Allowed::Unknown]);
-    holdings.came(&reading(&book, units(4)), at(1000));
+    holdings.came(&reading(&book, units(4)), at(1000), at(1000));
     assert_eq!(judged(&mut holdings, &book, &exits, 1000), [lots(2), lots(2)]);
     // Used, and then stale.
     assert_eq!(judged(&mut holdings, &book, &exits, 1000), [Allowed::Unknown, Allowed::Unknown]);
-    holdings.came(&reading(&book, units(4)), at(1000));
+    holdings.came(&reading(&book, units(4)), at(1000), at(1000));
     let late = 1000 + u64::try_from(Duration::from_secs(3).as_millis()).unwrap();
     assert_eq!(judged(&mut holdings, &book, &exits, late), [Allowed::Unknown, Allowed::Unknown]);
 }
@@ -85,11 +85,11 @@ fn exits_of_one_contract_share_what_the_broker_holds() {
         (-4, [Allowed::Nothing, Allowed::Nothing]),
     ] {
         let mut holdings = Holdings::default();
-        holdings.came(&reading(&book, units(held)), at(0));
+        holdings.came(&reading(&book, units(held)), at(0), at(0));
         assert_eq!(judged(&mut holdings, &book, &exits, 0), allowed, "{held} lots held");
     }
     let mut holdings = Holdings::default();
-    holdings.came(&[], at(0));
+    holdings.came(&[], at(0), at(0));
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [Allowed::Nothing, Allowed::Nothing]);
 }
 
@@ -101,11 +101,26 @@ fn what_other_exits_may_still_sell_is_not_sold_again() {
     other.state = IntentState::InDoubt;
     book.plan(other.clone(), at(0));
     let mut holdings = Holdings::default();
-    holdings.came(&reading(&book, units(2)), at(0));
+    holdings.came(&reading(&book, units(2)), at(0), at(0));
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [Allowed::Nothing]);
     // Ended, it sells no more.
     other.state = IntentState::Cancelled;
     book.plan(other, at(0));
-    holdings.came(&reading(&book, units(2)), at(0));
+    holdings.came(&reading(&book, units(2)), at(0), at(0));
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [lots(2)]);
+}
+
+#[test]
+fn an_entry_goes_on_by_a_reading_that_was_begun_after_its_end_and_holds_what_the_ledger_does() {
+    let book = book();
+    let ended = entry(&book, 9, 3, 100);
+    let mut holdings = Holdings::default();
+    assert_eq!(holdings.agree(&book, &ended, at(0)), None, "nothing was read");
+    holdings.came(&reading(&book, units(4)), at(10), at(90));
+    assert_eq!(holdings.agree(&book, &ended, at(11)), None, "a fill may have come since");
+    assert_eq!(holdings.agree(&book, &ended, at(10)), Some(true));
+    for held in [vec![], reading(&book, units(5)), reading(&book, units(3))] {
+        holdings.came(&held, at(20), at(90));
+        assert_eq!(holdings.agree(&book, &ended, at(10)), Some(false));
+    }
 }

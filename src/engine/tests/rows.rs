@@ -40,6 +40,20 @@ impl Rows {
         if (taken && intent.signal.is_some()) || alike {
             return false;
         }
+        if intent.class == OrderClass::Entry && intent.signal.is_some() {
+            use IntentState::{Cancelled, Filled, NotSent, Rejected};
+            let orders = others().filter(|o| o.signal == intent.signal && o.class == OrderClass::Entry);
+            let spoken_for: Quantity = orders
+                .map(|o| match o.state {
+                    Filled | Cancelled | Rejected | NotSent => o.filled,
+                    _ => o.order.quantity,
+                })
+                .sum();
+            let most = intent.bidding().map_or(intent.order.quantity, |bidding| bidding.units);
+            if most < spoken_for + intent.order.quantity {
+                return false;
+            }
+        }
         if intent.class != OrderClass::Entry {
             let out: Quantity =
                 others().filter(|o| o.position == intent.position).map(OrderIntent::exit_quantity_out).sum();
