@@ -212,11 +212,16 @@ impl Term<'_> {
         self.commit(Change { signals: vec![update], ..Change::default() }).await
     }
 
-    /// Ends every entry that is between two orders: nobody is to go on.
-    pub(in crate::engine) async fn end_paused_entries(&mut self) -> Result<(), LedgerError> {
-        let paused: Vec<SignalId> = pauses(&self.book).map(|pause| pause.signal).collect();
+    /// Ends the entries that are between two orders and are meant: nobody is to go on with them.
+    pub(in crate::engine) async fn end_paused_entries(
+        &mut self,
+        meant: impl Fn(&OrderIntent) -> bool,
+        why: &str,
+    ) -> Result<(), LedgerError> {
+        let paused = pauses(&self.book).filter(|pause| meant(&pause.last));
+        let paused: Vec<SignalId> = paused.map(|pause| pause.signal).collect();
         for signal in paused {
-            self.end_entry(signal, None).await?;
+            self.end_entry(signal, Some(Refusal::new("OVERTAKEN_BY_EXIT", why))).await?;
         }
         Ok(())
     }
