@@ -128,7 +128,7 @@ async fn s1_another_order_of_an_entry_has_the_room_that_proven_ends_leave() {
     assert_eq!(order(0, 101).await, None, "more than was decided");
     let first = order(0, 100).await.unwrap();
     for (state, filled) in [
-        ("journaled", 0),
+        ("journaled", 0_i64),
         ("in_doubt", 0),
         ("acknowledged", 0),
         ("partially_filled", 40),

@@ -155,11 +155,15 @@ async fn a_bid_rises_one_move_at_a_time_up_to_its_last_price_and_while_entries_a
     assert_eq!(ask(&client, 0, bid, Entry, Some(85)).await, Some(None), "it is no stop");
     assert_eq!(raise(80).await, None, "it is there already");
     assert_eq!(raise(91).await, None, "beyond what was decided");
-    for switch in ["halted", "halt_all", "reduce_only"] {
-        client.execute(&format!("UPDATE leadership SET {switch} = true"), &[]).await.unwrap();
-        assert_eq!(raise(85).await, None, "{switch}");
-        client.execute(&format!("UPDATE leadership SET {switch} = false"), &[]).await.unwrap();
+    let switch = async |halted: bool, halt_all: bool, reduce_only: bool| {
+        let sql = "UPDATE leadership SET halted = $1, halt_all = $2, reduce_only = $3";
+        client.execute(sql, &[&halted, &halt_all, &reduce_only]).await.unwrap();
+    };
+    for (halted, halt_all, reduce_only) in [(true, false, false), (true, true, false), (false, false, true)] {
+        switch(halted, halt_all, reduce_only).await;
+        assert_eq!(raise(85).await, None, "{halted} {halt_all} {reduce_only}");
     }
+    switch(false, false, false).await;
     let disable = "UPDATE leadership SET strategies = $1";
     client.execute(disable, &[&json!({ "default": false })]).await.unwrap();
     assert_eq!(raise(85).await, None, "its strategy is disabled");
