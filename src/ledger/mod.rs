@@ -116,6 +116,12 @@ impl Ledger {
         self.pool.get().await.map_err(LedgerError::Connect)
     }
 
+    /// A connection that nobody uses and nobody has to be waited for.
+    async fn spare_client(&self) -> Option<Object> {
+        let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
+        self.pool.timeout_get(&at_once).await.ok()
+    }
+
     /// Lets the statements of this transaction take as long as they need: what walks the whole history for an operator is
     /// not bounded like what a leader waits for.
     pub(crate) async fn unhurried(tx: &Transaction<'_>) -> Result<(), LedgerError> {

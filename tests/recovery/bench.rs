@@ -31,7 +31,7 @@ fn catalog(count: usize) -> Catalog {
 }
 
 /// `count` open positions with their signals, orders, fills, pyramids and the aggregates that they give.
-async fn seed(sql: &Client, count: i64) {
+pub async fn seed(sql: &Client, count: i64) {
     let statement = format!(
         "WITH s AS (
             INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, status, finished_at)
@@ -80,7 +80,7 @@ async fn seed(sql: &Client, count: i64) {
     .unwrap();
 }
 
-fn manager(database: &Database, count: i64) -> CrashRecoveryManager {
+pub fn manager(database: &Database, count: i64) -> CrashRecoveryManager {
     CrashRecoveryManager::new(
         database.ledger.clone(),
         Arc::new(catalog(usize::try_from(count).unwrap())),

@@ -6,6 +6,7 @@ mod custody;
 mod drift;
 mod emergency;
 mod faults;
+mod instant;
 mod interrupted;
 mod orders;
 mod repairs;

@@ -136,6 +136,8 @@ fn proxy(send: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
+        // As the bridge's server does: a frame does not wait for the last one's acknowledgement.
+        stream.set_nodelay(true).unwrap();
         let bare = stream.try_clone().unwrap();
         let mut socket = accept(stream).unwrap();
         let mut subscribed = 0;

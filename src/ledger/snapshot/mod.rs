@@ -1,9 +1,10 @@
 //! All open state in one consistent snapshot: what recovery rebuilds the engine from, and what it is checked against.
 //!
-//! One REPEATABLE READ transaction; the statements go out together, so that a snapshot costs about four round trips
-//! however much is open, and big tables are read row by row. A cell that cannot be read does not stop the reading: all
-//! of them are reported at once.
+//! One instant, seen by one REPEATABLE READ transaction or by two ([`beside`]); the statements go out together, so that a
+//! snapshot costs about six round trips however much is open, and big tables are read row by row. A cell that cannot be
+//! read does not stop the reading: all of them are reported at once.
 
+mod beside;
 mod meter;
 mod proofs;
 mod salvage;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use futures_util::TryStreamExt;
 use ha::Fence;
 use rust_decimal::Decimal;
@@ -30,9 +31,12 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
+use beside::Beside;
 pub use meter::{Meter, READS};
+use proofs::Proofs;
 pub use proofs::{Orphan, PositionFills, Strayed};
 pub use salvage::Salvage;
+use state::State;
 pub(super) use state::portfolio;
 
 /// How much of the ledger's history the proofs reach back over.
@@ -94,19 +98,28 @@ impl Ledger {
     /// Any database error, or [`LedgerError::Unreadable`] with every cell that this version does not understand.
     pub async fn snapshot(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
         let mut client = self.client().await?;
-        let tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await
-            .map_err(LedgerError::during("begin the recovery snapshot"))?;
+        let tx = Self::instant(&mut client).await?;
         if depth == Depth::Whole {
             Self::unhurried(&tx).await?;
         }
-        let snapshot = read(&tx, depth, meter).await?;
-        tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
+        let faults = Arc::new(Faults { meter: Arc::clone(meter), ..Faults::default() });
+        let Some(mut beside) = Beside::begin(self, &tx, depth, &faults).await? else {
+            let snapshot = read(&tx, depth, meter).await?;
+            tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
+            return Ok(snapshot);
+        };
+        let (state, ()) = tokio::join!(State::read(&tx, &faults), beside.imported());
+        let ended = tx.commit().await;
+        let snapshot = put_together(state, beside.proofs().await, &faults)?;
+        ended.map_err(LedgerError::during("end the recovery snapshot"))?;
         Ok(snapshot)
+    }
+
+    /// A transaction that sees one instant and writes nothing.
+    async fn instant(client: &mut Object) -> Result<Transaction<'_>, LedgerError> {
+        let begin =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        begin.start().await.map_err(LedgerError::during("begin the recovery snapshot"))
     }
 
     /// A term's first act: every intent left journaled, by an older epoch or by a term of this one that ended early,
@@ -140,61 +153,35 @@ pub(super) async fn read(
     meter: &Arc<Meter>,
 ) -> Result<Snapshot, LedgerError> {
     let faults = Faults { meter: Arc::clone(meter), ..Faults::default() };
-    // All of them to their end: the first error tells which table it was, those after it only that the transaction
-    // is broken.
-    let read = tokio::join!(
-        state::positions(tx, &faults),
-        state::intents(tx, &faults),
-        state::fills(tx, &faults),
-        state::stored_portfolio(tx, &faults),
-        state::realised(tx, &faults),
-        state::pyramids(tx, &faults),
-        state::switches(tx, &faults),
-        state::claimed(tx, &faults),
-        state::foreign(tx, &faults),
-        proofs::position_fills(tx, &faults),
-        proofs::strayed(tx, &faults),
-        proofs::unasked(tx, &faults),
-        proofs::orphans(tx, depth, &faults),
-        state::wishes(tx, &faults),
-        proofs::audit(tx, depth, &faults),
-    );
+    let (state, proofs) = tokio::join!(State::read(tx, &faults), Proofs::read(tx, depth, &faults));
+    put_together(state, proofs, &faults)
+}
+
+fn put_together(
+    state: Result<State, LedgerError>,
+    proofs: Result<Proofs, LedgerError>,
+    faults: &Faults,
+) -> Result<Snapshot, LedgerError> {
     if let Some(cause) = faults.cause() {
         return Err(cause);
     }
-    let (
-        positions,
-        intents,
-        filled,
-        portfolio,
-        realised,
-        pyramids,
-        switches,
-        claimed,
-        foreign,
-        position_fills,
-        strayed,
-        unasked,
-        orphans,
-        wishes,
-        audit,
-    ) = read;
     faults.none()?;
+    let (state, proofs) = (state?, proofs?);
     Ok(Snapshot {
-        positions: positions?,
-        intents: intents?,
-        filled: filled?.into_iter().collect(),
-        portfolio: portfolio?,
-        realised: realised?,
-        pyramids: pyramids?,
-        switches: switches?,
-        claimed_orders: claimed?,
-        foreign_orders: foreign?.into_iter().collect(),
-        position_fills: position_fills?,
-        strayed: strayed?.into_iter().chain(unasked?).collect(),
-        orphans: orphans?,
-        wishes: wishes?,
-        audit: audit?,
+        positions: state.positions,
+        intents: state.intents,
+        filled: state.filled,
+        portfolio: state.portfolio,
+        realised: state.realised,
+        pyramids: state.pyramids,
+        switches: state.switches,
+        claimed_orders: state.claimed_orders,
+        foreign_orders: state.foreign_orders,
+        wishes: state.wishes,
+        position_fills: proofs.position_fills,
+        strayed: proofs.strayed,
+        orphans: proofs.orphans,
+        audit: proofs.audit,
     })
 }
 
@@ -224,8 +211,8 @@ impl Faults {
         self.cause.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn none(self) -> Result<(), LedgerError> {
-        let cells = self.cells.into_inner().unwrap_or_else(PoisonError::into_inner);
+    fn none(&self) -> Result<(), LedgerError> {
+        let cells = std::mem::take(&mut *self.cells.lock().unwrap_or_else(PoisonError::into_inner));
         if cells.is_empty() { Ok(()) } else { Err(LedgerError::Unreadable(cells)) }
     }
 }

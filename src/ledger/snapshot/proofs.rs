@@ -72,6 +72,30 @@ pub struct Orphan {
     pub symbol: String,
 }
 
+/// What only proves; the fields are those of the [`Snapshot`](super::Snapshot).
+pub(super) struct Proofs {
+    pub position_fills: HashMap<PositionId, PositionFills>,
+    pub strayed: Vec<Strayed>,
+    pub orphans: Vec<Orphan>,
+    pub audit: Vec<String>,
+}
+
+impl Proofs {
+    /// All of them to their end, as [`State::read`](super::state::State::read).
+    pub async fn read(tx: &Transaction<'_>, depth: Depth, faults: &Faults) -> Result<Self, LedgerError> {
+        let (position_fills, strayed, unasked, orphans, audit) = tokio::join!(
+            position_fills(tx, faults),
+            strayed(tx, faults),
+            unasked(tx, faults),
+            orphans(tx, depth, faults),
+            audit(tx, depth, faults),
+        );
+        let mut strayed = strayed?;
+        strayed.extend(unasked?);
+        Ok(Self { position_fills: position_fills?, strayed, orphans: orphans?, audit: audit? })
+    }
+}
+
 pub(super) async fn position_fills(
     tx: &Transaction<'_>,
     faults: &Faults,

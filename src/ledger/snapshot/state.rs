@@ -1,5 +1,7 @@
 //! The reads that make the engine's memory.
 
+use std::collections::HashMap;
+
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -16,6 +18,62 @@ use crate::ledger::change::PortfolioRow;
 use crate::ledger::rows::{self, INTENT_COLUMNS, POSITION_COLUMNS};
 use crate::ledger::switches::Switches;
 use crate::ledger::wishes::Wish;
+
+/// What the engine's memory is made of; the fields are those of the [`Snapshot`](super::Snapshot).
+pub(super) struct State {
+    pub positions: Vec<Position>,
+    pub intents: Vec<OrderIntent>,
+    pub filled: HashMap<IntentId, FilledSoFar>,
+    pub portfolio: Option<PortfolioRow>,
+    pub realised: Rupees,
+    pub pyramids: Vec<PyramidingState>,
+    pub switches: Switches,
+    pub claimed_orders: Vec<String>,
+    pub foreign_orders: HashMap<String, i64>,
+    pub wishes: Vec<Wish>,
+}
+
+impl State {
+    /// All of them to their end: the first error tells which table it was, those after it only that the transaction
+    /// is broken.
+    pub async fn read(tx: &Transaction<'_>, faults: &Faults) -> Result<Self, LedgerError> {
+        let (
+            positions,
+            intents,
+            filled,
+            portfolio,
+            realised,
+            pyramids,
+            switches,
+            claimed_orders,
+            foreign_orders,
+            wishes,
+        ) = tokio::join!(
+            positions(tx, faults),
+            intents(tx, faults),
+            fills(tx, faults),
+            stored_portfolio(tx, faults),
+            realised(tx, faults),
+            pyramids(tx, faults),
+            switches(tx, faults),
+            claimed(tx, faults),
+            foreign(tx, faults),
+            wishes(tx, faults),
+        );
+        Ok(Self {
+            positions: positions?,
+            intents: intents?,
+            filled: filled?.into_iter().collect(),
+            portfolio: portfolio?,
+            realised: realised?,
+            pyramids: pyramids?,
+            switches: switches?,
+            claimed_orders: claimed_orders?,
+            foreign_orders: foreign_orders?.into_iter().collect(),
+            wishes: wishes?,
+        })
+    }
+}
 
 pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Position>, LedgerError> {
     let sql = format!("SELECT {POSITION_COLUMNS} FROM position WHERE status <> 'closed'");
@@ -142,24 +200,18 @@ pub(super) async fn switches(tx: &Transaction<'_>, faults: &Faults) -> Result<Sw
     Ok(rows.into_iter().next().unwrap_or(Switches { halted: true, halt_all: true, reduce_only: true }))
 }
 
+/// As one value: thousands of short rows take as long to send and to take apart as the positions.
 pub(super) async fn claimed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<String>, LedgerError> {
-    let sql = "SELECT id, broker_order_id FROM order_intent
-        WHERE broker_order_id IS NOT NULL AND journaled_at > now() - interval '2 days'";
-    let ours = each(tx, sql, "fetch claimed broker orders", faults, |row| {
-        let mut cells = Cells::keyed(row, "order_intent");
-        let order_id = cells.get("broker_order_id");
-        cells.finish(order_id)
-    });
-    let sql = "SELECT order_id FROM broker_order_seen WHERE booked_at > now() - interval '2 days'";
-    let booked = each(tx, sql, "fetch orders that were booked by hand", faults, |row| {
-        let mut cells = Cells::new(row, "broker_order_seen", "?");
-        let order_id = cells.get("order_id");
-        cells.finish(order_id)
-    });
-    let (ours, booked) = tokio::join!(ours, booked);
-    let mut claimed = ours?;
-    claimed.extend(booked?);
-    Ok(claimed)
+    let sql = "SELECT array(SELECT broker_order_id FROM order_intent
+            WHERE broker_order_id IS NOT NULL AND journaled_at > now() - interval '2 days')
+        || array(SELECT order_id FROM broker_order_seen WHERE booked_at > now() - interval '2 days') AS claimed";
+    let claimed = each(tx, sql, "fetch claimed broker orders", faults, |row| {
+        let mut cells = Cells::new(row, "order_intent", "(all)");
+        let claimed: Vec<String> = cells.get("claimed");
+        cells.finish(claimed)
+    })
+    .await?;
+    Ok(claimed.into_iter().flatten().collect())
 }
 
 pub(super) async fn foreign(
