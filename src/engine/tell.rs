@@ -41,6 +41,14 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "opened {} {}: {} units at {}", p.instrument, p.label, p.quantity, p.entry_price);
     }
+    let open = |p: &Position| book.position(p.id).is_some_and(|held| held.status == PositionStatus::Open);
+    for p in change.positions.iter().filter(|p| p.status == PositionStatus::Closing && open(p)) {
+        tracing::error!(
+            position = %p.id,
+            "{} {} holds {} units, more than was decided: an order that the books had shown as ended has filled; it is closed at once",
+            p.instrument, p.label, p.quantity
+        );
+    }
     for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closed) {
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
