@@ -101,7 +101,7 @@ fn a_bid_rises_at_its_times_and_ends_after_the_last() {
         assert_eq!(step(&mut bids, &at_broker, 2_099), [], "it is there");
         // A raise that was not made is made up for.
         assert_eq!(step(&mut bids, &at_broker, 2_100), [Step::Raise(Price(dec!(1002)))]);
-        assert_eq!(step(&mut bids, &at_broker, 3_100), [end.clone()]);
+        assert_eq!(step(&mut bids, &at_broker, 3_100), [end]);
     }
 }
 
