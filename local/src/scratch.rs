@@ -3,7 +3,7 @@
 //! ```text
 //! <place>/baton-local-<uid>/
 //!     ports/<number>         lock files of reserved ports
-//!     templates/<key>/       initialised database clusters to copy
+//!     templates/<key>/       initialised database clusters to copy; `.filled` with something in them
 //!     stores/<name>.lock     held by the process that uses <name>
 //!     stores/<name>/         one temporary store
 //! ```

@@ -78,6 +78,9 @@ pub enum Error {
     /// Redis does not start.
     #[error("Redis does not run")]
     Redis(#[from] redis::Error),
+    /// What a database was to be filled with did not get into it.
+    #[error("the database cannot be filled")]
+    Fill(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A database could not be created.
     #[error("the database `{name}` cannot be created; is PostgreSQL running, and the name new?")]
     CreateDatabase {
@@ -153,6 +156,33 @@ impl Stores {
         let (copying, owner) = (programs.clone(), account.clone());
         let prepare = async move { Ok(template::copy(&copying, &owner, &templates, &cluster).await?) };
         let (postgres, redis) = launch(programs, account, &root, &scratch, place, prepare).await?;
+        Ok(Self { postgres, redis, _scratch: scratch, _lock: None })
+    }
+
+    /// The same, with what `fill` does to the first database, whose URL it is given. That happens once: the
+    /// stopped cluster is kept under `name`, and copied from then on.
+    ///
+    /// # Errors
+    /// As [`Self::temporary`], and when `fill` fails.
+    pub async fn temporary_filled<E: std::error::Error + Send + Sync + 'static>(
+        name: &str,
+        fill: impl AsyncFnOnce(String) -> Result<(), E>,
+    ) -> Result<Self, Error> {
+        let account = Account::for_servers();
+        let programs = Binaries::from_env().locate(&account)?;
+        let root = Root::open(&account)?;
+        let template = template::filled(&programs, &account, &root.templates(), name)?;
+        let scratch = root.scratch(&account)?;
+        if !template::copy_of(&template, &account, &scratch.path.join("postgres")).await? {
+            let stores = Self::temporary().await?;
+            fill(stores.database_url()).await.map_err(|error| Error::Fill(Box::new(error)))?;
+            stores.postgres.stop().await?;
+            template::keep(&stores.postgres.settings().data, &account, &template).await?;
+            stores.postgres.start().await?;
+            return Ok(stores);
+        }
+        let place = Place { dir: &scratch.path, durable: false, password: None };
+        let (postgres, redis) = launch(programs, account, &root, &scratch, place, async { Ok(()) }).await?;
         Ok(Self { postgres, redis, _scratch: scratch, _lock: None })
     }
 

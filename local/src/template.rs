@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -22,6 +23,10 @@ use crate::process::{self, Launch, Process};
 pub(crate) const SUPERUSER: &str = "baton";
 /// Changes whenever the options of `initdb` below change.
 const REVISION: u32 = 1;
+/// Marks what was filled by others: what it was filled with changes, and is then of no use to anybody.
+const FILLED: &str = "filled";
+/// A filled cluster goes when another one is kept and it is older than this.
+const FILLED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a log shown in an error.
 const TAIL_BYTES: usize = 2_000;
 
@@ -100,30 +105,85 @@ pub(crate) async fn copy(
     templates: &Path,
     destination: &Path,
 ) -> Result<(), Error> {
-    let template = templates.join(key(programs, account)?);
+    let template = templates.join(key(programs, account, None)?);
     for _attempt in 0..2 {
         if !template.is_dir() {
             build(programs, account, &template).await?;
         }
-        let (from, to, owner) = (template.clone(), destination.to_owned(), account.clone());
-        let copied = tokio::task::spawn_blocking(move || copy_whole(&from, &to, &owner))
-            .await
-            .unwrap_or_else(|panic| Err(write_error(destination)(io::Error::other(panic))))?;
-        if copied {
+        if copy_of(&template, account, destination).await? {
             return Ok(());
-        }
-        for stale in [&template, destination] {
-            std::fs::remove_dir_all(stale).map_err(write_error(stale))?;
         }
     }
     Err(Error::Incomplete(template))
 }
 
-/// Names the cache after the program that made it.
-fn key(programs: &Programs, account: &Account) -> Result<String, Error> {
+/// Where the cluster is kept that somebody has filled, under the name of what it was filled with.
+pub(crate) fn filled(
+    programs: &Programs,
+    account: &Account,
+    templates: &Path,
+    name: &str,
+) -> Result<PathBuf, Error> {
+    Ok(templates.join(key(programs, account, Some(name))?).with_extension(FILLED))
+}
+
+/// Copies a kept cluster to `destination`; false, with both gone, when it is missing or has lost files.
+pub(crate) async fn copy_of(template: &Path, account: &Account, destination: &Path) -> Result<bool, Error> {
+    if !template.is_dir() {
+        return Ok(false);
+    }
+    let (from, to, owner) = (template.to_owned(), destination.to_owned(), account.clone());
+    let copied = tokio::task::spawn_blocking(move || copy_whole(&from, &to, &owner))
+        .await
+        .unwrap_or_else(|panic| Err(write_error(destination)(io::Error::other(panic))))?;
+    if !copied {
+        for stale in [template, destination] {
+            std::fs::remove_dir_all(stale).map_err(write_error(stale))?;
+        }
+    }
+    Ok(copied)
+}
+
+/// Keeps a cluster that no server runs on as a template; it appears whole or not at all. Whoever is first keeps its own.
+pub(crate) async fn keep(cluster: &Path, account: &Account, template: &Path) -> Result<(), Error> {
+    let (from, to, owner) = (cluster.to_owned(), template.to_owned(), account.clone());
+    let kept = tokio::task::spawn_blocking(move || {
+        let half_made = to.with_extension(format!("keeping-{}", std::process::id()));
+        std::fs::create_dir_all(&half_made).map_err(write_error(&half_made))?;
+        owner.own(&half_made).map_err(write_error(&half_made))?;
+        let count = copy_tree(&from, &half_made.join("cluster"), &owner)?;
+        let manifest = half_made.join("files");
+        std::fs::write(&manifest, count.to_string()).map_err(write_error(&manifest))?;
+        sweep(&to);
+        match std::fs::rename(&half_made, &to) {
+            Err(_) if to.is_dir() => std::fs::remove_dir_all(&half_made).map_err(write_error(&half_made)),
+            renamed => renamed.map_err(write_error(&to)),
+        }
+    });
+    kept.await.unwrap_or_else(|panic| Err(write_error(template)(io::Error::other(panic))))
+}
+
+/// Removes what was filled long ago, beside `kept`.
+fn sweep(kept: &Path) {
+    let is_old = |path: &Path| {
+        let made = path.metadata().and_then(|found| found.modified());
+        made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > FILLED_FOR))
+    };
+    let beside =
+        kept.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    for path in beside.map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == FILLED) && is_old(&path) {
+            // Somebody else may be at it; what stays goes the next time.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Names the cache after the program that made it, and after what it was filled with.
+fn key(programs: &Programs, account: &Account, name: Option<&str>) -> Result<String, Error> {
     let found = std::fs::metadata(&programs.postgres).map_err(write_error(&programs.postgres))?;
     let mut hasher = DefaultHasher::new();
-    (REVISION, &programs.postgres, found.size(), found.mtime(), account.uid).hash(&mut hasher);
+    (REVISION, &programs.postgres, found.size(), found.mtime(), account.uid, name).hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
 }
 

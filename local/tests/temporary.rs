@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use local::Stores;
@@ -51,6 +52,28 @@ async fn a_warm_start_keeps_its_budget() {
         best = best.min(started);
     }
     assert!(best < budget, "best of five starts took {best:?}, more than {budget:?}");
+}
+
+#[tokio::test]
+async fn a_database_is_filled_once_and_copied_from_then_on() {
+    static FILLED: AtomicU32 = AtomicU32::new(0);
+    let start = || {
+        Stores::temporary_filled("seven", async |url| {
+            FILLED.fetch_add(1, Ordering::Relaxed);
+            sql(&url, "CREATE TABLE filled AS SELECT 7 AS figure").await.map(drop)
+        })
+    };
+    let first = start().await.unwrap();
+    let (second, third) = tokio::join!(start(), start());
+    for stores in [first, second.unwrap(), third.unwrap()] {
+        let figure =
+            sql(&stores.database_url(), "UPDATE filled SET figure = figure + 1 RETURNING figure").await;
+        assert_eq!(figure.unwrap().as_deref(), Some("8"), "each has its own");
+    }
+    // Not even once where this test has run today.
+    assert!(FILLED.load(Ordering::Relaxed) <= 1);
+    let failed = Stores::temporary_filled("never kept", async |_| Err(std::io::Error::other("no"))).await;
+    assert_eq!(failed.unwrap_err().to_string(), "the database cannot be filled");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl Cluster {
     pub async fn wired(options: Options, mut wire: impl AsyncFnMut(&mut Launch)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = client();
-        let stores = Stores::temporary().await.expect("private stores start");
+        let stores = database::migrated_stores().await;
         let symbols = write_instruments(folder.path(), &options.instruments);
         let witness = options.witnessed.then(|| Witness::of(stores.database_url()));
         let (shape, symbols) = (options.shape, symbols.as_deref());

@@ -1,5 +1,9 @@
 //! A private PostgreSQL with a migrated ledger.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
 use baton::ledger::Ledger;
 use local::Stores;
 use tokio_postgres::{Client, NoTls};
@@ -13,9 +17,8 @@ pub struct Database {
 impl Database {
     /// Starts the stores and brings the schema up.
     pub async fn start() -> Self {
-        let stores = Stores::temporary().await.expect("private stores start");
+        let stores = migrated_stores().await;
         let ledger = Ledger::new(&stores.database_url(), 16, "baton-test").unwrap();
-        ledger.migrate().await.unwrap();
         Self { stores, ledger }
     }
 
@@ -23,6 +26,20 @@ impl Database {
     pub async fn connect(&self) -> Client {
         connect(&self.stores.database_url()).await
     }
+}
+
+/// Stores of which the database has the ledger's schema. The migrations take longer than everything else about them, so
+/// that they run once for each state of the folder `migrations`.
+pub async fn migrated_stores() -> Stores {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let contents: BTreeMap<_, _> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    let mut hasher = DefaultHasher::new();
+    contents.hash(&mut hasher);
+    let migrate = async |url: String| Ledger::new(&url, 1, "baton-test")?.migrate().await.map(drop);
+    Stores::temporary_filled(&format!("ledger {:016x}", hasher.finish()), migrate)
+        .await
+        .expect("private stores start")
 }
 
 /// A plain session; its driver ends with it.
