@@ -436,14 +436,21 @@ impl Book {
 
     /// Keeps what may still change: live intents, those of working signals and of positions on their way out, and for
     /// a day those that have an end which the books may still unsay: abandoned ones may appear, cancelled and rejected
-    /// ones may turn out to be filled.
+    /// ones may turn out to be filled. With an entry's order goes every other one of the entry: a late fill of one has to
+    /// know what they did.
     fn forget_finished(&mut self, now: Moment) {
         let (working, closing) = (&self.working, &self.closing);
-        self.intents.retain(|_, Tracked { intent, sent_by, .. }| {
+        let is_entry = |intent: &OrderIntent| intent.class == OrderClass::Entry;
+        let kept = |Tracked { intent, sent_by, .. }: &Tracked| {
             !intent.state.is_terminal()
                 || (may_be_unsaid(intent) && now < sent_by.plus(WATCH))
                 || intent.signal.is_some_and(|signal| working.contains_key(&signal))
-                || (intent.class != OrderClass::Entry && closing.contains_key(&intent.position))
+                || (!is_entry(intent) && closing.contains_key(&intent.position))
+        };
+        let entries = self.intents.values().filter(|tracked| is_entry(&tracked.intent) && kept(tracked));
+        let entered: BTreeSet<PositionId> = entries.map(|tracked| tracked.intent.position).collect();
+        self.intents.retain(|_, tracked| {
+            kept(tracked) || (is_entry(&tracked.intent) && entered.contains(&tracked.intent.position))
         });
     }
 

@@ -128,9 +128,11 @@ impl<'a> Draft<'a> {
     ) -> Result<(), BookingError> {
         if let Some(position) = self.position(intent.position) {
             position.apply_entry_fill(quantity, price)?;
-            // An order that the books had called ended has filled on, beside the one that was sent for what it left.
+            // An order that the books had called ended has filled on, beside the one that was sent for what it left; or one
+            // has filled that was given up, as the operator was told.
             let most = intent.bidding().map(|bidding| bidding.units);
-            if most.is_some_and(|most| position.entry_quantity > most) && position.begin_exit() {
+            let beyond = most.is_some_and(|most| position.entry_quantity > most);
+            if (beyond || intent.state == IntentState::Abandoned) && position.begin_exit() {
                 position.exit_cause = Some(ExitCause::LateFill);
             }
             return Ok(());
@@ -152,10 +154,16 @@ impl<'a> Draft<'a> {
         // Fills that come after their position was closed, or after their order was taken for ended, are wanted by
         // nobody any more and closed at once: the status says so in the same transaction, so that a crash in between
         // forgets nothing.
-        let late = intent.filled > Quantity::ZERO || self.was_held(intent);
-        let unwanted = late || intent.unwind || intent.state.is_terminal();
+        let (begun, was_held) = (intent.filled > Quantity::ZERO, self.was_held(intent));
+        let unwanted = begun || was_held || intent.unwind || intent.state.is_terminal();
+        // An order that has ended may share its position with another one that nobody remembers, and which made it.
+        let shared = was_held || (intent.state.is_terminal() && intent.bidding().is_some());
         let opening = Opening {
-            id: if late { PositionId::new() } else { intent.position },
+            id: match (begun, shared) {
+                (true, _) => PositionId::new(),
+                (false, true) => PositionId(intent.id.0),
+                (false, false) => intent.position,
+            },
             label: plan.label,
             strategy: plan.strategy.clone(),
             atr: plan.atr,

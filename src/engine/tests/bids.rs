@@ -39,7 +39,7 @@ fn bidding(rest: bool) -> Bidding {
 }
 
 /// An entry of 100 units from signal `n` that is worked.
-fn worked(book: &Book, n: u128, rest: bool) -> OrderIntent {
+pub(super) fn worked(book: &Book, n: u128, rest: bool) -> OrderIntent {
     let mut intent = entry(book, n, 1, 100);
     (intent.order.price_type, intent.order.price) = (PriceType::Limit, Price(dec!(1000)));
     intent.plan.as_mut().unwrap().bidding = Some(bidding(rest));
@@ -47,7 +47,7 @@ fn worked(book: &Book, n: u128, rest: bool) -> OrderIntent {
 }
 
 /// A desk with a bid at the broker, as order `L`.
-fn desk(rest: bool) -> (Desk, OrderIntent) {
+pub(super) fn desk(rest: bool) -> (Desk, OrderIntent) {
     let mut desk = Desk::new();
     let bid = worked(&desk.book, 1, rest);
     assert!(desk.journal(&bid));
@@ -62,18 +62,18 @@ fn look(bids: &mut Bids, book: &Book, at_broker: &AtBroker, ms: u64) -> Vec<(Int
 }
 
 /// The bid ends as cancelled, and the books have shown it for long enough.
-fn cancelled(desk: &mut Desk, bid: &OrderIntent) {
+pub(super) fn cancelled(desk: &mut Desk, bid: &OrderIntent) {
     desk.show(order("L", bid, OrderStatus::Cancelled));
     desk.read(20);
     desk.read(1_000);
 }
 
-fn pause(desk: &Desk) -> Option<Pause> {
+pub(super) fn pause(desk: &Desk) -> Option<Pause> {
     pauses(&desk.book).next()
 }
 
 /// The order for what is left, as the term would journal it.
-fn rest(desk: &Desk) -> OrderIntent {
+pub(super) fn rest(desk: &Desk) -> OrderIntent {
     let pause = pause(desk).expect("an entry between two orders");
     let bidding = pause.bidding.unwrap();
     let units = bidding.units - pause.bought;

@@ -13,6 +13,7 @@ mod overdue;
 mod random;
 mod resting;
 mod restored;
+mod rests;
 mod rows;
 mod stops;
 mod stopwatch;

@@ -175,11 +175,13 @@ pub(super) async fn strayed(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec
     Ok(strayed)
 }
 
-/// Positions on their way out that nobody sent out: the engine would close them.
+/// Positions on their way out that nobody sent out: the engine would close them. A late fill of any order of its entry sends
+/// a position out, before an exit is journaled.
 pub(super) async fn unasked(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Strayed>, LedgerError> {
     let sql = "SELECT p.id FROM position p
-        JOIN order_intent e ON e.position_id = p.id AND e.class = 'entry' AND NOT e.unwind
         WHERE p.status = 'closing'
+          AND EXISTS (SELECT 1 FROM order_intent e WHERE e.position_id = p.id AND e.class = 'entry')
+          AND NOT EXISTS (SELECT 1 FROM order_intent e WHERE e.position_id = p.id AND e.class = 'entry' AND e.unwind)
           AND NOT EXISTS (SELECT 1 FROM order_intent o WHERE o.position_id = p.id AND o.class <> 'entry'
                             AND o.price_type NOT IN ('SL', 'SL-M'))";
     each(tx, sql, "look for exits that nobody asked for", faults, |row| {
@@ -195,6 +197,7 @@ pub(super) async fn unasked(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec
     .await
 }
 
+/// What an order filled too late for its position is one under the order's own id.
 pub(super) async fn orphans(
     tx: &Transaction<'_>,
     depth: Depth,
@@ -207,7 +210,8 @@ pub(super) async fn orphans(
     let sql = format!(
         "SELECT o.id, o.position_id, o.filled_quantity, o.symbol FROM order_intent o
          WHERE o.filled_quantity > 0 AND NOT o.custody {since}
-           AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.position_id) ORDER BY o.journaled_at, o.id"
+           AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.position_id)
+           AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.id) ORDER BY o.journaled_at, o.id"
     );
     each(tx, &sql, "look for orders without a position", faults, |row| {
         let mut cells = Cells::keyed(row, "order_intent");
