@@ -176,6 +176,20 @@ impl Book {
         self.closing.entry(position).or_insert(closing);
     }
 
+    /// Has an exit that the ledger did not take, or that was not given to it, tried again from `retry` on. Where another leg of
+    /// its signal went out, this one is owed: the signal is not in its lane any more.
+    /// What the ledger does not take of an entry closes nothing.
+    pub fn wait_to_close(&mut self, exit: &OrderIntent, retry: Moment) {
+        if !exit.is_exit() {
+            return;
+        }
+        if let Some(closing) = self.closing.get_mut(&exit.position) {
+            closing.not_before = retry;
+        } else if let Some(signal) = exit.signal.filter(|signal| self.working.contains_key(signal)) {
+            self.close_for(signal, exit.position, retry);
+        }
+    }
+
     /// Has a position closed for a reason of its own, beside or before any signal's. False when it is on its way out
     /// for a reason as strong already, or not held. The one closer of a position is its entry here: a second reason
     /// never makes a second exit.

@@ -166,12 +166,7 @@ impl Term<'_> {
             self.at_broker.later(intent.position, retry);
             return Ok(());
         }
-        if let Some(closing) = self.book.closing.get_mut(&intent.position) {
-            closing.not_before = retry;
-        } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {
-            // Another leg of the same EXIT went out, so this one is owed; the signal is not in its lane any more.
-            self.book.close_for(signal, intent.position, retry);
-        }
+        self.book.wait_to_close(intent, retry);
         if let Some(waiting) = intent.signal.and_then(|id| self.lanes.find(id)) {
             waiting.not_before = retry;
             waiting.phase = Phase::Waiting;

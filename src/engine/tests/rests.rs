@@ -2,14 +2,18 @@
 
 use rust_decimal::dec;
 
-use super::bids::{cancelled, desk, rest};
+use super::bids::{cancelled, desk, rest, worked};
 use super::desk::{ABSENT_MS, Desk, SEND_MS, at, entry, order, signal, trade};
-use crate::broker::OrderStatus;
+use crate::broker::{NotSentCause, OrderStatus};
 use crate::domain::cause::ExitCause;
+use crate::domain::fixtures;
+use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
 use crate::domain::order::IntentState;
 use crate::domain::position::PositionStatus;
+use crate::engine::anew;
+use crate::engine::draft::Draft;
 use crate::ledger::inbox::SignalStatus;
 
 /// The desk after a bid that bought nothing was cancelled, the rest bought all of it, and all of it was sold: the bid and
@@ -84,6 +88,60 @@ fn a_bid_that_fills_before_its_rest_does_is_no_damage() {
         assert!(held.iter().all(|held| held.status == PositionStatus::Closing), "{held:?}");
         assert!(held.iter().all(|held| desk.book.closing.contains_key(&held.id)));
     }
+}
+
+/// A rest that its own leader withheld, as the term records it.
+fn withheld(desk: &mut Desk, rest: &OrderIntent) {
+    let catalog = Catalog::default();
+    let mut draft = Draft::new(&desk.book, &catalog, fixtures::at(1000));
+    let reason = Some(format!("{}: too late", NotSentCause::Deadline));
+    draft.intent(&desk.book.intents[&rest.id], IntentState::NotSent, reason, None);
+    draft.keep(signal(1));
+    let change = draft.finish();
+    desk.commit(&change);
+}
+
+// R: S1: the attempt of an order that never left is not used twice.
+#[test]
+fn a_rest_that_was_withheld_is_followed_by_another_attempt_of_the_same_entry() {
+    for takeover in [false, true] {
+        let (mut desk, bid) = desk(true);
+        desk.books.trades.push(trade("L", &bid, 40, dec!(1000)));
+        desk.read(20);
+        cancelled(&mut desk, &bid);
+        let first = rest(&desk);
+        assert!(desk.journal(&first));
+        withheld(&mut desk, &first);
+        assert!(!anew::is_all_unsent(&desk.book, signal(1)), "an order of it left");
+        if takeover {
+            desk.restart();
+        }
+        // Another entry ends meanwhile.
+        desk.bought(7, 7, 10);
+        let second = rest(&desk);
+        assert_eq!((second.attempt, second.order.quantity), (2, Quantity(60)));
+        assert!(desk.journal(&second));
+    }
+    let mut desk = Desk::new();
+    let bid = worked(&desk.book, 1, true);
+    assert!(desk.journal(&bid));
+    withheld(&mut desk, &bid);
+    assert!(anew::is_all_unsent(&desk.book, signal(1)), "it is decided anew as a whole");
+}
+
+// What the ledger does not take of an entry closes nothing.
+#[test]
+fn an_order_of_an_entry_that_the_ledger_does_not_take_sends_nothing_out() {
+    let (mut desk, bid) = desk(true);
+    desk.books.trades.push(trade("L", &bid, 40, dec!(1000)));
+    desk.read(20);
+    cancelled(&mut desk, &bid);
+    let retry = at(desk.now + 500);
+    desk.book.wait_to_close(&rest(&desk), retry);
+    assert!(desk.book.closing.is_empty());
+    let exit = desk.exit(1, 0, bid.position);
+    desk.book.wait_to_close(&exit, retry);
+    assert_eq!(desk.book.closing[&bid.position].not_before, retry);
 }
 
 // R: S6: what was told as given up and is found after all is not kept, not even beside what the entry holds.
