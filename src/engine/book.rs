@@ -19,7 +19,7 @@ use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::limits::Day;
 use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
-use crate::domain::portfolio::{PendingEntry, Portfolio};
+use crate::domain::portfolio::Portfolio;
 use crate::domain::position::{Position, PositionStatus};
 use crate::domain::sessions::{Calendar, trading_day};
 use crate::domain::signal::{Signal, SignalType};
@@ -272,18 +272,6 @@ impl Book {
         self.resting().filter(move |tracked| tracked.intent.position == position)
     }
 
-    /// The portfolio with the entries that are on their way: what gates and sizing must count.
-    pub fn projected(&self) -> Portfolio {
-        let mut portfolio = self.portfolio.clone();
-        portfolio.pending = self
-            .intents
-            .values()
-            .filter(|t| t.intent.class == OrderClass::Entry && !t.intent.state.is_terminal())
-            .filter_map(|tracked| pending_entry(&tracked.intent))
-            .collect();
-        portfolio
-    }
-
     /// Notes which exchanges of held positions are known to be closed at the wall-clock time `at`: by today's calendar,
     /// since yesterday's says nothing about today. An exit that waits for its exchange is due the moment it opens.
     pub fn note_closed(&mut self, at: DateTime<Utc>, now: Moment) {
@@ -508,17 +496,4 @@ fn retry_delay(failures: u32, cause: ExitCause) -> Duration {
     let doubled = 500u64.saturating_mul(1 << failures.saturating_sub(1).min(6));
     let longest = if cause.class() == OrderClass::Exit { 30_000 } else { 2_000 };
     Duration::from_millis(doubled.min(longest))
-}
-
-fn pending_entry(intent: &OrderIntent) -> Option<PendingEntry> {
-    let plan = intent.plan.as_ref()?;
-    let lots = intent.remaining().in_lots(plan.lot_size);
-    let points = (plan.planned_price.0 - plan.stop.0).max(Decimal::ZERO);
-    Some(PendingEntry {
-        instrument: intent.instrument.clone(),
-        label: plan.label.to_string(),
-        risk: Rupees(points * lots * plan.point_value.0),
-        volatility: Rupees(plan.atr.0 * lots * plan.point_value.0),
-        margin: Rupees(lots * plan.margin_per_lot.0),
-    })
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
+use super::projection::projected;
 use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
 use crate::domain::execution::Bidding;
@@ -133,7 +134,7 @@ fn decide_entry(
     let divergence = divergence.map_err(|failed| refusals.extend(failed)).ok();
 
     let stop = stops::initial_stop(rules.policy.initial_stop, instrument, entry.price, entry.stop, entry.atr);
-    let portfolio = book.projected();
+    let portfolio = projected(book);
     if let Some(day) = &book.day {
         let open = portfolio.held().count() + portfolio.pending.len();
         refusals.extend(day.refusals(&rules.policy.limits, u32::try_from(open).unwrap_or(u32::MAX)));

@@ -25,6 +25,7 @@ mod orders;
 mod overdue;
 mod pool;
 mod process;
+mod projection;
 mod readings;
 pub mod recess;
 pub mod refusals;

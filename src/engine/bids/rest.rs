@@ -87,12 +87,16 @@ impl Pause {
         self.last.bidding().map_or(self.last.order.quantity, |bidding| bidding.units)
     }
 
-    /// Another order may follow its last one: that was cancelled, or provably never left.
-    fn may_go_on(&self) -> bool {
-        match self.last.state {
+    /// Units that another order may still buy. It may follow a last one that was cancelled, or provably never left.
+    pub fn left(&self) -> Quantity {
+        let may_follow = match self.last.state {
             IntentState::Cancelled => true,
             IntentState::NotSent => anew::may_follow(&self.last),
             _ => false,
+        };
+        match &self.bidding {
+            Some(bidding) if may_follow && self.bought < bidding.units => bidding.units - self.bought,
+            _ => Quantity::ZERO,
         }
     }
 }
@@ -116,7 +120,8 @@ impl Term<'_> {
     async fn judge(&mut self, pause: &Pause) -> Result<Verdict, LedgerError> {
         let (now, wall) = (self.fence().now(), wall_clock());
         let Some(bidding) = &pause.bidding else { return Ok(Verdict::End(None)) };
-        if !pause.may_go_on() || pause.bought >= bidding.units {
+        let units = pause.left();
+        if units == Quantity::ZERO {
             return Ok(Verdict::End(None));
         }
         if let Some(refusal) = self.refused(pause, bidding, wall) {
@@ -144,7 +149,6 @@ impl Term<'_> {
         let Some(bids) = bidding.rest(self.engine.rules.policy.orders.entry_patience_ms) else {
             return Ok(Verdict::End(None));
         };
-        let units = bidding.units - pause.bought;
         let rest = rest_order(&self.engine.rules, &self.book, &pause.last, units, bids);
         Ok(Verdict::Order(Box::new(rest)))
     }

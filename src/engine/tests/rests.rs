@@ -2,18 +2,19 @@
 
 use rust_decimal::dec;
 
-use super::bids::{cancelled, desk, rest, worked};
+use super::bids::{cancelled, desk, pause, rest, worked};
 use super::desk::{ABSENT_MS, Desk, SEND_MS, at, entry, order, signal, trade};
 use crate::broker::{NotSentCause, OrderStatus};
 use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
 use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
-use crate::domain::money::Quantity;
+use crate::domain::money::{Quantity, Rupees};
 use crate::domain::order::IntentState;
 use crate::domain::position::PositionStatus;
 use crate::engine::anew;
 use crate::engine::draft::Draft;
+use crate::engine::projection::projected;
 use crate::ledger::inbox::SignalStatus;
 
 /// The desk after a bid that bought nothing was cancelled, the rest bought all of it, and all of it was sold: the bid and
@@ -142,6 +143,30 @@ fn an_order_of_an_entry_that_the_ledger_does_not_take_sends_nothing_out() {
     let exit = desk.exit(1, 0, bid.position);
     desk.book.wait_to_close(&exit, retry);
     assert_eq!(desk.book.closing[&bid.position].not_before, retry);
+}
+
+#[test]
+fn what_a_paused_entry_may_still_buy_is_counted_by_every_limit() {
+    let pending = |desk: &Desk| -> Rupees { projected(&desk.book).pending.iter().map(|p| p.margin).sum() };
+    let (mut desk, bid) = desk(true);
+    let whole = pending(&desk);
+    desk.books.trades.push(trade("L", &bid, 40, dec!(1000)));
+    desk.read(20);
+    let out = pending(&desk);
+    assert_eq!(out.0, whole.0 * dec!(0.6));
+    cancelled(&mut desk, &bid);
+    assert!(pause(&desk).is_some());
+    assert_eq!(pending(&desk), out, "it is between two orders");
+    let rest = rest(&desk);
+    assert!(desk.journal(&rest));
+    assert_eq!(pending(&desk), out);
+    // Nothing follows the end of one that nobody wants.
+    let (mut desk, bid) = self::desk(true);
+    desk.books.trades.push(trade("L", &bid, 40, dec!(1000)));
+    desk.read(20);
+    cancelled(&mut desk, &bid);
+    desk.book.close_by(bid.position, ExitCause::StopLoss, "900".to_owned(), at(desk.now));
+    assert_eq!(pending(&desk), Rupees::ZERO);
 }
 
 // R: S6: what was told as given up and is found after all is not kept, not even beside what the entry holds.
