@@ -13,9 +13,12 @@ use crate::support::wait;
 /// A limit of a second.
 const LIMIT: &[(&str, &str)] =
     &[("INSTRUMENTS__GOLD_MINI__EXECUTION", "limit"), ("TRADING__EXECUTION__LIMIT_TIMEOUT_MS", "1000")];
-/// Bids at 140 000, 140 140, … 141 400, half a second each.
-const PROGRESSIVE: &[(&str, &str)] =
-    &[("INSTRUMENTS__GOLD_MINI__EXECUTION", "progressive"), ("TRADING__EXECUTION__STEP_MS", "500")];
+/// Bids at 140 000, 140 140, … 141 400, half a second each, by a plugin that may raise.
+const PROGRESSIVE: &[(&str, &str)] = &[
+    ("INSTRUMENTS__GOLD_MINI__EXECUTION", "progressive"),
+    ("TRADING__EXECUTION__STEP_MS", "500"),
+    ("BROKER__PLUGIN", "upstox"),
+];
 /// What is left is ordered at the cap, 142 800.
 const MARKET: &[(&str, &str)] = &[("TRADING__EXECUTION__REMAINDER", "market")];
 
