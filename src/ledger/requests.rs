@@ -7,8 +7,10 @@
 //! the last price that was decided on, and only while nothing of it is filled: what a broker makes of the quantity of a
 //! modify is then the same for all.
 
-use ha::{Fence, Moment};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use ha::{Fence, Moment};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -170,6 +172,20 @@ impl Ledger {
              WHERE o.signal_id = $1 AND o.class = 'entry' AND c.state = 'applied'";
         let row = self.client().await?.query_one(sql, &[&signal.0]).await;
         Ok(row.map_err(LedgerError::during("read why an entry's order was cancelled"))?.get(0))
+    }
+
+    /// Says which of these entries' orders a switch would hold back now: the cluster's, their strategy's or their instrument's.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn entries_held_back(&self, entries: &[IntentId]) -> Result<BTreeSet<IntentId>, LedgerError> {
+        let ids: Vec<Uuid> = entries.iter().map(|id| id.0).collect();
+        let sql = "SELECT o.id FROM order_intent o, leadership l WHERE o.id = ANY ($1) AND o.class = 'entry'
+             AND (l.halted OR l.halt_all OR l.reduce_only
+                OR (l.strategies -> (o.plan ->> 'strategy')) IS NOT DISTINCT FROM 'false'::jsonb)";
+        let rows = self.client().await?.query(sql, &[&ids]).await;
+        let rows = rows.map_err(LedgerError::during("read which bids the switches hold back"))?;
+        Ok(rows.iter().map(|row| IntentId(row.get(0))).collect())
     }
 
     /// Records what is to be asked about the order of an intent, for the sake of an order of `class`.

@@ -1,6 +1,6 @@
 //! Cancels and modifies: fenced, held back by the switches of what they make room for, and a stop only moves up.
 
-use baton::domain::ids::SignalId;
+use baton::domain::ids::{IntentId, SignalId};
 use baton::domain::order::OrderClass::{self, Entry, Exit, Operator, Protective};
 use baton::domain::request::RequestState;
 use baton::ledger::requests::{CANCEL, MODIFY, RAISE_BID};
@@ -179,6 +179,31 @@ async fn a_bid_rises_one_move_at_a_time_up_to_its_last_price_and_while_entries_a
     set_state(&client, "order_modify", last, "void").await;
     become_(&client, bid, "partially_filled").await;
     assert_eq!(raise(90).await, None, "a broker may read its quantity as what is left");
+}
+
+// R: S13: a bid that is never raised is known to be held back, too.
+#[tokio::test]
+async fn a_bid_that_stands_is_held_back_by_every_switch_that_an_entry_is() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let (bid, _) = bid(&client).await;
+    let other = position(&client, "Long_2", 10).await;
+    let stop =
+        journal(&client, &statement(&client).await, 0, vec![row(Protective, other, 10)]).await.unwrap()[0];
+    let asked = [IntentId(bid), IntentId(stop), IntentId(Uuid::now_v7())];
+    let held_back = async || Vec::from_iter(database.ledger.entries_held_back(&asked).await.unwrap());
+    assert_eq!(held_back().await, []);
+    for (on, off) in [
+        ("halted = true", "halted = false"),
+        ("halt_all = true", "halt_all = false"),
+        ("reduce_only = true", "reduce_only = false"),
+        (r#"strategies = '{"default": false}'"#, r#"strategies = '{"default": true, "other": false}'"#),
+    ] {
+        client.execute(&format!("UPDATE leadership SET {on}"), &[]).await.unwrap();
+        assert_eq!(held_back().await, [IntentId(bid)], "{on}");
+        client.execute(&format!("UPDATE leadership SET {off}"), &[]).await.unwrap();
+        assert_eq!(held_back().await, [], "{off}");
+    }
 }
 
 // R: S1: what follows an entry's order follows from the cancel that made room for it, and from no other.

@@ -3,7 +3,8 @@
 //! The plan is stored with the order, so the leader remembers only since when it has seen a bid; one that takes over goes on
 //! from the price where the books show it. Each look compares where a bid stands with where it should, and takes one step: a
 //! modify, recorded first, one at a time, or the cancel. What may still be filled is called off at once when nobody wants it
-//! any more: an EXIT means it, its position is on its way out, a switch holds entries back, stored state is damaged.
+//! any more: an EXIT means it, its position is on its way out, a switch holds entries, its strategy's or its instrument's back,
+//! stored state is damaged.
 //!
 //! What a cancelled bid left is ordered once more only by what is proven ([`rest`]).
 
@@ -31,6 +32,8 @@ pub(super) use rest::is_paused_on;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often the switches are asked about the bids that stand: a limit is never raised, and nothing else would say.
+const ASK: Duration = Duration::from_secs(1);
 
 /// What a term knows of the entries that are worked.
 #[derive(Debug, Default)]
@@ -39,6 +42,9 @@ pub(super) struct Bids {
     since: HashMap<IntentId, (Duration, Moment)>,
     /// What is known of the entries that are between two orders.
     pauses: HashMap<SignalId, Known>,
+    /// Bids that a switch holds back, as the ledger said last.
+    held_back: BTreeSet<IntentId>,
+    next_ask: Option<Moment>,
     next_look: Option<Moment>,
 }
 
@@ -120,7 +126,7 @@ impl Term<'_> {
         self.bids.next_look = Some(now.plus(LOOK));
         self.at_broker.forget(&self.book, now);
         self.end_moves(now).await?;
-        let unwanted = self.unwanted_bids();
+        let unwanted = self.unwanted_bids(now).await?;
         let times = (wall_clock(), self.engine.rules.policy.age.reject_s);
         for (id, step) in self.bids.look(&self.book, &self.at_broker, &unwanted, times, now) {
             match step {
@@ -133,12 +139,19 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// Bids that an EXIT means which waits for its turn, or all of them over damaged state.
-    fn unwanted_bids(&self) -> BTreeSet<IntentId> {
+    /// Bids that an EXIT means which waits for its turn or that a switch holds back, or all of them over damaged state.
+    async fn unwanted_bids(&mut self, now: Moment) -> Result<BTreeSet<IntentId>, LedgerError> {
         if self.custody.is_some() {
-            return self.book.intents.keys().copied().collect();
+            return Ok(self.book.intents.keys().copied().collect());
         }
-        self.lanes.exits().flat_map(|exit| self.book.entries_meant(&exit)).collect()
+        if self.bids.next_ask.is_none_or(|next| now >= next) {
+            self.bids.next_ask = Some(now.plus(ASK));
+            let bids = self.book.intents.values().filter_map(|tracked| bid(&tracked.intent));
+            let bids: Vec<IntentId> = bids.map(|(intent, _)| intent.id).collect();
+            self.bids.held_back = self.ask_pool(|| self.engine.ledger.entries_held_back(&bids)).await?;
+        }
+        let meant = self.lanes.exits().flat_map(|exit| self.book.entries_meant(&exit));
+        Ok(meant.chain(self.bids.held_back.iter().copied()).collect())
     }
 
     /// Has a bid raised, unless a move or a cancel of it is under way: a late one would undo the next.
@@ -155,7 +168,10 @@ impl Term<'_> {
                 self.at_broker.moved(id, request, to, now);
             }
             Request::HeldBack => self.end_bid(id, OrderClass::Operator, "called_off").await?,
-            Request::Needless => self.read_books_soon(),
+            Request::Needless => {
+                self.at_broker.not_moved(id, now);
+                self.read_books_soon();
+            }
         }
         Ok(())
     }
