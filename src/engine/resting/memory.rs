@@ -19,6 +19,8 @@ use crate::ledger::requests::MoveUnderWay;
 const CANCEL_REFUSED: Duration = Duration::from_secs(1);
 const CANCEL_SENT: Duration = Duration::from_secs(10);
 const CANCEL_ANSWERED: Duration = Duration::from_secs(3);
+/// A bid's cancels are doubled in their distance up to this: where the exchange has closed none has an effect until the morning.
+const CANCEL_AT_MOST: Duration = Duration::from_secs(60);
 /// Between two stops for the same position, doubled each time; between two moves of a stop, a little longer each time.
 const PACE: Duration = Duration::from_secs(1);
 const PACE_AT_MOST: Duration = Duration::from_secs(30);
@@ -62,6 +64,8 @@ pub(in crate::engine) enum Told {
 pub(in crate::engine) struct Cancel {
     pub at: Moment,
     pub answer: Option<RequestState>,
+    /// Those before it of the same order.
+    pub before: u32,
 }
 
 /// A move that was asked for.
@@ -161,15 +165,25 @@ impl AtBroker {
     }
 
     /// Says whether a cancel has to be asked for, or asked again.
-    pub fn may_cancel(&self, id: IntentId, now: Moment) -> bool {
-        self.cancels.get(&id).is_none_or(|cancel| {
+    pub fn may_cancel(&self, intent: &OrderIntent, now: Moment) -> bool {
+        self.cancels.get(&intent.id).is_none_or(|cancel| {
             let wait = match cancel.answer {
                 None => CANCEL_SENT,
                 Some(RequestState::Rejected | RequestState::NotSent) => CANCEL_REFUSED,
                 Some(_) => CANCEL_ANSWERED,
             };
+            let wait = match intent.bidding() {
+                Some(_) => (wait * (1 << cancel.before.min(6))).min(CANCEL_AT_MOST),
+                None => wait,
+            };
             now.since(cancel.at) >= wait
         })
+    }
+
+    /// A cancel was asked for.
+    pub fn cancelled(&mut self, id: IntentId, now: Moment) {
+        let before = self.cancels.get(&id).map_or(0, |cancel| cancel.before + 1);
+        self.cancels.insert(id, Cancel { at: now, answer: None, before });
     }
 
     pub fn forget(&mut self, book: &Book, now: Moment) {

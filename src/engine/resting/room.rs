@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ha::Moment;
 
-use super::memory::Cancel;
 use super::{LOOK, contract_is, level_of};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::IntentId;
@@ -30,13 +29,13 @@ impl Term<'_> {
         class: OrderClass,
     ) -> Result<bool, LedgerError> {
         let now = self.fence().now();
-        let live = self.book.intents.get(&id).is_some_and(|t| t.intent.state.is_live());
-        if !live || !self.at_broker.may_cancel(id, now) {
+        let live = self.book.intents.get(&id).filter(|t| t.intent.state.is_live());
+        if !live.is_some_and(|t| self.at_broker.may_cancel(&t.intent, now)) {
             return Ok(true);
         }
         match self.request(id, Ask::Cancel, class).await? {
             Request::Sent(_) => {
-                self.at_broker.cancels.insert(id, Cancel { at: now, answer: None });
+                self.at_broker.cancelled(id, now);
             }
             Request::Needless => self.read_books_soon(),
             Request::HeldBack => return Ok(false),

@@ -12,9 +12,12 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::order::IntentState;
 use crate::domain::position::PositionStatus;
+use crate::domain::request::RequestState;
 use crate::engine::anew;
+use crate::engine::book::Book;
 use crate::engine::draft::Draft;
 use crate::engine::projection::projected;
+use crate::engine::resting::AtBroker;
 use crate::ledger::inbox::SignalStatus;
 
 /// The desk after a bid that bought nothing was cancelled, the rest bought all of it, and all of it was sold: the bid and
@@ -197,3 +200,24 @@ fn a_rest_that_appears_after_it_was_given_up_closes_its_position() {
     }
 }
 
+// A cancel has no effect while the exchange is closed, and the books may show the bid until the morning.
+#[test]
+fn a_bid_is_asked_to_be_cancelled_less_and_less_often() {
+    let (_, bid) = desk(true);
+    let plain = entry(&Book::default(), 2, 1, 100);
+    for (order, waits) in
+        [(&bid, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]), (&plain, [1_000; 8])]
+    {
+        let (mut at_broker, mut now) = (AtBroker::default(), 0);
+        assert!(at_broker.may_cancel(order, at(now)));
+        for wait in waits {
+            at_broker.cancelled(order.id, at(now));
+            at_broker.cancels.get_mut(&order.id).unwrap().answer = Some(RequestState::Rejected);
+            assert!(
+                !at_broker.may_cancel(order, at(now + wait - 1))
+                    && at_broker.may_cancel(order, at(now + wait))
+            );
+            now += wait;
+        }
+    }
+}
