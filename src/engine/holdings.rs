@@ -93,12 +93,13 @@ impl Holdings {
         Some(held.get(key).copied().unwrap_or(Quantity::ZERO))
     }
 
-    /// Says whether the last reading, if it was begun after `since`, holds of an entry's contract what `book` does.
-    pub fn agree(&self, book: &Book, entry: &OrderIntent, since: Moment) -> Option<bool> {
+    /// Says whether the last reading, if it was begun after `since` and not long ago, holds of an entry's contract what `book`
+    /// does.
+    pub fn agree(&self, book: &Book, entry: &OrderIntent, since: Moment, now: Moment) -> Option<bool> {
         let key = key(entry);
         let held = book.portfolio.held().filter(|position| position.holding_key() == key);
         let held: Quantity = held.map(|position| position.quantity).sum();
-        self.begun.filter(|begun| *begun >= since)?;
+        self.begun.filter(|begun| *begun >= since && now.since(*begun) <= FRESH)?;
         Some(self.shown(&key)? == held)
     }
 
@@ -301,7 +302,7 @@ impl Term<'_> {
     /// Says whether the broker's position book, read after `since`, holds of an entry's contract what the ledger does; what
     /// the trade book does not show yet shows there. Until it does, it is read again.
     pub(super) fn agrees_since(&mut self, entry: &OrderIntent, since: Moment) -> bool {
-        let agrees = self.holdings.agree(&self.book, entry, since);
+        let agrees = self.holdings.agree(&self.book, entry, since, self.fence().now());
         if agrees != Some(true) {
             self.read_positions(if agrees.is_none() { Duration::ZERO } else { RETRY });
         }

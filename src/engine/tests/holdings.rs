@@ -115,12 +115,14 @@ fn an_entry_goes_on_by_a_reading_that_was_begun_after_its_end_and_holds_what_the
     let book = book();
     let ended = entry(&book, 9, 3, 100);
     let mut holdings = Holdings::default();
-    assert_eq!(holdings.agree(&book, &ended, at(0)), None, "nothing was read");
+    assert_eq!(holdings.agree(&book, &ended, at(0), at(90)), None, "nothing was read");
     holdings.came(&reading(&book, units(4)), at(10), at(90));
-    assert_eq!(holdings.agree(&book, &ended, at(11)), None, "a fill may have come since");
-    assert_eq!(holdings.agree(&book, &ended, at(10)), Some(true));
+    assert_eq!(holdings.agree(&book, &ended, at(11), at(90)), None, "a fill may have come since");
+    assert_eq!(holdings.agree(&book, &ended, at(10), at(90)), Some(true));
+    assert_eq!(holdings.agree(&book, &ended, at(10), at(2_010)), Some(true));
+    assert_eq!(holdings.agree(&book, &ended, at(10), at(2_011)), None, "one that waited is read again");
     for held in [vec![], reading(&book, units(5)), reading(&book, units(3))] {
         holdings.came(&held, at(20), at(90));
-        assert_eq!(holdings.agree(&book, &ended, at(10)), Some(false));
+        assert_eq!(holdings.agree(&book, &ended, at(10), at(90)), Some(false));
     }
 }
