@@ -131,7 +131,8 @@ impl Term<'_> {
         }
         let held = self.hold_signals().await;
         self.bearable(held)?;
-        self.keep_bids().await?;
+        let kept = self.keep_bids().await;
+        self.bearable(kept)?;
         let due = self.exits_due();
         if !due.is_empty() {
             self.journal_and_send(due, Vec::new(), &HashMap::new()).await?;
