@@ -20,6 +20,7 @@ RUN rustc -vV > /tmp/rustc \
     && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin baton --target "$target" \
     && mkdir /out \
     && cp "target/$target/release/baton" /out/baton \
+    && sh ops/static /out/baton \
     && cp /etc/ssl/certs/ca-certificates.crt /out/ca-certificates.crt
 
 FROM scratch AS prebuilt

@@ -8,7 +8,7 @@ TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist reproducible sbom generate chaos soak bench-ha bench-recovery bench-state bench-feed bench-restarts coverage-recovery fmt clean
+.PHONY: help setup setup-dev setup-ops build demo test test-slow ops-test ops-docker dist reproducible sbom generate chaos soak bench-ha bench-orders bench-recovery bench-state bench-feed bench-restarts coverage-recovery fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,7 @@ dist: ## Build the static program that the image holds, into dist
 	CC_x86_64_unknown_linux_musl=$(or $(shell command -v musl-gcc),cc) \
 		cargo build --locked --release --bin baton --target $(shell uname -m)-unknown-linux-musl
 	install -D target/$(shell uname -m)-unknown-linux-musl/release/baton dist/baton
+	ops/static dist/baton
 	install -m 644 /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
 
 reproducible: ## Build this commit twice, at two places, and compare the programs: PROFILE=release TARGET=...
@@ -91,6 +92,11 @@ soak: setup-dev ## Load a cluster through late links with a leader that pauses, 
 bench-ha: setup-dev ## Measure failovers, handovers and outages with real processes: KILLS=200 HANGS=30 SEED=...
 	$(if $(SEED),BATON_SEED=$(SEED)) $(if $(KILLS),BATON_BENCH_KILLS=$(KILLS)) $(if $(HANGS),BATON_BENCH_HANGS=$(HANGS)) \
 		cargo bench --locked $(if $(PROFILE),--profile $(PROFILE)) --bench leadership
+
+bench-orders: setup-dev ## Time orders from the webhook to the bridge, their rate, a burst: ORDERS=400 SPAN_S=10 BURST=10000 SEED=...
+	$(if $(SEED),BATON_SEED=$(SEED)) $(if $(ORDERS),BATON_BENCH_ORDERS=$(ORDERS)) $(if $(SPAN_S),BATON_BENCH_SECONDS=$(SPAN_S)) \
+		$(if $(BURST),BATON_BENCH_BURST=$(BURST)) \
+		cargo bench --locked $(if $(PROFILE),--profile $(PROFILE)) --bench orders
 
 fmt: ## Format the sources
 	cargo fmt --all

@@ -70,6 +70,13 @@ mod armed {
         Some(std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
     }
 
+    /// Migrations that this process holds beside the program's own, as the next version would: `V<number>__<name>.sql` in
+    /// the folder named by `BATON_LATER_MIGRATIONS`.
+    pub fn later_migrations() -> Vec<refinery::Migration> {
+        let folder = std::env::var_os("BATON_LATER_MIGRATIONS");
+        folder.and_then(|folder| refinery::load_sql_migrations(folder).ok()).unwrap_or_default()
+    }
+
     fn spin(span: Duration) {
         let until = Instant::now() + span;
         while Instant::now() < until {
@@ -79,13 +86,20 @@ mod armed {
 }
 
 #[cfg(feature = "fail-points")]
-pub use armed::{errors_a_second, hit, soon};
+pub use armed::{errors_a_second, hit, later_migrations, soon};
 
 /// Errors that this process is to raise a second, for a test of what a storm of them costs: none in this build.
 #[cfg(not(feature = "fail-points"))]
 #[inline(always)]
 pub fn errors_a_second() -> Option<u32> {
     None
+}
+
+/// Migrations of a version to come: none in this build.
+#[cfg(not(feature = "fail-points"))]
+#[inline(always)]
+pub fn later_migrations() -> Vec<refinery::Migration> {
+    Vec::new()
 }
 
 /// Does nothing in this build.

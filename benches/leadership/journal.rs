@@ -3,22 +3,12 @@
 use std::time::{Duration, Instant};
 
 use baton::domain::order::OrderClass;
-use baton::ledger::journal::JOURNAL;
 use indicatif::ProgressBar;
 use uuid::Uuid;
 
 use crate::rows::{journal, row, statement};
+use crate::shared::commit::bare;
 use crate::support::database::Database;
-
-/// The same row into the same table, with nothing to stop it.
-fn bare() -> String {
-    let (before, fence) = JOURNAL.split_once("FROM leadership").expect("the fence is where it was");
-    let (_, after) = fence.split_once("FOR SHARE").expect("the fence locks its row");
-    format!(
-        "{before} FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only, NULL::text AS custody
-            WHERE $1::bigint >= 0) f {after}"
-    )
-}
 
 /// Times of the bare and of the fenced statement, taken in turn on one session.
 pub async fn times(rounds: usize, progress: &ProgressBar) -> (Vec<Duration>, Vec<Duration>) {

@@ -7,12 +7,13 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on fails")]
 
 mod cases;
-mod figures;
 mod journal;
 mod lock;
 #[path = "../../tests/ledger/rows.rs"]
 #[allow(dead_code, reason = "the ledger's tests use the rest")]
 mod rows;
+#[path = "../shared/mod.rs"]
+mod shared;
 #[path = "../../tests/cluster/signals.rs"]
 mod signals;
 #[path = "../../tests/support/mod.rs"]
@@ -20,38 +21,12 @@ mod support;
 
 use std::time::Duration;
 
-use figures::Figure;
-use indicatif::{ProgressBar, ProgressStyle};
+use shared::figures::Figure;
+use shared::{progress, setting, wanted};
 use support::seed::Seed;
 
-fn setting(name: &str, default: usize) -> usize {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text:?}")),
-        Err(_) => default,
-    }
-}
-
-fn wanted(case: &str) -> bool {
-    std::env::var("BATON_BENCH_ONLY").map_or(true, |only| only.split(',').any(|one| one == case))
-}
-
-fn progress(case: &str, rounds: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>12} {wide_bar} {pos}/{len} {elapsed} (still {eta})");
-    let bar = ProgressBar::new(rounds.try_into().unwrap());
-    bar.set_style(style.unwrap());
-    bar.set_prefix(case.to_owned());
-    eprintln!("{case}: {rounds} rounds");
-    bar
-}
-
 fn main() {
-    // `cargo test --benches` and the like only want to know that it builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run with `make bench-ha`");
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(measure());
+    shared::run("make bench-ha", measure);
 }
 
 async fn measure() {
@@ -116,23 +91,5 @@ async fn measure() {
         bar.finish();
         figures.push(Figure::new("baseline: Redis lock, 10 s TTL, 5 s renewal", "", waits, "killed holder"));
     }
-    let machine = machine();
-    println!("\n{machine}, {} build, {drawn}\n\n{}", build(), figures::table(&figures));
-    let out = std::env::var("BATON_BENCH_OUT").unwrap_or_else(|_| "target/bench-ha.json".to_owned());
-    std::fs::write(&out, figures::json(&figures, &machine, &drawn).to_string()).unwrap();
-    println!("\nevery time: {out}");
-}
-
-fn build() -> &'static str {
-    if cfg!(debug_assertions) { "debug" } else { "release" }
-}
-
-/// What it ran on, with how busy that was.
-fn machine() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let load = load.split(' ').next().unwrap_or("?");
-    format!("{cores} cores of {}, load {load}", model.unwrap_or("an unknown processor").trim())
+    shared::publish("bench-ha", &figures, &drawn);
 }

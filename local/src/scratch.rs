@@ -42,6 +42,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A disk is wanted.
+    #[error("every place for temporary files is in memory; set TMPDIR to one on a disk")]
+    NoDisk,
 }
 
 /// Free memory that must be left in `/dev/shm` for it to be used: enough for a dozen stores. Containers
@@ -55,8 +58,18 @@ pub(crate) struct Root(PathBuf);
 impl Root {
     /// Opens the root, creating it when it is missing.
     pub(crate) fn open(account: &Account) -> Result<Self, Error> {
+        Self::among(candidates(), account)
+    }
+
+    /// Opens the root in a place where a synced write is one to a disk.
+    pub(crate) fn on_disk(account: &Account) -> Result<Self, Error> {
+        let mut places = candidates();
+        places.retain(|place| !in_memory(place));
+        if places.is_empty() { Err(Error::NoDisk) } else { Self::among(places, account) }
+    }
+
+    fn among(places: Vec<PathBuf>, account: &Account) -> Result<Self, Error> {
         let own = rustix::process::geteuid().as_raw();
-        let places = candidates();
         let usable = |place: &PathBuf| place.is_dir() && account.may_enter(place).is_ok();
         let Some(place) = places.iter().find(|place| usable(place)) else {
             return match account.may_enter(&places[0]) {
@@ -135,9 +148,15 @@ fn candidates() -> Vec<PathBuf> {
     places
 }
 
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Whether the directory is in a file system in memory.
+fn in_memory(directory: &Path) -> bool {
+    rustix::fs::statfs(directory).is_ok_and(|found| found.f_type.unsigned_abs() == TMPFS_MAGIC)
+}
+
 /// Whether the directory is a file system in memory with room to spare.
 fn is_roomy_memory(directory: &Path) -> bool {
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
     rustix::fs::statfs(directory).is_ok_and(|found| {
         let free = found.f_bavail.saturating_mul(found.f_bsize.unsigned_abs());
         found.f_type.unsigned_abs() == TMPFS_MAGIC && free >= SHARED_MEMORY_BYTES

@@ -147,11 +147,25 @@ impl Stores {
     /// # Errors
     /// When programs are missing or a server does not start; the message carries the end of its log.
     pub async fn temporary() -> Result<Self, Error> {
+        Self::fleeting(false).await
+    }
+
+    /// The same, but on a disk, with every commit synced to it: for figures of what a commit costs.
+    ///
+    /// # Errors
+    /// As for [`Self::temporary`], and when all places for temporary files are in memory.
+    pub async fn temporary_and_synced() -> Result<Self, Error> {
+        Self::fleeting(true).await
+    }
+
+    async fn fleeting(durable: bool) -> Result<Self, Error> {
         let account = Account::for_servers();
         let programs = Binaries::from_env().locate(&account)?;
         let root = Root::open(&account)?;
-        let scratch = root.scratch(&account)?;
-        let place = Place { dir: &scratch.path, durable: false, password: None };
+        // A sync to memory would cost nothing.
+        let scratch =
+            if durable { Root::on_disk(&account)?.scratch(&account)? } else { root.scratch(&account)? };
+        let place = Place { dir: &scratch.path, durable, password: None };
         let (cluster, templates) = (scratch.path.join("postgres"), root.templates());
         let (copying, owner) = (programs.clone(), account.clone());
         let prepare = async move { Ok(template::copy(&copying, &owner, &templates, &cluster).await?) };
@@ -159,7 +173,7 @@ impl Stores {
         Ok(Self { postgres, redis, _scratch: scratch, _lock: None })
     }
 
-    /// The same, with what `fill` does to the first database, whose URL it is given. That happens once: the
+    /// As [`Self::temporary`], with what `fill` does to the first database, whose URL it is given. That happens once: the
     /// stopped cluster is kept under `name`, and copied from then on.
     ///
     /// # Errors

@@ -69,6 +69,15 @@ def main():
     own = {"podSelector": {"matchLabels": {key: value for key, value in labels if not key.endswith("/component")}}}
     if not any("from" not in rule or own in rule["from"] for rule in policy["ingress"]):
         faults.append("instances cannot reach each other through the NetworkPolicy")
+    # PostgreSQL, Redis and its sentinels, the bridge and its feed, Telegram and webhooks, mail, traces: what can be configured.
+    ports = [{port["port"] for port in rule["ports"]} for rule in policy["egress"] if "ports" in rule]
+    missing = {53, 5432, 6379, 26379, 5000, 8765, 443, 465, 587, 4318}.difference(*ports)
+    # A rule without ports lets out to all of its peers'.
+    if missing and len(ports) == len(policy["egress"]):
+        faults.append(f"the NetworkPolicy lets nobody out to {sorted(missing)}")
+    budgets = [item["spec"] for item in objects if item["kind"] == "PodDisruptionBudget"]
+    if agent[0]["spec"]["replicas"] > 1 and [budget["maxUnavailable"] for budget in budgets] != [1]:
+        faults.append("a drain of nodes may take more than one instance at a time")
     kinds = {item["kind"] for item in objects}
     faults += [f"there is no {kind}" for kind in {"NetworkPolicy", "ServiceAccount", "Service", "Job"} - kinds]
     print("\n".join(faults), file=sys.stderr)

@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::query::Asked;
+use super::query::{Asked, Orders, Plain, Signals};
 use super::{Context, Problem};
 use crate::domain::table;
 use crate::ledger::books::Page;
@@ -15,7 +15,7 @@ use crate::ledger::books::Page;
 /// Closed positions, the newest first.
 pub(super) async fn trades(
     State(context): State<Context>,
-    Asked(wanted): Asked<false>,
+    Asked(wanted, _): Asked<Plain>,
 ) -> Result<Response, Problem> {
     let page = context.0.ledger.trades(&wanted.filter, wanted.cursor, wanted.limit).await?;
     answer("trades", table::TRADES, &page, wanted.is_csv(), json!({}))
@@ -24,16 +24,25 @@ pub(super) async fn trades(
 /// Order intents, the newest first; all or those in some states (`?state=in_doubt,acknowledged`).
 pub(super) async fn orders(
     State(context): State<Context>,
-    Asked(wanted): Asked<true>,
+    Asked(wanted, _): Asked<Orders>,
 ) -> Result<Response, Problem> {
     let page = context.0.ledger.orders(&wanted.filter, wanted.cursor, wanted.limit).await?;
     answer("orders", table::ORDERS, &page, wanted.is_csv(), json!({}))
 }
 
+/// Signals, the newest first; all or those in some states (`?state=pending,refused`).
+pub(super) async fn signals(
+    State(context): State<Context>,
+    Asked(wanted, _): Asked<Signals>,
+) -> Result<Response, Problem> {
+    let page = context.0.ledger.signals(&wanted.filter, wanted.cursor, wanted.limit).await?;
+    answer("signals", table::SIGNALS, &page, wanted.is_csv(), json!({}))
+}
+
 /// The equity curve, a point a trade, the newest first; and what the account's realised equity is made of now.
 pub(super) async fn equity(
     State(context): State<Context>,
-    Asked(wanted): Asked<false>,
+    Asked(wanted, _): Asked<Plain>,
 ) -> Result<Response, Problem> {
     let page = context.0.ledger.equity(&wanted.filter, wanted.cursor, wanted.limit).await?;
     let now = context.0.ledger.realised().await?;

@@ -149,7 +149,7 @@ fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
 }
 
-fn not_closed(why: NotClosed) -> Problem {
+pub(super) fn not_closed(why: NotClosed) -> Problem {
     let code = match why {
         NotClosed::Busy | NotClosed::NotTaken | NotClosed::Unverified(_) => "NOT_TAKEN",
         NotClosed::Unknown => "CLOSE_UNKNOWN",

@@ -113,7 +113,12 @@ fn trade(position: &Position, feeds: &Feeds, now: Moment) -> Value {
 /// Every connection to the world outside.
 pub async fn connection_health(State(context): State<Context>) -> Result<Json<Value>, Problem> {
     let feeds = context.feeds()?;
-    Ok(Json(shown(feeds, context.0.config.feed.url.as_deref(), BootClock.now(), Utc::now())))
+    Ok(Json(connections(&context, feeds)))
+}
+
+/// The same as a document.
+pub(super) fn connections(context: &Context, feeds: &Feeds) -> Value {
+    shown(feeds, context.0.config.feed.url.as_deref(), BootClock.now(), Utc::now())
 }
 
 fn shown(feeds: &Feeds, url: Option<&str>, now: Moment, wall: DateTime<Utc>) -> Value {

@@ -35,10 +35,16 @@ pub async fn dry_run(
     if let Served::Elsewhere(answer) = context.lead_or_forward(&headers, PATH, body).await? {
         return Ok(answer);
     }
+    rehearsed(&context, signal).await
+}
+
+/// What this instance, which leads, would do about a signal.
+pub(super) async fn rehearsed(context: &Context, signal: Signal) -> Result<Response, Problem> {
     let switches = context.0.ledger.switches().await?;
+    let own = context.0.ledger.instrument_switches(&signal.instrument).await?;
     let repeats = context.0.ledger.delivered(&signal.key).await?;
     let repeats = repeats.map(|first| json!({ "id": first.id, "status": first.status }));
-    let held_by = held_by(&signal, switches);
+    let held_by = held_by(&signal, switches, own);
     let mut answer = json!({
         "key": signal.key, "type": signal.kind(), "instrument": signal.instrument, "strategy": signal.strategy,
         "repeat_of": repeats, "held_by_switch": held_by,
@@ -50,14 +56,18 @@ pub async fn dry_run(
     Ok(Json(answer).into_response())
 }
 
-/// The switch that its orders would be held back by.
-fn held_by(signal: &Signal, switches: Switches) -> Option<&'static str> {
+/// The switch that its orders would be held back by: the cluster's, or its instrument's.
+fn held_by(signal: &Signal, switches: Switches, own: Switches) -> Option<String> {
     let class = match signal.kind() {
         SignalType::Exit => OrderClass::Exit,
         kind if kind.opens() => OrderClass::Entry,
         _ => return None,
     };
-    (!switches.allow(class)).then(|| switches.sentence())
+    match (switches.allow(class), own.allow(class)) {
+        (false, _) => Some(switches.sentence().to_owned()),
+        (true, false) => Some(format!("{}: {}", signal.instrument, own.sentence())),
+        (true, true) => None,
+    }
 }
 
 fn not_rehearsed(why: NotRehearsed) -> Problem {

@@ -9,6 +9,7 @@ mod closing;
 mod cluster;
 mod connection;
 mod credentials;
+mod debug;
 mod drift;
 mod dry_run;
 mod errors;
@@ -20,7 +21,9 @@ mod operator;
 mod probes;
 mod problem;
 mod query;
+mod reconcile;
 mod runbook;
+mod signals;
 mod stop;
 mod strategies;
 mod switches;
@@ -114,6 +117,7 @@ struct Inner {
     /// Speaks to the leader for an operator.
     peers: reqwest::Client,
     admission: Admission,
+    begun: Instant,
 }
 
 impl Deref for Inner {
@@ -129,8 +133,8 @@ impl Context {
     pub fn new(wiring: Wiring) -> Self {
         let (handle, recess, peers) = (OnceLock::new(), OnceLock::new(), reqwest::Client::new());
         let (reconciler, recovery, feeds) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let admission = Admission::new(&wiring.config.signals);
-        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers, admission }))
+        let (admission, begun) = (Admission::new(&wiring.config.signals), Instant::now());
+        Self(Arc::new(Inner { wiring, handle, reconciler, recovery, recess, feeds, peers, admission, begun }))
     }
 
     /// The schema is there and the instance has joined its cluster: signals are taken from now on.
@@ -197,22 +201,28 @@ fn router(context: Context) -> Router {
         .route("/", get(probes::healthz))
         .route("/webhook", post(webhook::receive))
         .route("/api/v1/signals/dry-run", post(dry_run::dry_run))
+        .route("/api/v1/signals/list", get(books::signals))
         .route("/api/v1/signals/{id}", get(views::signal))
+        .route("/api/v1/signals/{id}/drop", post(signals::drop))
+        .route("/api/v1/signals/{id}/replay", post(signals::replay))
         .route("/api/v1/signals", get(views::signal_counts))
         .route("/api/v1/orders", get(books::orders))
         .route("/api/v1/trades", get(books::trades))
         .route("/api/v1/equity", get(books::equity))
         .route("/api/v1/positions", get(views::positions))
         .route("/api/v1/positions/diff", get(drift::positions_diff))
+        .route("/api/v1/reconcile", post(reconcile::reconcile))
         .route("/api/v1/positions/close", post(closing::close))
         .route("/api/v1/positions/flatten", post(closing::flatten))
         .route("/api/v1/monitoring/emergency-close-position", post(closing::emergency))
         .route("/api/v1/switches", get(switches::switches).post(switches::set_switch))
+        .route("/api/v1/switches/{instrument}", post(switches::set_instrument_switch))
         .route("/api/v1/strategies", get(strategies::list))
         .route("/api/v1/strategies/{name}", post(strategies::say))
         .route("/api/strategies", get(strategies::list))
         .route("/api/status", get(connection::status))
         .route("/api/balance", get(books::balance))
+        .route("/api/debug", get(debug::debug))
         .route("/api/positions", get(views::positions))
         .route("/api/history", get(books::trades))
         .route("/api/shutdown", post(stop::shutdown))

@@ -15,8 +15,13 @@ const ROUND: Duration = Duration::from_secs(8);
 
 /// The last round of checks.
 pub async fn checks(State(context): State<Context>) -> Json<Value> {
+    Json(last_round(&context))
+}
+
+/// The same as a document.
+pub(super) fn last_round(context: &Context) -> Value {
     let report = context.0.rounds.watch().borrow().clone();
-    Json(shown(&context, report))
+    shown(context, report)
 }
 
 /// A round of checks now; `fresh` is false when it takes longer than an answer may.

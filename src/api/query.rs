@@ -1,5 +1,7 @@
 //! What a history route is asked for; every fault of the question is listed.
 
+use std::marker::PhantomData;
+
 use axum::extract::{FromRequestParts, Query};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use http::request::Parts;
@@ -10,25 +12,58 @@ use crate::domain::fault::Fault;
 use crate::domain::order::IntentState;
 use crate::domain::sessions::day_start;
 use crate::ledger::books::{Filter, Place};
+use crate::ledger::inbox::SignalStatus;
 
 /// Rows in a page unless asked for otherwise, and at most.
 const DEFAULT_LIMIT: i64 = 100;
 const MOST: i64 = 1000;
 
-/// What a history route's handler takes: a question that makes sense, to an instance that can answer. `STATES` says whether
-/// the rows have a state.
-pub(super) struct Asked<const STATES: bool>(pub Wanted);
+/// The words that `state` takes for the rows of a route.
+pub(super) trait Rows {
+    /// None where the rows have no state.
+    fn states() -> Vec<&'static str>;
+}
 
-impl<const STATES: bool> FromRequestParts<Context> for Asked<STATES> {
+/// Rows that have no state.
+pub(super) struct Plain;
+
+impl Rows for Plain {
+    fn states() -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
+/// Order intents.
+pub(super) struct Orders;
+
+impl Rows for Orders {
+    fn states() -> Vec<&'static str> {
+        IntentState::ALL.iter().map(|state| state.as_str()).collect()
+    }
+}
+
+/// Signals.
+pub(super) struct Signals;
+
+impl Rows for Signals {
+    fn states() -> Vec<&'static str> {
+        SignalStatus::ALL.iter().map(|status| status.as_str()).collect()
+    }
+}
+
+/// What a history route's handler takes: a question about its rows that makes sense, to an instance that can answer.
+pub(super) struct Asked<R>(pub Wanted, pub PhantomData<R>);
+
+impl<R: Rows> FromRequestParts<Context> for Asked<R> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Problem> {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "BAD_QUERY", error.to_string()))?;
-        let mut wanted = Wanted::read(&pairs, STATES)?;
+        let mut wanted = Wanted::read(&pairs, &R::states())?;
         wanted.csv = wanted.csv.or_else(|| Some(accepts_csv(&parts.headers)));
         context.handle()?;
-        Ok(Self(wanted))
+        Ok(Self(wanted, PhantomData))
     }
 }
 
@@ -43,8 +78,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Reads the query's pairs; `states` says whether the rows have a state.
-    fn read(pairs: &[(String, String)], states: bool) -> Result<Self, Problem> {
+    /// Reads the query's pairs; `states` are the words that the rows' states have, if they have any.
+    fn read(pairs: &[(String, String)], states: &[&str]) -> Result<Self, Problem> {
         let mut wanted = Self { filter: Filter::default(), cursor: None, limit: DEFAULT_LIMIT, csv: None };
         let mut faults = Vec::new();
         for (index, (name, value)) in pairs.iter().enumerate() {
@@ -71,7 +106,7 @@ impl Wanted {
         self.csv == Some(true)
     }
 
-    fn take(&mut self, name: &str, value: &str, states: bool) -> Result<(), String> {
+    fn take(&mut self, name: &str, value: &str, states: &[&str]) -> Result<(), String> {
         let filter = &mut self.filter;
         match name {
             "instrument" => filter.instrument = Some(text(value)?),
@@ -79,7 +114,7 @@ impl Wanted {
             "from" => filter.from = Some(moment(value, 0)?),
             // A day as the end is meant with all of its hours.
             "to" => filter.to = Some(moment(value, 1)?),
-            "state" if states => filter.states = Some(self::states(value)?),
+            "state" if !states.is_empty() => filter.states = Some(self::states(value, states)?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
                 self.limit = limit.ok_or_else(|| format!("is {value:?}; give 1 to {MOST}"))?;
@@ -95,7 +130,7 @@ impl Wanted {
                     other => return Err(format!("is {other:?}; give json or csv")),
                 });
             }
-            _ if states => return Err(format!("is not known; {KNOWN} and state are")),
+            _ if !states.is_empty() => return Err(format!("is not known; {KNOWN} and state are")),
             _ => return Err(format!("is not known; {KNOWN} are")),
         }
         Ok(())
@@ -129,11 +164,11 @@ fn moment(value: &str, days: i64) -> Result<DateTime<Utc>, String> {
     })
 }
 
-fn states(value: &str) -> Result<Vec<String>, String> {
+fn states(value: &str, known: &[&str]) -> Result<Vec<String>, String> {
     let states: Vec<String> = value.split(',').map(|state| state.trim().to_owned()).collect();
-    let unknown = states.iter().find(|state| state.parse::<IntentState>().is_err());
-    let known = || IntentState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
-    unknown.map_or(Ok(states.clone()), |unknown| Err(format!("has {unknown:?}; known are {}", known())))
+    let unknown = states.iter().find(|state| !known.contains(&state.as_str()));
+    unknown
+        .map_or(Ok(states.clone()), |unknown| Err(format!("has {unknown:?}; known are {}", known.join(", "))))
 }
 
 #[cfg(test)]
@@ -143,7 +178,7 @@ mod tests {
     fn read(query: &[(&str, &str)], states: bool) -> Result<Wanted, Problem> {
         let pairs: Vec<_> =
             query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Wanted::read(&pairs, states)
+        Wanted::read(&pairs, &if states { Orders::states() } else { Plain::states() })
     }
 
     #[test]

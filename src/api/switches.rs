@@ -1,13 +1,15 @@
 //! The operator's switches: read and set on any instance that reaches the database, leader or not.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Context, Operator, Problem};
+use crate::ledger::instrument_switches::OF_INSTRUMENTS;
 use crate::ledger::switching::{Switch, SwitchChange};
 
 /// The longest reason that is kept.
@@ -33,9 +35,41 @@ pub async fn switches(State(context): State<Context>) -> Result<Json<Value>, Pro
 pub async fn set_switch(
     State(context): State<Context>,
     operator: Operator,
-    body: Result<Json<Wanted>, axum::extract::rejection::JsonRejection>,
+    body: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     context.handle()?;
+    let change = change(operator, body)?;
+    context.0.ledger.set_switch(&change).await?;
+    let SwitchChange { switch, who, why, until, .. } = &change;
+    tracing::warn!(switch = %switch, who, until = ?until, "[HA] {switch} is {}: {why}", state(&change));
+    switches(State(context)).await
+}
+
+/// Sets one switch of one instrument. A route of its own: an instance of an older version, which knows no instrument, would
+/// end the cluster's halt where that of an instrument is meant. Here it answers 404.
+pub async fn set_instrument_switch(
+    State(context): State<Context>,
+    operator: Operator,
+    Path(instrument): Path<String>,
+    body: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    context.handle()?;
+    let change = change(operator, body)?;
+    has_switch(&context, &instrument, &change)?;
+    context.0.ledger.set_instrument_switch(&instrument, &change).await?;
+    let SwitchChange { switch, who, why, until, .. } = &change;
+    tracing::warn!(
+        switch = %switch, instrument, who, until = ?until, "[HA] {switch} of {instrument} is {}: {why}", state(&change)
+    );
+    switches(State(context)).await
+}
+
+fn state(change: &SwitchChange) -> &'static str {
+    if change.on { "on" } else { "off" }
+}
+
+/// What an operator's body asks for.
+fn change(operator: Operator, body: Result<Json<Wanted>, JsonRejection>) -> Result<SwitchChange, Problem> {
     let Json(wanted) = body.map_err(|error| bad(error.body_text()))?;
     let switch: Switch = wanted.switch.parse().map_err(|_| {
         let known: Vec<&str> = Switch::ALL.iter().map(|switch| switch.as_str()).collect();
@@ -48,11 +82,29 @@ pub async fn set_switch(
     if until.is_some() && !wanted.on {
         return Err(bad("`until` belongs to switching on; leave it out to switch off".to_owned()));
     }
-    let change = SwitchChange { switch, on: wanted.on, who: operator.name, why, until };
-    context.0.ledger.set_switch(&change).await?;
-    let state = if change.on { "on" } else { "off" };
-    tracing::warn!(switch = %switch, who = change.who, until = ?change.until, "[HA] {switch} is {state}: {}", change.why);
-    Ok(Json(json!({ "switches": context.0.ledger.switch_views().await? })))
+    Ok(SwitchChange { switch, on: wanted.on, who: operator.name, why, until })
+}
+
+/// A slip in the name must not leave the instrument that was meant trading. What is not configured any more can be switched
+/// off.
+fn has_switch(context: &Context, instrument: &str, change: &SwitchChange) -> Result<(), Problem> {
+    if !OF_INSTRUMENTS.contains(&change.switch) {
+        let known: Vec<&str> = OF_INSTRUMENTS.iter().map(|switch| switch.as_str()).collect();
+        return Err(bad(format!(
+            "an instrument has no switch {}; it has {}",
+            change.switch,
+            known.join(", ")
+        )));
+    }
+    let catalog = &context.0.config.instruments;
+    if change.on && catalog.get(instrument).is_none() {
+        let known: Vec<&str> = catalog.iter().map(|instrument| instrument.name.as_str()).collect();
+        return Err(Problem::not_found(format!(
+            "there is no instrument {instrument:?}; known are {}",
+            known.join(", ")
+        )));
+    }
+    Ok(())
 }
 
 /// A reason, which every change needs.

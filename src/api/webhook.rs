@@ -86,9 +86,14 @@ async fn take(
         Err(_) if Mutant::AcknowledgesUnstored.is_on() => Receipt::unstored(),
         accepted => accepted?,
     };
+    trace(&context.0.traces, &signal, &receipt, sender, begun);
+    Ok(received(context, &signal, &receipt))
+}
+
+/// Counts a signal that is stored, wakes the leader for a new one, and answers with its receipt.
+pub(super) fn received(context: &Context, signal: &Signal, receipt: &Receipt) -> Response {
     let outcome = if receipt.fresh { "accepted" } else { "repeated" };
     context.0.metrics.signals.with_label_values(&[signal.kind().as_str(), outcome]).inc();
-    trace(&context.0.traces, &signal, &receipt, sender, begun);
     if receipt.fresh {
         let strategy = context.0.strategies.load().label(&signal.strategy);
         let counted = &context.0.metrics.strategy_signals;
@@ -99,7 +104,7 @@ async fn take(
         true => (StatusCode::ACCEPTED, "accepted"),
         false => (StatusCode::OK, receipt.status.as_str()),
     };
-    Ok((code, Json(json!({ "id": receipt.id, "key": signal.key, "status": status }))).into_response())
+    (code, Json(json!({ "id": receipt.id, "key": signal.key, "status": status }))).into_response()
 }
 
 /// Reads a signal from a request.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::health::operational::OperationalState;
+use crate::ledger::migrate::known_version;
 use crate::ledger::snapshot::Depth;
 use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::{CrashRecoveryManager, Finding, RecoveryError};
@@ -67,6 +68,13 @@ async fn prepare(
     if !migrated.applied.is_empty() {
         tracing::info!(applied = ?migrated.applied, version = migrated.version, "the database was migrated");
     }
+    if migrated.version > known_version() {
+        tracing::warn!(
+            "the database is at schema version {} and this version knows {}: it may go on with it, until it is replaced",
+            migrated.version,
+            known_version()
+        );
+    }
     if let Some(account) = &config.broker.account {
         ledger.guard_account(account, &config.cluster.name).await?;
     }
@@ -104,6 +112,13 @@ fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
                 format!("{cause}: check the user and password in postgres.url (DATABASE_URL), then this instance goes on by itself"),
             );
             RECHECK
+        }
+        LedgerError::Migrate(_) => {
+            operational.waiting(format!(
+                "MIGRATION_FAILED: {cause}: see in pg_stat_activity what uses the table (a backup, a long query) and end it, or \
+                 mend what PostgreSQL names; what was applied stays; trying again every second"
+            ));
+            RETRY
         }
         _ => {
             operational.waiting(format!(

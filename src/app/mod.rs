@@ -225,7 +225,9 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         every: config.recovery.reconcile,
     };
     let rechecking = tokio::spawn(recheck.run(handle.role()));
-    let switching = tokio::spawn(switches::watch(switch_ledger, strategies, Arc::clone(&metrics)));
+    let instruments = config.instruments.iter().map(|instrument| instrument.name.clone()).collect();
+    let switching =
+        tokio::spawn(switches::watch(switch_ledger, strategies, instruments, Arc::clone(&metrics)));
     let observing = tokio::spawn(observe::observe(Arc::clone(&handle), Arc::clone(&metrics)));
     telling.joined(&config, &handle);
     telling.listen(&config, &handle, desk, operational.watch(), Arc::clone(&metrics))?;

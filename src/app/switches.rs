@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ledger::Ledger;
+use crate::ledger::instrument_switches::OF_INSTRUMENTS;
+use crate::ledger::switching::SwitchView;
 use crate::strategy::states::StateWatch;
 use crate::telemetry::metrics::Metrics;
 
@@ -12,7 +14,12 @@ use crate::telemetry::metrics::Metrics;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Ends expired switches and shows all of them as metrics, for as long as the process lives.
-pub(super) async fn watch(ledger: Ledger, strategies: StateWatch, metrics: Arc<Metrics>) {
+pub(super) async fn watch(
+    ledger: Ledger,
+    strategies: StateWatch,
+    instruments: Vec<String>,
+    metrics: Arc<Metrics>,
+) {
     loop {
         match ledger.expire_switches().await {
             Ok(ended) => {
@@ -26,8 +33,10 @@ pub(super) async fn watch(ledger: Ledger, strategies: StateWatch, metrics: Arc<M
             }
         }
         if let Ok(views) = ledger.switch_views().await {
-            for view in views {
-                metrics.switches.with_label_values(&[view.switch.as_str()]).set(i64::from(view.on));
+            show(&views, &instruments, &metrics);
+            // Nearly always there is none.
+            if views.iter().any(|view| view.instrument.is_some() && view.until.is_some()) {
+                end_those_of_instruments(&ledger).await;
             }
         }
         if let Ok(said) = ledger.strategies_said().await {
@@ -39,5 +48,37 @@ pub(super) async fn watch(ledger: Ledger, strategies: StateWatch, metrics: Arc<M
             }
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn end_those_of_instruments(ledger: &Ledger) {
+    match ledger.expire_instrument_switches().await {
+        Ok(ended) => {
+            for (instrument, switch) in ended {
+                tracing::warn!("[HA] the time of switch {switch} of {instrument} is over: it is off");
+            }
+        }
+        Err(error) => {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "expired switches of instruments stay on"
+            )
+        }
+    }
+}
+
+/// Every switch of the cluster, and those of the configured instruments.
+fn show(views: &[SwitchView], instruments: &[String], metrics: &Metrics) {
+    for view in views.iter().filter(|view| view.instrument.is_none()) {
+        metrics.switches.with_label_values(&[view.switch.as_str()]).set(i64::from(view.on));
+    }
+    for instrument in instruments {
+        for switch in OF_INSTRUMENTS {
+            let of =
+                |view: &&SwitchView| view.instrument.as_ref() == Some(instrument) && view.switch == switch;
+            let on = views.iter().find(of).is_some_and(|view| view.on);
+            let labels = [instrument.as_str(), switch.as_str()];
+            metrics.instrument_switches.with_label_values(&labels).set(i64::from(on));
+        }
     }
 }

@@ -27,6 +27,7 @@ pub mod output;
 pub mod pages;
 pub mod paper;
 pub mod positions;
+pub mod reconcile;
 pub mod recover;
 pub mod replay;
 pub mod report;
@@ -133,6 +134,8 @@ pub enum Verb {
     /// Compare what the ledger holds with what the broker holds; take up what it does not hold.
     #[command(subcommand)]
     Positions(positions::Verb),
+    /// Compare the ledger's positions and open orders with the broker's books, now.
+    Reconcile(reconcile::Args),
     /// Check stored state, and propose what would mend it.
     Recover(recover::Args),
     /// Stop entries, or let them through again.
@@ -152,7 +155,7 @@ pub enum Verb {
     /// Look after secrets: where each is, and who can read it.
     #[command(subcommand)]
     Secrets(secrets::Verb),
-    /// Count signals, show what became of one, try one out.
+    /// List signals, show what became of one, drop one that waits, put a refused one in again.
     #[command(subcommand)]
     Signals(signals::Verb),
     /// Show how the instances' operational states changed, and why.
@@ -170,14 +173,20 @@ pub enum Verb {
     Trades(books::Trades),
     /// Let a fenced member lead again.
     Unfence(leadership::Fence),
-    /// End every halt.
-    Unhalt(switch::Off),
+    /// End the cluster's halt, that of everything too, or that of one instrument.
+    Unhalt(switch::Unhalt),
 }
 
 impl Verb {
     /// Whether it can answer as CSV.
     fn has_rows(&self) -> bool {
-        matches!(self, Self::Trades(_) | Self::Equity(_) | Self::Orders(orders::Verb::List(_)))
+        matches!(
+            self,
+            Self::Trades(_)
+                | Self::Equity(_)
+                | Self::Orders(orders::Verb::List(_))
+                | Self::Signals(signals::Verb::List(_))
+        )
     }
 }
 
@@ -185,7 +194,7 @@ impl Verb {
 pub fn main(cli: Cli) -> ExitCode {
     let output = Output::stdout(cli.output);
     if output.is_csv() && !cli.verb.has_rows() {
-        eprintln!("error: -o csv is for trades, orders list and equity; use -o json");
+        eprintln!("error: -o csv is for trades, orders list, signals list and equity; use -o json");
         return ExitCode::from(2);
     }
     match run(cli, &output) {
@@ -230,6 +239,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Orders(verb) => orders::run(verb, &inputs, output).await,
             Verb::Paper(args) => paper::run(args, &inputs, output).await,
             Verb::Positions(verb) => positions::run(verb, &inputs, output).await,
+            Verb::Reconcile(args) => reconcile::run(args, &inputs, output).await,
             Verb::Recover(args) => recover::run(args, &inputs, output).await,
             Verb::Pause(on) => on.pause(&inputs, output).await,
             Verb::ReduceOnly(args) => args.run(&inputs, output).await,
@@ -248,7 +258,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
             Verb::Switches(show) => show.run(&inputs, output).await,
             Verb::Trades(args) => books::trades(args, &inputs, output).await,
             Verb::Unfence(args) => leadership::unfence(args, &inputs, output).await,
-            Verb::Unhalt(off) => off.unhalt(&inputs, output).await,
+            Verb::Unhalt(unhalt) => unhalt.run(&inputs, output).await,
         }
     })
 }

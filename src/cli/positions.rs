@@ -53,8 +53,9 @@ pub struct List {
     target: Target,
 }
 
+/// A comparison as an instance tells it.
 #[derive(Deserialize)]
-struct Diff {
+pub(super) struct Diff {
     drift: usize,
     rows: Vec<Row>,
 }
@@ -87,7 +88,7 @@ pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result
     } else {
         told(&diff, output)?;
     }
-    Ok(if diff.drift == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if diff.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn list(args: List, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
@@ -127,7 +128,14 @@ fn held(position: &Value) -> Vec<Cell> {
     ]
 }
 
-fn told(diff: &Diff, output: &Output) -> anyhow::Result<()> {
+impl Diff {
+    /// No contract drifts.
+    pub(super) fn agrees(&self) -> bool {
+        self.drift == 0
+    }
+}
+
+pub(super) fn told(diff: &Diff, output: &Output) -> anyhow::Result<()> {
     let verdict = match diff.drift {
         0 => output.paint(Colour::Green, "ledger and broker agree"),
         1 => output.paint(Colour::Red, "1 contract drifts: RUNBOOK.md#position_drift"),

@@ -36,14 +36,29 @@ An EXIT that arrives meanwhile waits, and acts when the halt ends.
 
 Examples:
   baton halt --reason 'exchange problem' --yes
+  baton halt --instrument GOLD_MINI --until today --reason 'odd prices'
   baton halt --all --until 30m --reason 'broker maintenance'"
 )]
 pub struct Halt {
     /// Protective stops, too.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "instrument")]
     all: bool,
+    /// Of this instrument only.
+    #[arg(long, value_name = "NAME")]
+    instrument: Option<String>,
     #[command(flatten)]
     on: On,
+}
+
+/// Ends the cluster's halt, that of everything too, or that of one instrument.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Without --instrument the halts of instruments stay; the answer names them.")]
+pub struct Unhalt {
+    /// Of this instrument only; a halt of the cluster stays.
+    #[arg(long, value_name = "NAME")]
+    instrument: Option<String>,
+    #[command(flatten)]
+    off: Off,
 }
 
 /// Switches something off.
@@ -69,6 +84,9 @@ pub enum Toggle {
 pub struct ReduceOnly {
     /// On or off.
     toggle: Toggle,
+    /// Of this instrument only.
+    #[arg(long, value_name = "NAME")]
+    instrument: Option<String>,
     #[command(flatten)]
     on: On,
 }
@@ -94,7 +112,8 @@ impl Halt {
             true => ("halt_all", "Halt all trading, protective stops included,"),
             false => ("halted", "Halt entries and the exits of signals"),
         };
-        self.on.set(switch, what, inputs, output).await
+        let wanted = Wanted { switch, on: true, instrument: self.instrument, until: self.on.until };
+        set(wanted, &self.on.change, self.on.target, what, inputs, output).await
     }
 }
 
@@ -104,36 +123,35 @@ impl On {
     /// # Errors
     /// Not confirmed, or no instance took it.
     pub async fn pause(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-        self.set("paused", "Pause automatic failover", inputs, output).await
+        let wanted = Wanted { switch: "paused", on: true, instrument: None, until: self.until };
+        set(wanted, &self.change, self.target, "Pause automatic failover", inputs, output).await
     }
+}
 
-    async fn set(
-        self,
-        switch: &str,
-        what: &str,
-        inputs: &Inputs,
-        output: &Output,
-    ) -> anyhow::Result<ExitCode> {
-        set((switch, true), self.until, &self.change, self.target, what, inputs, output).await
+impl Unhalt {
+    /// Ends the cluster's halt, or that of one instrument; says which stay.
+    ///
+    /// # Errors
+    /// Not confirmed, or no instance took it.
+    pub async fn run(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
+        let Off { change, target } = self.off;
+        let what = match self.instrument {
+            Some(_) => "End the halt",
+            None => "End the cluster's halt (those of instruments stay)",
+        };
+        let wanted = Wanted { switch: "halted", on: false, instrument: self.instrument, until: None };
+        set(wanted, &change, target, what, inputs, output).await
     }
 }
 
 impl Off {
-    /// Ends every halt.
-    ///
-    /// # Errors
-    /// Not confirmed, or no instance took it.
-    pub async fn unhalt(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-        set(("halted", false), None, &self.change, self.target, "End the halt", inputs, output).await
-    }
-
     /// Resumes automatic failover.
     ///
     /// # Errors
     /// Not confirmed, or no instance took it.
     pub async fn resume(self, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-        let what = "Resume automatic failover";
-        set(("paused", false), None, &self.change, self.target, what, inputs, output).await
+        let wanted = Wanted { switch: "paused", on: false, instrument: None, until: None };
+        set(wanted, &self.change, self.target, "Resume automatic failover", inputs, output).await
     }
 }
 
@@ -148,13 +166,21 @@ impl ReduceOnly {
             Toggle::Off => (false, "Let entries through again"),
         };
         let On { until, change, target } = self.on;
-        set(("reduce_only", on), until, &change, target, what, inputs, output).await
+        let wanted = Wanted { switch: "reduce_only", on, instrument: self.instrument, until };
+        set(wanted, &change, target, what, inputs, output).await
     }
 }
 
-async fn set(
-    (switch, on): (&str, bool),
+/// A switch as it is to be.
+struct Wanted {
+    switch: &'static str,
+    on: bool,
+    instrument: Option<String>,
     until: Option<String>,
+}
+
+async fn set(
+    wanted: Wanted,
     change: &Change,
     target: Target,
     what: &str,
@@ -162,10 +188,29 @@ async fn set(
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
     let caller = target.caller(inputs)?;
-    caller.confirm(change, what, output).await?;
+    let Wanted { switch, on, instrument, until } = wanted;
+    let what = match &instrument {
+        Some(instrument) => format!("{what} of {instrument} alone"),
+        None => what.to_owned(),
+    };
+    caller.confirm(change, &what, output).await?;
     let body = json!({ "switch": switch, "on": on, "reason": change.reason, "until": until });
-    let switches = caller.post("/api/v1/switches", &body).await?;
-    show(&switches, output)
+    let path = instrument.map_or(String::new(), |instrument| format!("/{instrument}"));
+    let switches = caller.post(&format!("/api/v1/switches{path}"), &body).await?;
+    let code = show(&switches, output)?;
+    if let Some(sentence) = still_halted(&switches).filter(|_| (switch, on) == ("halted", false)) {
+        eprintln!("{sentence}");
+    }
+    Ok(code)
+}
+
+/// Which halts are on, of those that the end of another leaves.
+fn still_halted(switches: &Value) -> Option<String> {
+    let on = switches["switches"].as_array().into_iter().flatten().filter(|switch| switch["on"] == true);
+    let halts = on.filter(|switch| switch["switch"] == "halted");
+    let of = halts.map(|switch| switch["instrument"].as_str().unwrap_or("the cluster"));
+    let of = of.collect::<Vec<_>>().join(", ");
+    (!of.is_empty()).then(|| format!("still halted: {of}"))
 }
 
 fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
@@ -179,14 +224,32 @@ fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
             Some(true) => Cell::of("on").in_colour(Colour::Yellow),
             _ => Cell::of("off"),
         };
-        vec![
-            Cell::of(text("switch")),
-            state,
-            Cell::of(text("until")),
-            Cell::of(text("who")),
-            Cell::of(text("why")),
-        ]
+        let name = match switch["instrument"].as_str() {
+            Some(instrument) => format!("{} of {instrument}", text("switch")),
+            None => text("switch"),
+        };
+        vec![Cell::of(name), state, Cell::of(text("until")), Cell::of(text("who")), Cell::of(text("why"))]
     });
     output.table(&["SWITCH", "STATE", "UNTIL", "SET BY", "WHY"], &rows.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_end_of_a_halt_leaves_halted_is_named() {
+        let on =
+            |instrument: Value, switch, on| json!({ "instrument": instrument, "switch": switch, "on": on });
+        let said = |switches: &[Value]| still_halted(&json!({ "switches": switches }));
+        assert_eq!(said(&[on(Value::Null, "halted", false), on("COPPER".into(), "reduce_only", true)]), None);
+        let gold = on("GOLD_MINI".into(), "halted", true);
+        assert_eq!(
+            said(&[on(Value::Null, "halted", false), gold.clone()]).unwrap(),
+            "still halted: GOLD_MINI"
+        );
+        let both = said(&[on(Value::Null, "halted", true), gold]).unwrap();
+        assert_eq!(both, "still halted: the cluster, GOLD_MINI");
+    }
 }

@@ -28,6 +28,9 @@ pub(super) struct Cluster {
 #[derive(Debug, Deserialize)]
 struct Switch {
     switch: String,
+    /// The instrument that it is of; none for the cluster's.
+    #[serde(default)]
+    instrument: Option<String>,
     on: bool,
     who: Option<String>,
     why: Option<String>,
@@ -137,7 +140,8 @@ pub(super) fn judge(cluster: &Cluster) -> (Health, Vec<String>) {
     for switch in cluster.switches.iter().flatten().filter(|switch| switch.on) {
         let by = switch.who.as_deref().unwrap_or("nobody known");
         let why = switch.why.as_deref().unwrap_or("no reason is kept");
-        note(Health::Degraded, format!("{} is on, by {by}: {why}", switch.switch));
+        let of = switch.instrument.as_ref().map(|instrument| format!(" of {instrument}")).unwrap_or_default();
+        note(Health::Degraded, format!("{}{of} is on, by {by}: {why}", switch.switch));
     }
     (verdict, reasons)
 }

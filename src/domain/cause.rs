@@ -15,6 +15,10 @@ pub enum ExitCause {
     LateFill,
     /// An EXIT.
     Signal,
+    /// Its contract nears its end.
+    Expiry,
+    /// An intraday position has to be gone before the broker closes it.
+    SquareOff,
     /// The price reached the take-profit.
     TakeProfit,
     /// The price reached the stop.
@@ -27,6 +31,8 @@ pub enum ExitCause {
 named!(ExitCause {
     LateFill = "late_fill",
     Signal = "signal",
+    Expiry = "expiry",
+    SquareOff = "square_off",
     TakeProfit = "take_profit",
     StopLoss = "stop_loss",
     Shutdown = "shutdown",
@@ -38,7 +44,7 @@ impl ExitCause {
     pub fn class(self) -> OrderClass {
         match self {
             Self::LateFill | Self::Signal => OrderClass::Exit,
-            Self::TakeProfit | Self::StopLoss => OrderClass::Protective,
+            Self::Expiry | Self::SquareOff | Self::TakeProfit | Self::StopLoss => OrderClass::Protective,
             Self::Shutdown | Self::Operator => OrderClass::Operator,
         }
     }

@@ -46,6 +46,9 @@ pub struct Instrument {
     pub freeze_quantity: Option<Quantity>,
     /// How its entries are ordered.
     pub execution: Execution,
+    /// Its continuous trading ends in a closing auction, where its exchange has one: so it is with shares that derivatives are
+    /// listed on. Not said, it may or may not: there are no entries then, and exits and stops go on.
+    pub closing_auction: Option<bool>,
 }
 
 impl Instrument {
@@ -115,6 +118,7 @@ pub struct InstrumentPatch {
     volatility_percent: Option<Decimal>,
     freeze_quantity: Option<Quantity>,
     execution: Option<Execution>,
+    closing_auction: Option<bool>,
 }
 
 impl InstrumentPatch {
@@ -147,6 +151,7 @@ impl InstrumentPatch {
             }
             return Err(faults);
         };
+        let closing_auction = self.closing_auction.or(base.as_ref().and_then(|base| base.closing_auction));
         let freeze_quantity = self.freeze_quantity.or(base.as_ref().and_then(|base| base.freeze_quantity));
         let execution = self.execution.or(base.map(|base| base.execution)).unwrap_or_default();
         let instrument = Instrument {
@@ -165,6 +170,7 @@ impl InstrumentPatch {
             volatility_percent,
             freeze_quantity,
             execution,
+            closing_auction,
         };
         let faults = instrument.faults();
         if faults.is_empty() { Ok(instrument) } else { Err(faults) }
@@ -248,6 +254,7 @@ impl Default for Catalog {
             volatility_percent: dec!(0.5),
             freeze_quantity: Some(Quantity(600)),
             execution: Execution::Market,
+            closing_auction: None,
         };
         let metal = |name: &str, symbol: &str| Instrument {
             name: name.to_owned(),

@@ -4,15 +4,18 @@
 //! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
 //! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`execution`] says how its order is worked, [`fill`] turns
 //! fills into a position,
-//! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes. [`portfolio`] and [`pyramiding`] are derived from
+//! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes, [`square_off`] what is intraday,
+//! [`expiry`] what a contract's end asks for, [`auction`] when a share has no price. [`portfolio`] and [`pyramiding`] are derived from
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
 pub mod age;
+pub mod auction;
 pub mod cause;
 pub mod contract;
 pub mod divergence;
 pub mod execution;
 pub mod exit;
+pub mod expiry;
 pub mod export;
 pub mod fault;
 pub mod fill;
@@ -36,6 +39,7 @@ pub mod resting;
 pub mod sessions;
 pub mod signal;
 pub mod sizing;
+pub mod square_off;
 pub mod stops;
 pub mod table;
 pub mod usual;

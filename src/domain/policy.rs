@@ -7,8 +7,10 @@ use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
 use super::execution::ExecutionPolicy;
+use super::expiry::RolloverPolicy;
 use super::fault::{Bound, Checker, Fault};
 use super::money::Rupees;
+use super::square_off::SquareOffPolicy;
 
 /// All thresholds of the trading domain.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -36,6 +38,10 @@ pub struct TradingPolicy {
     pub orders: OrderPolicy,
     /// How entries are worked at the broker, where an instrument's are.
     pub execution: ExecutionPolicy,
+    /// When intraday positions have to be gone.
+    pub square_off: SquareOffPolicy,
+    /// What is done when a contract nears its end.
+    pub rollover: RolloverPolicy,
 }
 
 impl Default for TradingPolicy {
@@ -52,6 +58,8 @@ impl Default for TradingPolicy {
             stops: StopPolicy::default(),
             orders: OrderPolicy::default(),
             execution: ExecutionPolicy::default(),
+            square_off: SquareOffPolicy::default(),
+            rollover: RolloverPolicy::default(),
         }
     }
 }
@@ -379,6 +387,8 @@ impl TradingPolicy {
         }
         faults.extend(orders.done());
         faults.extend(self.execution.faults());
+        faults.extend(self.square_off.faults());
+        faults.extend(self.rollover.faults());
         faults
     }
 }

@@ -1,6 +1,7 @@
 //! When exchanges are open, by calendar data: what nobody knows is closed. Only entries ask; exits are always possible.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,11 @@ pub fn trading_day(at: DateTime<Utc>) -> NaiveDate {
 /// When a day begins in India.
 pub fn day_start(day: NaiveDate) -> DateTime<Utc> {
     day.and_time(NaiveTime::MIN).and_utc() - TimeDelta::minutes(IST_MINUTES)
+}
+
+/// Hours and minutes in India at a moment.
+pub fn clock(at: DateTime<Utc>) -> impl fmt::Display {
+    (at + TimeDelta::minutes(IST_MINUTES)).format("%H:%M")
 }
 
 /// One session of an exchange.
@@ -70,6 +76,13 @@ impl Calendar {
         sessions.iter().filter(|session| at < session.closes).min_by_key(|session| session.opens)
     }
 
+    /// From the exchange's first opening of the day to its last close; none if it has no session.
+    pub fn span(&self, exchange: &str) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let sessions = self.sessions.get(exchange)?;
+        let opens = sessions.iter().map(|session| session.opens).min()?;
+        Some((opens, sessions.iter().map(|session| session.closes).max()?))
+    }
+
     /// True while the exchange is known to be open.
     pub fn is_open(&self, exchange: &str, at: DateTime<Utc>) -> bool {
         let sessions = self.sessions.get(exchange).map_or(&[][..], Vec::as_slice);
@@ -111,10 +124,12 @@ pub fn judge(calendar: Option<&Calendar>, exchange: &str, at: DateTime<Utc>) -> 
     if calendar.is_open(exchange, at) {
         return Ok(());
     }
-    let times = calendar.sessions.get(exchange).into_iter().flatten().map(|session| {
-        let ist = |at: DateTime<Utc>| (at + TimeDelta::minutes(IST_MINUTES)).format("%H:%M");
-        format!("{} to {}", ist(session.opens), ist(session.closes))
-    });
+    let times = calendar
+        .sessions
+        .get(exchange)
+        .into_iter()
+        .flatten()
+        .map(|session| format!("{} to {}", clock(session.opens), clock(session.closes)));
     let times: Vec<String> = times.collect();
     let sentence = match times.is_empty() {
         true => format!("{exchange} has no session on {}", calendar.day),

@@ -11,15 +11,18 @@ pub const AS_OF: &str = "2026-08-03";
 /// An hour and a minute, IST.
 type Time = (i64, i64);
 
-const EQUITY: [&str; 2] = ["NSE", "BSE"];
-const DERIVATIVES: [&str; 2] = ["NFO", "BFO"];
-const CURRENCY: [&str; 2] = ["CDS", "BCD"];
+/// Exchanges of shares.
+pub(super) const EQUITY: [&str; 2] = ["NSE", "BSE"];
+/// Exchanges of futures and options on shares and indices.
+pub(super) const DERIVATIVES: [&str; 2] = ["NFO", "BFO"];
+/// Exchanges of currency contracts.
+pub(super) const CURRENCY: [&str; 2] = ["CDS", "BCD"];
 
 /// The calendar of a day by the usual hours and the year's `holidays`. Exchanges that are not in the table are closed.
 pub fn calendar(day: NaiveDate, holidays: &[Holiday]) -> Calendar {
     let today: Vec<&Holiday> = holidays.iter().filter(|holiday| holiday.day == day).collect();
     let mut sessions: Vec<Session> = Vec::new();
-    if !matches!(day.weekday(), Weekday::Sat | Weekday::Sun) {
+    if !is_weekend(day) {
         sessions = hours(day).into_iter().map(|(exchange, times)| session(day, exchange, times)).collect();
     }
     for holiday in today {
@@ -28,6 +31,26 @@ pub fn calendar(day: NaiveDate, holidays: &[Holiday]) -> Calendar {
         sessions.extend(holiday.open.iter().cloned());
     }
     Calendar::new(day, sessions)
+}
+
+/// How far ahead a day with a session is looked for.
+const AHEAD: usize = 14;
+
+/// The next day after `day` on which `exchange` has a session, by weekdays and the `holidays` that are known; also of an exchange that
+/// is not in the table. None if there is none within two weeks.
+pub(super) fn next_open_day(exchange: &str, day: NaiveDate, holidays: &[Holiday]) -> Option<NaiveDate> {
+    let is_open = |day: &NaiveDate| {
+        let today = || holidays.iter().filter(|holiday| holiday.day == *day);
+        let closed = today().any(|holiday| holiday.closed.iter().any(|closed| closed == exchange));
+        let special =
+            || today().any(|holiday| holiday.open.iter().any(|session| session.exchange == exchange));
+        !is_weekend(*day) && !closed || special()
+    };
+    day.iter_days().skip(1).take(AHEAD).find(is_open)
+}
+
+fn is_weekend(day: NaiveDate) -> bool {
+    matches!(day.weekday(), Weekday::Sat | Weekday::Sun)
 }
 
 fn hours(day: NaiveDate) -> Vec<(&'static str, (Time, Time))> {
@@ -124,6 +147,17 @@ mod tests {
             ("NSE", "2026-08-13T12:00", true),
         ] {
             assert_eq!(open(exchange, text, &holidays), expected, "{exchange} at {text}");
+        }
+        for (exchange, day, expected) in [
+            ("NSE", "2026-08-10", "2026-08-11"),
+            ("NSE", "2026-08-11", "2026-08-13"),
+            ("MCX", "2026-08-11", "2026-08-12"),
+            ("NCDEX", "2026-08-14", "2026-08-17"),
+            ("NSE", "2026-11-06", "2026-11-08"),
+            ("MCX", "2026-11-06", "2026-11-09"),
+        ] {
+            let next = next_open_day(exchange, day.parse().unwrap(), &holidays);
+            assert_eq!(next, Some(expected.parse().unwrap()), "{exchange} after {day}");
         }
     }
 }

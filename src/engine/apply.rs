@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::anew;
+use super::book::Book;
 use super::custody::Custody;
 use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
@@ -18,7 +19,7 @@ use crate::domain::order::IntentState;
 use crate::failpoint;
 use crate::ledger::{Change, LedgerError};
 use crate::mutant::Mutant;
-use crate::telemetry::traces;
+use crate::telemetry::{Metrics, traces};
 
 /// How long a signal whose quote could not be read waits before the next try.
 const QUOTE_RETRY: Duration = Duration::from_millis(500);
@@ -212,7 +213,12 @@ impl Term<'_> {
         }
         let now = self.fence().now();
         self.book.install(&change, now);
-        metrics.orders_in_doubt.set(i64::try_from(self.book.in_doubt().count()).unwrap_or(i64::MAX));
+        show_in_doubt(metrics, &self.book);
         Ok(())
     }
+}
+
+/// Shows how many orders are in doubt: also those that a takeover put there, before anything else is committed.
+pub(super) fn show_in_doubt(metrics: &Metrics, book: &Book) {
+    metrics.orders_in_doubt.set(i64::try_from(book.in_doubt().count()).unwrap_or(i64::MAX));
 }

@@ -11,17 +11,20 @@ use chrono::{DateTime, Utc};
 use ha::Moment;
 use rust_decimal::Decimal;
 
+use crate::domain::auction;
 use crate::domain::cause::ExitCause;
 use crate::domain::contract::Contracts;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
+use crate::domain::instrument::Catalog;
 use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::limits::Day;
+use crate::domain::listing::Listing;
 use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::portfolio::Portfolio;
 use crate::domain::position::{Position, PositionStatus};
-use crate::domain::sessions::{Calendar, trading_day};
+use crate::domain::sessions::{Calendar, Holiday, trading_day};
 use crate::domain::signal::{Signal, SignalType};
 use crate::ledger::Change;
 use crate::recovery::Recovered;
@@ -103,12 +106,18 @@ pub struct Book {
     pub day: Option<Day>,
     /// When exchanges are open today; none before it was read.
     pub calendar: Option<Arc<Calendar>>,
+    /// The days that are not as usual, as far as they are known.
+    pub holidays: Arc<Vec<Holiday>>,
     /// What is known of today's contracts; none before any was read.
     pub contracts: Option<Arc<Contracts>>,
-    /// Both are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
+    /// All of these are what was known after bridge and ledger had been asked; until then nothing follows from what is missing.
     pub market_asked: bool,
     /// Exchanges of held positions that are known to be closed now.
     pub closed: BTreeSet<String>,
+    /// What looks have begun, and why.
+    pub looked: BTreeSet<(PositionId, ExitCause)>,
+    /// Held contracts that are said to be in their closing auction now.
+    pub auctions: BTreeSet<Listing>,
     /// Which strategies may enter, as read last; the journal's statement has the last word.
     pub strategies: Arc<States>,
 }
@@ -204,6 +213,21 @@ impl Book {
         stronger
     }
 
+    /// As [`Self::close_by`], for a cause that every look gives anew: true only when it was not this one's before, under a former
+    /// leader either.
+    pub fn close_at_look(
+        &mut self,
+        position: PositionId,
+        cause: ExitCause,
+        why: String,
+        now: Moment,
+    ) -> bool {
+        let is_first = self.closing.get(&position).is_none_or(|closing| closing.cause < cause);
+        let begun = self.close_by(position, cause, why, now) && is_first;
+        // A stop that a switch held back meanwhile has taken its entry along.
+        begun && self.looked.insert((position, cause))
+    }
+
     /// True for a held position that is not on its way out, or only for a reason weaker than `cause`.
     pub fn is_news_to(&self, position: PositionId, cause: ExitCause) -> bool {
         let before = self.closing.get(&position);
@@ -215,6 +239,15 @@ impl Book {
     pub fn keep_open(&mut self, position: PositionId) {
         if self.may_be_kept_open(position) {
             self.closing.remove(&position);
+        }
+    }
+
+    /// A switch holds the sale `exit` back: the monitor looks again at a price that reached a stop or a take-profit, for it may come back
+    /// before the sale is let through. What the clock asks for stays asked for.
+    pub fn judge_anew(&mut self, exit: &OrderIntent) {
+        let by_price = matches!(exit.cause, Some(ExitCause::StopLoss | ExitCause::TakeProfit));
+        if by_price && exit.signal.is_none() && !exit.rests() && exit.attempt == 0 {
+            self.keep_open(exit.position);
         }
     }
 
@@ -287,6 +320,17 @@ impl Book {
                 closing.not_before = closing.not_before.min(now);
             }
         }
+    }
+
+    /// Notes which held contracts are said to be in their closing auction at the wall-clock time `at`.
+    pub fn note_auctions(&mut self, catalog: &Catalog, at: DateTime<Utc>) {
+        let calendar = self.calendar.as_deref();
+        let held = self.portfolio.held().filter(|position| {
+            let instrument = catalog.get(&position.instrument);
+            let exchange = &position.exchange;
+            instrument.is_some_and(|instrument| auction::holds_back(calendar, exchange, instrument, at))
+        });
+        self.auctions = held.map(Position::listing).collect();
     }
 
     /// Takes over what the ledger has committed.
@@ -441,6 +485,8 @@ impl Book {
     /// ones may turn out to be filled. With an entry's order goes every other one of the entry: a late fill of one has to
     /// know what they did.
     fn forget_finished(&mut self, now: Moment) {
+        let positions = &self.portfolio.positions;
+        self.looked.retain(|(id, _)| positions.iter().any(|position| position.id == *id));
         let (working, closing) = (&self.working, &self.closing);
         let is_entry = |intent: &OrderIntent| intent.class == OrderClass::Entry;
         let kept = |Tracked { intent, sent_by, .. }: &Tracked| {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::dropping::DropSignal;
 use super::rehearsal::Rehearse;
 use super::term::Term;
 use crate::domain::cause::ExitCause;
@@ -19,6 +20,7 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
 use crate::domain::position::{HoldingKey, Position};
+use crate::failpoint;
 use crate::ledger::change::IntentUpdate;
 use crate::ledger::exits::{ExitView, Outcome};
 use crate::ledger::wishes::Wish;
@@ -112,35 +114,50 @@ pub struct Closing {
 pub enum Command {
     /// To close positions.
     Close(Close),
+    /// Not to decide a signal that waits.
+    Drop(DropSignal),
     /// What it would do about a signal.
     Rehearse(Rehearse),
 }
 
-/// A command with its way back.
+/// A command's way back.
+#[derive(Debug)]
+pub(super) struct Ask<T> {
+    taken: Option<oneshot::Sender<()>>,
+    reply: oneshot::Sender<Result<T, NotClosed>>,
+}
+
+impl<T> Ask<T> {
+    /// Takes the command up; false when its asker has taken it back before.
+    pub(super) fn take_up(&mut self) -> bool {
+        self.taken.take().is_some_and(|taken| taken.send(()).is_ok())
+    }
+
+    /// Says what became of it.
+    pub(super) fn answer(self, answer: Result<T, NotClosed>) {
+        // The asker may have gone this very moment; what was taken up stays taken up, and is in the log.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// An operator's close.
 #[derive(Debug)]
 pub struct Close {
     pub(super) select: Select,
     by: String,
     pub(super) why: String,
-    taken: Option<oneshot::Sender<()>>,
-    reply: oneshot::Sender<Result<Closing, NotClosed>>,
+    ask: Ask<Closing>,
 }
 
 impl Close {
-    /// Takes it up; false when its asker has taken it back before.
-    fn take_up(&mut self) -> bool {
-        self.taken.take().is_some_and(|taken| taken.send(()).is_ok())
-    }
-
     /// Nobody waits for the answer any more.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.reply.is_closed()
+        self.ask.reply.is_closed()
     }
 
     /// Says what became of it.
     pub(super) fn answer(self, answer: Result<Closing, NotClosed>) {
-        // The asker may have gone this very moment; what was taken up stays taken up, and is in the log.
-        let _ = self.reply.send(answer);
+        self.ask.answer(answer);
     }
 }
 
@@ -196,9 +213,14 @@ impl Desk {
     /// # Errors
     /// Nothing was done, or it is not known: see [`NotClosed`].
     pub async fn close(&self, select: Select, by: String, why: String) -> Result<Closing, NotClosed> {
+        self.asked(|ask| Command::Close(Close { select, by, why, ask })).await
+    }
+
+    /// Has the loop do what `command` says; returns once that is stored. Dropping the future takes it back, if it was not
+    /// taken up.
+    pub(super) async fn asked<T>(&self, command: impl FnOnce(Ask<T>) -> Command) -> Result<T, NotClosed> {
         let ((taken, mut taking), (reply, answer)) = (oneshot::channel(), oneshot::channel());
-        let close = Close { select, by, why, taken: Some(taken), reply };
-        self.put(Command::Close(close)).map_err(|_| NotClosed::Busy)?;
+        self.put(command(Ask { taken: Some(taken), reply })).map_err(|_| NotClosed::Busy)?;
         let in_time = tokio::time::timeout(TAKE_UP, &mut taking).await.is_ok_and(|taken| taken.is_ok());
         if !in_time {
             // From here on it cannot be taken up any more; it may have been, this very moment.
@@ -249,13 +271,14 @@ impl Term<'_> {
     /// Takes up an operator's close: the positions are due from now on, whatever switch is on and whoever leads.
     pub(super) async fn close_for_operator(&mut self, close: Close) -> Result<(), LedgerError> {
         let mut close = close;
-        if !close.take_up() {
+        if !close.ask.take_up() {
             return Ok(());
         }
+        failpoint::hit("close_taken");
         if self.custody.is_some() {
             return self.close_in_custody(close).await;
         }
-        let Close { select, by, why, reply, .. } = close;
+        let Close { select, by, why, ask } = close;
         self.end_paused_entries(|intent| select.means(intent), &why).await?;
         let named = self.book.portfolio.held().filter(|position| select.names(position));
         let positions = named.map(|position| Taken {
@@ -273,8 +296,7 @@ impl Term<'_> {
         for position in told {
             tracing::warn!(%position, "closed for an operator: {why}");
         }
-        // The asker may have gone; what was taken up stays taken up, and is in the log.
-        let _ = reply.send(Ok(Closing { positions, entries, ..Closing::default() }));
+        ask.answer(Ok(Closing { positions, entries, ..Closing::default() }));
         Ok(())
     }
 
@@ -317,7 +339,7 @@ mod tests {
         let answer = desk.close(Select::All, "asha".to_owned(), "asha: news".to_owned()).await;
         assert_eq!(answer, Err(NotClosed::NotTaken));
         let Some(Command::Close(mut late)) = commands.lock().await.recv().await else { panic!("no close") };
-        assert!(!late.take_up(), "the loop sees that it is too late");
+        assert!(!late.ask.take_up(), "the loop sees that it is too late");
     }
 
     #[tokio::test]
@@ -328,7 +350,7 @@ mod tests {
             let Some(Command::Close(mut taken)) = commands.lock().await.recv().await else {
                 panic!("no close")
             };
-            assert!(taken.take_up());
+            assert!(taken.ask.take_up());
         };
         assert_eq!(tokio::join!(asked, term_ends).0, Err(NotClosed::Unknown));
     }

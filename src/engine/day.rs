@@ -28,6 +28,8 @@ impl Term<'_> {
         }
         self.next_day_look = now.plus(LOOK);
         self.keep_market();
+        self.keep_square_off();
+        self.keep_off_expiry();
         self.book.strategies = self.engine.strategies.load();
         let Some(equity) = self.live_equity() else { return Ok(()) };
         let Some(Day { opening, .. }) = self.book.day else { return Ok(()) };
@@ -95,6 +97,8 @@ impl Term<'_> {
         if let Some(calendar) = self.engine.hours.calendar() {
             self.book.calendar = Some(calendar);
         }
+        self.book.holidays = self.engine.hours.holidays();
+        self.book.note_auctions(&self.engine.rules.catalog, wall_clock());
         self.book.contracts = self.engine.contracts.known();
         self.book.market_asked = asked;
     }

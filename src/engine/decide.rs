@@ -14,6 +14,7 @@ use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::label::Label;
+use crate::domain::listing::Listing;
 use crate::domain::money::{Lots, Price, Quantity};
 use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Side};
 use crate::domain::policy::{EquityBasis, TradingPolicy};
@@ -23,7 +24,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::resting::{Level, stop_order};
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
-use crate::domain::{age, contract, divergence, exit, sessions, stops};
+use crate::domain::{age, auction, contract, divergence, exit, expiry, sessions, square_off, stops};
 
 /// What decisions are made by.
 #[derive(Clone, Debug)]
@@ -121,8 +122,21 @@ fn decide_entry(
     {
         refusals.push(refusal);
     }
+    let square_off = &rules.policy.square_off;
+    refusals.extend(square_off::judge_entry(square_off, book.calendar.as_deref(), instrument, now).err());
+    if !rules.allow_after_market
+        && let Err(refusal) = auction::judge_entry(book.calendar.as_deref(), instrument, now)
+    {
+        refusals.push(refusal);
+    }
     let today = sessions::trading_day(now);
     let goes_on = rules.simulated || rules.allow_after_market;
+    if !goes_on {
+        let listing = Listing::new(&instrument.exchange, &instrument.symbol);
+        let (rollover, contracts) = (&rules.policy.rollover, book.contracts.as_deref());
+        let expiry = expiry::judge_entry(rollover, contracts, &listing, &book.holidays, today);
+        refusals.extend(expiry.err());
+    }
     let contract = contract::judge(book.contracts.as_deref(), instrument, today, goes_on);
     let contract = contract.map_err(|refusal| refusals.push(refusal)).ok();
     if !rules.allow_after_market && contract == Some(contract::Known::Unknown) {

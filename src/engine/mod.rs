@@ -14,8 +14,10 @@ mod custody;
 mod day;
 pub mod decide;
 pub mod draft;
+mod dropping;
 mod ends;
 pub mod evidence;
+mod expiry;
 mod failover;
 mod holdings;
 pub mod lanes;
@@ -35,6 +37,7 @@ mod resting;
 pub mod runner;
 pub mod senders;
 mod signals;
+mod square_off;
 pub mod stops;
 mod stopwatch;
 mod submit;
@@ -195,8 +198,11 @@ impl Engine {
                 }
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
+                self.metrics.orders_in_doubt.set(0);
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
+                self.metrics.square_off_late.set(0);
+                self.metrics.positions_expiring.set(0);
                 if anew {
                     return;
                 }

@@ -147,6 +147,10 @@ impl Term<'_> {
                 let code = if switches.halted { "HALTED" } else { "REDUCE_ONLY" };
                 Some(Refusal::new(code, switches.sentence()))
             }
+            Blocked::Instrument(switches) => {
+                let code = if switches.halted { "INSTRUMENT_HALTED" } else { "INSTRUMENT_REDUCE_ONLY" };
+                Some(Refusal::new(code, format!("{}: {}", intent.instrument, switches.sentence())))
+            }
             Blocked::Strategy => intent.plan.as_ref().map(|plan| states::disabled(&plan.strategy)),
             Blocked::Custody | Blocked::Ledger => None,
         };
@@ -160,7 +164,7 @@ impl Term<'_> {
         }
         tracing::debug!(intent = %intent.id, ?blocked, "held back; trying again");
         if matches!(blocked, Blocked::Switch(_)) {
-            self.judge_anew(intent);
+            self.book.judge_anew(intent);
         }
         if intent.rests() {
             self.at_broker.later(intent.position, retry);
@@ -172,14 +176,6 @@ impl Term<'_> {
             waiting.phase = Phase::Waiting;
         }
         Ok(())
-    }
-
-    /// A switch holds a stop's sale back: the monitor looks again, for the price may come back before it is let through.
-    pub(super) fn judge_anew(&mut self, intent: &OrderIntent) {
-        let by_monitor = intent.class == OrderClass::Protective && intent.signal.is_none() && !intent.rests();
-        if by_monitor && intent.attempt == 0 {
-            self.book.keep_open(intent.position);
-        }
     }
 
     /// Before an EXIT: entries that it means and that are still open or in doubt are marked, so that what they fill

@@ -17,6 +17,7 @@ use super::book::Book;
 use super::term::Term;
 use crate::domain::ids::IntentId;
 use crate::domain::intent::OrderIntent;
+use crate::domain::listing::Listing;
 use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
 use crate::domain::policy::OrderPolicy;
@@ -61,8 +62,12 @@ impl Overdue {
             let ended = book.closing.get(&intent.position).map_or(0, |closing| closing.failures);
             let patience = Duration::from_millis(patience.into()) * (1 << ended.min(DOUBLED_AT_MOST));
             let is_late = now.since(*since) >= patience;
-            // While the exchange is closed nothing fills, and the next order would rest as well.
-            if is_late && !book.closed.contains(&intent.order.exchange) {
+            // While the exchange is closed nothing fills, and the next order would rest as well; so it is with what is sold in a
+            // closing auction, which fills at its end.
+            let order = &intent.order;
+            let waits = book.closed.contains(&order.exchange)
+                || !is_entry && book.auctions.contains(&Listing::new(&order.exchange, &order.symbol));
+            if is_late && !waits {
                 let class = if is_entry { OrderClass::Operator } else { intent.class };
                 late.push(Late { id: intent.id, class });
             }

@@ -1,12 +1,12 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::field::display;
 
 use super::book::Book;
 use super::stops::{Hit, Unarmed};
-use crate::domain::ids::IntentId;
+use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
 use crate::domain::order::IntentState;
@@ -159,7 +159,13 @@ fn drift_sentence(key: &HoldingKey, known: &Known) -> String {
 }
 
 /// Says all that is in doubt and all that drifts: the leader before may have died between a change and its telling.
-pub(super) fn census(epoch: i64, book: &Book, rest: bool, notifier: &Notifier) {
+pub(super) fn census(
+    epoch: i64,
+    book: &Book,
+    rest: bool,
+    late: &BTreeMap<PositionId, String>,
+    notifier: &Notifier,
+) {
     let doubted = book.in_doubt().map(|t| (t.intent.id.to_string(), doubt(&named(&t.intent))));
     let doubted = Census { epoch, holds: doubted.collect(), unsure: BTreeSet::new() };
     notifier.census(Kind::OrderInDoubt, doubted);
@@ -172,6 +178,14 @@ pub(super) fn census(epoch: i64, book: &Book, rest: bool, notifier: &Notifier) {
     let held = book.portfolio.held().filter(|_| rest).map(|position| position.id.to_string());
     let bare = Census { epoch, unsure: held.collect(), ..Census::default() };
     notifier.census(Kind::StopNotResting, bare);
+    notifier.census(Kind::SquareOffLate, squared_off(epoch, book, late));
+}
+
+/// What is late of the day's square-off. While nobody was asked for the hours, no look has judged what is held.
+pub(super) fn squared_off(epoch: i64, book: &Book, late: &BTreeMap<PositionId, String>) -> Census {
+    let holds = late.iter().map(|(id, sentence)| (id.to_string(), sentence.clone()));
+    let unsure = book.portfolio.held().filter(|_| !book.market_asked).map(|position| position.id.to_string());
+    Census { epoch, holds: holds.collect(), unsure: unsure.collect() }
 }
 
 /// Notifies of an order that has left the books without anybody seeing its end.

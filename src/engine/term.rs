@@ -13,11 +13,13 @@ use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::apply::show_in_doubt;
 use super::bids::Bids;
 use super::book::Book;
 use super::command::Command;
 use super::custody::Custody;
 use super::evidence::{Reading, Suspects};
+use super::expiry::Expiry;
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
@@ -27,6 +29,7 @@ use super::readings::FIRST_POLL;
 use super::requests::Answered;
 use super::resting::AtBroker;
 use super::senders::proof;
+use super::square_off::SquareOff;
 use super::stops::StopMonitor;
 use super::stopwatch::Stopwatch;
 use super::tell;
@@ -154,6 +157,8 @@ pub struct Term<'a> {
     pub(super) look_pace: Duration,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
+    pub(super) square_off: SquareOff,
+    pub(super) expiry: Expiry,
     next_census: Moment,
     pub(super) proof: Proof,
     pub(super) lost_exits: LostExits,
@@ -165,6 +170,7 @@ pub struct Term<'a> {
 
 impl<'a> Term<'a> {
     pub(super) fn new(engine: &'a Engine, journal: Journal, book: Book) -> Self {
+        show_in_doubt(&engine.metrics, &book);
         let (sender, events) = mpsc::channel(EVENTS);
         let now = journal.fence().now();
         Self {
@@ -198,6 +204,8 @@ impl<'a> Term<'a> {
             look_pace: Duration::ZERO,
             next_want: now,
             next_day_look: now,
+            square_off: SquareOff::default(),
+            expiry: Expiry::default(),
             next_census: now,
             proof: Proof::new(now),
             lost_exits: LostExits::default(),
@@ -257,6 +265,10 @@ impl<'a> Term<'a> {
                 }
                 Selected::Prices => Woken::Prices,
                 Selected::Command(Command::Close(close)) => match self.close_for_operator(close).await {
+                    Ok(()) => Woken::Time,
+                    Err(error) => return self.failed(error),
+                },
+                Selected::Command(Command::Drop(wish)) => match self.drop_signal(wish).await {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
@@ -337,7 +349,8 @@ impl<'a> Term<'a> {
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
-            tell::census(self.fence().epoch().get(), &self.book, rest, &self.engine.notifier);
+            let epoch = self.fence().epoch().get();
+            tell::census(epoch, &self.book, rest, &self.square_off.late, &self.engine.notifier);
         }
         self.decide_heads().await?;
         self.read_books_if_due();

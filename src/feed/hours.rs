@@ -5,14 +5,14 @@
 //!
 //! The bridge is asked again every hour, since its tables are mended over the day, and sooner while another had to answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,9 @@ const RETRY: TimeDelta = TimeDelta::seconds(15);
 /// Between two readings while the ledger could not keep what it told: its schema may be on its way.
 const KEEP_AGAIN: TimeDelta = TimeDelta::seconds(5);
 
+/// So far ahead holidays are asked for.
+const FORTNIGHT: Days = Days::new(14);
+
 /// Who told the hours of a day.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Told {
@@ -52,6 +55,7 @@ pub struct Hours(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     known: ArcSwapOption<Known>,
+    holidays: ArcSwap<Vec<Holiday>>,
     asked: AtomicBool,
 }
 
@@ -77,6 +81,11 @@ impl Hours {
             .as_ref()
             .filter(|known| known.calendar.day() == trading_day(now))
             .map(|known| known.told)
+    }
+
+    /// The days of this year, and of the next one once it is near, that are not as usual; none while nobody told them.
+    pub fn holidays(&self) -> Arc<Vec<Holiday>> {
+        self.0.holidays.load_full()
     }
 
     /// Everybody who could tell was asked, if in vain: until then nothing follows from what is not known.
@@ -143,7 +152,7 @@ impl Hours {
             Ok(sessions) => {
                 let kept = async {
                     ledger.keep_market_day(day, &sessions).await?;
-                    keep_what_comes(broker, ledger, day).await
+                    self.keep_what_comes(broker, ledger, day).await
                 };
                 let kept = kept
                     .await
@@ -155,7 +164,7 @@ impl Hours {
             Err(_) if self.told(now) == Some(Told::Bridge) => {}
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "no market hours for {day}");
-                match otherwise(broker, ledger, day).await {
+                match self.otherwise(broker, ledger, day).await {
                     Err(error) => {
                         complain("the market's hours cannot be looked up", &error);
                         return false;
@@ -189,37 +198,59 @@ impl Hours {
             ),
         }
     }
-}
 
-/// Tomorrow's hours and the year's holidays, while the bridge can be asked. That it does not tell them is no fault yet.
-async fn keep_what_comes(broker: &dyn Broker, ledger: &Ledger, day: NaiveDate) -> Result<(), LedgerError> {
-    if let Some(next) = day.checked_add_days(Days::new(1)) {
-        if let Ok(sessions) = broker.timings(next).await {
+    /// Tomorrow's hours and the year's holidays, while the bridge can be asked. That it does not tell them is no fault yet.
+    async fn keep_what_comes(
+        &self,
+        broker: &dyn Broker,
+        ledger: &Ledger,
+        day: NaiveDate,
+    ) -> Result<(), LedgerError> {
+        if let Some(next) = day.checked_add_days(Days::new(1))
+            && let Ok(sessions) = broker.timings(next).await
+        {
             ledger.keep_market_day(next, &sessions).await?;
         }
-        for year in BTreeSet::from([day.year(), next.year()]) {
-            if let Ok(holidays) = broker.holidays(year).await {
-                ledger.keep_holidays(year, &holidays).await?;
+        let mut known = Vec::new();
+        for year in years(day) {
+            match broker.holidays(year).await {
+                Ok(holidays) => {
+                    ledger.keep_holidays(year, &holidays).await?;
+                    known.extend(holidays);
+                }
+                Err(_) => known.extend(ledger.holidays(year).await?.unwrap_or_default()),
             }
         }
+        self.0.holidays.store(Arc::new(known));
+        Ok(())
     }
-    Ok(())
+
+    /// What is known of a day of which the bridge does not tell.
+    async fn otherwise(
+        &self,
+        broker: &dyn Broker,
+        ledger: &Ledger,
+        day: NaiveDate,
+    ) -> Result<Option<(Calendar, Told)>, LedgerError> {
+        let mut kept = BTreeMap::new();
+        for year in years(day) {
+            kept.extend(ledger.holidays(year).await?.map(|holidays| (year, holidays)));
+        }
+        let calendar = ledger.market_day(day).await?;
+        if calendar.is_none()
+            && let Ok(holidays) = broker.holidays(day.year()).await
+        {
+            kept.insert(day.year(), holidays);
+        }
+        let usual = kept.get(&day.year()).map(|holidays| (usual::calendar(day, holidays), Told::Usual));
+        self.0.holidays.store(Arc::new(kept.into_values().flatten().collect()));
+        Ok(calendar.map(|calendar| (calendar, Told::Ledger)).or(usual))
+    }
 }
 
-/// What is known of a day of which the bridge does not tell.
-async fn otherwise(
-    broker: &dyn Broker,
-    ledger: &Ledger,
-    day: NaiveDate,
-) -> Result<Option<(Calendar, Told)>, LedgerError> {
-    if let Some(calendar) = ledger.market_day(day).await? {
-        return Ok(Some((calendar, Told::Ledger)));
-    }
-    let holidays: Option<Vec<Holiday>> = match broker.holidays(day.year()).await {
-        Ok(holidays) => Some(holidays),
-        Err(_) => ledger.holidays(day.year()).await?,
-    };
-    Ok(holidays.map(|holidays| (usual::calendar(day, &holidays), Told::Usual)))
+/// The years that a day and the fortnight after it are in.
+fn years(day: NaiveDate) -> BTreeSet<i32> {
+    BTreeSet::from([day.year(), day.checked_add_days(FORTNIGHT).unwrap_or(day).year()])
 }
 
 fn complain(what: &'static str, error: &LedgerError) {

@@ -13,6 +13,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::change::Change;
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 
 /// Between the fields that a hash covers; no field but the last can hold it.
@@ -20,12 +21,12 @@ const SEPARATOR: &str = "\u{1f}";
 
 /// Appends one row to the chain; `actor` is a member, or an operator's name.
 pub(super) async fn append(
-    tx: &Transaction<'_>,
+    tx: &deadpool_postgres::Transaction<'_>,
     kind: &str,
     actor: &str,
     payload: &Value,
 ) -> Result<(), LedgerError> {
-    tx.execute("SELECT audit_append($1, $2, $3)", &[&kind, &actor, &payload.to_string()])
+    tx.run("SELECT audit_append($1, $2, $3)", &[&kind, &actor, &payload.to_string()])
         .await
         .map_err(LedgerError::during("append to the audit log"))?;
     Ok(())

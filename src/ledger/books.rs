@@ -36,15 +36,15 @@ pub struct Filter {
     pub from: Option<DateTime<Utc>>,
     /// Before.
     pub to: Option<DateTime<Utc>>,
-    /// Orders in one of these states.
+    /// Orders or signals in one of these states.
     pub states: Option<Vec<String>>,
 }
 
 /// Where a page ends: the next one begins below. Opaque outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    at: DateTime<Utc>,
-    id: Uuid,
+    pub(super) at: DateTime<Utc>,
+    pub(super) id: Uuid,
 }
 
 impl fmt::Display for Place {
@@ -75,7 +75,7 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// Of up to `limit` + 1 rows: one more than asked for shows that there is another page.
-    fn cut(mut rows: Vec<T>, limit: i64, place: impl Fn(&T) -> Place) -> Self {
+    pub(super) fn cut(mut rows: Vec<T>, limit: i64, place: impl Fn(&T) -> Place) -> Self {
         let limit = usize::try_from(limit).unwrap_or_default();
         let more = rows.len() > limit;
         rows.truncate(limit);
@@ -303,8 +303,8 @@ impl Ledger {
         }))
     }
 
-    /// Rows of one of the statements above; `more` are its parameters after the limit.
-    async fn page(
+    /// Rows of a statement like those above; `more` are its parameters after the limit.
+    pub(super) async fn page(
         &self,
         sql: &str,
         what: &'static str,

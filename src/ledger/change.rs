@@ -1,11 +1,12 @@
 //! One state change, one transaction: an outcome, its fills, the position, the aggregates and the signal together.
 
 use chrono::Utc;
+use deadpool_postgres::Transaction;
 use ha::Fence;
 use serde_json::Value;
-use tokio_postgres::Transaction;
 
 use super::inbox::SignalStatus;
+use super::planned::Planned;
 use super::wishes::{self, Wish};
 use super::{Ledger, LedgerError, audit};
 use crate::domain::cause::ExitCause;
@@ -165,14 +166,14 @@ impl Ledger {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
         lock_leadership(&tx, fence).await?;
-        tx.execute(
+        tx.run(
             "INSERT INTO broker_order_seen (order_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
             &[&order_ids],
         )
         .await
         .map_err(LedgerError::during("remember foreign orders"))?;
         let row = tx
-            .query_one("SELECT coalesce(max(seq), 0) FROM broker_order_seen", &[])
+            .row("SELECT coalesce(max(seq), 0) FROM broker_order_seen", &[])
             .await
             .map_err(LedgerError::during("read the order watermark"))?;
         tx.commit().await.map_err(LedgerError::during("commit foreign orders"))?;
@@ -184,7 +185,7 @@ impl Ledger {
 /// term began with: after a repair, or a resumption, what an older term remembers is not written any more.
 pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Result<(), LedgerError> {
     let row = tx
-        .query_opt(
+        .maybe_row(
             "SELECT backend_pid IS NOT DISTINCT FROM $3 FROM leadership
              WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE",
             &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid(), &fence.backend_pid()],
@@ -204,7 +205,7 @@ pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Resu
 }
 
 pub(super) async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {
-    tx.execute(
+    tx.run(
         "INSERT INTO fill (intent_id, cumulative, quantity, price) VALUES ($1, $2, $3, $4)",
         &[&fill.intent.0, &fill.cumulative.0, &fill.quantity.0, &fill.price.0],
     )
@@ -215,7 +216,7 @@ pub(super) async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(
 
 async fn write_intent(tx: &Transaction<'_>, update: &IntentUpdate) -> Result<(), LedgerError> {
     let changed = tx
-        .execute(
+        .run(
             "UPDATE order_intent SET state = $2, reason = coalesce($3, reason),
                 broker_order_id = coalesce($4, broker_order_id), filled_quantity = $5, unwind = unwind OR $6
              WHERE id = $1",
@@ -234,7 +235,7 @@ async fn write_intent(tx: &Transaction<'_>, update: &IntentUpdate) -> Result<(),
 }
 
 pub(super) async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
-    tx.execute(
+    tx.run(
         "INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product, status, quantity,
             entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,
             highest_close, realised, entry_signal, entry_signal_seq, entry_bar_time,
@@ -278,7 +279,7 @@ pub(super) async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<
 pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
     let closed_at = (p.status == PositionStatus::Closed).then(Utc::now);
     let changed = tx
-        .execute(
+        .run(
             "UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price = $6, current_stop = $7,
                 highest_close = $8, realised = $9, closed_at = $10, exit_cause = coalesce($11, exit_cause), version = $2
              WHERE id = $1 AND version = $2::bigint - 1",
@@ -302,7 +303,7 @@ pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Resul
 }
 
 pub(super) async fn write_portfolio(tx: &Transaction<'_>, row: &PortfolioRow) -> Result<(), LedgerError> {
-    tx.execute(
+    tx.run(
         "INSERT INTO portfolio_state (id, capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used)
          VALUES (1, $1, $2, $3, $4, $5, $6)
          ON CONFLICT (id) DO UPDATE SET capital = $1, closed_equity = $2, equity_high = $3, risk_amount = $4,
@@ -325,7 +326,7 @@ pub(super) async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) ->
     let during = LedgerError::during("write a pyramiding state");
     match write {
         PyramidWrite::Set(state) => tx
-            .execute(
+            .run(
                 "INSERT INTO pyramiding_state (instrument, base_position, last_pyramid_price, pyramid_count)
                  VALUES ($1, $2, $3, $4)
                  ON CONFLICT (instrument) DO UPDATE SET base_position = $2, last_pyramid_price = $3,
@@ -340,7 +341,7 @@ pub(super) async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) ->
             .await
             .map_err(during)?,
         PyramidWrite::Clear(instrument) => tx
-            .execute("DELETE FROM pyramiding_state WHERE instrument = $1", &[instrument])
+            .run("DELETE FROM pyramiding_state WHERE instrument = $1", &[instrument])
             .await
             .map_err(during)?,
     };
@@ -349,7 +350,7 @@ pub(super) async fn write_pyramid(tx: &Transaction<'_>, write: &PyramidWrite) ->
 
 async fn write_signal(tx: &Transaction<'_>, update: &SignalUpdate, fence: &Fence) -> Result<(), LedgerError> {
     let changed = tx
-        .execute(
+        .run(
             "UPDATE signal SET status = $2, reasons = $3, decision = coalesce($4, decision),
                 decided_epoch = coalesce(decided_epoch, $5), decided_at = coalesce(decided_at, now()),
                 finished_at = CASE WHEN $2 IN ('pending', 'working') THEN NULL ELSE now() END

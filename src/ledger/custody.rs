@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::PositionId;
 use crate::domain::money::Price;
@@ -69,7 +70,7 @@ impl Ledger {
         let row = self
             .client()
             .await?
-            .query_one("SELECT custody FROM leadership", &[])
+            .row("SELECT custody FROM leadership", &[])
             .await
             .map_err(LedgerError::during("read whether stored state is whole"))?;
         Ok(row.get(0))
@@ -106,7 +107,7 @@ impl Ledger {
         let row = self
             .client()
             .await?
-            .query_one("SELECT coalesce(max(number), 0) FROM damage_report", &[])
+            .row("SELECT coalesce(max(number), 0) FROM damage_report", &[])
             .await
             .map_err(LedgerError::during("look for reports of damaged state"))?;
         Ok(row.get(0))

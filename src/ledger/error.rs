@@ -59,13 +59,16 @@ pub enum LedgerError {
     /// The migrations failed.
     #[error("the database could not be migrated")]
     Migrate(#[source] refinery::Error),
-    /// A newer version of Baton has migrated this database.
+    /// A newer version of Baton has migrated this database, and what this one needs of it is not there any more.
     #[error(
-        "the database is at schema version {found}, newer than this binary's {known}: run the newer baton, or restore a backup taken before the upgrade"
+        "the database is at schema version {found}, which takes binaries that know {floor} or later; this one knows {known}: \
+         run the newer baton, or restore a backup taken before the upgrade"
     )]
     SchemaTooNew {
         /// The database's version.
         found: i32,
+        /// What a binary has to know at least.
+        floor: i32,
         /// The newest version this binary knows.
         known: i32,
     },

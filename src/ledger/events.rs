@@ -85,6 +85,12 @@ WITH event (id, at, kind, member, sentence, detail) AS (
         jsonb_build_object('switch', switch, 'on', value, 'who', who, 'why', why, 'until', until)
     FROM switch_history
     UNION ALL
+    SELECT 'instrument-' || id, at, 'switch', NULL,
+        format('%s of %s is %s, by %s: %s%s', switch, instrument, CASE WHEN value THEN 'on' ELSE 'off' END, who, why,
+            to_char(until AT TIME ZONE 'UTC', '" (until "YYYY-MM-DD"T"HH24:MI:SS"Z)"')),
+        jsonb_build_object('instrument', instrument, 'switch', switch, 'on', value, 'who', who, 'why', why, 'until', until)
+    FROM instrument_switch_history
+    UNION ALL
     SELECT 'strategy-' || id, at, 'strategy', NULL,
         format('%s is %s, by %s: %s', strategy, CASE WHEN enabled THEN 'enabled' ELSE 'disabled' END, who, why),
         jsonb_build_object('strategy', strategy, 'enabled', enabled, 'who', who, 'why', why)

@@ -23,6 +23,18 @@ pub struct LedgerHolding {
 }
 
 impl Ledger {
+    /// Of the broker's order ids, those that no intent of ours has.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn unexplained_orders(&self, ids: &[String]) -> Result<Vec<String>, LedgerError> {
+        let sql = "SELECT shown.order_id FROM unnest($1::text[]) AS shown (order_id)
+            WHERE NOT EXISTS (SELECT FROM order_intent WHERE broker_order_id = shown.order_id) ORDER BY 1";
+        let rows = self.client().await?.query(sql, &[&ids]).await;
+        let rows = rows.map_err(LedgerError::during("look up whose orders these are"))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Reads what is held, and every contract that was traded in the last two days, as of one instant.
     ///
     /// # Errors

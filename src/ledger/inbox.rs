@@ -8,9 +8,11 @@ use ha::Fence;
 use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::cells::Cells;
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{SignalId, SignalKey};
 use crate::domain::order::{UnknownName, named};
@@ -136,6 +138,40 @@ SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
 UNION ALL
 SELECT id, status, false, NULL FROM signal, l WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
 
+/// Stores a signal within a transaction, as [`Ledger::accept`] does.
+pub(super) async fn store(tx: &Transaction<'_>, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
+    let id = SignalId::new();
+    let values = signal.values(&id, &signal.key.0);
+    for _ in 0..2 {
+        if let Some(receipt) = receipt(tx.query_opt(STORE, &values).await)? {
+            return Ok(receipt);
+        }
+    }
+    Err(LedgerError::Conflict { what: format!("signal {}", signal.key) })
+}
+
+fn receipt(stored: Result<Option<Row>, tokio_postgres::Error>) -> Result<Option<Receipt>, LedgerError> {
+    let row = stored.map_err(LedgerError::during("store a signal"))?;
+    Ok(row.map(|row| Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) }))
+}
+
+impl NewSignal<'_> {
+    /// What [`STORE`] takes.
+    fn values<'v>(&'v self, id: &'v SignalId, key: &'v String) -> Vec<&'v (dyn ToSql + Sync)> {
+        vec![
+            &id.0,
+            key,
+            &self.kind,
+            &self.strategy,
+            &self.instrument,
+            self.payload,
+            &self.raw_body,
+            &self.received_by,
+            &self.traceparent,
+        ]
+    }
+}
+
 impl Ledger {
     /// Says of signals that wait why they do; they stay pending.
     ///
@@ -190,27 +226,15 @@ impl Ledger {
             .await
             .map_err(LedgerError::during("prepare the inbox insert"))?;
         let authority = fence.map(|fence| (fence.epoch().get(), fence.instance().incarnation.as_uuid()));
-        let mut values: Vec<&(dyn ToSql + Sync)> = vec![
-            &id.0,
-            &key,
-            &signal.kind,
-            &signal.strategy,
-            &signal.instrument,
-            signal.payload,
-            &signal.raw_body,
-            &signal.received_by,
-            &signal.traceparent,
-        ];
+        let mut values = signal.values(&id, &key);
         if let Some((epoch, incarnation)) = &authority {
             values.extend([epoch as &(dyn ToSql + Sync), incarnation]);
         }
         // A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot:
         // the second look does.
         for _ in 0..2 {
-            let row =
-                client.query_opt(&statement, &values).await.map_err(LedgerError::during("store a signal"))?;
-            if let Some(row) = row {
-                return Ok(Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) });
+            if let Some(receipt) = receipt(client.query_opt(&statement, &values).await)? {
+                return Ok(receipt);
             }
         }
         match fence {
@@ -225,7 +249,7 @@ impl Ledger {
     /// Any database error.
     pub async fn delivered(&self, key: &SignalKey) -> Result<Option<Receipt>, LedgerError> {
         let client = self.client().await?;
-        let found = client.query_opt("SELECT id, status FROM signal WHERE key = $1", &[&key.0]).await;
+        let found = client.maybe_row("SELECT id, status FROM signal WHERE key = $1", &[&key.0]).await;
         let row = found.map_err(LedgerError::during("look a signal up by its key"))?;
         Ok(row.map(|row| Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: false }))
     }
@@ -285,7 +309,7 @@ impl Ledger {
     }
 }
 
-fn pending_signal(row: &tokio_postgres::Row) -> Result<PendingSignal, LedgerError> {
+fn pending_signal(row: &Row) -> Result<PendingSignal, LedgerError> {
     let mut cells = Cells::keyed(row, "signal");
     let pending = PendingSignal {
         id: SignalId(cells.get("id")),

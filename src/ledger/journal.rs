@@ -8,7 +8,8 @@
 //! The row must name this incarnation, too: a PostgreSQL failover that loses its tail takes the memory of an epoch
 //! along, and while Redis is away its number can be minted again for another (`ha/model`, finding 4).
 //!
-//! What an operator said of a strategy is such a column, too: the statement takes no entry of one that is disabled.
+//! What an operator said of a strategy is such a column, too: the statement takes no entry of one that is disabled. And so are
+//! the switches of single instruments: whichever is stricter holds.
 //!
 //! Nor does it take another order of an entry before what it decided on leaves room for it: what its earlier orders bought
 //! counts, and all that one of them asked for while its end is not proven.
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
 
 use super::LedgerError;
+use super::instrument_switches::of_instrument;
 use super::strategies::said;
 use super::switches::Switches;
 use crate::domain::cause::ExitCause;
@@ -39,12 +41,12 @@ use crate::domain::order::{OrderClass, OrderSpec};
 use crate::mutant::Mutant;
 
 /// The statement: `$1` epoch, `$2` the intents as a JSON list, `$3` incarnation, `$4` decisions by signal id. One row
-/// (the switches, the ids it committed, whether state is damaged, the day in India, and what was said of strategies), or none
-/// when the epoch is another.
+/// (the switches, the ids it committed, whether state is damaged, the day in India, what was said of strategies, and the switches
+/// of instruments), or none when the epoch is another.
 /// Public for the tests that race it.
 pub const JOURNAL: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only, custody, strategies FROM leadership
+    SELECT halted, halt_all, reduce_only, custody, strategies, instruments FROM leadership
     WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), u AS (
     SELECT * FROM jsonb_to_recordset($2) AS u (
@@ -63,7 +65,8 @@ WITH l AS (
     WHERE CASE u.class
             WHEN 'entry' THEN NOT (l.halted OR l.halt_all OR l.reduce_only)
                 AND (l.strategies -> (u.plan ->> 'strategy')) IS DISTINCT FROM 'false'::jsonb
-            WHEN 'exit' THEN NOT (l.halted OR l.halt_all)
+                AND NOT coalesce((l.instruments -> u.instrument) ?| ARRAY['halted', 'reduce_only'], false)
+            WHEN 'exit' THEN NOT (l.halted OR l.halt_all OR coalesce((l.instruments -> u.instrument) ? 'halted', false))
             WHEN 'protective' THEN NOT l.halt_all
             ELSE true
           END
@@ -101,7 +104,7 @@ WITH l AS (
     FROM i WHERE signal.id = i.signal_id
 )
 SELECT halted, halt_all, reduce_only, (SELECT array_agg(id) FROM i), custody,
-    (now() AT TIME ZONE INTERVAL '05:30')::date, strategies
+    (now() AT TIME ZONE INTERVAL '05:30')::date, strategies, instruments
 FROM l";
 
 /// Proof that an order's intent is committed under an epoch; made only here, consumed by the one submission.
@@ -162,6 +165,8 @@ pub struct Journaled {
 pub enum Blocked {
     /// A switch (halt, reduce-only) forbids its class.
     Switch(Switches),
+    /// A switch of its instrument forbids its class.
+    Instrument(Switches),
     /// Its strategy is disabled.
     Strategy,
     /// Stored state is damaged, and this is nothing that a custodian may order.
@@ -233,6 +238,7 @@ impl Journal {
         let committed: HashSet<uuid::Uuid> = committed.unwrap_or_default().into_iter().collect();
         let custody = answer.get::<_, Option<&str>>(4).is_some();
         let said = said(&answer.get(6));
+        let instruments: Value = answer.get(7);
         let disabled = |intent: &OrderIntent| {
             let strategy = intent.plan.as_ref().map(|plan| plan.strategy.as_str());
             strategy.is_some_and(|name| said.get(name) == Some(&false))
@@ -241,10 +247,13 @@ impl Journal {
         for mut intent in intents {
             (intent.epoch, intent.day) = (self.fence.epoch().get(), Some(answer.get(5)));
             intent.incarnation = Some(self.fence.instance().incarnation.as_uuid());
+            let own = of_instrument(&instruments, &intent.instrument);
             if committed.contains(&intent.id.0) {
                 journaled.intents.push(JournaledIntent::new(intent, send_by));
             } else if !switches.allow(intent.class) {
                 journaled.blocked.push((intent, Blocked::Switch(switches)));
+            } else if !own.allow(intent.class) {
+                journaled.blocked.push((intent, Blocked::Instrument(own)));
             } else if custody && intent.class != OrderClass::Operator {
                 journaled.blocked.push((intent, Blocked::Custody));
             } else if intent.class == OrderClass::Entry && disabled(&intent) {

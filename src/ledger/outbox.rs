@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 
 /// Decided, and not yet part of a message.
@@ -159,7 +160,7 @@ impl Ledger {
         let during = LedgerError::during("compose notifications");
         let mut client = self.client().await?;
         let due = client
-            .query_one("SELECT EXISTS (SELECT 1 FROM notification_item WHERE due_at <= now())", &[])
+            .row("SELECT EXISTS (SELECT 1 FROM notification_item WHERE due_at <= now())", &[])
             .await
             .map_err(&during)?;
         if !due.get::<_, bool>(0) {

@@ -14,6 +14,7 @@ use ha::{Fence, Moment};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::switches::Switches;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::{IntentId, SignalId};
@@ -21,11 +22,16 @@ use crate::domain::money::Price;
 use crate::domain::order::OrderClass;
 use crate::domain::request::{Ask, RequestState};
 
-/// `$1` epoch, `$2` the request's id, `$3` incarnation, `$4` the order's intent, `$5` the class. Gives the switches, and the
-/// broker's id of the order where the request was taken. Public for the tests.
+/// `$1` epoch, `$2` the request's id, `$3` incarnation, `$4` the order's intent, `$5` the class. Gives the switches, a halt
+/// and reduce-only of the order's instrument as those of all, and the broker's id of the order where the request was taken.
+/// Public for the tests.
 pub const CANCEL: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
+    SELECT halted OR coalesce((instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ? 'halted', false) AS halted,
+        halt_all,
+        reduce_only OR coalesce((instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ? 'reduce_only', false)
+            AS reduce_only
+    FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), i AS (
     INSERT INTO order_cancel (id, intent_id, epoch, incarnation, order_id, class)
     SELECT $2, o.id, $1, $3, o.broker_order_id, $5 FROM order_intent o, l
@@ -61,11 +67,13 @@ WITH l AS (
 )
 SELECT halted, halt_all, reduce_only, (SELECT order_id FROM i) FROM l";
 
-/// The same for a bid.
+/// The same for a bid. A switch of its instrument holds it back like reduce-only of all.
 pub const RAISE_BID: &str = "
 WITH l AS (
-    SELECT halted, halt_all, reduce_only, custody, strategies FROM leadership
-    WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
+    SELECT halted, halt_all, reduce_only OR coalesce(
+            (instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ?| ARRAY['halted', 'reduce_only'], false
+        ) AS reduce_only, custody, strategies
+    FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), i AS (
     INSERT INTO order_modify (id, intent_id, epoch, incarnation, order_id, price, trigger_price)
     SELECT $2, o.id, $1, $3, o.broker_order_id, $6, $7
@@ -149,7 +157,7 @@ impl Ledger {
              WHERE m.state IN ('journaled', 'acknowledged', 'in_doubt')
                 AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
              ORDER BY m.journaled_at, m.id";
-        let rows = self.client().await?.query(sql, &[]).await;
+        let rows = self.client().await?.rows(sql, &[]).await;
         let rows = rows.map_err(LedgerError::during("read modifies under way"))?;
         let moved = |row: &tokio_postgres::Row| MoveUnderWay {
             id: row.get(0),
@@ -170,7 +178,7 @@ impl Ledger {
         let sql = "SELECT count(*) > 0 AND bool_and(c.class = 'entry') FROM order_cancel c
              JOIN order_intent o ON o.id = c.intent_id
              WHERE o.signal_id = $1 AND o.class = 'entry' AND c.state = 'applied'";
-        let row = self.client().await?.query_one(sql, &[&signal.0]).await;
+        let row = self.client().await?.row(sql, &[&signal.0]).await;
         Ok(row.map_err(LedgerError::during("read why an entry's order was cancelled"))?.get(0))
     }
 
@@ -182,8 +190,9 @@ impl Ledger {
         let ids: Vec<Uuid> = entries.iter().map(|id| id.0).collect();
         let sql = "SELECT o.id FROM order_intent o, leadership l WHERE o.id = ANY ($1) AND o.class = 'entry'
              AND (l.halted OR l.halt_all OR l.reduce_only
-                OR (l.strategies -> (o.plan ->> 'strategy')) IS NOT DISTINCT FROM 'false'::jsonb)";
-        let rows = self.client().await?.query(sql, &[&ids]).await;
+                OR (l.strategies -> (o.plan ->> 'strategy')) IS NOT DISTINCT FROM 'false'::jsonb
+                OR coalesce((l.instruments -> o.instrument) ?| ARRAY['halted', 'reduce_only'], false))";
+        let rows = self.client().await?.rows(sql, &[&ids]).await;
         let rows = rows.map_err(LedgerError::during("read which bids the switches hold back"))?;
         Ok(rows.iter().map(|row| IntentId(row.get(0))).collect())
     }
@@ -250,7 +259,7 @@ impl Ledger {
              WHERE id = $1 AND order_request_may_become(state, $2)"
         );
         let client = self.client().await?;
-        let recorded = client.execute(&sql, &[&id, &state.as_str(), &reason]).await;
+        let recorded = client.run(&sql, &[&id, &state.as_str(), &reason]).await;
         recorded.map_err(LedgerError::during("record what became of a request"))?;
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! A restored ledger: an older truth, made fit to lead by in the transaction that brings it back.
 //!
 //! All of it is one transaction, so whoever dies has changed nothing, and no instance can start on a ledger that was
-//! loaded and not yet made fit. Whoever leads holds the pin, and whoever starts waits for the migration lock; both are
-//! held here.
+//! loaded and not yet made fit. Whoever leads holds the pin, and whoever starts waits for the table `leadership`, or where
+//! there is none for the migration lock; all are held here.
 //!
 //! What the ledger has forgotten may exist at the broker. So:
 //!
@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use deadpool_postgres::ClientWrapper;
+use deadpool_postgres::Transaction;
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
-use tokio_postgres::Transaction;
 
 use super::connect::connect;
 use super::contents::{self, Contents};

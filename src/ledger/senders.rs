@@ -6,6 +6,7 @@
 use ha::Incarnation;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 use crate::domain::ids::IntentId;
 
@@ -49,7 +50,7 @@ impl Ledger {
         let rows = self
             .client()
             .await?
-            .query("SELECT id, unsent FROM order_intent WHERE id = ANY ($1) AND unsent IS NOT NULL", &[&ids])
+            .rows("SELECT id, unsent FROM order_intent WHERE id = ANY ($1) AND unsent IS NOT NULL", &[&ids])
             .await
             .map_err(LedgerError::during("read what senders say of orders in doubt"))?;
         Ok(rows.iter().map(|row| (IntentId(row.get(0)), row.get(1))).collect())

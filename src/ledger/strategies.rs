@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 
 /// A strategy to be enabled or disabled.
@@ -113,7 +114,7 @@ impl Ledger {
         let row = self
             .client()
             .await?
-            .query_one("SELECT strategies FROM leadership", &[])
+            .row("SELECT strategies FROM leadership", &[])
             .await
             .map_err(LedgerError::during("read what was said of strategies"))?;
         Ok(said(&row.get(0)))

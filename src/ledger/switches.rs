@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::planned::Planned;
 use super::{Ledger, LedgerError};
 use crate::domain::order::OrderClass;
 
@@ -47,7 +48,7 @@ impl Ledger {
         let row = self
             .client()
             .await?
-            .query_one("SELECT halted, halt_all, reduce_only FROM leadership", &[])
+            .row("SELECT halted, halt_all, reduce_only FROM leadership", &[])
             .await
             .map_err(LedgerError::during("read the switches"))?;
         Ok(Switches { halted: row.get(0), halt_all: row.get(1), reduce_only: row.get(2) })

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, LedgerError};
+use super::planned::Planned;
+use super::{Ledger, LedgerError, instrument_switches};
 use crate::domain::order::{UnknownName, named};
 
 /// A switch by its name in the API and the history.
@@ -45,6 +46,9 @@ pub struct SwitchChange {
 /// A switch as people read it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct SwitchView {
+    /// The instrument that it is of; none for the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instrument: Option<String>,
     /// Which.
     pub switch: Switch,
     /// In force or not.
@@ -129,7 +133,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads every switch with who set it.
+    /// Reads every switch with who set it: the cluster's, and those of instruments that are on.
     ///
     /// # Errors
     /// Any database error.
@@ -138,11 +142,12 @@ impl Ledger {
             .client()
             .await?
             .query_one(
-                "SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
+                &format!("SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
                     paused_until,
-                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{}')
-                     FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h)
-                 FROM leadership",
+                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{{}}')
+                     FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h),
+                    {}
+                 FROM leadership", instrument_switches::ON),
                 &[],
             )
             .await
@@ -153,14 +158,16 @@ impl Ledger {
             let text = |name: &str| last[name].as_str().map(str::to_owned);
             let since = last["at"].as_str().and_then(|at| at.parse().ok());
             let until = until.filter(|_| on);
-            SwitchView { switch, on, until, who: text("who"), why: text("why"), since }
+            SwitchView { instrument: None, switch, on, until, who: text("who"), why: text("why"), since }
         };
-        Ok(vec![
+        let mut views = vec![
             view(Switch::Halted, row.get(0), row.get(4)),
             view(Switch::HaltAll, row.get(1), row.get(5)),
             view(Switch::ReduceOnly, row.get(2), row.get(6)),
             view(Switch::Paused, row.get(3), row.get(7)),
-        ])
+        ];
+        views.extend(instrument_switches::views(&row.get(9)));
+        Ok(views)
     }
 
     /// Ends the switches whose time is over; returns them. Any instance may do it, and several at once: whether a
@@ -171,7 +178,7 @@ impl Ledger {
     pub async fn expire_switches(&self) -> Result<Vec<Switch>, LedgerError> {
         let client = self.client().await?;
         let during = || LedgerError::during("end expired switches");
-        let Some(due) = client.query_opt(DUE, &[]).await.map_err(during())? else { return Ok(Vec::new()) };
+        let Some(due) = client.maybe_row(DUE, &[]).await.map_err(during())? else { return Ok(Vec::new()) };
         let mut ended = Vec::new();
         for (place, (switch, set)) in ENDS.into_iter().enumerate() {
             if !due.get::<_, bool>(place) {

@@ -12,9 +12,9 @@ use super::{Ledger, LedgerError, rows};
 use crate::domain::ids::SignalId;
 use crate::domain::position::Position;
 
-/// A signal and what became of it.
-#[derive(Debug, Clone, Serialize)]
-pub struct SignalView {
+/// A signal and what became of it, in a list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignalRow {
     /// Its id.
     pub id: Uuid,
     /// Its place in the inbox.
@@ -32,16 +32,44 @@ pub struct SignalView {
     pub status: String,
     /// `{code, sentence}` objects saying why.
     pub reasons: Value,
-    /// Sizing and gates.
-    pub decision: Option<Value>,
     /// When it was stored.
     pub received_at: DateTime<Utc>,
     /// Which member stored it.
     pub received_by: String,
     /// When it became final.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// A signal with all that is known of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SignalView {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub row: SignalRow,
+    /// Sizing and gates.
+    pub decision: Option<Value>,
     /// Its orders.
     pub orders: Vec<OrderView>,
+}
+
+/// What [`signal_row`] reads.
+pub(super) const SIGNAL_COLUMNS: &str =
+    "id, seq, key, type, strategy, instrument, status, reasons, received_at, received_by, finished_at";
+
+pub(super) fn signal_row(row: &tokio_postgres::Row) -> SignalRow {
+    SignalRow {
+        id: row.get(0),
+        seq: row.get(1),
+        key: row.get(2),
+        kind: row.get(3),
+        strategy: row.get(4),
+        instrument: row.get(5),
+        status: row.get(6),
+        reasons: row.get(7),
+        received_at: row.get(8),
+        received_by: row.get(9),
+        finished_at: row.get(10),
+    }
 }
 
 /// An order intent as people read it.
@@ -143,11 +171,7 @@ impl Ledger {
     pub async fn signal(&self, id: SignalId) -> Result<Option<SignalView>, LedgerError> {
         let client = self.client().await?;
         let row = client
-            .query_opt(
-                "SELECT id, seq, key, type, strategy, instrument, status, reasons, decision, received_at, received_by,
-                    finished_at FROM signal WHERE id = $1",
-                &[&id.0],
-            )
+            .query_opt(&format!("SELECT {SIGNAL_COLUMNS}, decision FROM signal WHERE id = $1"), &[&id.0])
             .await
             .map_err(LedgerError::during("read a signal"))?;
         let Some(row) = row else { return Ok(None) };
@@ -156,18 +180,8 @@ impl Ledger {
             .await
             .map_err(LedgerError::during("read a signal's orders"))?;
         Ok(Some(SignalView {
-            id: row.get(0),
-            seq: row.get(1),
-            key: row.get(2),
-            kind: row.get(3),
-            strategy: row.get(4),
-            instrument: row.get(5),
-            status: row.get(6),
-            reasons: row.get(7),
-            decision: row.get(8),
-            received_at: row.get(9),
-            received_by: row.get(10),
-            finished_at: row.get(11),
+            row: signal_row(&row),
+            decision: row.get(11),
             orders: orders.iter().map(order).collect(),
         }))
     }

@@ -4,9 +4,10 @@
 //! nothing; without the wish in the ledger, a close that was taken would end with the term that took it. It does not
 //! touch the position's version: the journal and the fills move that, a wish moves nothing.
 
+use deadpool_postgres::Transaction;
 use serde_json::json;
-use tokio_postgres::Transaction;
 
+use super::planned::Planned;
 use super::{LedgerError, audit};
 use crate::domain::ids::PositionId;
 
@@ -23,7 +24,7 @@ pub struct Wish {
 
 /// Stores a wish over any older one of its position. One whose position was closed meanwhile has come true.
 pub(super) async fn write(tx: &Transaction<'_>, wish: &Wish) -> Result<(), LedgerError> {
-    tx.execute(
+    tx.run(
         "UPDATE position SET close_by = $2, close_why = $3, close_at = now() WHERE id = $1 AND status <> 'closed'",
         &[&wish.position.0, &wish.by, &wish.why],
     )

@@ -72,6 +72,10 @@ pub enum Kind {
     AuditBroken,
     /// A position has no stop at the broker though it should; the scope is the position.
     StopNotResting,
+    /// An intraday position is not sold shortly before the broker closes it itself; the scope is the position.
+    SquareOffLate,
+    /// The contract of a held position nears its end; the scope is the position.
+    ContractExpiring,
     /// A sender sent more than its quota, and signals that were no exits were turned away; the scope is its address.
     SignalsOverQuota,
     /// A channel could not deliver; the scope is the channel.
@@ -101,6 +105,8 @@ named!(Kind {
     StopNotWatched = "STOP_NOT_WATCHED",
     AuditBroken = "AUDIT_BROKEN",
     StopNotResting = "STOP_NOT_RESTING",
+    SquareOffLate = "SQUARE_OFF_LATE",
+    ContractExpiring = "CONTRACT_EXPIRING",
     SignalsOverQuota = "SIGNALS_OVER_QUOTA",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
@@ -128,6 +134,7 @@ impl Kind {
             | Self::PositionsUnwatched
             | Self::StopNotWatched
             | Self::AuditBroken
+            | Self::SquareOffLate
             | Self::Flapping => Severity::Critical,
             Self::StartupError
             | Self::WebsocketError
@@ -141,6 +148,7 @@ impl Kind {
             | Self::HostError
             | Self::StillWaiting
             | Self::Failover
+            | Self::ContractExpiring
             | Self::ForeignOrder => Severity::Warning,
             Self::Handover | Self::Started | Self::Stopped => Severity::Info,
         }
@@ -157,7 +165,9 @@ impl Kind {
             | Self::RedisDegraded
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
-            Self::OrderInDoubt | Self::PositionDrift | Self::StopNotResting => Life::InLedger,
+            Self::OrderInDoubt | Self::PositionDrift | Self::StopNotResting | Self::SquareOffLate => {
+                Life::InLedger
+            }
             Self::StillWaiting
             | Self::Failover
             | Self::Flapping
@@ -170,6 +180,7 @@ impl Kind {
             | Self::ForeignOrder
             | Self::StopNotWatched
             | Self::AuditBroken
+            | Self::ContractExpiring
             | Self::SignalsOverQuota
             | Self::NotificationFailed => Life::Moment,
         }

@@ -47,6 +47,8 @@ use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 use tally::Tallies;
 
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Tells the operator; cheap to clone, never waits, usable from any room.
 #[derive(Clone)]
 pub struct Notifier {
@@ -192,6 +194,8 @@ impl Settings {
             Kind::DatabaseError => self.throttle.database,
             // Said on purpose at this pace by whoever waits; a little less, so that it is not one late each time.
             Kind::StillWaiting => self.status_interval.mul_f64(0.9),
+            // Once a day, whoever leads; a little less, since days are not begun at the same minute.
+            Kind::ContractExpiring => self.throttle.default.max(A_DAY.mul_f64(0.8)),
             _ => self.throttle.default,
         }
     }

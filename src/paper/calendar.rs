@@ -53,6 +53,13 @@ pub enum Calendar {
     AlwaysOpen,
     /// Real session hours, closed at weekends and on these days.
     Exchange(Vec<Holiday>),
+    /// Every exchange is open between these hours, IST, every day.
+    Hours {
+        /// When they open.
+        opens: NaiveTime,
+        /// When they close.
+        closes: NaiveTime,
+    },
 }
 
 impl Calendar {
@@ -78,7 +85,7 @@ impl Calendar {
     /// Rows of `market/timings` for a day: exchange, opening and closing in epoch milliseconds.
     pub fn timings(&self, date: NaiveDate) -> Vec<Value> {
         let closed = match self {
-            Self::AlwaysOpen => false,
+            Self::AlwaysOpen | Self::Hours { .. } => false,
             Self::Exchange(days) => {
                 matches!(date.weekday(), Weekday::Sat | Weekday::Sun)
                     || days.iter().any(|day| day.date == date)
@@ -89,8 +96,9 @@ impl Calendar {
             .filter(|session| !closed || session.exchange == ROUND_THE_CLOCK)
             .map(|session| {
                 let (opens, closes) = match self {
-                    Self::AlwaysOpen => ((0, 0), (23, 59)),
-                    Self::Exchange(_) => (session.opens, session.closes),
+                    Self::AlwaysOpen => (time((0, 0)), time((23, 59))),
+                    Self::Exchange(_) => (time(session.opens), time(session.closes)),
+                    Self::Hours { opens, closes } => (*opens, *closes),
                 };
                 json!({
                     "exchange": session.exchange,
@@ -102,8 +110,11 @@ impl Calendar {
     }
 }
 
-fn epoch_ms(date: NaiveDate, (hour, minute): (u32, u32)) -> i64 {
-    let time = NaiveTime::from_hms_opt(hour, minute, 0).unwrap_or(NaiveTime::MIN);
+fn time((hour, minute): (u32, u32)) -> NaiveTime {
+    NaiveTime::from_hms_opt(hour, minute, 0).unwrap_or(NaiveTime::MIN)
+}
+
+fn epoch_ms(date: NaiveDate, time: NaiveTime) -> i64 {
     let local: Option<DateTime<FixedOffset>> = ist().from_local_datetime(&date.and_time(time)).single();
     // A fixed offset maps every local time to exactly one instant; 0 is never reached.
     local.map_or(0, |at| at.timestamp_millis())
@@ -140,6 +151,17 @@ mod tests {
             nse["start_time"],
             day("2025-12-24").and_hms_opt(3, 45, 0).unwrap().and_utc().timestamp_millis()
         );
+    }
+
+    #[test]
+    fn hours_of_ones_own_hold_for_every_exchange_and_day() {
+        let text = r#"{"hours": {"opens": "18:00:00", "closes": "19:00:30"}}"#;
+        let calendar: Calendar = serde_json::from_str(text).unwrap();
+        let sunday = day("2026-11-08");
+        let rows = calendar.timings(sunday);
+        assert_eq!((rows.len(), calendar.holidays(2026).len()), (SESSIONS.len(), 0));
+        let closes = sunday.and_hms_opt(13, 30, 30).unwrap().and_utc().timestamp_millis();
+        assert!(rows.iter().all(|row| row["end_time"] == closes));
     }
 
     #[test]

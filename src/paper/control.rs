@@ -9,7 +9,7 @@
 //! | `POST /_ctl/price` | `{symbol, exchange, ltp?, spread_ticks?}` |
 //! | `POST /_ctl/market` | `{moving}` |
 //! | `POST /_ctl/ticks?speed=N` | plays a recorded market (see [`ticks`]), N times as fast |
-//! | `POST /_ctl/calendar` | `"always_open"`, or `{"exchange": [{date, description}, …]}` with holidays |
+//! | `POST /_ctl/calendar` | `"always_open"`, `{"exchange": [{date, description}, …]}` with holidays, or `{"hours": {opens, closes}}` |
 //! | `POST /_ctl/fills` | `{hold?, model?}`: stop and resume matching, or replace the fill model |
 //! | `POST /_ctl/day/end` | the exchange closes: every resting order is cancelled, as day orders are |
 //! | `POST /_ctl/limits` | `{orders_per_second, api_per_second}`, `null` lifts |

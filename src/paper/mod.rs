@@ -26,7 +26,7 @@ mod http;
 mod hub;
 mod limiter;
 mod options;
-mod rng;
+pub(crate) mod rng;
 mod serve;
 mod server;
 mod symbols;

@@ -32,7 +32,7 @@ pub const VERBS: [(&str, Verb, &str); 10] = [
     ("positions", Verb::Positions, "what is held"),
     ("errors", Verb::Errors, "what is wrong"),
     ("halt", Verb::Set(Switch::Halted, true), "no entries, no exits of signals; stops go on. At once"),
-    ("unhalt", Verb::Set(Switch::Halted, false), "ends the halt. Asks first"),
+    ("unhalt", Verb::Set(Switch::Halted, false), "ends the cluster's halt. Asks first"),
     ("pause", Verb::Set(Switch::Paused, true), "no automatic failover. Asks first"),
     ("resume", Verb::Set(Switch::Paused, false), "automatic failover again. At once"),
     ("flatten", Verb::Flatten, "closes every position. Asks first"),

@@ -82,7 +82,9 @@ pub fn asked(command: &Command, preview: &str, code: &str, holds: Duration) -> S
 fn consequence(verb: Verb) -> &'static str {
     match verb {
         Verb::Flatten => "closes every position by market orders, whatever switch is on",
-        Verb::Set(Switch::Halted, false) => "ends the halt: entries and the exits of signals act again",
+        Verb::Set(Switch::Halted, false) => {
+            "ends the halt: entries and the exits of signals act again, but of instruments with a halt of their own"
+        }
         Verb::Set(Switch::Paused, true) => {
             "ends automatic failover: nobody takes over from a leader that dies"
         }
@@ -93,7 +95,9 @@ fn consequence(verb: Verb) -> &'static str {
 pub fn set(switch: Switch, on: bool, who: &str) -> String {
     let what = match (switch, on) {
         (Switch::Halted, true) => "Halted: no entries, no exits of signals; stops go on. /unhalt ends it.",
-        (Switch::Halted, false) => "The halt is over: entries and the exits of signals act again.",
+        (Switch::Halted, false) => {
+            "The halt is over: entries and the exits of signals act again, but of instruments with a halt of their own."
+        }
         (Switch::Paused, true) => "Paused: no automatic failover. /resume ends it.",
         (Switch::Paused, false) => "Automatic failover works again.",
         (_, true) => "It is on.",
@@ -222,7 +226,8 @@ pub fn status(s: &Status<'_>) -> String {
     for switch in s.switches {
         let (who, why) = (switch.who.as_deref().unwrap_or("-"), switch.why.as_deref().unwrap_or("-"));
         let until = switch.until.map(|until| format!(" until {}", moment(until))).unwrap_or_default();
-        lines.push(format!("ON: {}{until}, by {who}: {why}", switch.switch));
+        let of = switch.instrument.as_ref().map(|instrument| format!(" of {instrument}")).unwrap_or_default();
+        lines.push(format!("ON: {}{of}{until}, by {who}: {why}", switch.switch));
     }
     if s.switches.is_empty() {
         lines.push("No switch is on".to_owned());

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use baton::mutant::Mutant;
 use futures_util::FutureExt;
 use support::seed::Seed;
-use world::World;
+use world::{Trial, World};
 
 /// Faults between two times of calm.
 const STRETCH: usize = 25;
@@ -37,13 +37,13 @@ fn setting(name: &str, default: usize) -> usize {
     }
 }
 
-/// Disturbs clusters of `members`, one after the other, so many times in all, and gives the summary of each.
-async fn run(faults: usize, members: usize, mut seed: Seed, mutant: Option<Mutant>) -> String {
+/// Disturbs clusters, one after the other, so many times in all, and gives the summary of each.
+async fn run(faults: usize, trial: Trial, mut seed: Seed) -> String {
     let pause = Duration::from_millis(setting("BATON_CHAOS_PAUSE_MS", PAUSE_MS) as u64);
     let begun = Instant::now();
     let mut summaries = Vec::new();
     for first in (0..faults).step_by(DAY) {
-        let mut world = World::start(members, mutant, &mut seed).await;
+        let mut world = World::start(trial, &mut seed).await;
         for number in first + 1..=faults.min(first + DAY) {
             tokio::time::sleep(seed.duration(pause)).await;
             world.heal_what_is_due().await;
@@ -65,7 +65,16 @@ async fn run(faults: usize, members: usize, mut seed: Seed, mutant: Option<Mutan
 #[ignore = "slow: disturbs a cluster for a minute or more; `make chaos` sets for how long"]
 async fn nothing_is_doubled_or_lost_whatever_happens() {
     let (faults, members) = (setting("BATON_CHAOS_FAULTS", 100), setting("BATON_CHAOS_MEMBERS", 3));
-    println!("{}", run(faults, members, Seed::drawn("chaos"), None).await);
+    let trial = Trial { members, resting: setting("BATON_CHAOS_RESTING", 0) > 0, mutant: None };
+    println!("{}", run(faults, trial, Seed::drawn("chaos")).await);
+}
+
+// R: S1, S14, S15, L2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: disturbs a cluster whose stops rest at the broker for some minutes; `make chaos RESTING=1` for longer"]
+async fn stops_that_rest_double_and_lose_nothing_either() {
+    let trial = Trial { members: 3, resting: true, mutant: None };
+    println!("{}", run(50, trial, Seed::drawn("chaos with resting stops")).await);
 }
 
 // A checker that cannot fail proves nothing. What is drawn may pass a missing guard by, so each mutant gets three chances
@@ -77,9 +86,10 @@ async fn every_missing_guard_is_noticed() {
     let mut missed = Vec::new();
     for mutant in Mutant::ALL {
         let begun = Instant::now();
+        let trial = Trial { members: 3, resting: false, mutant: Some(mutant) };
         let mut noticed = None;
         for _ in 0..3 {
-            let disturbed = AssertUnwindSafe(run(100, 3, seed.fork(), Some(mutant))).catch_unwind().await;
+            let disturbed = AssertUnwindSafe(run(100, trial, seed.fork())).catch_unwind().await;
             noticed = disturbed.err();
             if noticed.is_some() {
                 break;

@@ -22,6 +22,10 @@ const PAUSE: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an exit waits for its entry: longer than most faults last.
 const ENTRY_PATIENCE: Duration = Duration::from_secs(4);
+/// How long the next entry waits for an exit where stops rest. The exit has the stop cancelled first, and where the row before
+/// a cancelled one is cancelled too that is believed after 20 s (ADR 24): a sender that did not wait would pile up, in each
+/// five seconds, what takes 20 s to carry out.
+const EXIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The name of an instrument.
 pub fn instrument(number: usize) -> String {
@@ -43,13 +47,21 @@ struct Sender {
     addresses: Addresses,
     seed: Seed,
     accepted: Arc<AtomicUsize>,
+    resting: bool,
 }
 
 // === impl Traffic ===
 
 impl Traffic {
-    /// Starts one sender an instrument; the number of the stretch makes its signals' ids unique.
-    pub fn start(client: &reqwest::Client, addresses: &Addresses, stretch: usize, seed: &mut Seed) -> Self {
+    /// Starts one sender an instrument; the number of the stretch makes its signals' ids unique. Where stops rest, senders wait
+    /// for their exits.
+    pub fn start(
+        client: &reqwest::Client,
+        addresses: &Addresses,
+        stretch: usize,
+        resting: bool,
+        seed: &mut Seed,
+    ) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let accepted = Arc::new(AtomicUsize::new(0));
         let senders = (0..INSTRUMENTS).map(|number| {
@@ -58,6 +70,7 @@ impl Traffic {
                 addresses: Arc::clone(addresses),
                 seed: seed.fork(),
                 accepted: Arc::clone(&accepted),
+                resting,
             };
             AbortOnDropHandle::new(tokio::spawn(sender.trade(number, stretch, Arc::clone(&stopping))))
         });
@@ -96,6 +109,10 @@ impl Sender {
                 // Most exits come after their entries were carried out; some overtake them.
                 if leg == "in" && self.seed.below(3) > 0 {
                     let _ = tokio::time::timeout(ENTRY_PATIENCE, self.end_of(&accepted)).await;
+                }
+                // Nobody needs the end of the last one: that it comes to rest is looked at then.
+                if leg == "out" && self.resting && !stopping.load(Ordering::Relaxed) {
+                    let _ = tokio::time::timeout(EXIT_PATIENCE, self.end_of(&accepted)).await;
                 }
             }
             if stopping.load(Ordering::Relaxed) {

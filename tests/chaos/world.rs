@@ -8,8 +8,7 @@ use baton::mutant::Mutant;
 
 use crate::disturb::Wound;
 use crate::fault::{Server, Who};
-use crate::setting;
-use crate::support::checker::Check;
+use crate::support::checker::{Check, SETTLE};
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::faketime;
@@ -17,6 +16,21 @@ use crate::support::proxy::Proxy;
 use crate::support::seed::Seed;
 use crate::support::wait::spread;
 use crate::traffic::{Addresses, INSTRUMENTS, Traffic, instrument};
+
+/// How long a time of calm may take to come to rest where stops rest at the broker: a few exits of 20 s each, one behind the
+/// other on an instrument.
+const SETTLE_RESTING: Duration = Duration::from_secs(120);
+
+/// What is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// Members of each cluster.
+    pub members: usize,
+    /// Stops rest at the broker.
+    pub resting: bool,
+    /// A guard that the members lack.
+    pub mutant: Option<Mutant>,
+}
 
 /// The cluster, its links and its senders.
 pub struct World {
@@ -33,6 +47,7 @@ pub struct World {
     traffic: Option<Traffic>,
     delivered: usize,
     leaderless: Vec<Duration>,
+    resting: bool,
 }
 
 /// How a time of calm went.
@@ -44,8 +59,9 @@ pub struct Calm {
 // === impl World ===
 
 impl World {
-    /// Starts everything, the senders too; the members without a guard, when one is named.
-    pub async fn start(members: usize, mutant: Option<Mutant>, seed: &mut Seed) -> Self {
+    /// Starts everything, the senders too.
+    pub async fn start(trial: Trial, seed: &mut Seed) -> Self {
+        let Trial { members, resting, mutant } = trial;
         let mut env = independent();
         // Stepped clocks make signals an hour old, or an hour early; that they trade is what makes trouble.
         env.push(("BATON_TRADING__AGE__REJECT_S", "7200".to_owned()));
@@ -54,7 +70,7 @@ impl World {
         env.push(("BATON_TRADING__ORDERS__ENTRY_PATIENCE_MS", "4000".to_owned()));
         env.push(("BATON_TRADING__ORDERS__EXIT_PATIENCE_MS", "2000".to_owned()));
         env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
-        if setting("BATON_CHAOS_RESTING", 0) > 0 {
+        if resting {
             env.push(("BATON_TRADING__STOPS__RESTING", "on".to_owned()));
         }
         if setting("BATON_CHAOS_PLANS", 0) > 0 {
@@ -97,6 +113,7 @@ impl World {
             traffic: None,
             delivered: 0,
             leaderless: Vec::new(),
+            resting,
         };
         world.publish();
         world.send();
@@ -126,7 +143,8 @@ impl World {
     fn send(&mut self) {
         self.stretch += 1;
         let client = &self.cluster.client;
-        self.traffic = Some(Traffic::start(client, &self.addresses, self.stretch, &mut self.senders));
+        let (addresses, resting) = (&self.addresses, self.resting);
+        self.traffic = Some(Traffic::start(client, addresses, self.stretch, resting, &mut self.senders));
     }
 
     /// Tells the senders where the members are.
@@ -148,7 +166,7 @@ impl World {
                 panic!("what a sender has begun is accepted by somebody: {:?}", self.cluster.logs())
             });
         }
-        let check = self.cluster.check().await;
+        let check = self.cluster.check_within(if self.resting { SETTLE_RESTING } else { SETTLE }).await;
         assert_eq!(check.signals, self.delivered, "every accepted signal is kept, once");
         assert_eq!(check.open_positions, 0, "whatever was entered was left again");
         self.send();
@@ -176,11 +194,21 @@ impl World {
         let (median, p95, max) = spread(&mut self.leaderless);
         let faults: usize = self.counts.values().sum();
         let refused = self.refused().await;
+        let cancelled = self.cancelled().await;
         format!(
             "{faults} faults {:?}\nafter the last of a stretch a member traded within {median:?} (median), {p95:?} (p95), \
-             {max:?} (max)\n{calm}\nrefused: {refused}",
+             {max:?} (max)\n{calm}\nrefused: {refused}\ncancelled: {cancelled}",
             self.counts
         )
+    }
+
+    /// How long it took from a cancel until the books proved it.
+    async fn cancelled(&self) -> String {
+        let sql = "SELECT format('%s, proven after %s s (median), %s s (max)', count(*),
+            round(percentile_cont(0.5) WITHIN GROUP (ORDER BY took)::numeric, 1), round(max(took)::numeric, 1))
+            FROM (SELECT extract(epoch FROM o.state_at - c.journaled_at)::float8 AS took
+                FROM order_cancel c JOIN order_intent o ON o.id = c.intent_id WHERE c.state = 'applied') t";
+        self.cluster.sql.query_one(sql, &[]).await.unwrap().get(0)
     }
 
     /// How many signals came to nothing, by the reasons given: chaos in which little trades proves little.

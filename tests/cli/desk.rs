@@ -26,7 +26,13 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
         "/api/v1/signals" => json!({ "counts": [
             { "type": "BASE_ENTRY", "status": "executed", "count": 12 }, { "type": "EXIT", "status": "refused", "count": 1 },
         ] }),
-        "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002" => signal(),
+        "/api/v1/signals/list" => json!({ "signals": [signal()], "next": "64f-0199" }),
+        "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002"
+        | "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002/drop" => signal(),
+        "/api/v1/signals/0199a1b2-0000-7000-8000-000000000002/replay" => json!({
+            "id": "0199a1b2-0000-7000-8000-000000000009", "key": "replay:0199a1b2-0000-7000-8000-000000000002", "status": "accepted",
+        }),
+        "/api/v1/reconcile" => reconciled(),
         "/api/v1/strategies" | "/api/v1/strategies/vwap" => strategies(),
         "/api/v1/trades" => json!({ "trades": [trade()], "next": "64f-0199" }),
         "/api/v1/equity" => equity(),
@@ -69,6 +75,17 @@ fn history() -> Value {
         { "epoch": 16, "member": "b2", "reason": "crash", "gap_ms": 87, "started_at": "2026-08-09T03:45:00Z",
           "ended_at": "2026-08-10T03:45:00Z", "end_reason": "handover", "commands": [] },
     ], "next": 16 })
+}
+
+fn reconciled() -> Value {
+    let order = |id: &str, state: &str, at_broker: Value, verdict: &str| {
+        json!({ "id": id, "symbol": "GOLDM05DEC25FUT", "side": "BUY", "quantity": 100, "state": state,
+            "broker_order_id": null, "broker_status": at_broker, "verdict": verdict })
+    };
+    json!({ "by": "b1", "positions": diff(), "foreign": ["251125000000017"], "orders": [
+        order("0199a1b2-0000-7000-8000-00000000000a", "acknowledged", json!("open"), "agrees"),
+        order("0199a1b2-0000-7000-8000-00000000000b", "in_doubt", Value::Null, "in_doubt"),
+    ] })
 }
 
 fn states() -> Value {
@@ -127,6 +144,7 @@ fn switches() -> Value {
         { "switch": "halt_all", "on": false, "until": null, "who": null, "why": null },
         { "switch": "reduce_only", "on": false, "until": null, "who": "asha", "why": "over" },
         { "switch": "paused", "on": false, "until": null, "who": null, "why": null },
+        { "instrument": "GOLD_MINI", "switch": "reduce_only", "on": true, "until": null, "who": "asha", "why": "thin" },
     ] })
 }
 

@@ -57,7 +57,7 @@ fn each_help_text_is_as_it_was_reviewed() {
 }
 
 /// What is asked of the desk, each with the exit code that it ends with.
-const ASKED: [(&[&str], i32); 33] = [
+const ASKED: [(&[&str], i32); 37] = [
     (&["ack", "restart-storm"], 0),
     (&["close", "GOLD_MINI", "--reason", "news", "--yes"], 1),
     (&["doctor"], 1),
@@ -78,9 +78,23 @@ const ASKED: [(&[&str], i32); 33] = [
     (&["pause", "--reason", "work", "--yes"], 0),
     (&["positions", "diff"], 1),
     (&["positions", "list"], 0),
+    (&["reconcile"], 1),
     (&["reduce-only", "on", "--reason", "news", "--yes"], 0),
     (&["resume", "--reason", "done", "--yes"], 0),
     (&["signals", "count"], 0),
+    (&["signals", "drop", "0199a1b2-0000-7000-8000-000000000002", "--reason", "a mistake", "--yes"], 0),
+    (&["signals", "list"], 0),
+    (
+        &[
+            "signals",
+            "replay",
+            "0199a1b2-0000-7000-8000-000000000002",
+            "--reason",
+            "halted by mistake",
+            "--yes",
+        ],
+        0,
+    ),
     (&["signals", "show", "0199a1b2-0000-7000-8000-000000000002"], 0),
     (&["states"], 0),
     (&["status"], 0),

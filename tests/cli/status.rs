@@ -53,10 +53,12 @@ fn switches_that_are_on_are_listed() {
     body["switches"] = json!([
         {"switch": "halted", "on": true, "who": "asha", "why": "exchange trouble"},
         {"switch": "reduce_only", "on": false, "who": null, "why": null},
+        {"instrument": "GOLD_MINI", "switch": "halted", "on": true, "who": "ravi", "why": "odd prices"},
     ]);
     let (code, said) = verdict(&body.to_string());
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("halted is on, by asha: exchange trouble"), "{said}");
+    assert!(said.contains("halted of GOLD_MINI is on, by ravi: odd prices"), "{said}");
     assert!(!said.contains("reduce_only"), "{said}");
 }
 

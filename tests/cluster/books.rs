@@ -44,6 +44,10 @@ async fn any_instance_tells_the_same_history_as_json_and_csv() {
         assert_eq!(member.json("/api/positions").await.unwrap()["positions"], json!([]));
         assert_eq!(member.json("/api/status").await.unwrap()["open_trades"], 0);
 
+        let debug = member.json("/api/debug").await.unwrap();
+        let role = debug["leadership"]["role"].as_str().expect("it has joined");
+        assert!(["leader", "follower"].contains(&role) && debug["connections"].is_object(), "{debug}");
+
         let newest = member.json("/api/v1/orders?limit=1").await.unwrap();
         let next = newest["next"].as_str().expect("two orders");
         let older = member.json(&format!("/api/v1/orders?limit=1&cursor={next}")).await.unwrap();

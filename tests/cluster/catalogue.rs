@@ -57,6 +57,8 @@ const MUTE: &str = "a_mute_feed_is_noticed_by_the_age_of_its_ticks_and_heals_by_
 const OPERATORS: &str = "tests/cluster/operators.rs";
 const FENCED: &str = "a_fenced_leader_is_out_at_once_even_if_it_hangs";
 const OUTAGE: &str = "a_redis_outage_is_told_once_by_three_instances_and_its_end_once";
+const SQUARE_OFF: &str = "src/engine/tests/square_off.rs";
+const LATE: &str = "what_is_late_is_told_and_counted_until_it_is_gone";
 const TRACES: &str = "src/telemetry/traces/tests.rs";
 
 pub const CATALOGUE: &[Row] = &[
@@ -151,6 +153,14 @@ pub const CATALOGUE: &[Row] = &[
             "a_stop_that_the_broker_ends_is_put_again_and_one_that_it_refuses_is_told",
         ),
     ),
+    row("baton_square_offs_total", Counter, &[], Elsewhere(SQUARE_OFF, LATE)),
+    row("baton_square_off_late", Gauge, &[], Elsewhere(SQUARE_OFF, LATE)),
+    row(
+        "baton_positions_expiring",
+        Gauge,
+        &[],
+        Elsewhere("src/engine/tests/expiry.rs", "each_position_is_warned_about_once_a_day"),
+    ),
     row(
         "baton_switch",
         Gauge,
@@ -158,6 +168,15 @@ pub const CATALOGUE: &[Row] = &[
         Elsewhere(
             "tests/cluster/switches.rs",
             "switches_are_set_anywhere_hold_at_once_and_survive_a_failover",
+        ),
+    ),
+    row(
+        "baton_instrument_switch",
+        Gauge,
+        &["instrument", "switch"],
+        Elsewhere(
+            "tests/cluster/switches.rs",
+            "a_switch_of_one_instrument_holds_there_alone_and_survives_a_failover",
         ),
     ),
     // The world outside.

@@ -71,7 +71,7 @@ async fn roll_under_load(rolls: usize) {
 }
 
 /// SIGTERM, its end, another process of the name, and the next one's turn only once that is ready.
-async fn restart(cluster: &mut Cluster, load: &Load, index: usize) {
+pub async fn restart(cluster: &mut Cluster, load: &Load, index: usize) {
     let member = &mut cluster.members[index];
     member.process.signal(Signal::TERM);
     let status = member.process.exit(PATIENCE).await;

@@ -88,6 +88,47 @@ async fn switches_are_set_anywhere_hold_at_once_and_survive_a_failover() {
     cluster.finish().await;
 }
 
+// R: B4, S13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_of_one_instrument_holds_there_alone_and_survives_a_failover() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entered = cluster.play(0, &base("held", GOLD, 140_000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+    let follower = cluster.follower().await;
+    const SILVER: &str = "SILVER_MINI";
+    says(&cluster, follower, &["halt", "--instrument", GOLD, "--reason", "odd prices", "--yes"]);
+    says(&cluster, follower, &["reduce-only", "on", "--instrument", SILVER, "--reason", "thin", "--yes"]);
+    wait::until("the metric says so", PATIENCE, async || {
+        let series = "baton_instrument_switch{instrument=\"GOLD_MINI\",switch=\"halted\"}";
+        match cluster.members[follower].metric(series).await {
+            Some(1.0) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    cluster.kill_leader().await;
+    let refused = cluster.play(follower, &base("refused", SILVER, 155_000)).await;
+    assert_eq!(code(&refused), "INSTRUMENT_REDUCE_ONLY", "{refused}");
+    let waits = cluster.post(follower, &exit("waits", GOLD, "ALL", 140_000)).await;
+    says(&cluster, follower, &["reduce-only", "off", "--instrument", SILVER, "--reason", "over", "--yes"]);
+    let again = cluster.play(follower, &base("again", SILVER, 155_000)).await;
+    assert_eq!(again["status"], "executed", "{again}");
+    assert_eq!(cluster.count("SELECT count(*) FROM order_intent WHERE class <> 'entry'").await, 0);
+    says(&cluster, follower, &["unhalt", "--instrument", GOLD, "--reason", "over", "--yes"]);
+    assert_eq!(cluster.terminal(&waits.id).await["status"], "executed");
+    for (name, body, expected) in [
+        ("GOLD", json!({ "switch": "halted", "on": true, "reason": "x" }), 404),
+        (GOLD, json!({ "switch": "paused", "on": true, "reason": "x" }), 400),
+    ] {
+        let path = format!("/api/v1/switches/{name}");
+        let (status, answer) = cluster.members[follower].command(&path, &body).await.unwrap();
+        assert_eq!(status, expected, "{answer}");
+    }
+    cluster.revive().await;
+    cluster.finish().await;
+}
+
 // R: S13: while entries flow, nothing is journaled after the halt's answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_entry_is_journaled_after_the_answer_to_a_halt() {

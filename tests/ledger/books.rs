@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use baton::ledger::books::{Filter, ORDERS, Page, Place, TRADES};
+use baton::ledger::signals::SIGNALS;
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use tokio_postgres::Client;
@@ -196,7 +197,16 @@ async fn a_page_walks_an_index_and_not_the_history() {
         )
         .await
         .unwrap();
-    client.batch_execute("ANALYZE position, order_intent").await.unwrap();
+    client
+        .batch_execute(
+            "INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, received_at)
+             SELECT gen_random_uuid(), n::text, 'EXIT', 'a', 'GOLD_MINI', '{}', '', 'b1',
+                timestamptz '2026-08-10T04:00:00Z' + n * interval '1 second'
+             FROM generate_series(1, 5000) n",
+        )
+        .await
+        .unwrap();
+    client.batch_execute("ANALYZE position, order_intent, signal").await.unwrap();
     let none: Option<String> = None;
     let (never, at): (Option<DateTime<Utc>>, _) = (None, Some(start() + TimeDelta::seconds(2500)));
     let states: Option<Vec<String>> = None;
@@ -205,6 +215,7 @@ async fn a_page_walks_an_index_and_not_the_history() {
     for (sql, parameters, index, table) in [
         (TRADES, &page[..7], "position_closed", "Seq Scan on \"position\""),
         (&ORDERS, &page[..], "order_intent_journaled", "Seq Scan on order_intent"),
+        (&SIGNALS, &page[..], "signal_received", "Seq Scan on signal"),
     ] {
         let plan = client.query(&format!("EXPLAIN {sql}"), parameters).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();

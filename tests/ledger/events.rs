@@ -26,6 +26,8 @@ async fn life(client: &Client) {
                        ('handover', NULL, 8, 'asha', 'new kernel', NULL, '2026-08-10 03:45:06Z', NULL);
              INSERT INTO switch_history (switch, value, who, why, until, at)
                 VALUES ('halted', true, 'asha', 'news', '2026-08-10 05:00:00Z', '2026-08-10 03:45:07Z');
+             INSERT INTO instrument_switch_history (instrument, switch, value, who, why, at)
+                VALUES ('GOLD_MINI', 'reduce_only', true, 'asha', 'thin', '2026-08-10 03:45:07.2Z');
              INSERT INTO strategy_history (strategy, enabled, who, why, at)
                 VALUES ('vwap', false, 'asha', 'odd', '2026-08-10 03:45:07.5Z');
              INSERT INTO notification_outbox (id, channel, severity, types, subject, body, state, created_at, expires_at, last_error, finished_at)
@@ -57,6 +59,7 @@ async fn every_history_is_one_line_of_time_and_no_code_is_in_it() {
             ("command", "fence of b1 by asha: epoch 8 ended it"),
             ("command", "handover was asked for by asha: new kernel"),
             ("switch", "halted is on, by asha: news (until 2026-08-10T05:00:00Z)"),
+            ("switch", "reduce_only of GOLD_MINI is on, by asha: thin"),
             ("strategy", "vwap is disabled, by asha: odd"),
             ("notification", "for telegram: [t] ERROR BROKER_ERROR"),
             ("notification", "dead by telegram: [t] ERROR BROKER_ERROR (403: kicked)"),
@@ -84,7 +87,7 @@ async fn pages_lose_and_repeat_nothing_though_many_are_of_one_moment() {
         .await
         .unwrap();
     let whole = all(&database).await;
-    assert_eq!(whole.len(), 52);
+    assert_eq!(whole.len(), 53);
     for limit in [1, 2, 7, 50] {
         let mut walked = Vec::new();
         let mut since = Since::Time(DateTime::UNIX_EPOCH);

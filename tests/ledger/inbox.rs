@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use baton::domain::ids::SignalKey;
+use baton::ledger::books::Filter;
 use baton::ledger::inbox::{NewSignal, Receipt, STORE_UNDER};
+use baton::ledger::repair::Operator;
+use baton::ledger::signals::replay_key;
 use baton::ledger::{Ledger, LedgerError};
 use serde_json::json;
 use uuid::Uuid;
@@ -53,6 +56,53 @@ async fn repeats_at_once_on_three_instances_are_one_row() {
     let rows = database.ledger.unfinished_signals(&[], 1000).await.unwrap();
     assert_eq!(rows.len(), 20);
     assert!(rows.windows(2).all(|pair| pair[0].seq < pair[1].seq), "the inbox has an order");
+}
+
+// R: B2, B9. Whoever asks twice, or whose answer was lost, gets the same signal; and one row of the audit log tells of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_is_put_in_again_once_however_often_that_is_asked_for() {
+    let database = Database::start().await;
+    let original = deliver(&database.ledger, "test/refused", "b1").await;
+    let stored = database.ledger.stored_signal(original.id).await.unwrap().unwrap();
+    assert_eq!((stored.status.as_str(), &stored.payload), ("pending", &json!({ "by": "b1" })));
+    let askers: Vec<_> = (0..20)
+        .map(|_| {
+            let (ledger, stored) = (database.ledger.clone(), stored.clone());
+            tokio::spawn(async move {
+                let key = replay_key(original.id);
+                let signal = NewSignal {
+                    key: &key,
+                    kind: "BASE_ENTRY",
+                    strategy: "test",
+                    instrument: "GOLD_MINI",
+                    payload: &stored.payload,
+                    raw_body: &stored.raw_body,
+                    received_by: "b2",
+                    traceparent: None,
+                };
+                let operator = Operator { name: "asha", reason: "halted by mistake" };
+                ledger.replay(&signal, original.id, operator).await.unwrap().unwrap()
+            })
+        })
+        .collect();
+    let mut receipts = Vec::new();
+    for asker in askers {
+        receipts.push(asker.await.unwrap());
+    }
+    assert_eq!(receipts.iter().filter(|receipt| receipt.fresh).count(), 1);
+    assert!(receipts.iter().all(|receipt| receipt.id == receipts[0].id && receipt.id != original.id));
+    let client = database.connect().await;
+    let told = "SELECT actor, payload FROM audit_log WHERE kind = 'replay'";
+    let told = client.query(told, &[]).await.unwrap();
+    let (who, payload): (String, String) = (told[0].get(0), told[0].get(1));
+    assert_eq!((told.len(), who.as_str()), (1, "asha"));
+    for part in [original.id.to_string(), receipts[0].id.to_string(), "halted by mistake".to_owned()] {
+        assert!(payload.contains(&part), "{payload}");
+    }
+    let listed = database.ledger.signals(&Filter::default(), None, 1).await.unwrap();
+    assert_eq!((listed.rows[0].id, listed.next.is_some()), (receipts[0].id.0, true), "the newest first");
+    let none = Filter { states: Some(vec!["refused".to_owned()]), ..Filter::default() };
+    assert!(database.ledger.signals(&none, None, 9).await.unwrap().rows.is_empty());
 }
 
 // R: K8, B2

@@ -47,6 +47,8 @@ async fn a_day_is_known_by_the_bridge_then_by_the_ledger_then_by_the_usual_hours
     assert_eq!(hours.any_open(&board, at("2026-08-10T20:00:00+05:30")), Some(false));
     let tuesday = at("2026-08-11T10:00:00+05:30");
     assert_eq!(hours.any_open(&board, tuesday), None, "another day");
+    let holidays: Vec<String> = hours.holidays().iter().map(|holiday| holiday.day.to_string()).collect();
+    assert_eq!(holidays, ["2026-08-11", "2026-08-13"]);
 
     paper.stop().await;
     hours.read(&broker, ledger, monday).await;
@@ -67,6 +69,7 @@ async fn a_day_is_known_by_the_bridge_then_by_the_ledger_then_by_the_usual_hours
             (Some(told), Some(open)),
             "{text}"
         );
+        assert_eq!(hours.holidays().len(), 2, "{text}");
     }
     let hours = Hours::default();
     let next_year = at("2027-08-12T10:00:00+05:30");

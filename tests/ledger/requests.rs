@@ -77,6 +77,10 @@ async fn a_request_is_fenced_and_held_back_by_the_switches_of_its_class() {
     assert_eq!(ask(&client, 0, stop, Protective, Some(85)).await, Some(None), "nor is it moved");
     client.execute("UPDATE leadership SET halted = false, halt_all = false", &[]).await.unwrap();
     assert!(ask(&client, 0, stop, Protective, Some(85)).await.unwrap().is_some());
+    let gold = r#"UPDATE leadership SET instruments = '{"GOLD_MINI": {"halted": "infinity"}}'"#;
+    client.batch_execute(&format!("UPDATE order_cancel SET state = 'void'; {gold}")).await.unwrap();
+    let seen = (allowed(Exit).await, allowed(Protective).await, allowed(Operator).await);
+    assert_eq!(seen, (false, true, true), "nor does one that is halted on its instrument alone");
     let other = "UPDATE leadership SET holder_member = 'b2', holder_incarnation = $1";
     client.execute(other, &[&Uuid::now_v7()]).await.unwrap();
     assert_eq!(ask(&client, 0, stop, Protective, None).await, None, "another holder of the same epoch");
@@ -168,6 +172,13 @@ async fn a_bid_rises_one_move_at_a_time_up_to_its_last_price_and_while_entries_a
     client.execute(disable, &[&json!({ "default": false })]).await.unwrap();
     assert_eq!(raise(85).await, None, "its strategy is disabled");
     client.execute(disable, &[&json!({ "default": true })]).await.unwrap();
+    for switch in ["halted", "reduce_only"] {
+        let of_instrument = "UPDATE leadership SET instruments = $1";
+        client.execute(of_instrument, &[&json!({ "GOLD_MINI": { switch: "infinity" } })]).await.unwrap();
+        assert_eq!(raise(85).await, None, "{switch} of its instrument");
+        assert_eq!(ask(&client, 0, bid, Entry, None).await, Some(None), "nor is room made for another order");
+        client.execute(of_instrument, &[&json!({ "COPPER": { switch: "infinity" } })]).await.unwrap();
+    }
     let first = raise(85).await.unwrap();
     assert_eq!(raise(86).await, None, "the first one may still arrive, and would undo it");
     set_state(&client, "order_modify", first, "applied").await;
@@ -198,6 +209,11 @@ async fn a_bid_that_stands_is_held_back_by_every_switch_that_an_entry_is() {
         ("halt_all = true", "halt_all = false"),
         ("reduce_only = true", "reduce_only = false"),
         (r#"strategies = '{"default": false}'"#, r#"strategies = '{"default": true, "other": false}'"#),
+        (r#"instruments = '{"GOLD_MINI": {"halted": "infinity"}}'"#, "instruments = '{}'"),
+        (
+            r#"instruments = '{"GOLD_MINI": {"reduce_only": "infinity"}}'"#,
+            r#"instruments = '{"COPPER": {"halted": "infinity"}}'"#,
+        ),
     ] {
         client.execute(&format!("UPDATE leadership SET {on}"), &[]).await.unwrap();
         assert_eq!(held_back().await, [IntentId(bid)], "{on}");

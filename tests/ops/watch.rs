@@ -15,6 +15,8 @@ use crate::support::wait;
 /// A running Prometheus that scrapes every member once a second.
 pub struct Prometheus {
     process: Process,
+    /// Lists whom it scrapes; read again whenever it changes.
+    targets: PathBuf,
     url: String,
     client: reqwest::Client,
 }
@@ -66,14 +68,14 @@ impl Prometheus {
     pub async fn start(program: &Path, cluster: &Cluster, alertmanager: Option<&str>) -> Self {
         let folder = cluster.folder().join("prometheus");
         std::fs::create_dir(&folder).unwrap();
-        let targets: Vec<&str> =
-            cluster.members.iter().map(|member| member.address.strip_prefix("http://").unwrap()).collect();
+        let targets = folder.join("targets.json");
+        list(&targets, cluster.members.iter().map(|member| member.address.as_str()));
         let managers = alertmanager.map_or(String::new(), |address| {
             format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n")
         });
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\n{managers}\
-             scrape_configs: [{{job_name: baton, static_configs: [{{targets: {targets:?}}}]}}]\n",
+             scrape_configs: [{{job_name: baton, file_sd_configs: [{{files: [targets.json]}}]}}]\n",
             root().join("ops/prometheus/rules.yml").display()
         );
         std::fs::write(folder.join("prometheus.yml"), config).unwrap();
@@ -86,7 +88,8 @@ impl Prometheus {
             format!("--web.listen-address={address}"),
         ];
         let (process, _) = launch(&folder, "prometheus", arguments).start_program(program);
-        let started = Self { process, url: format!("http://{address}"), client: reqwest::Client::new() };
+        let started =
+            Self { process, targets, url: format!("http://{address}"), client: reqwest::Client::new() };
         let members = cluster.members.len();
         wait::until("Prometheus scrapes every member", PATIENCE, async || {
             let up = started.query("count(up == 1)").await;
@@ -100,6 +103,16 @@ impl Prometheus {
         started
     }
 
+    /// Scrapes these addresses from now on, and no others.
+    pub fn follow<'a>(&self, addresses: impl IntoIterator<Item = &'a str>) {
+        list(&self.targets, addresses);
+    }
+
+    /// The samples of an alert whose condition holds, whether it fires yet or not; none when Prometheus does not answer.
+    pub async fn alerts(&self, name: &str) -> Option<Vec<f64>> {
+        self.query(&format!("ALERTS{{alertname=\"{name}\"}}")).await
+    }
+
     /// The values that a query gives now; none when Prometheus does not answer it.
     pub async fn query(&self, expression: &str) -> Option<Vec<f64>> {
         let request = self.client.get(format!("{}/api/v1/query", self.url)).query(&[("query", expression)]);
@@ -108,6 +121,14 @@ impl Prometheus {
         let result = answer["data"]["result"].as_array()?;
         result.iter().map(|sample| sample["value"][1].as_str()?.parse().ok()).collect()
     }
+}
+
+fn list<'a>(file: &Path, addresses: impl IntoIterator<Item = &'a str>) {
+    let hosts: Vec<&str> = addresses.into_iter().filter_map(|url| url.strip_prefix("http://")).collect();
+    let new = file.with_extension("new");
+    std::fs::write(&new, serde_json::json!([{ "targets": hosts }]).to_string()).unwrap();
+    // Whole or not at all.
+    std::fs::rename(new, file).unwrap();
 }
 
 /// Starts Alertmanager with the shipped configuration, its receivers' addresses replaced; gives its address.

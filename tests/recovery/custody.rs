@@ -115,16 +115,24 @@ async fn signals_wait_for_the_repair_while_one_after_the_other_leads_as_custodia
     let entry = cluster.play(first, &base("no", "SILVER_MINI", 150_000)).await;
     assert!(entry["status"] == "refused" && entry["reasons"].to_string().contains("CUSTODY"), "{entry}");
     let out = cluster.post(first, &exit("out", GOLD, "ALL", 140_000)).await;
-    let waits = async |who: usize| {
+    let dropped = cluster.post(first, &exit("dropped", COPPER, "ALL", 1000)).await;
+    let waits = async |who: usize, id: &str| {
         wait::until("the EXIT says why it waits", PATIENCE, async || {
-            let view = cluster.members[who].json(&format!("/api/v1/signals/{}", out.id)).await;
+            let view = cluster.members[who].json(&format!("/api/v1/signals/{id}")).await;
             let view = view.unwrap_or_default();
             let why = view["reasons"].to_string();
             if view["status"] == "pending" && why.contains("CUSTODY") { Ok(()) } else { Err(view) }
         })
         .await;
     };
-    waits(first).await;
+    waits(first, &out.id).await;
+    waits(first, &dropped.id).await;
+    // An inbox that cannot be read ends no custodian's term, and keeps no operator from dropping what waits.
+    damage(&cluster, "ALTER TABLE signal RENAME COLUMN payload TO unread").await;
+    let (path, why) = (format!("/api/v1/signals/{}/drop", dropped.id), json!({ "reason": "drill" }));
+    let (status, view) = cluster.members[first].command(&path, &why).await.expect("it answers");
+    assert!(status.is_success() && view["status"] == "refused", "{status} {view}");
+    damage(&cluster, "ALTER TABLE signal RENAME COLUMN unread TO payload").await;
 
     let begun = Instant::now();
     cluster.members[first].process.signal(Signal::KILL);

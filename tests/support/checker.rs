@@ -15,7 +15,7 @@ use super::paper::{Arrival, Paper, PaperOrder};
 use super::wait;
 
 /// How long in-doubt orders and exits that are sent again may take to come to rest.
-const SETTLE: Duration = Duration::from_secs(60);
+pub const SETTLE: Duration = Duration::from_secs(60);
 /// Stored prices are rounded to eight digits, so sums over many units may differ by so much.
 const TOLERANCE: Decimal = dec!(0.01);
 
@@ -56,7 +56,12 @@ struct Intent {
 
 /// Waits until no signal and no intent is under way and no position is on its way out.
 pub async fn settled(sql: &Client) {
-    wait::until("nothing is under way any more", SETTLE, async || {
+    settled_within(sql, SETTLE).await;
+}
+
+/// The same, for what takes longer than usual.
+pub async fn settled_within(sql: &Client, patience: Duration) {
+    wait::until("nothing is under way any more", patience, async || {
         let row = sql
             .query_one(
                 "SELECT (SELECT count(*) FROM signal WHERE status IN ('pending', 'working')),
@@ -200,7 +205,7 @@ fn classed(intent: &Intent) -> Option<String> {
     let wanted = match intent.cause.as_deref() {
         None => "entry",
         Some("signal" | "late_fill") => "exit",
-        Some("stop_loss" | "take_profit") => "protective",
+        Some("expiry" | "square_off" | "stop_loss" | "take_profit") => "protective",
         Some("operator" | "shutdown") => "operator",
         Some(_) => "unknown",
     };

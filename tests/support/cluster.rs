@@ -34,11 +34,14 @@ pub struct Options {
     pub instruments: Vec<String>,
     /// The bridge looks each order's intent up in PostgreSQL when the order arrives.
     pub witnessed: bool,
+    /// Every commit is synced to disk, as where it matters.
+    pub synced: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 3, shape: "live", env: Vec::new(), instruments: Vec::new(), witnessed: false }
+        let (env, instruments) = (Vec::new(), Vec::new());
+        Self { members: 3, shape: "live", env, instruments, witnessed: false, synced: false }
     }
 }
 
@@ -76,7 +79,10 @@ impl Cluster {
     pub async fn wired(options: Options, mut wire: impl AsyncFnMut(&mut Launch)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = client();
-        let stores = database::migrated_stores().await;
+        let stores = match options.synced {
+            true => database::synced_stores().await,
+            false => database::migrated_stores().await,
+        };
         let symbols = write_instruments(folder.path(), &options.instruments);
         let witness = options.witnessed.then(|| Witness::of(stores.database_url()));
         let (shape, symbols) = (options.shape, symbols.as_deref());
@@ -251,7 +257,12 @@ impl Cluster {
 
     /// Waits until nothing is under way, then compares the ledger with the bridge's own books and log.
     pub async fn check(&self) -> Check {
-        checker::settled(&self.sql).await;
+        self.check_within(checker::SETTLE).await
+    }
+
+    /// The same, for what may take so long to come to rest.
+    pub async fn check_within(&self, patience: Duration) -> Check {
+        checker::settled_within(&self.sql, patience).await;
         let check = checker::check(&self.sql, &self.paper).await;
         if let Some(witness) = &self.witness {
             let early = witness.seen().early;

@@ -17,7 +17,15 @@ pub struct Database {
 impl Database {
     /// Starts the stores and brings the schema up.
     pub async fn start() -> Self {
-        let stores = migrated_stores().await;
+        Self::on(migrated_stores().await)
+    }
+
+    /// The same, with every commit synced to disk.
+    pub async fn synced() -> Self {
+        Self::on(synced_stores().await)
+    }
+
+    fn on(stores: Stores) -> Self {
         let ledger = Ledger::new(&stores.database_url(), 16, "baton-test").unwrap();
         Self { stores, ledger }
     }
@@ -26,6 +34,13 @@ impl Database {
     pub async fn connect(&self) -> Client {
         connect(&self.stores.database_url()).await
     }
+}
+
+/// The same stores, which sync every commit to disk: for figures, not for tests.
+pub async fn synced_stores() -> Stores {
+    let stores = Stores::temporary_and_synced().await.expect("private stores start");
+    Ledger::new(&stores.database_url(), 1, "baton-test").unwrap().migrate().await.unwrap();
+    stores
 }
 
 /// Stores of which the database has the ledger's schema. The migrations take longer than everything else about them, so

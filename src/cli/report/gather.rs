@@ -10,9 +10,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::redact::Redactor;
 use crate::cli::call::Caller;
-use crate::config::{self, Inputs};
+use crate::config::{self, Inputs, Redactor};
 
 /// Parts of the whole cluster, from whichever instance answers: name of the file, and the route.
 const CLUSTER: [(&str, &str); 13] = [

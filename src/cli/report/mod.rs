@@ -1,7 +1,6 @@
 //! `baton report`: what somebody who helps has to know of a cluster, in one folder, without secrets.
 
 mod gather;
-mod redact;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,9 +11,8 @@ use serde_json::json;
 
 use super::call::Target;
 use super::output::{Colour, Output};
-use crate::config::{self, Inputs};
+use crate::config::{self, Inputs, Redactor};
 use gather::Folder;
-use redact::Redactor;
 
 /// `baton report`.
 #[derive(Debug, clap::Args)]

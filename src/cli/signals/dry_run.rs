@@ -36,15 +36,22 @@ pub struct DryRun {
 pub(super) async fn run(args: DryRun, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let DryRun { file, target } = args;
     let body = body(&file)?;
-    let answer = target.sender(inputs)?.ask("/api/v1/signals/dry-run", &body).await?;
+    tell(&target.sender(inputs)?.ask("/api/v1/signals/dry-run", &body).await?, output)
+}
+
+/// Prints what the leader would do.
+///
+/// # Errors
+/// Stdout cannot be written to.
+pub(super) fn tell(answer: &Value, output: &Output) -> anyhow::Result<ExitCode> {
     let acts = ["order", "move_stops", "note"].iter().any(|word| answer["would"] == *word);
     let now = acts && answer["held_by_switch"].is_null() && listed(&answer["waits_for"]).is_empty();
     let code = if now { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if output.is_json() {
-        output.json(&answer)?;
+        output.json(answer)?;
         return Ok(code);
     }
-    for (text, colour) in told(&answer) {
+    for (text, colour) in told(answer) {
         output.line(output.paint(colour, &text))?;
     }
     Ok(code)

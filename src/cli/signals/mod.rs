@@ -1,6 +1,8 @@
-//! `baton signals`: how many there are, what became of one, and what would become of another.
+//! `baton signals`: which there are, what became of one, what would become of another, and an operator's word on one.
 
 mod dry_run;
+mod list;
+mod word;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,12 @@ pub enum Verb {
     Count(Target),
     /// Ask what would become of a signal if it were delivered now; nothing is stored or sent.
     DryRun(dry_run::DryRun),
+    /// End a signal that waits, before it is decided.
+    Drop(word::Drop),
+    /// List signals, the newest first.
+    List(list::List),
+    /// Put a refused signal in again, under a key of its own.
+    Replay(word::Replay),
     /// Show what became of a signal, why, and its orders.
     #[command(after_help = "The id is in the webhook's answer.
 
@@ -48,16 +56,32 @@ pub struct Show {
 /// # Errors
 /// No instance answers; there is no such signal; stdout cannot be written to.
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let (path, target, show): (_, _, fn(&Value, &Output) -> anyhow::Result<()>) = match verb {
-        Verb::DryRun(args) => return dry_run::run(args, inputs, output).await,
-        Verb::Count(target) => ("/api/v1/signals".to_owned(), target, counts),
-        Verb::Show(show) => (format!("/api/v1/signals/{}", show.id), show.target, signal),
-    };
-    let answer = target.caller(inputs)?.get(&path).await?;
+    match verb {
+        Verb::Count(target) => {
+            let answer = target.caller(inputs)?.get("/api/v1/signals").await?;
+            print(&answer, counts, output)
+        }
+        Verb::Drop(word) => word.run(inputs, output).await,
+        Verb::DryRun(args) => dry_run::run(args, inputs, output).await,
+        Verb::List(list) => list::run(list, inputs, output).await,
+        Verb::Replay(word) => word.run(inputs, output).await,
+        Verb::Show(show) => {
+            let path = format!("/api/v1/signals/{}", show.id);
+            print(&show.target.caller(inputs)?.get(&path).await?, signal, output)
+        }
+    }
+}
+
+/// Prints an answer for scripts as it is, for people by `show`.
+fn print(
+    answer: &Value,
+    show: impl Fn(&Value, &Output) -> anyhow::Result<()>,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
     if output.is_json() {
-        output.json(&answer)?;
+        output.json(answer)?;
     } else {
-        show(&answer, output)?;
+        show(answer, output)?;
     }
     Ok(ExitCode::SUCCESS)
 }

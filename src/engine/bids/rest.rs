@@ -17,7 +17,7 @@ use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::money::Quantity;
 use crate::domain::order::IntentState;
 use crate::domain::refusal::Refusal;
-use crate::domain::sessions;
+use crate::domain::{auction, sessions, square_off};
 use crate::engine::anew;
 use crate::engine::book::{Book, means};
 use crate::engine::decide::rest_order;
@@ -173,6 +173,15 @@ impl Term<'_> {
         let judged = sessions::judge(self.book.calendar.as_deref(), &pause.last.order.exchange, wall);
         if let Some(closed) = judged.err().filter(|_| !rules.allow_after_market) {
             return Some(closed);
+        }
+        // What would refuse a new entry of it by the clock.
+        if let Some(instrument) = rules.catalog.get(&pause.last.instrument) {
+            let (calendar, square_off) = (self.book.calendar.as_deref(), &rules.policy.square_off);
+            let late = square_off::judge_entry(square_off, calendar, instrument, wall).err();
+            let auction = || auction::judge_entry(calendar, instrument, wall).err();
+            if let Some(refusal) = late.or_else(|| auction().filter(|_| !rules.allow_after_market)) {
+                return Some(refusal);
+            }
         }
         // Its own position counts among the open ones already.
         let hit = self.book.day.as_ref().map(|day| day.refusals(&rules.policy.limits, 0));

@@ -108,6 +108,7 @@ impl Term<'_> {
             if self.book.closing.contains_key(&id)
                 || self.at_broker.room.contains_key(&id)
                 || self.book.closed.contains(&position.exchange)
+                || self.book.auctions.contains(&position.listing())
             {
                 self.at_broker.bare.remove(&id);
                 continue;

@@ -82,7 +82,7 @@ impl Term<'_> {
             if allowed {
                 self.at_broker.room.insert(exit.position, now.plus(ROOM));
             } else {
-                self.judge_anew(&exit);
+                self.book.judge_anew(&exit);
             }
             held.push(Held::until(exit, now.plus(LOOK)));
         }

@@ -126,6 +126,13 @@ pub(super) struct Desk {
     pub day: NaiveDate,
     /// The broker's session is alive.
     pub verified: bool,
+    /// The wall clock at moment 0.
+    pub begins: DateTime<Utc>,
+    /// After how many commits it is checked that memory and ledger agree.
+    pub checked_every: u32,
+    /// Positions in the order in which they were closed, with what each realised.
+    pub closed: Vec<(PositionId, Rupees)>,
+    commits: u32,
     suspects: Suspects,
 }
 
@@ -143,6 +150,10 @@ impl Desk {
             idle_close_known: true,
             day: NaiveDate::from_ymd_opt(2025, 11, 25).unwrap(),
             verified: true,
+            begins: fixtures::at(1000),
+            checked_every: 1,
+            closed: Vec::new(),
+            commits: 0,
             suspects: Suspects::default(),
         };
         desk.restart();
@@ -199,7 +210,7 @@ impl Desk {
             idle_close_known: self.idle_close_known,
         };
         let reading = Reading {
-            books: self.books.clone(),
+            books: std::mem::take(&mut self.books),
             begun: at(self.now),
             day: Some(self.day),
             verified: self.verified,
@@ -215,6 +226,7 @@ impl Desk {
                 Err(error) => panic!("{error}"),
             }
         }
+        self.books = reading.books;
         for id in &findings.foreign {
             self.book.watermark += 1;
             self.book.foreign.insert(id.clone(), self.book.watermark);
@@ -226,7 +238,12 @@ impl Desk {
     pub fn commit(&mut self, change: &Change) {
         self.rows.commit(change);
         self.book.install(change, at(self.now));
-        self.check();
+        let ended = change.positions.iter().filter(|position| !position.is_held());
+        self.closed.extend(ended.map(|position| (position.id, position.realised)));
+        self.commits += 1;
+        if self.commits.is_multiple_of(self.checked_every) {
+            self.check();
+        }
     }
 
     /// Memory and ledger hold the same, and the stored aggregates are what the positions give.
@@ -277,8 +294,8 @@ impl Desk {
         self.rows.intents[&id].state
     }
 
-    fn wall(&self) -> DateTime<Utc> {
-        fixtures::at(1000) + chrono::TimeDelta::milliseconds(i64::try_from(self.now).unwrap())
+    pub fn wall(&self) -> DateTime<Utc> {
+        self.begins + chrono::TimeDelta::milliseconds(i64::try_from(self.now).unwrap())
     }
 
     /// Buys `units` under `label`, filled whole at 1000.

@@ -6,9 +6,12 @@ use super::desk::{at, entry, rules};
 use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
 use crate::domain::ids::IntentId;
+use crate::domain::instrument::{Catalog, Instrument};
+use crate::domain::listing::Listing;
 use crate::domain::money::Quantity;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::policy::OrderPolicy;
+use crate::domain::position::Position;
 use crate::engine::book::{Book, Closing, Tracked};
 use crate::engine::decide::exit_order;
 use crate::engine::overdue::{Late, Overdue};
@@ -96,4 +99,44 @@ fn what_is_not_known_to_be_at_the_broker_or_cannot_fill_is_left_alone() {
     let mut overdue = Overdue::default();
     overdue.look(&book, &POLICY, at(0));
     assert_eq!(overdue.look(&book, &POLICY, at(3_600_000)), [], "the exchange is closed");
+}
+
+// What is sold in a closing auction fills at its end; what was to be bought is not wanted at a price that is not made yet.
+#[test]
+fn in_a_closing_auction_an_exit_waits_for_its_end_and_an_entry_does_not() {
+    for (class, expected) in [(OrderClass::Exit, 0), (OrderClass::Entry, 1)] {
+        let (mut book, id) = book(IntentState::Acknowledged, class, 0);
+        let order = &book.intents[&id].intent.order;
+        book.auctions.insert(Listing::new(&order.exchange, &order.symbol));
+        let mut overdue = Overdue::default();
+        overdue.look(&book, &POLICY, at(0));
+        assert_eq!(overdue.look(&book, &POLICY, at(60_000)).len(), expected, "{class}");
+    }
+}
+
+#[test]
+fn the_book_knows_which_held_shares_are_said_to_be_in_their_auction() {
+    let share = |name: &str, closing_auction| Instrument {
+        name: name.to_owned(),
+        exchange: "NSE".to_owned(),
+        closing_auction,
+        ..fixtures::instrument("GOLD_MINI")
+    };
+    let said = [("LISTED", Some(true)), ("PLAIN", Some(false)), ("UNSAID", None)];
+    let catalog = Catalog::of(said.map(|(name, closing_auction)| share(name, closing_auction)));
+    let held = |name: &str| Position {
+        instrument: name.to_owned(),
+        symbol: name.to_owned(),
+        exchange: "NSE".to_owned(),
+        ..fixtures::position("GOLD_MINI", 1, 1, dec!(1000), dec!(900), 1)
+    };
+    let mut book = Book::default();
+    book.portfolio.positions = ["LISTED", "PLAIN", "UNSAID", "UNKNOWN"].map(held).to_vec();
+    let noted = |book: &mut Book, time: &str| {
+        book.note_auctions(&catalog, format!("2026-08-05T{time}:00+05:30").parse().unwrap());
+        book.auctions.iter().map(|listing| listing.symbol.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(noted(&mut book, "15:14"), [] as [&str; 0]);
+    assert_eq!(noted(&mut book, "15:15"), ["LISTED"]);
+    assert_eq!(noted(&mut book, "15:35"), [] as [&str; 0]);
 }

@@ -1,6 +1,6 @@
 //! All open state in one consistent snapshot: what recovery rebuilds the engine from, and what it is checked against.
 //!
-//! One instant, seen by one REPEATABLE READ transaction or by two ([`beside`]); the statements go out together, so that a
+//! One instant, seen by one REPEATABLE READ transaction or by two (`beside`); the statements go out together, so that a
 //! snapshot costs about six round trips however much is open, and big tables are read row by row. A cell that cannot be
 //! read does not stop the reading: all of them are reported at once.
 

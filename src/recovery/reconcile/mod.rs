@@ -15,8 +15,10 @@
 //! - R6 A suspected contract lets entries wait; a confirmed one refuses them. An exit sells at most what the book holds
 //!   less what other exits may still sell.
 //! - R7 The same inputs give the same rows in the same order.
+//! - R8 Orders are compared for people only: nothing follows from it. What moved while the book was read is under way.
 
 mod compare;
+mod orders;
 mod standing;
 mod watch;
 
@@ -24,5 +26,6 @@ mod watch;
 mod tests;
 
 pub use compare::{DiffRow, Verdict, allowance, compare, held_by_broker};
+pub use orders::{OrderRow, OrderVerdict};
 pub use standing::{Drift, Known, Standing};
-pub use watch::{PositionDiff, ReconcileError, Reconciler};
+pub use watch::{PositionDiff, ReconcileError, Reconciler, Report};

@@ -10,13 +10,17 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{DiffRow, compare};
+use super::orders::{OrderRow, orders};
 use super::standing::{Drift, Standing};
 use crate::broker::{Broker, BrokerError};
+use crate::domain::order::IntentState;
 use crate::ledger::{Ledger, LedgerError};
 use crate::telemetry::metrics::Metrics;
 
 /// The shortest wait between two looks, however often one is asked for.
 const NOT_SOONER: Duration = Duration::from_millis(100);
+/// Open orders that a report compares; the oldest are left out beyond it.
+const MOST_ORDERS: i64 = 1000;
 
 /// Why the two sides could not be compared. Nothing follows from that for any position.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,17 @@ pub struct PositionDiff {
     pub drift: usize,
     /// Every contract that either side holds.
     pub rows: Vec<DiffRow>,
+}
+
+/// A look, with the orders beside the positions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The positions.
+    pub positions: PositionDiff,
+    /// Every order that the ledger takes for open.
+    pub orders: Vec<OrderRow>,
+    /// The broker's ids of today's orders that no intent explains.
+    pub foreign: Vec<String>,
 }
 
 /// Compares, remembers, tells. One per process.
@@ -109,6 +124,23 @@ impl Reconciler {
         self.metrics.reconcile_last_success.set(diff.at.timestamp_millis() as f64 / 1000.0);
         self.drift.send_replace(Arc::new(next));
         Ok(diff)
+    }
+
+    /// A look, and what the order book says of the orders that are open.
+    ///
+    /// # Errors
+    /// As for [`Reconciler::compare`].
+    pub async fn report(&self) -> Result<Report, ReconcileError> {
+        let positions = self.look().await?;
+        let open = IntentState::ALL.iter().filter(|state| !state.is_terminal());
+        let open: Vec<String> = open.map(|state| state.as_str().to_owned()).collect();
+        let before = self.ledger.orders_in(&open, MOST_ORDERS).await?;
+        let books = self.broker.books().await.map_err(ReconcileError::Unverified)?;
+        let after = self.ledger.orders_in(&open, MOST_ORDERS).await?;
+        let shown = books.orders.iter().map(|order| &order.order_id);
+        let ids: Vec<String> = shown.chain(books.foreign.iter().map(|row| &row.order_id)).cloned().collect();
+        let foreign = self.ledger.unexplained_orders(&ids).await?;
+        Ok(Report { positions, orders: orders(&before, &books.orders, &after), foreign })
     }
 
     fn tell(&self, before: &Drift, next: &Drift) {

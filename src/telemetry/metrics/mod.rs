@@ -163,6 +163,9 @@ metrics! {
     dns_lookups: IntCounterVec = "baton_dns_lookups_total" {"via" in ["system", "server", "last_good", "failed"]};
     /// 1 for each of the operator's switches that is on, 0 for the others.
     switches: IntGaugeVec = "baton_switch" {"switch" in ["halted", "halt_all", "reduce_only", "paused"]};
+    /// 1 for each switch of a configured instrument that is on, 0 for the others.
+    instrument_switches: IntGaugeVec = "baton_instrument_switch"
+        {"instrument" in [], "switch" in ["halted", "reduce_only"]};
     /// 1 for each configured strategy, and for `default`, that may enter, else 0.
     strategy_enabled: IntGaugeVec = "baton_strategy_enabled" {"strategy" in ["default"]};
     /// Signals that were new to the inbox, by configured strategy (`other` for all others) and type; counted where they were stored.
@@ -177,6 +180,14 @@ metrics! {
     limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
     /// Prices that reached a position's stop or take-profit.
     stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
+
+    /// Intraday positions that were taken to be closed before the broker's own square-off.
+    square_offs: IntCounter = "baton_square_offs_total";
+    /// Held intraday positions that should be gone: the broker is about to close them, or should have done so. 0 on an instance
+    /// that does not lead.
+    square_off_late: IntGauge = "baton_square_off_late";
+    /// Held positions of which the contract nears its end. 0 on an instance that does not lead, and where a bridge only simulates.
+    positions_expiring: IntGauge = "baton_positions_expiring";
 
     /// 1 for the state this instance is in, 0 for the others.
     operational_state: IntGaugeVec = "baton_operational_state" {"state" in OPERATIONAL_STATES};

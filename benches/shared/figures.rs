@@ -65,3 +65,8 @@ pub fn json(figures: &[Figure], machine: &str, seed: &str) -> Value {
     let figures: Vec<Value> = figures.iter().map(Figure::json).collect();
     json!({ "machine": machine, "seed": seed, "figures": figures })
 }
+
+/// How a target is called in a note.
+pub fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "**missed**" }
+}

@@ -1,4 +1,4 @@
-//! What keeps secrets out of a report: every text passes here before it is written.
+//! What keeps secrets out of what is shown to people: every text of a report, and of `/api/debug`, passes here.
 //!
 //! Two nets. What the configuration holds is known by its text and is replaced wherever it stands. What a report may hold of
 //! secrets that nobody here knows (another member's, a former one's) is told by where it stands: behind a name such as
@@ -7,7 +7,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::config::{HIDDEN, Secret};
+use super::{HIDDEN, Secret};
 
 /// Parts of names whose values are secrets, in lower case without `_` and `-`.
 const NAMES: [&str; 7] = ["password", "passwd", "secret", "token", "apikey", "authorization", "cookie"];
@@ -16,8 +16,9 @@ const BETWEEN: [char; 5] = ['"', '\'', ' ', ':', '='];
 /// What ends a value that is not in quotes.
 const ENDS: [char; 9] = ['"', '\'', ' ', ',', ';', '&', '}', ')', '\\'];
 
-/// Knows secrets, and hides them.
-pub(super) struct Redactor {
+/// Knows secrets, and hides them; the default one knows none and tells them by where they stand.
+#[derive(Default)]
+pub struct Redactor {
     /// The longest first, so that none is found within another.
     known: Vec<SecretString>,
 }

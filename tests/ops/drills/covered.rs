@@ -1,0 +1,49 @@
+//! No page without a drill: whoever is woken does what somebody has done before.
+
+use baton::runbook::{Section, section};
+
+use crate::watch::root;
+
+/// Where the drills are.
+const SOURCES: [&str; 5] = [
+    include_str!("market.rs"),
+    include_str!("members.rs"),
+    include_str!("orders.rs"),
+    include_str!("state.rs"),
+    include_str!("stores.rs"),
+];
+
+/// The alerts that wake somebody.
+fn pages() -> Vec<String> {
+    let rules = std::fs::read_to_string(root().join("ops/prometheus/rules.yml")).unwrap();
+    let rules: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+    let pages = rules.iter().filter(|rule| rule.contains("severity: page"));
+    pages.filter_map(|rule| rule.lines().next()).map(|name| name.trim().to_owned()).collect()
+}
+
+/// The drills that a section names.
+fn drills(section: &Section) -> Vec<&'static str> {
+    let drilled = section.text.split("**Last drilled**").nth(1).unwrap_or_default();
+    let names = drilled.split('`').skip(1).step_by(2);
+    names.filter(|name| name.starts_with("drill_")).collect()
+}
+
+// R: H6
+#[test]
+fn every_alert_that_pages_has_a_drill_that_hears_it() {
+    let pages = pages();
+    assert!(pages.len() >= 13, "{pages:?}");
+    for alert in pages {
+        let section = section(&alert).unwrap_or_else(|| panic!("{alert} has a section"));
+        let named = drills(&section);
+        let source = SOURCES.iter().flat_map(|text| text.split("#[ignore").skip(1)).find(|test| {
+            named.iter().any(|name| test.contains(&format!("async fn {name}()")))
+                && test.contains(&format!("pager.hears(\"{alert}\")"))
+        });
+        assert!(
+            source.is_some(),
+            "{alert} pages, but no drill that its section ({}) names hears it: {named:?}",
+            section.name
+        );
+    }
+}

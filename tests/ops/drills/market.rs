@@ -1,0 +1,128 @@
+//! Drills about the bridge, the broker behind it, and the market.
+
+use serde_json::json;
+
+use super::{Pager, block, done, equipped, told, typed, with_a_position};
+use crate::signals::GOLD_SYMBOL;
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::{paper, wait};
+
+/// With prices that are given up soon and positions that are compared often.
+fn hasty() -> Options {
+    let env = [
+        ("BATON_FEED__STALE_MS", "4000"),
+        ("BATON_FEED__DEAD_MS", "8000"),
+        ("BATON_HEALTH__CHECK_INTERVAL", "2"),
+        ("BATON_RECOVERY__RECONCILE_MS", "300"),
+        ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300"),
+    ];
+    Options { env: env.map(|(key, value)| (key, value.to_owned())).to_vec(), ..Options::default() }
+}
+
+/// Waits until what a section says to type prints this.
+async fn prints(cluster: &Cluster, member: usize, commands: &str, wanted: &str) {
+    wait::until(&format!("{commands:?} prints {wanted:?}"), PATIENCE, async || {
+        let output = typed(cluster, member, commands).await;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        if printed.contains(wanted) { Ok(()) } else { Err(output) }
+    })
+    .await;
+}
+
+// R: H6, B5
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_broker_down() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(hasty()).await;
+    let pager = Pager::beside(&cluster).await;
+    let leader = cluster.leader().await;
+    cluster.paper.fault(json!({ "fault": { "kind": "session_expired" } })).await;
+    pager.hears("BrokerDown").await;
+    prints(&cluster, leader, &block("broker-down"), "\"session\": \"expired\"").await;
+
+    // Mitigation: somebody logs in to the broker.
+    cluster.paper.heal().await;
+    prints(&cluster, leader, &block("broker-down"), "\"session\": \"valid\"").await;
+    cluster.leader().await;
+    pager.rests("BrokerDown").await;
+    cluster.finish().await;
+}
+
+// R: H6, D3
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_feed_stale_and_stop_not_armed() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(hasty()).await;
+    let pager = Pager::beside(&cluster).await;
+    let leader = cluster.leader().await;
+    cluster.paper.fault(json!({ "fault": { "kind": "stream_down" } })).await;
+    cluster.paper.post("ws/drop", json!({})).await;
+    for verb in ["quotes", "multiquotes"] {
+        cluster.paper.fault(json!({ "fault": { "kind": "bad_gateway" }, "verb": verb })).await;
+    }
+    pager.hears("StopNotArmed").await;
+    prints(&cluster, leader, &block("stop-not-armed"), "baton_stops_unarmed 1").await;
+    let printed = done(&cluster, leader, &block("stop-not-armed")).await;
+    assert!(printed.contains(GOLD_SYMBOL), "it shows the position to watch:\n{printed}");
+    pager.hears("FeedStale").await;
+    let printed = done(&cluster, leader, &block("feed-stale")).await;
+    assert!(printed.contains("baton_price_source{source=\"cache\"} 1"), "{printed}");
+
+    // Mitigation: the bridge's feed is restarted; it is armed again by itself.
+    cluster.paper.heal().await;
+    prints(
+        &cluster,
+        leader,
+        told("stop-not-armed", "curl -s $A/metrics | grep baton_stops_unarmed"),
+        "baton_stops_unarmed 0",
+    )
+    .await;
+    pager.rests("StopNotArmed").await;
+    pager.rests("FeedStale").await;
+    cluster.finish().await;
+}
+
+// R: H6
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_position_drift() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(hasty()).await;
+    let pager = Pager::beside(&cluster).await;
+    let leader = cluster.leader().await;
+    let held = cluster.count("SELECT sum(quantity)::bigint FROM position").await;
+    // Somebody sells in the broker's terminal.
+    let order = json!({
+        "apikey": paper::KEY, "strategy": "by hand", "symbol": GOLD_SYMBOL, "exchange": "MCX", "action": "SELL",
+        "product": "NRML", "pricetype": "MARKET", "quantity": held, "price": 0, "trigger_price": 0,
+    });
+    let sold = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&order);
+    assert!(sold.send().await.unwrap().status().is_success());
+    pager.hears("PositionDrift").await;
+    prints(&cluster, leader, &block("position_drift"), "missing").await;
+
+    // Mitigation: the sale is booked, after a look at what would be.
+    let look = told("position_drift", "baton recover --repair");
+    let proposed = typed(&cluster, leader, look).await;
+    assert!(String::from_utf8_lossy(&proposed.stdout).contains(GOLD_SYMBOL), "{proposed:?}");
+    let apply = told("position_drift", "--apply --reason TEXT").replace("TEXT", "drill");
+    done(&cluster, leader, &format!("{look} {apply}")).await;
+    let leader = cluster.leader().await;
+    let verify = told("position_drift", "curl -s $A/metrics | grep baton_position_drift");
+    prints(&cluster, leader, verify, "baton_position_drift 0").await;
+    wait::until("baton positions diff exits 0", PATIENCE, async || {
+        let output = typed(&cluster, leader, told("position_drift", "baton positions diff")).await;
+        if output.status.success() { Ok(()) } else { Err(output) }
+    })
+    .await;
+    pager.rests("PositionDrift").await;
+    cluster.all_ready().await;
+}

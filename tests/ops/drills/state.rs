@@ -1,0 +1,91 @@
+//! Drills about stored state that is not what it should be.
+
+use serde_json::Value;
+
+use super::{Pager, block, done, equipped, told, typed, with_a_position};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::wait;
+
+/// The member that leads after `old` and has found this.
+async fn custodian(cluster: &Cluster, old: usize, code: &str) -> usize {
+    wait::until("the next leader halts on what it reads", PATIENCE, async || {
+        for (index, member) in cluster.members.iter().enumerate().filter(|(index, _)| *index != old) {
+            let seen = member.json("/leader").await.unwrap_or(Value::Null);
+            if seen["role"] == "leader" && seen["operational"]["code"] == code {
+                return Ok(index);
+            }
+        }
+        Err(cluster.logs())
+    })
+    .await
+}
+
+// R: H6, C4
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_validation_failed() {
+    if !equipped() {
+        return;
+    }
+    let mut cluster = with_a_position(Options::default()).await;
+    let pager = Pager::beside(&cluster).await;
+    cluster.sql.execute("UPDATE portfolio_state SET risk_amount = 999999.99", &[]).await.unwrap();
+    let old = cluster.leader().await;
+    cluster.members[old].process.kill().await;
+    let leader = custodian(&cluster, old, "VALIDATION_FAILED").await;
+    pager.hears("ValidationFailed").await;
+    pager.hears("LeaderInError").await;
+    let printed = done(&cluster, leader, &block("leader-in-error")).await;
+    assert!(printed.contains("VALIDATION_FAILED"), "it names the section to go to:\n{printed}");
+
+    let printed = done(&cluster, leader, &block("validation_failed")).await;
+    assert!(printed.contains("999999.99"), "it shows the wrong figure:\n{printed}");
+    done(&cluster, leader, told("validation_failed", "pg_dump \"$DATABASE_URL\" > before.sql")).await;
+    // What the first query shows as calculated, in one transaction.
+    let mend = "psql \"$DATABASE_URL\" -v ON_ERROR_STOP=1 -c \"UPDATE portfolio_state SET risk_amount =
+        (SELECT sum(greatest(0, entry_price - current_stop) * quantity / lot_size * point_value) FROM position
+         WHERE status <> 'closed')\"";
+    done(&cluster, leader, mend).await;
+    cluster.leader_within(PATIENCE, |index| index != old).await;
+    pager.rests("LeaderInError").await;
+    cluster.members[old].restart().await;
+    cluster.all_ready().await;
+    cluster.finish().await;
+}
+
+// R: H6, C4
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_data_corrupt() {
+    if !equipped() {
+        return;
+    }
+    let mut cluster = with_a_position(Options::default()).await;
+    let pager = Pager::beside(&cluster).await;
+    let damage =
+        "ALTER TABLE position DROP CONSTRAINT position_product_check; UPDATE position SET product = 'CO'";
+    cluster.sql.batch_execute(damage).await.unwrap();
+    let old = cluster.leader().await;
+    cluster.members[old].process.kill().await;
+    let leader = custodian(&cluster, old, "DATA_CORRUPT").await;
+    pager.hears("DataCorrupt").await;
+
+    let row = cluster.sql.query_one("SELECT id FROM order_intent LIMIT 1", &[]).await.unwrap();
+    let intent: uuid::Uuid = row.get(0);
+    let commands = block("data_corrupt").replace("'ID'", &format!("'{intent}'"));
+    let printed = done(&cluster, leader, &commands).await;
+    assert!(printed.contains("| CO "), "it shows the row:\n{printed}");
+    let check = typed(&cluster, leader, told("data_corrupt", "baton recover --check")).await;
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert_eq!(check.status.code(), Some(1), "{said}");
+    assert!(said.contains("product"), "it names the cell: {said}");
+
+    // No proposal is made for a cell that cannot be read: two people correct it by hand.
+    let mend = "psql \"$DATABASE_URL\" -v ON_ERROR_STOP=1 -c \"UPDATE position SET product = 'NRML'\"";
+    done(&cluster, leader, mend).await;
+    cluster.leader_within(PATIENCE, |index| index != old).await;
+    done(&cluster, leader, "baton recover --check").await;
+    cluster.members[old].restart().await;
+    cluster.all_ready().await;
+    cluster.finish().await;
+}
