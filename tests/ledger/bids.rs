@@ -63,7 +63,7 @@ async fn a_position_on_its_way_out_by_a_late_fill_of_one_of_its_orders_is_whole(
     let database = Database::start().await;
     let client = database.connect().await;
     let (held, bid, _) = worked(&client).await;
-    client.execute("UPDATE position SET status = 'closing'", &[]).await.unwrap();
+    client.execute("UPDATE position SET status = 'closing', version = version + 1", &[]).await.unwrap();
     assert_eq!(status_strayed(&snapshot(&database).await), [PositionId(held)], "nobody asked for it");
     fill_late(&client, bid).await;
     assert_eq!(status_strayed(&snapshot(&database).await), [], "the late fill did");

@@ -206,7 +206,7 @@ async fn a_bid_that_stands_is_held_back_by_every_switch_that_an_entry_is() {
     assert_eq!(held_back().await, []);
     for (on, off) in [
         ("halted = true", "halted = false"),
-        ("halt_all = true", "halt_all = false"),
+        ("halted = true, halt_all = true", "halted = false, halt_all = false"),
         ("reduce_only = true", "reduce_only = false"),
         (r#"strategies = '{"default": false}'"#, r#"strategies = '{"default": true, "other": false}'"#),
         (r#"instruments = '{"GOLD_MINI": {"halted": "infinity"}}'"#, "instruments = '{}'"),
