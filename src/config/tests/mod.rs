@@ -189,7 +189,7 @@ fn a_bid_is_raised_only_where_a_modify_is_known_to_mean_the_whole_order() {
     };
     for plugin in ["any", "zerodha", "angel", "groww"] {
         let refused = of("progressive", plugin).unwrap_err();
-        assert!(refused.contains("instruments.GOLD_MINI.execution: \"progressive\" raises"), "{refused}");
+        assert!(refused.contains("GOLD_MINI__EXECUTION): \"progressive\" raises"), "{refused}");
         assert!(refused.contains("(of dhan and upstox it is)"), "{refused}");
         assert_eq!(of("limit", plugin), Ok(()));
     }

@@ -121,7 +121,7 @@ fn a_rest_that_was_withheld_is_followed_by_another_attempt_of_the_same_entry() {
             desk.restart();
         }
         // Another entry ends meanwhile.
-        desk.bought(7, 7, 10);
+        desk.bought(7, 2, 10);
         let second = rest(&desk);
         assert_eq!((second.attempt, second.order.quantity), (2, Quantity(60)));
         assert!(desk.journal(&second));
