@@ -8,6 +8,7 @@ use baton::mutant::Mutant;
 
 use crate::disturb::Wound;
 use crate::fault::{Server, Who};
+use crate::setting;
 use crate::support::checker::{Check, SETTLE};
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
