@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -148,8 +149,10 @@ pub(crate) async fn copy_of(template: &Path, account: &Account, destination: &Pa
 pub(crate) async fn keep(cluster: &Path, account: &Account, template: &Path) -> Result<(), Error> {
     let (from, to, owner) = (cluster.to_owned(), template.to_owned(), account.clone());
     let kept = tokio::task::spawn_blocking(move || {
-        let half_made = to.with_extension(format!("keeping-{}", std::process::id()));
-        std::fs::create_dir_all(&half_made).map_err(write_error(&half_made))?;
+        static KEPT: AtomicU32 = AtomicU32::new(0);
+        let number = KEPT.fetch_add(1, Ordering::Relaxed);
+        let half_made = to.with_extension(format!("keeping-{}-{number}", std::process::id()));
+        std::fs::create_dir(&half_made).map_err(write_error(&half_made))?;
         owner.own(&half_made).map_err(write_error(&half_made))?;
         let count = copy_tree(&from, &half_made.join("cluster"), &owner)?;
         let manifest = half_made.join("files");

@@ -12,7 +12,7 @@ pub enum Format {
     Text,
     /// One JSON document, for scripts.
     Json,
-    /// Rows for a spreadsheet: trades, orders list and equity.
+    /// Rows for a spreadsheet: trades, orders list, signals list and equity.
     Csv,
 }
 

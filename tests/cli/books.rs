@@ -66,5 +66,5 @@ fn orders_are_listed_as_csv_and_other_verbs_refuse_it() {
     assert!(stdout(&output).ends_with(",o1\r\n"));
     let refused = baton(&["status", "-o", "csv"], &[]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("trades, orders list and equity"));
+    assert!(stderr(&refused).contains("trades, orders list, signals list and equity"));
 }

@@ -108,7 +108,12 @@ pub const CATALOGUE: &[Row] = &[
     row("baton_signal_age_seconds", Histogram, &[], ENTRY),
     row("baton_orders_total", Counter, &["outcome"], ENTRY),
     row("baton_order_latency_seconds", Histogram, &["stage"], ENTRY),
-    row("baton_orders_in_doubt", Gauge, &[], Elsewhere("tests/ops/drills.rs", "drill_in_doubt_orders")),
+    row(
+        "baton_orders_in_doubt",
+        Gauge,
+        &[],
+        Elsewhere("tests/ops/drills/orders.rs", "drill_in_doubt_orders"),
+    ),
     row(
         "baton_entry_bids_total",
         Counter,

@@ -1,8 +1,6 @@
 //! Intraday positions are gone before the broker closes them, also where nobody led when the time came.
 
-use std::time::Duration;
-
-use chrono::{NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{NaiveTime, TimeDelta};
 use rust_decimal::dec;
 use serde_json::json;
 
@@ -10,17 +8,6 @@ use crate::signals::{GOLD, GOLD_SYMBOL, base};
 use crate::stops::{flat, price};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
-
-/// The time of day in India; near midnight only once that is over, since no session there spans it.
-async fn time_in_india() -> NaiveTime {
-    loop {
-        let now = (Utc::now() + TimeDelta::minutes(330)).time();
-        if (now.hour(), now.minute()) < (23, 54) {
-            return now;
-        }
-        tokio::time::sleep(Duration::from_secs(10)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_comes_after_the_time_squares_off_once_and_enters_nothing_more() {
@@ -31,7 +18,7 @@ async fn a_leader_that_comes_after_the_time_squares_off_once_and_enters_nothing_
         minutes("BATON_TRADING__SQUARE_OFF__COMMODITY__EXIT_MIN", 1),
         minutes("BATON_TRADING__SQUARE_OFF__COMMODITY__BROKER_MIN", 0),
     ];
-    let now = time_in_india().await;
+    let now = wait::time_in_india().await;
     let mut cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
     price(&cluster, dec!(140000)).await;
     let entered = cluster.play(0, &base("held", GOLD, 140_000)).await;

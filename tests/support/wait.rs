@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
+use chrono::{NaiveTime, TimeDelta, Timelike, Utc};
+
 /// Between two looks.
 const PACE: Duration = Duration::from_millis(4);
 
@@ -24,6 +26,17 @@ pub async fn until<T, S: Debug>(
             }
         }
         tokio::time::sleep(PACE).await;
+    }
+}
+
+/// The time of day in India; near midnight only once that is over, since no session there spans it.
+pub async fn time_in_india() -> NaiveTime {
+    loop {
+        let now = (Utc::now() + TimeDelta::minutes(330)).time();
+        if (now.hour(), now.minute()) < (23, 54) {
+            return now;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Drills about the bridge, the broker behind it, and the market.
 
+use chrono::{NaiveTime, TimeDelta};
 use serde_json::json;
 
 use super::{Pager, block, done, equipped, told, typed, with_a_position};
@@ -125,4 +126,41 @@ async fn drill_position_drift() {
     .await;
     pager.rests("PositionDrift").await;
     cluster.all_ready().await;
+}
+
+// R: H6, K3
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_square_off_late() {
+    if !equipped() {
+        return;
+    }
+    let minutes = |name, minutes: u32| (name, minutes.to_string());
+    let env = vec![
+        ("BATON_INSTRUMENTS__GOLD_MINI__PRODUCT", "MIS".to_owned()),
+        minutes("BATON_TRADING__SQUARE_OFF__COMMODITY__ENTRIES_MIN", 11),
+        minutes("BATON_TRADING__SQUARE_OFF__COMMODITY__EXIT_MIN", 10),
+        minutes("BATON_TRADING__SQUARE_OFF__COMMODITY__BROKER_MIN", 0),
+    ];
+    let now = wait::time_in_india().await;
+    let mut cluster = with_a_position(Options { members: 1, env, ..Options::default() }).await;
+    // Everything is halted, and by the hours that the next leader reads the time to go is over: the broker is next.
+    done(&cluster, 0, "baton halt --all --reason drill --yes").await;
+    let hours = json!({ "hours": { "opens": NaiveTime::MIN, "closes": now + TimeDelta::minutes(4) } });
+    cluster.paper.post("calendar", hours).await;
+    cluster.members[0].process.kill().await;
+    cluster.members[0].restart().await;
+    cluster.leader().await;
+    let pager = Pager::beside(&cluster).await;
+    pager.hears("SquareOffLate").await;
+    prints(&cluster, 0, &block("square_off_late"), GOLD_SYMBOL).await;
+    prints(&cluster, 0, told("square_off_late", "baton switches"), "drill").await;
+
+    // Mitigation: what holds it back is ended; the leader sells.
+    done(&cluster, 0, "baton unhalt --reason drilled --yes").await;
+    let verify = told("square_off_late", "curl -s $A/metrics | grep baton_square_off_late");
+    prints(&cluster, 0, verify, "baton_square_off_late 0").await;
+    pager.rests("SquareOffLate").await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
 }
