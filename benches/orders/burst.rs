@@ -1,6 +1,5 @@
 //! Ten thousand signals at once: each is kept, decided once, and ordered at most once; and the memory that it takes.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -33,7 +32,7 @@ pub struct Burst {
 pub async fn burst(signals: usize, seed: &mut Seed, progress: &ProgressBar) -> Burst {
     let instruments = signals.div_ceil(RIVALS);
     let desk = Desk::start(instruments).await;
-    let most = || desk.cluster.members.iter().map(|member| peak_kib(member.process.id())).max().unwrap();
+    let most = || desk.cluster.members.iter().map(|member| member.process.most_memory_kib()).max().unwrap();
     let before = most();
     let mut lanes: Vec<Lane> = (0..instruments).map(Lane::new).collect();
     let mut bodies: Vec<_> = (0..signals).map(|number| lanes[number % instruments].entry()).collect();
@@ -67,11 +66,4 @@ pub async fn burst(signals: usize, seed: &mut Seed, progress: &ProgressBar) -> B
     assert_eq!((check.signals, intents, check.orders, check.arrivals, relayed), each, "{check:?}");
     assert_eq!(usize::try_from(refused).unwrap(), signals - instruments, "every other has its reasons");
     Burst { signals, orders: check.orders, accepted, decided, resident_kib }
-}
-
-/// The most memory that a process has used so far.
-fn peak_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a process has memory");
-    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
 }

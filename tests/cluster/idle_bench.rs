@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, Options};
-use crate::vitals::resident_kib;
 
 const SYMBOLS: usize = 1000;
 const RUN: Duration = Duration::from_secs(30);
@@ -40,7 +39,7 @@ async fn an_idle_leader_and_an_idle_follower() {
     for (index, process) in processes.iter().enumerate() {
         let cpu = (used(process) - before[index]).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
         let role = if index == leader { "leader" } else { "follower" };
-        let mib = resident_kib(process) as f64 / 1024.0;
+        let mib = cluster.members[index].process.memory_kib() as f64 / 1024.0;
         println!(
             "idle {role}, {SYMBOLS} symbols configured: {cpu:.2} % CPU (target 1), {mib:.1} MiB resident (target 50)"
         );

@@ -1,7 +1,5 @@
 //! What the processes of a cluster take from the machine, sampled: memory that is resident, and open files.
 
-use std::path::Path;
-
 use crate::support::member::Member;
 
 /// The samples of each member, in the order in which they were taken.
@@ -28,10 +26,9 @@ impl Vitals {
         self.0.resize_with(members.len(), Series::default);
         for (series, member) in self.0.iter_mut().zip(members) {
             series.name.clone_from(&member.name);
-            let process = format!("/proc/{}", member.process.id());
-            series.resident_kib.push(resident_kib(Path::new(&process)));
-            let files =
-                std::fs::read_dir(Path::new(&process).join("fd")).expect("a child's files can be listed");
+            series.resident_kib.push(member.process.memory_kib());
+            let files = format!("/proc/{}/fd", member.process.id());
+            let files = std::fs::read_dir(files).expect("a child's files can be listed");
             series.open_files.push(files.count().try_into().unwrap());
         }
     }
@@ -69,10 +66,4 @@ fn median(series: &[u64]) -> u64 {
     let mut sorted = series.to_vec();
     sorted.sort_unstable();
     sorted[sorted.len() / 2]
-}
-
-pub fn resident_kib(process: &Path) -> u64 {
-    let status = std::fs::read_to_string(process.join("status")).expect("a child has a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has resident memory");
-    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
 }

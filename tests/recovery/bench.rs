@@ -10,7 +10,7 @@ use baton::telemetry::metrics::Metrics;
 use rust_decimal::dec;
 use tokio_postgres::Client;
 
-use crate::orders::{reconcile, resident_kib};
+use crate::orders::reconcile;
 use crate::support::cluster::{Options, PATIENCE, client, launch, write_instruments};
 use crate::support::database::Database;
 use crate::support::member::Member;
@@ -107,7 +107,7 @@ async fn started(database: &Database, count: i64) -> (Duration, u64) {
         if member.trades().await { Ok(()) } else { Err(member.process.tail()) }
     })
     .await;
-    (begun.elapsed(), resident_kib(member.process.id()))
+    (begun.elapsed(), member.process.most_memory_kib())
 }
 
 async fn median(mut run: impl AsyncFnMut()) -> Duration {

@@ -141,13 +141,6 @@ fn said(log: &Path, what: &str) -> Option<DateTime<Utc>> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The most memory that a process ever used, in kB.
-pub fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 async fn requests(paper: &Paper) -> BTreeMap<String, u64> {
     serde_json::from_value(paper.get("requests").await["requests"].clone()).unwrap()
 }
@@ -191,7 +184,7 @@ pub async fn reconcile(count: usize) -> BTreeMap<String, u64> {
     println!(
         "{count:>6} open orders: reconciled in {} ms, {took:.1?} from the start, {} kB resident, asked {asked:?}",
         reconciled.num_milliseconds(),
-        resident_kib(member.process.id()),
+        member.process.most_memory_kib(),
     );
 
     // Not one is resolved wrongly, and each that changed is resolved: a cancel is believed at a second look.

@@ -119,6 +119,23 @@ impl Process {
         self.child.id()
     }
 
+    /// Memory that it has resident now, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most memory that it ever had resident, in KiB.
+    pub fn most_memory_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a child has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("it is a number")
+    }
+
     /// Sends a signal, unless it is reaped: its pid may be a stranger's then.
     pub fn signal(&mut self, signal: Signal) {
         if self.exited().is_none() {

@@ -4,6 +4,7 @@
 //! long ends it. [`Link::Stall`] keeps the bytes and delivers them later, as a network that recovers in time does.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -29,7 +30,8 @@ pub enum Link {
     Open,
     /// Keeps them, and passes them on when it is open again; new connections wait.
     Stall(Way),
-    /// Loses them; connections that lost some are reset when it is open again. New connections wait.
+    /// Loses them; connections that lost some are reset when it is open again, and so are those whose requests passed
+    /// while answers are lost: an answer that comes only then is lost as well. New connections wait.
     Discard(Way),
     /// Passes each piece on after this time.
     Delay(Duration),
@@ -64,6 +66,11 @@ impl Link {
 
     fn discards(self, way: Way) -> bool {
         matches!(self, Self::Discard(lost) if lost == way || lost == Way::Both)
+    }
+
+    /// Whether a connection ends because bytes of it are lost.
+    fn resets(self, lost: &AtomicBool) -> bool {
+        !matches!(self, Self::Discard(_)) && lost.load(Ordering::Relaxed)
     }
 }
 
@@ -128,11 +135,12 @@ async fn serve(number: u64, client: TcpStream, server: SocketAddr, mut link: wat
         let _ = stream.set_nodelay(true);
     }
     let pumped = link.clone();
+    let lost = AtomicBool::new(false);
     let ended = tokio::select! {
         ended = async {
             tokio::try_join!(
-                pump(&client, &server, Way::ToServer, 2 * number, pumped.clone()),
-                pump(&server, &client, Way::ToClient, 2 * number + 1, pumped.clone()),
+                pump(&client, &server, Way::ToServer, 2 * number, pumped.clone(), &lost),
+                pump(&server, &client, Way::ToClient, 2 * number + 1, pumped.clone(), &lost),
             )
         } => ended.map(|_| ()),
         _ = link.wait_for(|link| matches!(link, Link::Refuse)) => Err(Lost),
@@ -158,20 +166,22 @@ fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Passes one direction on, until its source closes it; `stream` tells the directions of all connections apart.
+/// Passes one direction on, until its source closes it; `stream` tells the directions of all connections apart, and `lost`
+/// whether either direction of this one lost bytes.
 async fn pump(
     from: &TcpStream,
     to: &TcpStream,
     way: Way,
     stream: u64,
     mut link: watch::Receiver<Link>,
+    lost: &AtomicBool,
 ) -> Result<(), Lost> {
     let mut buffer = vec![0; 16 * 1024];
-    let (mut lost, mut passed, mut draws) = (false, 0, None);
+    let (mut passed, mut draws) = (0, None);
     loop {
         // A stalled link reads nothing: neither bytes nor the news that the other end is gone.
         let now = *link.wait_for(|link| !link.stalls(way)).await.map_err(|_| Lost)?;
-        if lost && !now.discards(way) {
+        if now.resets(lost) {
             return Err(Lost);
         }
         let count = tokio::select! {
@@ -191,8 +201,12 @@ async fn pump(
         };
         // It may have changed while this direction waited for bytes.
         let now = *link.wait_for(|link| !link.stalls(way)).await.map_err(|_| Lost)?;
+        if now.resets(lost) {
+            return Err(Lost);
+        }
+        let loses = now.discards(way) || (way == Way::ToServer && now.discards(Way::ToClient));
+        lost.fetch_or(loses, Ordering::Relaxed);
         if now.discards(way) {
-            lost = true;
             if count == 0 {
                 link.changed().await.map_err(|_| Lost)?;
             }

@@ -16,7 +16,7 @@ use crate::domain::instrument::Catalog;
 use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::label::Label;
 use crate::domain::money::{Price, Quantity, Rupees};
-use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::order::{IntentState, OrderClass, OrderSpec};
 use crate::domain::policy::TradingPolicy;
 use crate::domain::position::Position;
 use crate::domain::signal::SignalType;
@@ -82,7 +82,11 @@ pub(super) fn entry(book: &Book, n: u128, label: u8, units: i64) -> OrderIntent 
 
 /// The order as a live book shows it.
 pub(super) fn order(id: &str, intent: &OrderIntent, status: OrderStatus) -> BrokerOrder {
-    let spec = &intent.order;
+    row(id, &intent.order, status)
+}
+
+/// The row of an order in a live book.
+pub(super) fn row(id: &str, spec: &OrderSpec, status: OrderStatus) -> BrokerOrder {
     BrokerOrder {
         order_id: id.to_owned(),
         symbol: spec.symbol.clone(),

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use crate::broker::{Books, BrokerOrder, BrokerTrade, OrderStatus};
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderSpec, Side};
+use crate::engine::tests::desk::row;
 use crate::paper::core::{self, Exchange, Handling, OrderRequest, Settings};
 use crate::paper::{BridgeMode, FillModel, SymbolKey, SymbolSpec};
 
@@ -116,23 +117,8 @@ fn status(status: core::OrderStatus) -> OrderStatus {
 }
 
 fn shown(order: &core::Order) -> BrokerOrder {
-    let spec = &order.spec;
     BrokerOrder {
-        order_id: order.id.clone(),
-        symbol: spec.symbol.clone(),
-        exchange: spec.exchange.clone(),
-        side: spec.side,
-        quantity: spec.quantity,
-        price_type: spec.price_type,
-        product: spec.product,
-        price: spec.price,
-        trigger_price: spec.trigger_price,
-        status: status(order.status),
-        may_inherit: false,
-        strategy: None,
-        filled_quantity: None,
-        average_price: None,
         rejection_reason: Some(order.rejection_reason.clone()).filter(|reason| !reason.is_empty()),
-        timestamp: String::new(),
+        ..row(&order.id, &order.spec, status(order.status))
     }
 }
