@@ -105,7 +105,7 @@ pub struct Bidding {
     /// The limit of one more order, for what is left after the last; none leaves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest_at: Option<Price>,
-    /// When it was decided, by the wall clock.
+    /// When this order was decided, by the wall clock.
     pub decided_at: DateTime<Utc>,
 }
 
@@ -134,10 +134,11 @@ impl Bidding {
         Some(Self { units, prices, step_ms, rest_at, decided_at })
     }
 
-    /// The same entry's last order: one bid, which stands for `patience_ms` and is followed by nothing.
-    pub fn rest(&self, patience_ms: u32) -> Option<Self> {
+    /// The same entry's last order, decided at the wall-clock time `at`: one bid, which stands for `patience_ms` and is
+    /// followed by nothing.
+    pub fn rest(&self, patience_ms: u32, at: DateTime<Utc>) -> Option<Self> {
         let prices = vec![self.rest_at?];
-        Some(Self { prices, step_ms: patience_ms, rest_at: None, ..self.clone() })
+        Some(Self { units: self.units, prices, step_ms: patience_ms, rest_at: None, decided_at: at })
     }
 
     /// The price of its order.
@@ -257,10 +258,13 @@ mod tests {
     #[test]
     fn what_is_left_is_bid_for_once_at_the_cap() {
         let bidding = progressive();
-        let rest = bidding.rest(30_000).unwrap();
+        let late = fixtures::at(600);
+        let rest = bidding.rest(30_000, late).unwrap();
         assert_eq!((rest.first(), rest.takes()), (Some(Price(dec!(142_800))), Duration::from_secs(30)));
-        assert_eq!((rest.units, rest.decided_at), (bidding.units, bidding.decided_at));
-        assert_eq!(rest.rest(30_000), None);
+        assert_eq!((rest.units, rest.decided_at), (bidding.units, late));
+        assert!(!rest.is_stale(late + TimeDelta::seconds(90), 60), "its time is its own");
+        assert!(rest.is_stale(late + TimeDelta::seconds(91), 60));
+        assert_eq!(rest.rest(30_000, late), None);
     }
 
     #[test]

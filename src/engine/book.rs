@@ -305,14 +305,18 @@ impl Book {
         self.resting().filter(move |tracked| tracked.intent.position == position)
     }
 
-    /// Notes which exchanges of held positions are known to be closed at the wall-clock time `at`: by today's calendar,
-    /// since yesterday's says nothing about today. An exit that waits for its exchange is due the moment it opens.
-    pub fn note_closed(&mut self, at: DateTime<Utc>, now: Moment) {
+    /// True where an exchange is known to be closed at the wall-clock time `at`: by today's calendar, since yesterday's says
+    /// nothing about today.
+    pub fn is_closed(&self, exchange: &str, at: DateTime<Utc>) -> bool {
         let today = self.calendar.as_ref().filter(|calendar| calendar.day() == trading_day(at));
-        let closed: BTreeSet<String> = today.map_or_else(BTreeSet::new, |calendar| {
-            let held = self.portfolio.held().map(|position| &position.exchange);
-            held.filter(|exchange| !calendar.is_open(exchange, at)).cloned().collect()
-        });
+        today.is_some_and(|calendar| !calendar.is_open(exchange, at))
+    }
+
+    /// Notes which exchanges of held positions are known to be closed at the wall-clock time `at`. An exit that waits for its
+    /// exchange is due the moment it opens.
+    pub fn note_closed(&mut self, at: DateTime<Utc>, now: Moment) {
+        let held = self.portfolio.held().map(|position| &position.exchange);
+        let closed = held.filter(|exchange| self.is_closed(exchange, at)).cloned().collect();
         let before = std::mem::replace(&mut self.closed, closed);
         for position in &self.portfolio.positions {
             let opened = before.contains(&position.exchange) && !self.closed.contains(&position.exchange);

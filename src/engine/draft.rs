@@ -126,13 +126,18 @@ impl<'a> Draft<'a> {
         quantity: Quantity,
         price: Price,
     ) -> Result<(), BookingError> {
-        if let Some(position) = self.position(intent.position) {
+        // What an order filled too late for its position is one under the order's own id.
+        let own = PositionId(intent.id.0);
+        let id = if self.position(intent.position).is_some() { intent.position } else { own };
+        if let Some(position) = self.position(id) {
             position.apply_entry_fill(quantity, price)?;
             // An order that the books had called ended has filled on, beside the one that was sent for what it left; or one
-            // has filled that was given up, as the operator was told.
+            // fills for the first time that was given up, as the operator was told, or called off with its position. The mark
+            // says so when the order appeared before its trades did.
             let most = intent.bidding().map(|bidding| bidding.units);
             let beyond = most.is_some_and(|most| position.entry_quantity > most);
-            if (beyond || intent.state == IntentState::Abandoned) && position.begin_exit() {
+            let marked = intent.unwind && intent.filled == Quantity::ZERO;
+            if (beyond || marked || intent.state == IntentState::Abandoned) && position.begin_exit() {
                 position.exit_cause = Some(ExitCause::LateFill);
             }
             return Ok(());
@@ -161,7 +166,7 @@ impl<'a> Draft<'a> {
         let opening = Opening {
             id: match (begun, shared) {
                 (true, _) => PositionId::new(),
-                (false, true) => PositionId(intent.id.0),
+                (false, true) => own,
                 (false, false) => intent.position,
             },
             label: plan.label,

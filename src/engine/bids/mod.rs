@@ -111,7 +111,7 @@ fn bought(book: &Book, entry: &OrderIntent) -> Quantity {
 
 /// Its position is meant to be gone, or is.
 fn is_unwanted(book: &Book, intent: &OrderIntent) -> bool {
-    let gone = intent.filled > Quantity::ZERO && book.position(intent.position).is_none();
+    let gone = book.position(intent.position).is_none() && bought(book, intent) > Quantity::ZERO;
     intent.unwind || gone || book.closing.contains_key(&intent.position)
 }
 

@@ -146,7 +146,7 @@ impl Term<'_> {
         {
             return Ok(Verdict::Wait);
         }
-        let Some(bids) = bidding.rest(self.engine.rules.policy.orders.entry_patience_ms) else {
+        let Some(bids) = bidding.rest(self.engine.rules.policy.orders.entry_patience_ms, wall) else {
             return Ok(Verdict::End(None));
         };
         let rest = rest_order(&self.engine.rules, &self.book, &pause.last, units, bids);

@@ -19,7 +19,7 @@ use crate::ledger::requests::MoveUnderWay;
 const CANCEL_REFUSED: Duration = Duration::from_secs(1);
 const CANCEL_SENT: Duration = Duration::from_secs(10);
 const CANCEL_ANSWERED: Duration = Duration::from_secs(3);
-/// A bid's cancels are doubled in their distance up to this: where the exchange has closed none has an effect until the morning.
+/// While the exchange is closed a bid's cancels are doubled in their distance up to this: none has an effect until the morning.
 const CANCEL_AT_MOST: Duration = Duration::from_secs(60);
 /// Between two stops for the same position, doubled each time; between two moves of a stop, a little longer each time.
 const PACE: Duration = Duration::from_secs(1);
@@ -164,17 +164,17 @@ impl AtBroker {
         }
     }
 
-    /// Says whether a cancel has to be asked for, or asked again.
-    pub fn may_cancel(&self, intent: &OrderIntent, now: Moment) -> bool {
+    /// Says whether a cancel has to be asked for, or asked again; its exchange `is_closed` as far as is known.
+    pub fn may_cancel(&self, intent: &OrderIntent, is_closed: bool, now: Moment) -> bool {
         self.cancels.get(&intent.id).is_none_or(|cancel| {
             let wait = match cancel.answer {
                 None => CANCEL_SENT,
                 Some(RequestState::Rejected | RequestState::NotSent) => CANCEL_REFUSED,
                 Some(_) => CANCEL_ANSWERED,
             };
-            let wait = match intent.bidding() {
-                Some(_) => (wait * (1 << cancel.before.min(6))).min(CANCEL_AT_MOST),
-                None => wait,
+            let wait = match is_closed && intent.bidding().is_some() {
+                true => (wait * (1 << cancel.before.min(6))).min(CANCEL_AT_MOST),
+                false => wait,
             };
             now.since(cancel.at) >= wait
         })

@@ -14,7 +14,7 @@ use crate::domain::request::Ask;
 use crate::engine::book::Tracked;
 use crate::engine::holdings::Held;
 use crate::engine::requests::Request;
-use crate::engine::term::Term;
+use crate::engine::term::{Term, wall_clock};
 use crate::ledger::LedgerError;
 
 /// For how long an exit that wanted room keeps a new stop away.
@@ -30,7 +30,11 @@ impl Term<'_> {
     ) -> Result<bool, LedgerError> {
         let now = self.fence().now();
         let live = self.book.intents.get(&id).filter(|t| t.intent.state.is_live());
-        if !live.is_some_and(|t| self.at_broker.may_cancel(&t.intent, now)) {
+        let may_cancel = |t: &Tracked| {
+            let is_closed = self.book.is_closed(&t.intent.order.exchange, wall_clock());
+            self.at_broker.may_cancel(&t.intent, is_closed, now)
+        };
+        if !live.is_some_and(may_cancel) {
             return Ok(true);
         }
         match self.request(id, Ask::Cancel, class).await? {

@@ -77,7 +77,7 @@ pub(super) fn rest(desk: &Desk) -> OrderIntent {
     let pause = pause(desk).expect("an entry between two orders");
     let bidding = pause.bidding.unwrap();
     let units = bidding.units - pause.bought;
-    rest_order(&rules(), &desk.book, &pause.last, units, bidding.rest(30_000).unwrap())
+    rest_order(&rules(), &desk.book, &pause.last, units, bidding.rest(30_000, desk.wall()).unwrap())
 }
 
 #[test]
@@ -166,6 +166,31 @@ fn a_bid_that_is_too_old_ends_and_nothing_follows_it() {
     };
     assert_eq!(look(63_000), []);
     assert_eq!(look(63_001), [(bid.id, Step::End)]);
+}
+
+// A plan of ten minutes: what follows it has a time of its own.
+#[test]
+fn a_rest_that_is_ordered_after_a_long_plan_stands_for_its_time() {
+    let (mut desk, bid) = desk(true);
+    let decided_at = desk.wall() - TimeDelta::minutes(10);
+    for intent in
+        [desk.rows.intents.get_mut(&bid.id), desk.book.intents.get_mut(&bid.id).map(|t| &mut t.intent)]
+    {
+        let bidding = intent.unwrap().plan.as_mut().unwrap().bidding.as_mut().unwrap();
+        (bidding.step_ms, bidding.decided_at) = (200_000, decided_at);
+    }
+    cancelled(&mut desk, &bid);
+    let rest = rest(&desk);
+    let ordered = desk.wall();
+    assert!(desk.journal(&rest));
+    desk.outcome(rest.id, IntentState::Acknowledged, Some("R"));
+    let look = |late_ms| {
+        let wall = ordered + TimeDelta::milliseconds(late_ms);
+        Bids::default().look(&desk.book, &AtBroker::default(), &BTreeSet::new(), (wall, REJECT_S), at(0))
+    };
+    assert_eq!(look(250), []);
+    assert_eq!(look(90_000), [], "thirty seconds, and as old as an entry may be");
+    assert_eq!(look(90_001), [(rest.id, Step::End)]);
 }
 
 // R: S1: what is left is ordered when the end is proven, by whoever leads then, and never beside the order before.
@@ -323,6 +348,7 @@ fn a_rest_that_fills_after_its_position_was_sold_is_a_late_fill() {
     desk.books.trades.push(trade("S", &exit, 40, dec!(900)));
     desk.read(20);
     assert_eq!(desk.rows.held(), 0);
+    assert_eq!(look(&mut Bids::default(), &desk.book, &AtBroker::default(), 0), [(rest.id, Step::CallOff)]);
     desk.show(order("R", &rest, OrderStatus::Complete));
     desk.books.trades.push(trade("R", &rest, 60, dec!(1010)));
     desk.read(20);
