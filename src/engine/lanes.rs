@@ -142,6 +142,13 @@ impl Lanes {
         })
     }
 
+    /// When the EXIT that has waited for longest came into its lane.
+    pub fn exit_waiting_since(&self) -> Option<Moment> {
+        let exits =
+            self.0.values().flatten().filter(|waiting| waiting.queued.signal.kind() == SignalType::Exit);
+        exits.map(|waiting| waiting.since).min()
+    }
+
     /// The entries that are waiting, wherever in their lanes.
     pub fn entries(&self) -> impl Iterator<Item = &Waiting> {
         self.0.values().flatten().filter(|waiting| waiting.queued.signal.kind().opens())

@@ -199,6 +199,7 @@ impl Engine {
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.orders_in_doubt.set(0);
+                self.metrics.exit_waiting_since.set(0.0);
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
                 self.metrics.square_off_late.set(0);

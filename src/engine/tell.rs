@@ -1,7 +1,9 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use chrono::Utc;
 use tracing::field::display;
 
 use super::book::Book;
@@ -19,6 +21,12 @@ use crate::notify::{Census, Event, Key, Kind, Notifier};
 use crate::recovery::reconcile::{Drift, Known};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, TraceId};
+
+/// Shows since when an EXIT waits, of which the longest has waited for this time.
+pub(super) fn exit_waiting(waited: Option<Duration>, metrics: &Metrics) {
+    let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+    metrics.exit_waiting_since.set(waited.map_or(0.0, |waited| now - waited.as_secs_f64()));
+}
 
 /// Tells of a change that was committed and is not installed yet.
 pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &Notifier) {

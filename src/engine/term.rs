@@ -353,6 +353,8 @@ impl<'a> Term<'a> {
             tell::census(epoch, &self.book, rest, &self.square_off.late, &self.engine.notifier);
         }
         self.decide_heads().await?;
+        let waiting = self.lanes.exit_waiting_since().map(|since| self.fence().now().since(since));
+        tell::exit_waiting(waiting, &self.engine.metrics);
         self.read_books_if_due();
         Ok(())
     }

@@ -121,6 +121,9 @@ metrics! {
     signals: IntCounterVec = "baton_signals_total" {"type" in SIGNAL_TYPES, "outcome" in SIGNAL_OUTCOMES};
     /// Seconds between a signal's timestamp and the engine's decision on it.
     signal_age: Histogram = "baton_signal_age_seconds" buckets AGE_SECONDS;
+    /// Since when the longest waiting EXIT is in its lane at this leader, in seconds since 1970; 0 while none waits, and on an
+    /// instance that does not lead.
+    exit_waiting_since: Gauge = "baton_exit_waiting_since_timestamp_seconds";
     /// Order intents that reached a state, by that state.
     orders: IntCounterVec = "baton_orders_total" {"outcome" in intent_states()};
     /// Orders that rested at the broker for longer than their patience and were cancelled for it, by class.
