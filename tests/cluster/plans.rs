@@ -1,4 +1,6 @@
 //! Entries that are worked: bids that rest, rise and end, what follows them, and the leader that dies on the way.
+//!
+//! One of each kind runs with every `make test`; the others take a minute and a half, and are among the slow ones.
 
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
@@ -85,13 +87,14 @@ async fn bought_once(cluster: &Cluster, from: usize) {
     );
 }
 
-async fn metric(cluster: &Cluster, event: &str) -> f64 {
+/// The leader's figure of a series.
+async fn metric(cluster: &Cluster, series: &str) -> f64 {
     let leader = cluster.leader().await;
-    let series = format!("baton_entry_bids_total{{event=\"{event}\"}}");
-    cluster.members[leader].metric(&series).await.unwrap_or(0.0)
+    cluster.members[leader].metric(series).await.unwrap_or(0.0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: a plan of its own"]
 async fn a_limit_that_does_not_fill_is_cancelled_and_what_it_left_is_not_bought() {
     let cluster = cluster(1, &[LIMIT]).await;
     let view = cluster.play(0, &base("in", GOLD, 140_000)).await;
@@ -104,7 +107,7 @@ async fn a_limit_that_does_not_fill_is_cancelled_and_what_it_left_is_not_bought(
     let [order] = &orders[..] else { panic!("{orders:#?}") };
     assert_eq!((order.price_type.as_str(), order.order_status.as_str()), ("LIMIT", "cancelled"));
     assert_eq!(asked(&cluster).await, [dec!(140000)]);
-    assert!(metric(&cluster, "timed_out").await >= 1.0);
+    assert!(metric(&cluster, "baton_entry_bids_total{event=\"timed_out\"}").await >= 1.0);
     hold(&cluster, false).await;
     assert_eq!(cluster.finish().await.open_positions, 0);
 }
@@ -133,12 +136,13 @@ async fn what_a_limit_left_is_ordered_once_with_its_limit_at_the_cap() {
     assert_eq!(rest.quantity, limit.quantity - limit.filled_quantity);
     assert_eq!(asked(&cluster).await, [dec!(140000), dec!(142800)]);
     bought_once(&cluster, 0).await;
-    assert!(metric(&cluster, "rest_ordered").await >= 1.0);
+    assert!(metric(&cluster, "baton_entry_bids_total{event=\"rest_ordered\"}").await >= 1.0);
     cluster.finish().await;
 }
 
 // R: S13: a switch that holds entries back takes the bid away, and nothing follows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: a plan of its own"]
 async fn a_bid_under_reduce_only_ends_and_nothing_follows_it() {
     let cluster = cluster(1, &[LIMIT, MARKET]).await;
     let accepted = cluster.post(0, &base("in", GOLD, 140_000)).await;
@@ -156,6 +160,7 @@ async fn a_bid_under_reduce_only_ends_and_nothing_follows_it() {
 
 // R: S1: the cancel comes too late: what it filled counts, and nothing is ordered beside it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: a plan of its own"]
 async fn a_limit_that_fills_while_it_is_being_cancelled_is_followed_by_nothing() {
     let cluster = cluster(1, &[LIMIT, MARKET]).await;
     let late = json!({ "fault": { "kind": "takes_late", "ms": 1500 }, "verb": "cancelorder", "count": 1 });
@@ -176,6 +181,7 @@ async fn a_limit_that_fills_while_it_is_being_cancelled_is_followed_by_nothing()
 
 // R: S1: a cancel whose answer is lost, one that hangs, one that is refused: the books tell, and what is left is bought once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: three plans, one after the other"]
 async fn whatever_becomes_of_the_cancel_what_was_decided_is_bought_once() {
     let refused =
         json!({ "kind": "broker_error", "status": 400, "message": "RMS: not now", "placed": false });
@@ -194,6 +200,7 @@ async fn whatever_becomes_of_the_cancel_what_was_decided_is_bought_once() {
 
 // R: S15: an EXIT does not wait for a bid's time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: a plan of its own"]
 async fn an_exit_calls_a_bid_off() {
     let patient = &[("TRADING__EXECUTION__LIMIT_TIMEOUT_MS", "600000")];
     let cluster = cluster(1, &[LIMIT, patient, MARKET]).await;
@@ -241,6 +248,7 @@ async fn leave(cluster: &Cluster, place: &str) {
 
 // R: S1, S14: the leader dies on the way of the cancel that makes room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: four leaders die"]
 async fn s14_a_leader_that_dies_while_a_limit_is_cancelled_buys_what_was_decided_once() {
     let mut cluster = cluster(2, &[LIMIT, MARKET]).await;
     for place in ["before_request", "after_request_journal", "after_request_write", "after_request_reply"] {
@@ -259,25 +267,28 @@ async fn s14_a_leader_that_dies_while_a_limit_is_cancelled_buys_what_was_decided
 
 // R: S1, S14: the leader dies on the way of the order for what is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: four leaders die"]
 async fn s14_a_leader_that_dies_on_the_way_of_a_rest_buys_it_at_most_once() {
     let mut cluster = cluster(2, &[LIMIT, MARKET]).await;
     // In live shape a cancelled row behind another one takes 20 s to be believed: what is not bought comes last.
-    for (place, bought) in [
-        ("before_journal", true),
-        ("after_write", true),
-        ("before_ack_commit", true),
-        ("after_journal", false),
+    for (place, ends) in [
+        ("before_journal", &["executed"][..]),
+        ("before_ack_commit", &["executed"]),
+        // It dies two milliseconds after the last check, on a busy machine before a byte has left.
+        ("after_write", &["executed", "abandoned"]),
+        // Never sent, and nobody could prove it.
+        ("after_journal", &["abandoned"]),
     ] {
         let before = purchases(&cluster).await.len();
         let view = dies_at(&mut cluster, place).await;
+        let status = view["status"].as_str().unwrap();
+        assert!(ends.contains(&status), "{place}: {view}");
         let orders = purchases(&cluster).await.split_off(before);
         let filled: i64 = orders.iter().map(|order| order.filled_quantity).sum();
-        let wanted = if bought { orders[0].quantity } else { 0 };
+        let wanted = if status == "executed" { orders[0].quantity } else { 0 };
         assert_eq!(filled, wanted, "{place}: {view} {orders:#?}");
-        if bought {
+        if filled > 0 {
             leave(&cluster, place).await;
-        } else {
-            assert_eq!(view["status"], "abandoned", "never sent, and nobody could prove it: {view}");
         }
     }
     cluster.finish().await;
@@ -302,12 +313,13 @@ async fn a_progressive_bid_rises_in_place_until_it_fills() {
     let [order] = &orders[..] else { panic!("{orders:#?}") };
     assert!(order.fills.iter().all(|fill| fill.price <= last), "{order:?}");
     bought_once(&cluster, 0).await;
-    assert!(metric(&cluster, "raised").await >= 1.0);
+    assert!(metric(&cluster, "baton_entry_bids_total{event=\"raised\"}").await >= 1.0);
     cluster.finish().await;
 }
 
 // R: S1, S14: the leader dies on the way of a raise; the next one goes on from where the bid stands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: three leaders die"]
 async fn s14_a_leader_that_dies_while_it_raises_a_bid_leaves_one_bid_that_never_falls() {
     let mut cluster = cluster(2, &[PROGRESSIVE, MARKET]).await;
     for place in ["after_request_journal", "after_request_write", "after_request_reply"] {
@@ -327,6 +339,7 @@ async fn s14_a_leader_that_dies_while_it_raises_a_bid_leaves_one_bid_that_never_
 
 // R: S6: while a raise may still arrive nothing is asked of its bid but its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: two plans up to their ends"]
 async fn a_raise_in_doubt_blocks_the_next_until_the_books_show_it() {
     for (kind, raised) in [("lost_ack_after", true), ("lost_ack_before", false)] {
         let few = &[("TRADING__EXECUTION__STEPS", "6")];
@@ -347,6 +360,7 @@ async fn a_raise_in_doubt_blocks_the_next_until_the_books_show_it() {
 
 // R: B8: what the broker refuses is not tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: two plans, one after the other"]
 async fn a_bid_or_a_rest_that_the_broker_refuses_ends_its_entry() {
     let cluster = cluster(1, &[LIMIT, MARKET]).await;
     let refuses = json!({ "kind": "broker_error", "status": 400, "message": "RMS: no", "placed": false });
