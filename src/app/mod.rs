@@ -125,7 +125,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     });
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
-    announce(output, &address, &config)?;
+    announce(output, &address, &config);
 
     let start = Uuid::now_v7();
     let handle = tokio::select! {
@@ -307,19 +307,23 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     }
 }
 
-fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<()> {
-    if output.is_json() {
+/// Says on stdout where it listens. That nobody can read stdout is no reason not to trade: then the log says so.
+fn announce(output: &Output, address: &str, config: &Config) {
+    let mode = config.broker.mode.as_str();
+    let sentence = format!("baton {} ({mode}) listens on {address}", config.cluster.member);
+    let announced = if output.is_json() {
         output.json(&json!({
             "event": "listening",
             "address": address,
             "member": config.cluster.member,
             "pid": std::process::id(),
-        }))?;
+        }))
     } else {
-        let mode = config.broker.mode.as_str();
-        output.line(format!("baton {} ({mode}) listens on {address}", config.cluster.member))?;
+        output.line(&sentence)
+    };
+    if let Err(error) = announced {
+        tracing::warn!("{sentence}; stdout cannot be written to: {error}");
     }
-    Ok(())
 }
 
 /// The bridge, for a verb that speaks to it itself.
