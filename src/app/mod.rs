@@ -40,6 +40,7 @@ use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
 use crate::emergency::import::Importer;
 use crate::emergency::mark::Marks;
+use crate::engine::coming::Coming;
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
@@ -101,7 +102,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational.watch(),
         Arc::clone(&metrics),
     )?;
-    let arrivals = Arc::new(Notify::new());
+    let (arrivals, coming) = (Arc::new(Notify::new()), Coming::default());
     let kinds = config.strategies.iter().map(|(name, strategy)| (name.clone(), strategy.kind()));
     let (strategies, outlooks) = (StateWatch::of(kinds.collect()), Outlooks::default());
     let (draining, is_draining) = watch::channel(None);
@@ -115,6 +116,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         traces: traces.clone(),
         operational: operational.watch(),
         arrivals: Arc::clone(&arrivals),
+        coming: coming.clone(),
         draining: is_draining,
         desk: desk.clone(),
         stop: stop_asked,
@@ -126,6 +128,9 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
     announce(output, &address, &config);
+    for warning in config.warnings() {
+        tracing::warn!("[STATE] {warning}");
+    }
 
     let start = Uuid::now_v7();
     let handle = tokio::select! {
@@ -190,6 +195,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         contracts: feeds.contracts.clone(),
         commands,
         arrivals,
+        coming,
         operational: operational.clone(),
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),

@@ -15,7 +15,7 @@ use crate::domain::execution::Execution;
 use crate::domain::instrument::{Catalog, Instrument, InstrumentPatch};
 
 /// What a new instrument may leave out.
-const OPTIONAL: [&str; 3] = ["freeze_quantity", "execution", "closing_auction"];
+const OPTIONAL: [&str; 5] = ["freeze_quantity", "execution", "max_lots", "max_notional", "closing_auction"];
 
 /// Reads the catalogue; on faults the built-in one, which nobody gets to see then. How entries may be ordered depends on the
 /// broker.

@@ -144,6 +144,15 @@ pub const CATALOGUE: &[Row] = &[
         ),
     ),
     row(
+        "baton_limit_latched",
+        Gauge,
+        &["code"],
+        Elsewhere(
+            "tests/cluster/limits.rs",
+            "a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it",
+        ),
+    ),
+    row(
         "baton_stop_hits_total",
         Counter,
         &["cause"],
@@ -162,6 +171,15 @@ pub const CATALOGUE: &[Row] = &[
         Elsewhere(
             "tests/cluster/resting.rs",
             "a_stop_that_the_broker_ends_is_put_again_and_one_that_it_refuses_is_told",
+        ),
+    ),
+    row(
+        "baton_exits_not_flat",
+        Gauge,
+        &[],
+        Elsewhere(
+            "tests/cluster/stops.rs",
+            "a_stop_that_is_refused_again_and_again_is_told_until_it_is_sold",
         ),
     ),
     row("baton_square_offs_total", Counter, &[], Elsewhere(SQUARE_OFF, LATE)),

@@ -106,8 +106,23 @@ fn what_other_exits_may_still_sell_is_not_sold_again() {
     // Ended, it sells no more.
     other.state = IntentState::Cancelled;
     book.plan(other, at(0));
-    holdings.came(&reading(&book, units(2)), at(0), at(0));
-    assert_eq!(judged(&mut holdings, &book, &exits, 0), [lots(2)]);
+    holdings.came(&reading(&book, units(2)), at(1), at(2));
+    assert_eq!(judged(&mut holdings, &book, &exits, 2), [lots(2)]);
+}
+
+// R: "repeated EXIT opened a short"
+#[test]
+fn a_reading_that_was_on_its_way_when_an_exit_was_allowed_allows_no_other() {
+    let book = book();
+    let exits = exits(&book);
+    let mut holdings = Holdings::default();
+    holdings.came(&reading(&book, units(2)), at(0), at(10));
+    assert_eq!(judged(&mut holdings, &book, &exits[..1], 20), [lots(2)]);
+    // What it shows may be sold by then.
+    holdings.came(&reading(&book, units(2)), at(15), at(30));
+    assert_eq!(judged(&mut holdings, &book, &exits[1..], 30), [Allowed::Unknown]);
+    holdings.came(&reading(&book, units(2)), at(40), at(50));
+    assert_eq!(judged(&mut holdings, &book, &exits[1..], 50), [lots(2)]);
 }
 
 #[test]

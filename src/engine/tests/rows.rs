@@ -191,6 +191,7 @@ impl Rows {
             orphans: self.orphans(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
             audit: Vec::new(),
+            recorded: Default::default(),
             intents,
         }
     }
@@ -224,6 +225,14 @@ impl Rows {
             position: intent.position,
             filled: intent.filled,
             symbol: intent.order.symbol.clone(),
+            exchange: intent.order.exchange.clone(),
+            product: intent.order.product,
+            instrument: intent.instrument.clone(),
+            class: intent.class,
+            cause: intent.cause,
+            signal: intent.signal,
+            plan: intent.plan.clone(),
+            fills: Vec::new(),
         };
         orphans.map(orphan).collect()
     }
@@ -239,6 +248,7 @@ impl Rows {
                 sum.bought_value += *price * quantity.decimal();
             } else {
                 sum.sold = sum.sold + *quantity;
+                sum.sold_value += *price * quantity.decimal();
             }
         }
         sums.retain(|id, _| self.positions.get(id).is_some_and(Position::is_held));

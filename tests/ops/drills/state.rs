@@ -50,7 +50,7 @@ async fn drill_validation_failed() {
     let look = told("validation_failed", "baton recover --repair");
     let proposed = typed(&cluster, leader, look).await;
     assert!(String::from_utf8_lossy(&proposed.stdout).contains("risk_amount"), "{proposed:?}");
-    let apply = told("validation_failed", "--apply --reason TEXT").replace("TEXT", "drill");
+    let apply = told("validation_failed", "--apply --reason TEXT --yes").replace("TEXT", "drill");
     done(&cluster, leader, &format!("{look} {apply}")).await;
     cluster.leader_within(PATIENCE, |index| index != old).await;
     pager.rests("LeaderInError").await;
