@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::cause::ExitCause;
 use super::execution::Bidding;
+use super::fill::Opening;
 use super::ids::{IntentId, PositionId, SignalId};
 use super::label::Label;
 use super::money::{Price, Quantity, Rupees};
@@ -43,6 +44,23 @@ pub struct EntryPlan {
     /// How its order is worked; none at the market.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bidding: Option<Bidding>,
+}
+
+impl EntryPlan {
+    /// What its first fill opens, as `id`, for the entry that `signal` asked for.
+    pub fn opening(&self, id: PositionId, signal: SignalId) -> Opening {
+        Opening {
+            id,
+            label: self.label,
+            strategy: self.strategy.clone(),
+            atr: self.atr,
+            stop: self.stop,
+            take_profit: self.take_profit,
+            entry_signal: signal,
+            entry_signal_seq: self.signal_seq,
+            entry_bar_time: self.bar_time,
+        }
+    }
 }
 
 /// One order intent as the ledger holds it.

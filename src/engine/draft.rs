@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::book::{Book, Tracked};
 use crate::domain::cause::ExitCause;
-use crate::domain::fill::{FillError, Opening};
+use crate::domain::fill::FillError;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::OrderIntent;
@@ -163,21 +163,12 @@ impl<'a> Draft<'a> {
         let unwanted = begun || was_held || intent.unwind || intent.state.is_terminal();
         // An order that has ended may share its position with another one that nobody remembers, and which made it.
         let shared = was_held || (intent.state.is_terminal() && intent.bidding().is_some());
-        let opening = Opening {
-            id: match (begun, shared) {
-                (true, _) => PositionId::new(),
-                (false, true) => own,
-                (false, false) => intent.position,
-            },
-            label: plan.label,
-            strategy: plan.strategy.clone(),
-            atr: plan.atr,
-            stop: plan.stop,
-            take_profit: plan.take_profit,
-            entry_signal: signal,
-            entry_signal_seq: plan.signal_seq,
-            entry_bar_time: plan.bar_time,
+        let id = match (begun, shared) {
+            (true, _) => PositionId::new(),
+            (false, true) => own,
+            (false, false) => intent.position,
         };
+        let opening = plan.opening(id, signal);
         let mut position = opening.filled(&instrument, quantity, price, self.at)?;
         if unwanted {
             position.begin_exit();

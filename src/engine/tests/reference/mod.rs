@@ -131,7 +131,8 @@ impl Play {
         let (decided, order) = match decision {
             Decision::Order(intents, document) => {
                 let [intent] = intents.try_into().unwrap();
-                let projected = |name: &str| units(figure(&document["projection"][name]));
+                // Sums over lots, in as many decimals as they take; what is kept has eight.
+                let projected = |name: &str| units(figure(&document["projection"][name]).round_dp(8));
                 let (lots, rest) =
                     (intent.order.quantity.0 / self.lot(wish), intent.order.quantity.0 % self.lot(wish));
                 assert_eq!(rest, 0, "{context}: part of a lot");
@@ -241,7 +242,9 @@ impl Play {
             Some(id) => *id,
             None => {
                 self.n += 1;
-                let intent = self.desk.exit(self.n, 0, position);
+                let mut intent = self.desk.exit(self.n, 0, position);
+                // The desk's own contracts have freeze quantities.
+                intent.order.quantity = Quantity(held.units.to_i64().unwrap());
                 assert!(self.desk.journal(&intent));
                 self.exits.insert(key, intent.id);
                 intent.id
@@ -363,6 +366,7 @@ fn a_thousand_random_portfolios_are_as_another_arithmetic_has_them() {
     }
     println!("{reached:?}");
     if seeds.len() > 1 {
+        // A pyramid of an instrument without a profit gets no lots, and so is never refused for that.
         let verdicts = [
             "base",
             "pyramid",
@@ -376,7 +380,6 @@ fn a_thousand_random_portfolios_are_as_another_arithmetic_has_them() {
             "MAX_PYRAMIDS",
             "ONE_R_NOT_REACHED",
             "ATR_STEP_NOT_REACHED",
-            "INSTRUMENT_NOT_IN_PROFIT",
             "RISK_LIMIT",
             "VOLATILITY_LIMIT",
         ];
