@@ -2,6 +2,7 @@
 //!
 //! One of each kind runs with every `make test`; the others take a minute and a half, and are among the slow ones.
 
+use baton::failpoint::PLACES;
 use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
@@ -246,6 +247,60 @@ async fn leave(cluster: &Cluster, place: &str) {
     flat(cluster).await;
 }
 
+// R: S1, S2, S14: the leader dies on the way of the bid itself; whoever is next ends it, and buys what it left, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: seven leaders die"]
+async fn s14_a_leader_that_dies_on_the_way_of_a_bid_buys_what_was_decided_at_most_once() {
+    let mut cluster = cluster(2, &[LIMIT, MARKET]).await;
+    // Those that may never have left come last, as below.
+    let unsent = ["after_write", "after_check", "after_journal"];
+    let first = PLACES.into_iter().filter(|place| !unsent.contains(place));
+    for place in first.chain(unsent) {
+        let before = purchases(&cluster).await.len();
+        price(&cluster, dec!(140000)).await;
+        hold(&cluster, true).await;
+        cluster.all_ready().await;
+        let body = base(&format!("in-{place}"), GOLD, 140_000);
+        let accepted = if place == "before_fill_commit" {
+            // Of what its rest buys: the bid itself fills nothing.
+            let accepted = cluster.post(0, &body).await;
+            bids(&cluster, before as i64 + 1).await;
+            cluster.arm(place, "kill");
+            price(&cluster, dec!(140300)).await;
+            hold(&cluster, false).await;
+            hit(&mut cluster, place).await;
+            accepted
+        } else {
+            cluster.arm(place, "kill");
+            let accepted = cluster.post(0, &body).await;
+            hit(&mut cluster, place).await;
+            if place != "before_journal" {
+                price(&cluster, dec!(140300)).await;
+            }
+            hold(&cluster, false).await;
+            accepted
+        };
+        let view = cluster.terminal(&accepted.id).await;
+        println!("{place}: {} {}", view["status"], view["reasons"]);
+        let ends: &[&str] = match place {
+            "after_write" => &["executed", "abandoned"],
+            "after_check" | "after_journal" => &["abandoned"],
+            _ => &["executed"],
+        };
+        assert!(ends.iter().any(|end| view["status"] == *end), "{place}: {view}");
+        cluster.revive().await;
+        cluster.check().await;
+        if view["status"] == "executed" {
+            bought_once(&cluster, before).await;
+            price(&cluster, dec!(140300)).await;
+            leave(&cluster, place).await;
+        } else {
+            assert_eq!(purchases(&cluster).await.len(), before, "{place}: {view}");
+        }
+    }
+    assert_eq!(cluster.finish().await.open_positions, 0);
+}
+
 // R: S1, S14: the leader dies on the way of the cancel that makes room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow: four leaders die"]
@@ -267,16 +322,18 @@ async fn s14_a_leader_that_dies_while_a_limit_is_cancelled_buys_what_was_decided
 
 // R: S1, S14: the leader dies on the way of the order for what is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "slow: four leaders die"]
+#[ignore = "slow: six leaders die"]
 async fn s14_a_leader_that_dies_on_the_way_of_a_rest_buys_it_at_most_once() {
     let mut cluster = cluster(2, &[LIMIT, MARKET]).await;
     // In live shape a cancelled row behind another one takes 20 s to be believed: what is not bought comes last.
-    for place in ["before_journal", "before_ack_commit", "after_write", "after_journal"] {
+    for place in
+        ["before_journal", "before_ack_commit", "after_reply", "after_write", "after_check", "after_journal"]
+    {
         let ends: &[&str] = match place {
             // It dies two milliseconds after the last check, on a busy machine before a byte has left.
             "after_write" => &["executed", "abandoned"],
             // Never sent, and nobody could prove it.
-            "after_journal" => &["abandoned"],
+            "after_check" | "after_journal" => &["abandoned"],
             _ => &["executed"],
         };
         let before = purchases(&cluster).await.len();
@@ -319,10 +376,10 @@ async fn a_progressive_bid_rises_in_place_until_it_fills() {
 
 // R: S1, S14: the leader dies on the way of a raise; the next one goes on from where the bid stands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "slow: three leaders die"]
+#[ignore = "slow: four leaders die"]
 async fn s14_a_leader_that_dies_while_it_raises_a_bid_leaves_one_bid_that_never_falls() {
     let mut cluster = cluster(2, &[PROGRESSIVE, MARKET]).await;
-    for place in ["after_request_journal", "after_request_write", "after_request_reply"] {
+    for place in ["before_request", "after_request_journal", "after_request_write", "after_request_reply"] {
         let (orders, prices) = (purchases(&cluster).await.len(), asked(&cluster).await.len());
         let view = dies_at(&mut cluster, place).await;
         assert_eq!(view["status"], "executed", "{place}: {view}");
