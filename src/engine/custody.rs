@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::command::{Beside, Close, Closing, NotClosed, Select, Taken};
-use super::decide::custody_order;
+use super::intents::custody_order;
 use super::term::Term;
 use crate::broker::BrokerError;
 use crate::domain::cause::ExitCause;

@@ -21,6 +21,7 @@ pub mod evidence;
 mod expiry;
 mod failover;
 mod holdings;
+mod intents;
 pub mod lanes;
 mod lost_exits;
 mod monitor;

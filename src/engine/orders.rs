@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::anew::NEVER_GIVEN_OUT;
 use super::book::Tracked;
-use super::decide::exit_order;
+use super::intents::exit_order;
 use super::lanes::{Phase, Waiting};
 use super::senders::say_unsent;
 use super::submit::{Way, submit};

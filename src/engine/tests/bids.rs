@@ -20,7 +20,7 @@ use crate::domain::position::PositionStatus;
 use crate::engine::bids::rest::{Pause, pauses};
 use crate::engine::bids::{Bids, Step};
 use crate::engine::book::Book;
-use crate::engine::decide::rest_order;
+use crate::engine::intents::rest_order;
 use crate::engine::lanes::{Waiting, may_decide};
 use crate::engine::resting::AtBroker;
 use crate::ledger::inbox::SignalStatus;

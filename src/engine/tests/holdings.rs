@@ -13,8 +13,8 @@ use crate::domain::money::{Price, Quantity};
 use crate::domain::order::IntentState;
 use crate::domain::position::Position;
 use crate::engine::book::Book;
-use crate::engine::decide::exit_order;
 use crate::engine::holdings::{Allowed, Holdings};
+use crate::engine::intents::exit_order;
 
 fn book() -> Book {
     let mut book = Book::default();
