@@ -62,7 +62,9 @@ async fn read(
 ) -> Result<Proofs, LedgerError> {
     let failed = |error| faults.broken(LedgerError::during("read the recovery snapshot beside")(error));
     let tx = Ledger::instant(&mut client).await.map_err(|error| faults.broken(error))?;
-    tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{instant}'")).await.map_err(failed)?;
+    // Where the first session has failed there is nothing to import any more: its error says why, and comes first.
+    let imports = tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{instant}'")).await;
+    imports.map_err(LedgerError::during("import the recovery snapshot"))?;
     // Nobody listens when the first session has failed.
     let _ = imported.send(());
     if depth == Depth::Whole {
