@@ -17,6 +17,7 @@ mod failed_over;
 mod failover;
 mod faults;
 mod feed;
+mod halves;
 mod idle_bench;
 mod limits;
 mod load;

@@ -296,7 +296,8 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
     }
     let rows = sql
         .query(
-            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size FROM position",
+            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size, entry_price, entry_signal
+             FROM position",
             &[],
         )
         .await
@@ -313,7 +314,19 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
                 (units + intent.filled, value + intent.value)
             })
         };
-        let ((in_units, in_value), (out_units, out_value)) = (sum(true), sum(false));
+        let ((mut in_units, mut in_value), (out_units, out_value)) = (sum(true), sum(false));
+        // What an entry filled when its position was over already is another position: together they are what it bought.
+        let (entry_price, signal): (Decimal, Uuid) = (row.get(7), row.get(8));
+        let siblings: Vec<_> = rows.iter().filter(|other| other.get::<_, Uuid>(8) == signal).collect();
+        if in_units != bought && siblings.len() > 1 {
+            let apart: i64 = siblings.iter().map(|position| position.get::<_, i64>(3)).sum();
+            let of_signal = |intent: &&Intent| intent.signal == Some(signal) && intent.class == "entry";
+            let together: i64 = intents.iter().filter(of_signal).map(|intent| intent.filled).sum();
+            if apart != together {
+                faults.push(format!("S14: signal {signal} bought {together} units, its positions {apart}"));
+            }
+            (in_units, in_value) = (bought, entry_price * Decimal::from(bought));
+        }
         if in_units != bought || in_units - out_units != quantity {
             faults.push(format!(
                 "S14: position {id} holds {quantity} of {bought}, its fills say {in_units} in, {out_units} out"
