@@ -84,9 +84,9 @@ generate: setup-ops ## Write what follows from the sources of alerts and dashboa
 	@$(TOOLS)/ops-python/bin/python ops/generate
 
 # In a release build: the day's books grow with each order, and what a debug build takes to parse them is what would be tested.
-chaos: setup-dev ## Disturb a cluster at random, in a release build: SEED=... FAULTS=1000 MEMBERS=3 PAUSE_MS=500 RESTING=1
+chaos: setup-dev ## Disturb a cluster at random, in a release build: SEED=... FAULTS=1000 MEMBERS=3 PAUSE_MS=500 RESTING=1 PLANS=1
 	$(if $(SEED),BATON_SEED=$(SEED)) BATON_CHAOS_FAULTS=$(or $(FAULTS),1000) BATON_CHAOS_MEMBERS=$(or $(MEMBERS),3) \
-		BATON_CHAOS_PAUSE_MS=$(or $(PAUSE_MS),500) BATON_CHAOS_RESTING=$(or $(RESTING),0) \
+		BATON_CHAOS_PAUSE_MS=$(or $(PAUSE_MS),500) BATON_CHAOS_RESTING=$(or $(RESTING),0) BATON_CHAOS_PLANS=$(or $(PLANS),0) \
 		cargo test --locked --release --test chaos nothing_is_doubled -- --ignored --nocapture
 
 soak: setup-dev ## Load a cluster through late links with a leader that pauses, for MINUTES=30: SEED=...

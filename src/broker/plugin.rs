@@ -12,6 +12,7 @@
 //! | product, order type and side in the broker's words | `products`, `types`, `sides` | ours; anything else sets the row aside |
 //! | "success" with `orderid: null` | `null_id_refuses` | the broker's refusal where that is how the plugin refuses; else in doubt |
 //! | last price of a position: `ltp`, `last_price`, none | `last_price` | the first that is there; none is none |
+//! | a modify's quantity: the whole order's, or what is left of it | `modifies_whole` | a bid is raised in place only where it is known to be the whole order's |
 //! | the broker makes a reference of its own from the first characters of `strategy` | `reference_chars` | they are the intent's own, so that no two orders share a reference |
 //!
 //! The same for all, because no plugin is known to be free of it: an order in transit may show the state of the row before it
@@ -37,6 +38,9 @@ pub struct Plugin {
     pub(super) last_price: &'static [&'static str],
     /// The first characters of `strategy` become the broker's own reference, which must be unique.
     pub(super) reference_chars: Option<usize>,
+    /// The broker says in writing that the quantity of a modify is the whole order's, what has filled of it included. False
+    /// also where nobody knows: there a modify that meets a partial fill may buy more than was ordered.
+    pub modifies_whole: bool,
 }
 
 /// A state that a word may mean.
@@ -116,6 +120,7 @@ const PLAIN: Plugin = Plugin {
     null_id_refuses: false,
     last_price: &["ltp"],
     reference_chars: None,
+    modifies_whole: false,
 };
 
 /// Every plugin with ways of its own, the tolerant one first.
@@ -140,6 +145,8 @@ pub const PLUGINS: &[Plugin] = &[
         ],
         products: &[("intraday", Product::Mis), ("margin", Product::Nrml)],
         types: &[("stop loss", PriceType::StopLimit), ("stop loss market", PriceType::StopMarket)],
+        // Its API's version 2: "placed order quantity instead of pending order quantity".
+        modifies_whole: true,
         ..PLAIN
     },
     Plugin { name: "firstock", last_price: &["last_price", "ltp"], ..NOREN },
@@ -170,6 +177,8 @@ pub const PLUGINS: &[Plugin] = &[
         name: "upstox",
         states: &[("cancelled after market order", State::Cancelled)],
         null_id_refuses: true,
+        // "Quantity with which the order was placed".
+        modifies_whole: true,
         ..PLAIN
     },
     Plugin { name: "zerodha", states: &[("cancelled amo", State::Cancelled)], ..PLAIN },

@@ -7,12 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
+use super::broker::{Broker, Mode};
 use super::overlay::{first_that_fits, leaves};
 use super::reader::{Reader, shown};
+use crate::broker::plugin::PLUGINS;
+use crate::domain::execution::Execution;
 use crate::domain::instrument::{Catalog, Instrument, InstrumentPatch};
 
-/// Reads the catalogue; on faults the built-in one, which nobody gets to see then.
-pub(super) fn read(reader: &mut Reader) -> Catalog {
+/// What a new instrument may leave out.
+const OPTIONAL: [&str; 5] = ["freeze_quantity", "execution", "max_lots", "max_notional", "closing_auction"];
+
+/// Reads the catalogue; on faults the built-in one, which nobody gets to see then. How entries may be ordered depends on the
+/// broker.
+pub(super) fn read(reader: &mut Reader, broker: &Broker) -> Catalog {
     let built_in = Catalog::default();
     let any: Option<&Instrument> = built_in.iter().next();
     let template = serde_json::to_value(any).unwrap_or_default();
@@ -51,12 +58,33 @@ pub(super) fn read(reader: &mut Reader) -> Catalog {
         built_in
     });
     for instrument in catalog.iter() {
+        raises_known(reader, instrument, broker);
         let values = serde_json::to_value(instrument).unwrap_or_default();
         for field in &fields {
             reader.note(&format!("instruments.{}.{field}", instrument.name), values[field].clone());
         }
     }
     catalog
+}
+
+/// A raise that meets a partial fill must not buy more than was decided. A simulated broker's quantity is the whole order's.
+fn raises_known(reader: &mut Reader, instrument: &Instrument, broker: &Broker) {
+    let raises = instrument.execution == Execution::Progressive && broker.mode == Mode::Live;
+    if !raises || broker.plugin.modifies_whole {
+        return;
+    }
+    let known = PLUGINS.iter().filter(|plugin| plugin.modifies_whole).map(|plugin| plugin.name);
+    let known: Vec<&str> = known.collect();
+    reader.refused(
+        &format!("instruments.{}.execution", instrument.name),
+        format!(
+            "\"progressive\" raises an order in place, and of broker.plugin = \"{}\" it is not known that a modify's \
+             quantity is the whole order's (of {} it is): one that meets a partial fill could buy more than was decided; \
+             name the bridge's plugin, or set \"limit\"",
+            broker.plugin.name,
+            known.join(" and ")
+        ),
+    );
 }
 
 /// A name that is not built in is a new instrument, or a slip: one fault says what either would take.
@@ -67,8 +95,7 @@ fn is_whole(
     fields: &[String],
     catalog: &Catalog,
 ) -> bool {
-    let optional = ["freeze_quantity", "max_lots", "max_notional", "closing_auction"];
-    let absent = |field: &&String| !given.contains_key(*field) && !optional.contains(&field.as_str());
+    let absent = |field: &&String| !given.contains_key(*field) && !OPTIONAL.contains(&field.as_str());
     let absent: Vec<&str> = fields.iter().filter(absent).map(String::as_str).collect();
     if absent.is_empty() {
         return true;

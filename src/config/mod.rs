@@ -175,7 +175,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let signals = Signals::read(reader, http.listen);
     let operator = Operator::read(reader);
     let trading = Trading::read(reader);
-    let instruments = instruments::read(reader);
+    let instruments = instruments::read(reader, &broker);
     let strategies = strategies::read(reader, &instruments, feed.stale);
     let notify = Notify::read(reader);
     let health = Health::read(reader);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::execution::Execution;
 use super::fault::{Bound, Checker, Fault, join};
 use super::money::{Price, Quantity, Rupees};
 use super::order::Product;
@@ -43,6 +44,8 @@ pub struct Instrument {
     pub volatility_percent: Decimal,
     /// Most units in one order; none when the exchange sets no limit.
     pub freeze_quantity: Option<Quantity>,
+    /// How its entries are ordered.
+    pub execution: Execution,
     /// Most lots of it that an entry may bring what is held to, whatever the signal's figures allow; none = no such limit.
     pub max_lots: Option<u32>,
     /// The same in rupees: lots · the signal's price · point value.
@@ -126,6 +129,7 @@ pub struct InstrumentPatch {
     risk_percent: Option<Decimal>,
     volatility_percent: Option<Decimal>,
     freeze_quantity: Option<Quantity>,
+    execution: Option<Execution>,
     max_lots: Option<u32>,
     max_notional: Option<Rupees>,
     closing_auction: Option<bool>,
@@ -164,7 +168,8 @@ impl InstrumentPatch {
         let closing_auction = self.closing_auction.or(base.as_ref().and_then(|base| base.closing_auction));
         let max_lots = self.max_lots.or(base.as_ref().and_then(|base| base.max_lots));
         let max_notional = self.max_notional.or(base.as_ref().and_then(|base| base.max_notional));
-        let freeze_quantity = self.freeze_quantity.or(base.and_then(|base| base.freeze_quantity));
+        let freeze_quantity = self.freeze_quantity.or(base.as_ref().and_then(|base| base.freeze_quantity));
+        let execution = self.execution.or(base.map(|base| base.execution)).unwrap_or_default();
         let instrument = Instrument {
             name: name.to_owned(),
             exchange,
@@ -180,6 +185,7 @@ impl InstrumentPatch {
             risk_percent,
             volatility_percent,
             freeze_quantity,
+            execution,
             max_lots,
             max_notional,
             closing_auction,
@@ -265,6 +271,7 @@ impl Default for Catalog {
             risk_percent: dec!(1.0),
             volatility_percent: dec!(0.5),
             freeze_quantity: Some(Quantity(600)),
+            execution: Execution::Market,
             max_lots: None,
             max_notional: None,
             closing_auction: None,
@@ -331,6 +338,7 @@ mod tests {
     fn configuration_is_laid_over_the_built_in_instrument() {
         let catalog: Catalog = toml::from_str(
             "[GOLD_MINI]\nsymbol = \"GOLDM05FEB26FUT\"\nrisk_percent = 0.75\nmax_lots = 12\nmax_notional = 20000000\n\
+             execution = \"progressive\"\n\
              [RELIANCE]\nexchange = \"NSE\"\nsymbol = \"RELIANCE\"\nlot_size = 1\npoint_value = 1\n\
              margin_per_lot = \"1500.50\"\nproduct = \"CNC\"\ntick = 0.05\natr_initial = 2\natr_trailing = 3\n\
              max_pyramids = 0\nrisk_percent = 1\nvolatility_percent = 1\n",
@@ -340,8 +348,9 @@ mod tests {
         let gold = catalog.get("GOLD_MINI").unwrap();
         assert_eq!((gold.max_lots, gold.max_notional), (Some(12), Some(Rupees(dec!(20_000_000)))));
         assert_eq!((gold.symbol.as_str(), gold.risk_percent), ("GOLDM05FEB26FUT", dec!(0.75)));
-        assert_eq!(gold.tick, Price(dec!(1)));
-        assert_eq!(catalog.get("RELIANCE").unwrap().margin_per_lot, Rupees(dec!(1500.50)));
+        assert_eq!((gold.tick, gold.execution), (Price(dec!(1)), Execution::Progressive));
+        let reliance = catalog.get("RELIANCE").unwrap();
+        assert_eq!((reliance.margin_per_lot, reliance.execution), (Rupees(dec!(1500.50)), Execution::Market));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cause::ExitCause;
+use super::execution::Bidding;
 use super::fill::Opening;
 use super::ids::{IntentId, PositionId, SignalId};
 use super::label::Label;
@@ -40,6 +41,9 @@ pub struct EntryPlan {
     pub signal_seq: i64,
     /// The bar that made the signal.
     pub bar_time: DateTime<Utc>,
+    /// How its order is worked; none at the market.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bidding: Option<Bidding>,
 }
 
 impl EntryPlan {
@@ -140,6 +144,11 @@ impl OrderIntent {
     /// A stop that rests at the broker and of which nothing was sold.
     pub fn rests_untouched(&self) -> bool {
         self.rests() && self.state == IntentState::Acknowledged
+    }
+
+    /// How it is worked, if it is.
+    pub fn bidding(&self) -> Option<&Bidding> {
+        self.plan.as_ref()?.bidding.as_ref()
     }
 
     /// Closes what the account holds, rather than opening.

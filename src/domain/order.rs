@@ -127,6 +127,16 @@ pub struct OrderSpec {
     pub trigger_price: Price,
 }
 
+impl OrderSpec {
+    /// The price that it stands at: a stop's trigger, a limit; zero at the market.
+    pub fn stands_at(&self) -> Price {
+        match self.price_type {
+            PriceType::StopLimit | PriceType::StopMarket => self.trigger_price,
+            PriceType::Limit | PriceType::Market => self.price,
+        }
+    }
+}
+
 /// Where an order intent is in its life.
 ///
 /// ```text

@@ -5,11 +5,12 @@
 //! flat; an entry goes back into its lane: its signal's age, the live price, sizing and gates are judged as they are by then,
 //! and what is ordered is another intent. What the bridge or the broker turned down is not tried again.
 
+use super::book::Book;
 use super::term::Term;
 use crate::broker::NotSentCause;
 use crate::domain::ids::SignalId;
 use crate::domain::intent::OrderIntent;
-use crate::domain::order::OrderClass;
+use crate::domain::order::{IntentState, OrderClass};
 use crate::telemetry::traces;
 
 /// Intents of one entry signal.
@@ -30,11 +31,25 @@ pub(super) fn signal_of(intent: &OrderIntent) -> Option<SignalId> {
     intent.signal.filter(|_| wanted)
 }
 
+/// True for an order of an entry that this agent withheld, and that another one may take the place of.
+pub(super) fn may_follow(intent: &OrderIntent) -> bool {
+    signal_of(intent).is_some() && intent.reason.as_deref().is_some_and(is_own)
+}
+
+/// True where no order of an entry's signal ever left. Otherwise what an order of it left is ordered once more (`bids::rest`).
+pub(super) fn is_all_unsent(book: &Book, signal: SignalId) -> bool {
+    let mut orders = book.intents.values().filter(|tracked| tracked.intent.signal == Some(signal));
+    orders.all(|tracked| tracked.intent.state == IntentState::NotSent)
+}
+
 impl Term<'_> {
-    /// Has the next sweep put a signal back into its lane; its intents' ends are committed, its own is not.
+    /// Has the next sweep put a signal back into its lane; its intents' ends are committed, its own is not. One of which an
+    /// order left before is not decided anew: it goes on from what that bought.
     pub(super) fn decide_anew(&mut self, signal: SignalId) {
-        tracing::info!(%signal, trace_id = %traces::of_signal(signal), "its order was never sent: decided anew");
-        self.book.working.remove(&signal);
+        if is_all_unsent(&self.book, signal) {
+            tracing::info!(%signal, trace_id = %traces::of_signal(signal), "its order was never sent: decided anew");
+            self.book.working.remove(&signal);
+        }
         self.sweep_now();
     }
 }

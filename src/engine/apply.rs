@@ -67,7 +67,7 @@ impl Term<'_> {
         }
         self.bridge_failures = 0;
         self.pace_readings(&reading.books);
-        self.note_stops(&reading);
+        self.note_resting(&reading);
         let confirmed = self.suspects.clone();
         let mut suspects = std::mem::take(&mut self.suspects);
         let evidence = Evidence::gather(&self.book, &reading, self.engine.pace.absence);

@@ -282,6 +282,7 @@ impl Term<'_> {
             return self.close_in_custody(close).await;
         }
         let Close { select, by, why, ask } = close;
+        self.end_paused_entries(|intent| select.means(intent), &why).await?;
         let named = self.book.portfolio.held().filter(|position| select.names(position));
         let positions = named.map(|position| Taken {
             position: position.id,

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::command::{Beside, Close, Closing, NotClosed, Select, Taken};
-use super::decide::custody_order;
+use super::intents::custody_order;
 use super::term::Term;
 use crate::broker::BrokerError;
 use crate::domain::cause::ExitCause;
@@ -133,6 +133,8 @@ impl Term<'_> {
         }
         let held = self.hold_signals().await;
         self.bearable(held)?;
+        let kept = self.keep_bids().await;
+        self.bearable(kept)?;
         let due = self.exits_due();
         if !due.is_empty() {
             self.journal_and_send(due, Vec::new(), &HashMap::new()).await?;

@@ -4,24 +4,24 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
+use super::intents::{entry_order, exit_order};
+use super::projection::projected;
 use super::trailing;
 use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
+use crate::domain::execution::Bidding;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
-use crate::domain::freeze::{freeze, slice};
+use crate::domain::freeze::freeze;
 use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
-use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::{EntryPlan, OrderIntent};
 use crate::domain::label::Label;
 use crate::domain::listing::Listing;
 use crate::domain::money::{Lots, Price, Quantity};
-use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Side};
 use crate::domain::policy::{EquityBasis, TradingPolicy};
 use crate::domain::portfolio::{Portfolio, Quotes};
-use crate::domain::position::{HoldingKey, Position};
+use crate::domain::position::Position;
 use crate::domain::refusal::Refusal;
-use crate::domain::resting::{Level, stop_order};
 use crate::domain::signal::{Action, Entry, Exit, Signal};
 use crate::domain::sizing::{BaseInputs, PyramidInputs, base_size, pyramid_size};
 use crate::domain::{age, auction, contract, divergence, exit, expiry, sessions, square_off, stops};
@@ -139,7 +139,7 @@ fn decide_entry(
     let divergence = divergence.map_err(|failed| refusals.extend(failed)).ok();
 
     let stop = stops::initial_stop(rules.policy.initial_stop, instrument, entry.price, entry.stop, entry.atr);
-    let portfolio = book.projected();
+    let portfolio = projected(book);
     if let Some(day) = &book.day {
         let open = portfolio.held().count() + portfolio.pending.len();
         refusals.extend(day.refusals(&rules.policy.limits, u32::try_from(open).unwrap_or(u32::MAX)));
@@ -169,6 +169,11 @@ fn decide_entry(
     if !refusals.is_empty() {
         return Decision::Refuse(refusals, Some(decision));
     }
+    let bidding = live.and_then(|live| Bidding::of(&rules.policy.execution, instrument, live, quantity, now));
+    if let Some(bidding) = &bidding {
+        decision["bidding"] = json!(bidding);
+    }
+    let mut intent = entry_order(rules, book, instrument, quantity, bidding.as_ref());
     let plan = EntryPlan {
         label: entry.label,
         strategy: signal.strategy.clone(),
@@ -181,8 +186,8 @@ fn decide_entry(
         planned_price: entry.price,
         signal_seq: queued.seq,
         bar_time: signal.bar_time,
+        bidding,
     };
-    let mut intent = entry_order(rules, book, instrument, quantity);
     intent.signal = Some(queued.id);
     intent.attempt = queued.attempt;
     intent.plan = Some(plan);
@@ -283,112 +288,6 @@ fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> De
 pub fn freeze_of(rules: &Rules, book: &Book, position: &Position) -> Option<Quantity> {
     let instrument = rules.catalog.get(&position.instrument);
     freeze(instrument, book.contracts.as_deref(), &position.listing())
-}
-
-/// A market sale of `quantity` units of a position, or of as many of them as one order may have: what is left is due when they
-/// are sold.
-pub fn exit_order(
-    rules: &Rules,
-    book: &Book,
-    position: &Position,
-    quantity: Quantity,
-    cause: ExitCause,
-) -> OrderIntent {
-    let order = OrderSpec {
-        symbol: position.symbol.clone(),
-        exchange: position.exchange.clone(),
-        side: Side::Sell,
-        quantity: slice(quantity, freeze_of(rules, book, position), position.lot_size),
-        price_type: PriceType::Market,
-        product: position.product,
-        price: Price::ZERO,
-        trigger_price: Price::ZERO,
-    };
-    let exit = intent(rules, book, cause.class(), position.id, &position.instrument, order);
-    OrderIntent { cause: Some(cause), ..exit }
-}
-
-/// A stop over `units` of a position that rests at the broker.
-pub fn resting_stop(
-    rules: &Rules,
-    book: &Book,
-    position: &Position,
-    units: Quantity,
-    level: Level,
-) -> OrderIntent {
-    let cause = ExitCause::StopLoss;
-    let order = stop_order(position, units, level);
-    let stop = intent(rules, book, cause.class(), position.id, &position.instrument, order);
-    OrderIntent { cause: Some(cause), ..stop }
-}
-
-/// A market sale of `units` of a contract by the broker's verified book, of no position of the ledger.
-pub fn custody_order(
-    rules: &Rules,
-    book: &Book,
-    instrument: &str,
-    contract: &HoldingKey,
-    units: Quantity,
-) -> OrderIntent {
-    let order = OrderSpec {
-        symbol: contract.symbol.clone(),
-        exchange: contract.exchange.clone(),
-        side: Side::Sell,
-        quantity: units,
-        price_type: PriceType::Market,
-        product: contract.product,
-        price: Price::ZERO,
-        trigger_price: Price::ZERO,
-    };
-    let sale = intent(rules, book, OrderClass::Operator, PositionId::new(), instrument, order);
-    OrderIntent { cause: Some(ExitCause::Operator), custody: true, ..sale }
-}
-
-fn entry_order(rules: &Rules, book: &Book, instrument: &Instrument, quantity: Quantity) -> OrderIntent {
-    let order = OrderSpec {
-        symbol: instrument.symbol.clone(),
-        exchange: instrument.exchange.clone(),
-        side: Side::Buy,
-        quantity,
-        price_type: PriceType::Market,
-        product: instrument.product,
-        price: Price::ZERO,
-        trigger_price: Price::ZERO,
-    };
-    intent(rules, book, OrderClass::Entry, PositionId::new(), &instrument.name, order)
-}
-
-fn intent(
-    rules: &Rules,
-    book: &Book,
-    class: OrderClass,
-    position: PositionId,
-    instrument: &str,
-    order: OrderSpec,
-) -> OrderIntent {
-    OrderIntent {
-        id: IntentId::new(),
-        signal: None,
-        leg: 0,
-        attempt: 0,
-        position,
-        instrument: instrument.to_owned(),
-        class,
-        cause: None,
-        order,
-        plan: None,
-        custody: false,
-        unwind: false,
-        state: IntentState::Journaled,
-        reason: None,
-        broker_order_id: None,
-        filled: Quantity::ZERO,
-        send_window_ms: rules.send_window_ms,
-        watermark: book.watermark,
-        epoch: 0,
-        incarnation: None,
-        day: None,
-    }
 }
 
 fn nothing_to_exit(instrument: &str, skipped: &[Skipped]) -> Vec<Refusal> {

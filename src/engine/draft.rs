@@ -15,6 +15,7 @@ use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
+use crate::domain::refusal::Refusal;
 use crate::domain::signal::SignalType;
 use crate::ledger::Change;
 use crate::ledger::change::{FillRow, IntentUpdate, PortfolioRow, PyramidWrite, SignalUpdate};
@@ -125,8 +126,21 @@ impl<'a> Draft<'a> {
         quantity: Quantity,
         price: Price,
     ) -> Result<(), BookingError> {
-        if let Some(position) = self.position(intent.position) {
-            return Ok(position.apply_entry_fill(quantity, price)?);
+        // What an order filled too late for its position is one under the order's own id.
+        let own = PositionId(intent.id.0);
+        let id = if self.position(intent.position).is_some() { intent.position } else { own };
+        if let Some(position) = self.position(id) {
+            position.apply_entry_fill(quantity, price)?;
+            // An order that the books had called ended has filled on, beside the one that was sent for what it left; or one
+            // fills for the first time that was given up, as the operator was told, or called off with its position. The mark
+            // says so when the order appeared before its trades did.
+            let most = intent.bidding().map(|bidding| bidding.units);
+            let beyond = most.is_some_and(|most| position.entry_quantity > most);
+            let marked = intent.unwind && intent.filled == Quantity::ZERO;
+            if (beyond || marked || intent.state == IntentState::Abandoned) && position.begin_exit() {
+                position.exit_cause = Some(ExitCause::LateFill);
+            }
+            return Ok(());
         }
         let (Some(plan), Some(signal)) = (&intent.plan, intent.signal) else {
             return Err(BookingError::NoPlan(intent.id));
@@ -145,9 +159,15 @@ impl<'a> Draft<'a> {
         // Fills that come after their position was closed, or after their order was taken for ended, are wanted by
         // nobody any more and closed at once: the status says so in the same transaction, so that a crash in between
         // forgets nothing.
-        let late = intent.filled > Quantity::ZERO;
-        let unwanted = late || intent.unwind || intent.state.is_terminal();
-        let id = if late { PositionId::new() } else { intent.position };
+        let (begun, was_held) = (intent.filled > Quantity::ZERO, self.was_held(intent));
+        let unwanted = begun || was_held || intent.unwind || intent.state.is_terminal();
+        // An order that has ended may share its position with another one that nobody remembers, and which made it.
+        let shared = was_held || (intent.state.is_terminal() && intent.bidding().is_some());
+        let id = match (begun, shared) {
+            (true, _) => PositionId::new(),
+            (false, true) => own,
+            (false, false) => intent.position,
+        };
         let opening = plan.opening(id, signal);
         let mut position = opening.filled(&instrument, quantity, price, self.at)?;
         if unwanted {
@@ -156,6 +176,13 @@ impl<'a> Draft<'a> {
         }
         self.positions.insert(position.id, (position, true));
         Ok(())
+    }
+
+    /// Another order of the same entry has filled: a position that is not there any more has been.
+    fn was_held(&self, intent: &OrderIntent) -> bool {
+        let others = self.book.intents.values().map(|tracked| &tracked.intent);
+        let mut others = others.filter(|other| other.id != intent.id && other.position == intent.position);
+        others.any(|other| other.class == OrderClass::Entry && other.filled > Quantity::ZERO)
     }
 
     /// The position as drafted so far, to be changed.
@@ -251,10 +278,16 @@ impl<'a> Draft<'a> {
             let flat = !waiting && !ends.iter().any(|(.., position)| held(*position));
             return flat.then(|| (SignalStatus::Executed, json!([])));
         }
-        let filled = ends.iter().any(|(_, filled, ..)| *filled > Quantity::ZERO);
-        let (state, _, reason, _) = ends.last()?;
+        let orders = ids.iter().filter_map(|id| self.book.intents.get(id)).map(|tracked| &tracked.intent);
+        let last = orders.max_by_key(|intent| intent.attempt)?;
+        let (state, _, reason, _) = self.after(last.id)?;
+        let bought: Quantity = ends.iter().map(|(_, filled, ..)| *filled).sum();
+        let wanted = last.bidding().map_or(last.order.quantity, |bidding| bidding.units);
+        if state == IntentState::Cancelled && bought < wanted && self.may_go_on(last) {
+            return None;
+        }
         let status = match state {
-            _ if filled => SignalStatus::Executed,
+            _ if bought > Quantity::ZERO => SignalStatus::Executed,
             IntentState::NotSent => SignalStatus::NotSent,
             IntentState::Abandoned => SignalStatus::Abandoned,
             _ => SignalStatus::Rejected,
@@ -263,9 +296,16 @@ impl<'a> Draft<'a> {
             Some(reason) if status != SignalStatus::Executed => {
                 json!([{ "code": status.as_str().to_uppercase(), "sentence": reason }])
             }
+            _ if bought < wanted => json!([shortfall(bought, wanted)]),
             _ => json!([]),
         };
         Some((status, reasons))
+    }
+
+    /// What a cancelled order of an entry left may be ordered once more: the leader ends the signal, if it is not.
+    fn may_go_on(&self, last: &OrderIntent) -> bool {
+        let unwound = self.change.intents.iter().any(|update| update.id == last.id && update.unwind);
+        !last.unwind && !unwound && last.bidding().is_some_and(|bidding| bidding.rest_at.is_some())
     }
 
     /// A signal that was final already, and one of whose orders has appeared or filled after all. What an entry filled
@@ -292,4 +332,13 @@ impl<'a> Draft<'a> {
             }
         })
     }
+}
+
+/// Why an entry bought less than was decided.
+pub fn shortfall(bought: Quantity, wanted: Quantity) -> Refusal {
+    let code = if bought > Quantity::ZERO { "PARTLY_FILLED" } else { "NOT_FILLED" };
+    Refusal::new(
+        code,
+        format!("{bought} of {wanted} units were bought before the order ended; the rest is not bought"),
+    )
 }

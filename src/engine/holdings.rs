@@ -40,6 +40,8 @@ const READING_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     reading: Option<(Moment, BTreeMap<HoldingKey, Quantity>)>,
+    /// When the request of that reading left.
+    begun: Option<Moment>,
     /// Contracts that were served, and when: by readings that were begun before that they are not served again.
     used: BTreeMap<HoldingKey, Moment>,
     asked: Option<Moment>,
@@ -81,6 +83,7 @@ impl Holdings {
     /// Takes a reading in that was `begun` before; it serves each contract once.
     pub fn came(&mut self, positions: &[BrokerPosition], begun: Moment, now: Moment) {
         self.failures = 0;
+        self.begun = Some(begun);
         self.used.retain(|_, served| *served >= begun);
         self.reading = Some((now, held_by_broker(positions)));
     }
@@ -89,6 +92,16 @@ impl Holdings {
     fn shown(&self, key: &HoldingKey) -> Option<Quantity> {
         let (_, held) = self.reading.as_ref()?;
         Some(held.get(key).copied().unwrap_or(Quantity::ZERO))
+    }
+
+    /// Says whether the last reading, if it was begun after `since` and not long ago, holds of an entry's contract what `book`
+    /// does.
+    pub fn agree(&self, book: &Book, entry: &OrderIntent, since: Moment, now: Moment) -> Option<bool> {
+        let key = key(entry);
+        let held = book.portfolio.held().filter(|position| position.holding_key() == key);
+        let held: Quantity = held.map(|position| position.quantity).sum();
+        self.begun.filter(|begun| *begun >= since && now.since(*begun) <= FRESH)?;
+        Some(self.shown(&key)? == held)
     }
 
     /// What a reading holds that is young enough to go by.
@@ -274,11 +287,7 @@ impl Term<'_> {
             self.at_broker.later(intent.position, retry);
             return;
         }
-        if let Some(closing) = self.book.closing.get_mut(&intent.position) {
-            closing.not_before = retry;
-        } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {
-            self.book.close_for(signal, intent.position, retry);
-        }
+        self.book.wait_to_close(intent, retry);
         if let Some(waiting) = intent.signal.and_then(|id| self.lanes.find(id)) {
             waiting.not_before = retry;
             waiting.phase = Phase::Waiting;
@@ -300,6 +309,16 @@ impl Term<'_> {
         }
         self.engine.reconciler.look_soon();
         backoff(times)
+    }
+
+    /// Says whether the broker's position book, read after `since`, holds of an entry's contract what the ledger does; what
+    /// the trade book does not show yet shows there. Until it does, it is read again.
+    pub(super) fn agrees_since(&mut self, entry: &OrderIntent, since: Moment) -> bool {
+        let agrees = self.holdings.agree(&self.book, entry, since, self.fence().now());
+        if agrees != Some(true) {
+            self.read_positions(if agrees.is_none() { Duration::ZERO } else { RETRY });
+        }
+        agrees == Some(true)
     }
 
     /// Asks for a reading, unless one is on its way.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ha::Moment;
 
+use super::bids::is_paused_on;
 use super::book::{Book, Queued};
 use super::decide::exit_request;
 use crate::domain::exit::ExitRequest;
@@ -130,12 +131,15 @@ impl Lanes {
 
     /// True where an EXIT waits that means this entry.
     pub fn is_called_off(&self, entry: &Queued) -> bool {
-        let lane = self.0.get(&entry.signal.instrument).into_iter().flatten();
-        let mut exits = lane.filter_map(|waiting| match &waiting.queued.signal.action {
+        self.exits().any(|exit| self.entries_meant(&exit).contains(&entry.id))
+    }
+
+    /// The EXITs that are waiting, wherever in their lanes.
+    pub fn exits(&self) -> impl Iterator<Item = ExitRequest<'_>> {
+        self.0.values().flatten().filter_map(|waiting| match &waiting.queued.signal.action {
             Action::Exit(wanted) => Some(exit_request(&waiting.queued, wanted)),
             _ => None,
-        });
-        exits.any(|exit| self.entries_meant(&exit).contains(&entry.id))
+        })
     }
 
     /// When the EXIT that has waited for longest came into its lane.
@@ -166,7 +170,8 @@ impl Lanes {
 
 /// Says whether the head of a lane may be decided now.
 ///
-/// An entry waits for whatever is out, in doubt or closing on its instrument, but for a stop that rests untouched.
+/// An entry waits for whatever is out, in doubt or closing on its instrument, but for a stop that rests untouched, and for an
+/// entry that is between two orders.
 /// An EXIT waits only for entries that may fill any moment, and for one in doubt when there is nothing else to close; for no longer than `patience`:
 /// what fills after that is closed at once. It also waits, for as long as it takes, while a stop or an operator wants
 /// one of its positions closed and no order was journaled for that yet: the wish may be dropped again (a halt of all
@@ -181,7 +186,7 @@ pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duratio
         let busy = book.intents_of(instrument, stands).next().is_some();
         let closing =
             book.closing.keys().filter_map(|id| book.position(*id)).any(|p| p.instrument == *instrument);
-        return !busy && !closing;
+        return !busy && !closing && !is_paused_on(book, instrument);
     }
     if let Action::Exit(exit) = &waiting.queued.signal.action
         && book.portfolio.held_of(instrument).any(|p| exit.target.names(p) && book.may_be_kept_open(p.id))
@@ -194,5 +199,6 @@ pub fn may_decide(book: &Book, waiting: &Waiting, now: Moment, patience: Duratio
         let only_hope = intent.state == IntentState::InDoubt && !held;
         intent.class == OrderClass::Entry && (filling || only_hope)
     };
-    book.intents_of(instrument, awaited).next().is_none() || now.since(waiting.since) >= patience
+    let awaits = book.intents_of(instrument, awaited).next().is_some() || is_paused_on(book, instrument);
+    !awaits || now.since(waiting.since) >= patience
 }

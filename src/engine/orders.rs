@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::anew::NEVER_GIVEN_OUT;
 use super::book::Tracked;
-use super::decide::exit_order;
+use super::intents::exit_order;
 use super::lanes::{Phase, Waiting};
 use super::senders::say_unsent;
 use super::submit::{Way, submit};
@@ -27,7 +27,7 @@ use crate::strategy::states;
 use crate::telemetry::traces::Step;
 
 /// How long a signal or an exit that a switch or the ledger holds back waits before the next try.
-const BLOCKED_RETRY: Duration = Duration::from_millis(500);
+pub(super) const BLOCKED_RETRY: Duration = Duration::from_millis(500);
 
 impl Term<'_> {
     /// Exits of positions that are meant to be gone and have no exit out.
@@ -155,6 +155,10 @@ impl Term<'_> {
             Blocked::Custody | Blocked::Ledger => None,
         };
         if let (Some(refusal), OrderClass::Entry, Some(signal)) = (refusal, intent.class, intent.signal) {
+            if self.book.working.contains_key(&signal) {
+                // An order of it went out before, and ended.
+                return self.end_entry(signal, Some(refusal)).await;
+            }
             self.lanes.remove(signal);
             return self.refuse(signal, Some(SignalType::BaseEntry), &[refusal], None).await;
         }
@@ -166,12 +170,7 @@ impl Term<'_> {
             self.at_broker.later(intent.position, retry);
             return Ok(());
         }
-        if let Some(closing) = self.book.closing.get_mut(&intent.position) {
-            closing.not_before = retry;
-        } else if let Some(signal) = intent.signal.filter(|signal| self.book.working.contains_key(signal)) {
-            // Another leg of the same EXIT went out, so this one is owed; the signal is not in its lane any more.
-            self.book.close_for(signal, intent.position, retry);
-        }
+        self.book.wait_to_close(intent, retry);
         if let Some(waiting) = intent.signal.and_then(|id| self.lanes.find(id)) {
             waiting.not_before = retry;
             waiting.phase = Phase::Waiting;

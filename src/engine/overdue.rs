@@ -5,7 +5,8 @@
 //! entry is cancelled, since what it was decided by is over. What such an order filled meanwhile the books say, as ever:
 //! the next exit is made of what is held then.
 //!
-//! Nothing is remembered beyond the term: a takeover waits anew.
+//! Nothing is remembered beyond the term: a takeover waits anew. An entry that is worked by a plan has times of its own
+//! (`bids`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -47,7 +48,8 @@ pub(super) struct Late {
 impl Overdue {
     /// Notes how far each order is; gives those that have stood still for longer than the policy's patience.
     pub fn look(&mut self, book: &Book, policy: &OrderPolicy, now: Moment) -> Vec<Late> {
-        let watched = |intent: &OrderIntent| intent.state.is_live() && !intent.rests();
+        let watched =
+            |intent: &OrderIntent| intent.state.is_live() && !intent.rests() && intent.bidding().is_none();
         self.since.retain(|id, _| book.intents.get(id).is_some_and(|t| watched(&t.intent)));
         let mut late = Vec::new();
         for intent in book.intents.values().map(|tracked| &tracked.intent).filter(|intent| watched(intent)) {

@@ -8,6 +8,7 @@ use tracing::field::display;
 
 use super::book::Book;
 use super::stops::{Hit, Unarmed};
+use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::limits::{CODES, Day};
@@ -51,6 +52,7 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "opened {} {}: {} units at {}", p.instrument, p.label, p.quantity, p.entry_price);
     }
+    late_fills(book, change, notifier);
     for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closed) {
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
@@ -67,6 +69,39 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
         let trace_id = traces::of_signal(update.id);
         tracing::info!(signal = %update.id, %trace_id, "signal {} {}", working.kind, update.status);
     }
+}
+
+/// Tells of the positions that a change sends out, and of the end of those: only a late fill does that without an exit.
+fn late_fills(book: &Book, change: &Change, notifier: &Notifier) {
+    let changed = || change.opened.iter().chain(&change.positions);
+    let known = |p: &Position| book.position(p.id).is_some_and(|held| held.status == PositionStatus::Closing);
+    for p in changed().filter(|p| p.status == PositionStatus::Closing && !known(p)) {
+        let sentence = late_fill(p);
+        tracing::error!(position = %p.id, instrument = p.instrument, label = p.label, "[STATE] {sentence}");
+        notifier.raise(Event::about(Kind::LateFill, p.id.to_string(), sentence));
+    }
+    for p in changed().filter(|p| p.status == PositionStatus::Closed && is_late(p)) {
+        notifier.resolve(Key::new(Kind::LateFill, p.id.to_string()));
+    }
+}
+
+fn is_late(position: &Position) -> bool {
+    position.exit_cause == Some(ExitCause::LateFill)
+}
+
+fn late_fill(p: &Position) -> String {
+    format!(
+        "an order has filled that had ended, was given up or is not wanted any more: all that its position holds, {} units of {}, \
+         is sold at once; see RUNBOOK.md#late_fill",
+        p.quantity, p.symbol
+    )
+}
+
+/// What is held of late fills.
+pub(super) fn held_late(epoch: i64, book: &Book) -> Census {
+    let late = book.portfolio.held().filter(|p| p.status == PositionStatus::Closing && is_late(p));
+    let holds = late.map(|p| (p.id.to_string(), late_fill(p)));
+    Census { epoch, holds: holds.collect(), unsure: BTreeSet::new() }
 }
 
 /// The trace of the order that moved a position.
@@ -213,6 +248,7 @@ pub(super) fn census(
     let held = book.portfolio.held().filter(|_| rest).map(|position| position.id.to_string());
     let bare = Census { epoch, unsure: held.collect(), ..Census::default() };
     notifier.census(Kind::StopNotResting, bare);
+    notifier.census(Kind::LateFill, held_late(epoch, book));
     notifier.census(Kind::SquareOffLate, squared_off(epoch, book, late));
     notifier.census(Kind::LimitHit, limits(epoch, book.day.as_ref()));
 }

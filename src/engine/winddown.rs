@@ -95,6 +95,8 @@ impl Term<'_> {
         let mut asked = BTreeSet::new();
         let ended =
             self.turn_until(until, &mut asked, |term| term.resting_entries().next().is_none()).await?;
+        let paused = self.end_paused_entries(|_| true, "the last instance stops").await;
+        paused.map_err(|error| error.to_string())?;
         let doubted = self.open_entries().filter(|entry| !entry.state.is_live()).count();
         match (ended, asked.len(), doubted) {
             (true, 0, 0) => Ok("no entry rests at the broker".to_owned()),

@@ -11,6 +11,9 @@
 //! What an operator said of a strategy is such a column, too: the statement takes no entry of one that is disabled. And so are
 //! the switches of single instruments: whichever is stricter holds.
 //!
+//! Nor does it take another order of an entry before what it decided on leaves room for it: what its earlier orders bought
+//! counts, and all that one of them asked for while its end is not proven.
+//!
 //! So is the mark that stored state is damaged (rule 14): while it is there, the statement takes an operator's orders, and
 //! a stop only if the rows of its contract add up to what the broker's verified book holds. A sale by that book alone, of
 //! no position, is never more than the book holds less what may still be sold of the contract.
@@ -70,7 +73,11 @@ WITH l AS (
       AND (l.custody IS NULL OR u.class = 'operator' OR (u.class = 'protective' AND u.verified = (
             SELECT sum(p.quantity) FROM position p WHERE p.status <> 'closed'
               AND (p.symbol, p.exchange, p.product) = (u.symbol, u.exchange, u.product))))
-      AND CASE WHEN u.class = 'entry' THEN true WHEN u.custody THEN
+      AND CASE WHEN u.class = 'entry' THEN coalesce((u.plan #>> '{bidding,units}')::bigint, u.quantity) >= u.quantity + (
+            SELECT coalesce(sum(CASE WHEN o.state IN ('filled', 'cancelled', 'rejected', 'not_sent')
+                THEN o.filled_quantity ELSE o.quantity END), 0)
+            FROM order_intent o WHERE o.signal_id = u.signal_id AND o.class = 'entry')
+          WHEN u.custody THEN
             l.custody IS NOT NULL AND u.class = 'operator' AND u.side = 'SELL' AND u.verified >= (
                 SELECT coalesce(sum(o.quantity - o.filled_quantity), 0) FROM order_intent o
                 WHERE (o.symbol, o.exchange, o.product) = (u.symbol, u.exchange, u.product) AND o.side = 'SELL'

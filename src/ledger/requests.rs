@@ -2,28 +2,35 @@
 //! leaves.
 //!
 //! A request changes no order of ours: whether it ended, and what it had filled by then, the books say. It has the class
-//! of the order that it makes room for, so that a switch which holds an exit back does not have its stop taken away. And a
-//! stop is only moved up: not above its position's, not below what was asked before, one move at a time.
+//! of the order that it makes room for, so that a switch which holds an exit back does not have its stop taken away. A stop
+//! is only moved up: not above its position's, not below what was asked before, one move at a time. So is a bid, not above
+//! the last price that was decided on, and only while nothing of it is filled: what a broker makes of the quantity of a
+//! modify is then the same for all.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ha::{Fence, Moment};
-use std::time::Duration;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::planned::Planned;
 use super::switches::Switches;
 use super::{Ledger, LedgerError};
-use crate::domain::ids::IntentId;
+use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::money::Price;
 use crate::domain::order::OrderClass;
 use crate::domain::request::{Ask, RequestState};
 
 /// `$1` epoch, `$2` the request's id, `$3` incarnation, `$4` the order's intent, `$5` the class. Gives the switches, a halt
-/// of the order's instrument as one of all, and the broker's id of the order where the request was taken. Public for the tests.
+/// and reduce-only of the order's instrument as those of all, and the broker's id of the order where the request was taken.
+/// Public for the tests.
 pub const CANCEL: &str = "
 WITH l AS (
     SELECT halted OR coalesce((instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ? 'halted', false) AS halted,
-        halt_all, reduce_only
+        halt_all,
+        reduce_only OR coalesce((instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ? 'reduce_only', false)
+            AS reduce_only
     FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
 ), i AS (
     INSERT INTO order_cancel (id, intent_id, epoch, incarnation, order_id, class)
@@ -32,6 +39,7 @@ WITH l AS (
       AND CASE $5
             WHEN 'operator' THEN true
             WHEN 'protective' THEN NOT l.halt_all
+            WHEN 'entry' THEN NOT (l.halted OR l.halt_all OR l.reduce_only)
             ELSE NOT (l.halted OR l.halt_all)
           END
     RETURNING order_id
@@ -55,6 +63,30 @@ WITH l AS (
       AND NOT EXISTS (SELECT 1 FROM order_modify m WHERE m.intent_id = o.id
                         AND (m.state IN ('journaled', 'in_doubt')
                              OR m.state IN ('acknowledged', 'applied') AND m.trigger_price > $7))
+    ON CONFLICT DO NOTHING RETURNING order_id
+)
+SELECT halted, halt_all, reduce_only, (SELECT order_id FROM i) FROM l";
+
+/// The same for a bid. A switch of its instrument holds it back like reduce-only of all.
+pub const RAISE_BID: &str = "
+WITH l AS (
+    SELECT halted, halt_all, reduce_only OR coalesce(
+            (instruments -> (SELECT instrument FROM order_intent WHERE id = $4)) ?| ARRAY['halted', 'reduce_only'], false
+        ) AS reduce_only, custody, strategies
+    FROM leadership WHERE epoch = $1 AND holder_incarnation = $3 FOR SHARE
+), i AS (
+    INSERT INTO order_modify (id, intent_id, epoch, incarnation, order_id, price, trigger_price)
+    SELECT $2, o.id, $1, $3, o.broker_order_id, $6, $7
+    FROM order_intent o, l
+    WHERE o.id = $4 AND o.class = $5 AND o.state = 'acknowledged' AND o.price_type = 'LIMIT' AND NOT o.unwind
+      AND NOT (l.halted OR l.halt_all OR l.reduce_only) AND l.custody IS NULL
+      AND (l.strategies -> (o.plan ->> 'strategy')) IS DISTINCT FROM 'false'::jsonb
+      AND $6 > o.price AND $6 <= (o.plan #>> '{bidding,prices,-1}')::numeric
+      AND NOT EXISTS (SELECT 1 FROM order_cancel c WHERE c.intent_id = o.id
+                        AND c.state IN ('journaled', 'acknowledged', 'in_doubt'))
+      AND NOT EXISTS (SELECT 1 FROM order_modify m WHERE m.intent_id = o.id
+                        AND (m.state IN ('journaled', 'in_doubt')
+                             OR m.state IN ('acknowledged', 'applied') AND m.price >= $6))
     ON CONFLICT DO NOTHING RETURNING order_id
 )
 SELECT halted, halt_all, reduce_only, (SELECT order_id FROM i) FROM l";
@@ -103,7 +135,7 @@ pub enum Asked {
 pub struct MoveUnderWay {
     /// The request's id.
     pub id: Uuid,
-    /// The stop's intent.
+    /// The intent of the stop or the bid.
     pub intent: IntentId,
     /// The limit price that it asks for.
     pub price: Price,
@@ -137,6 +169,34 @@ impl Ledger {
         Ok(rows.iter().map(moved).collect())
     }
 
+    /// True where the last order of an entry ended by a cancel that made room for another one of it, and by no other: not an
+    /// operator's, the exchange's, or one that follows from an EXIT.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn was_cancelled_for_more(&self, signal: SignalId) -> Result<bool, LedgerError> {
+        let sql = "SELECT count(*) > 0 AND bool_and(c.class = 'entry') FROM order_cancel c
+             JOIN order_intent o ON o.id = c.intent_id
+             WHERE o.signal_id = $1 AND o.class = 'entry' AND c.state = 'applied'";
+        let row = self.client().await?.row(sql, &[&signal.0]).await;
+        Ok(row.map_err(LedgerError::during("read why an entry's order was cancelled"))?.get(0))
+    }
+
+    /// Says which of these entries' orders a switch would hold back now: the cluster's, their strategy's or their instrument's.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn entries_held_back(&self, entries: &[IntentId]) -> Result<BTreeSet<IntentId>, LedgerError> {
+        let ids: Vec<Uuid> = entries.iter().map(|id| id.0).collect();
+        let sql = "SELECT o.id FROM order_intent o, leadership l WHERE o.id = ANY ($1) AND o.class = 'entry'
+             AND (l.halted OR l.halt_all OR l.reduce_only
+                OR (l.strategies -> (o.plan ->> 'strategy')) IS NOT DISTINCT FROM 'false'::jsonb
+                OR coalesce((l.instruments -> o.instrument) ?| ARRAY['halted', 'reduce_only'], false))";
+        let rows = self.client().await?.rows(sql, &[&ids]).await;
+        let rows = rows.map_err(LedgerError::during("read which bids the switches hold back"))?;
+        Ok(rows.iter().map(|row| IntentId(row.get(0))).collect())
+    }
+
     /// Records what is to be asked about the order of an intent, for the sake of an order of `class`.
     ///
     /// # Errors
@@ -159,7 +219,7 @@ impl Ledger {
             Ask::Cancel => CANCEL,
             Ask::Modify(order) => {
                 values.extend([&order.price.0 as &(dyn ToSql + Sync), &order.trigger_price.0]);
-                MODIFY
+                if class == OrderClass::Entry { RAISE_BID } else { MODIFY }
             }
         };
         let row = fence.session().query_opt(statement, &values).await;
@@ -169,7 +229,7 @@ impl Ledger {
         };
         let switches = Switches { halted: row.get(0), halt_all: row.get(1), reduce_only: row.get(2) };
         let order_id: Option<String> = row.get(3);
-        let held_back = class != OrderClass::Entry && !switches.allow(class);
+        let held_back = !switches.allow(class);
         Ok(match order_id {
             Some(order_id) => {
                 Asked::Journaled(JournaledRequest { id, intent, order_id, ask, class, send_by })

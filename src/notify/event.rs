@@ -62,6 +62,8 @@ pub enum Kind {
     OrderAbandoned,
     /// An order left the broker's books and nobody saw its end; the scope is the intent.
     OrderEndUnseen,
+    /// An order filled that nobody wants filled any more, and all of its position is sold; the scope is the position.
+    LateFill,
     /// An order at the broker that is not ours; the scope is its id.
     ForeignOrder,
     /// The broker's verified position book and the ledger differ; the scope is the contract.
@@ -104,6 +106,7 @@ named!(Kind {
     OrderInDoubt = "ORDER_IN_DOUBT",
     OrderAbandoned = "ORDER_ABANDONED",
     OrderEndUnseen = "ORDER_END_UNSEEN",
+    LateFill = "LATE_FILL",
     ForeignOrder = "FOREIGN_ORDER",
     PositionDrift = "POSITION_DRIFT",
     StopNotWatched = "STOP_NOT_WATCHED",
@@ -148,6 +151,7 @@ impl Kind {
             | Self::BrokerError
             | Self::DatabaseError
             | Self::OrderInDoubt
+            | Self::LateFill
             | Self::StopNotResting
             | Self::LimitHit
             | Self::SignalsOverQuota
@@ -174,6 +178,7 @@ impl Kind {
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
             Self::OrderInDoubt
+            | Self::LateFill
             | Self::PositionDrift
             | Self::StopNotResting
             | Self::ExitNotFlat

@@ -215,6 +215,7 @@ fn entry_plan(wanted: &Wanted, position: &Position, label: Label) -> EntryPlan {
         stop: position.initial_stop,
         take_profit: None,
         planned_price: wanted.price,
+        bidding: None,
         signal_seq: 0,
         bar_time: wanted.at,
     }

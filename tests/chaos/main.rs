@@ -1,8 +1,8 @@
 //! Chaos: signals flow through a cluster whose processes, stores, links and bridge are disturbed at random, and nothing
 //! is ever doubled or lost.
 //!
-//! `make chaos SEED=… FAULTS=… MEMBERS=… PAUSE_MS=… RESTING=1` runs it for as long as you like, with stops that rest at the
-//! broker if that is 1; `make test-slow` runs a short one. Every so often all faults are healed, somebody must lead, everything must come to rest, and the checker compares the
+//! `make chaos SEED=… FAULTS=… MEMBERS=… PAUSE_MS=… RESTING=1 PLANS=1` runs it for as long as you like, with stops that rest at the
+//! broker if the one is 1, with entries that bid if the other is; `make test-slow` runs a short one. Every so often all faults are healed, somebody must lead, everything must come to rest, and the checker compares the
 //! ledger with the bridge's own log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -8,6 +8,7 @@ use baton::mutant::Mutant;
 
 use crate::disturb::Wound;
 use crate::fault::{Server, Who};
+use crate::setting;
 use crate::support::checker::{Check, SETTLE};
 use crate::support::cluster::independent;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
@@ -72,6 +73,15 @@ impl World {
         env.extend(mutant.map(|mutant| ("BATON_MUTANT", format!("{mutant:?}"))));
         if resting {
             env.push(("BATON_TRADING__STOPS__RESTING", "on".to_owned()));
+        }
+        if setting("BATON_CHAOS_PLANS", 0) > 0 {
+            // Bids below the market, so that each ends by a cancel and is followed by an order for all of it.
+            for instrument in ["CHAOS0", "CHAOS1", "CHAOS2", "CHAOS3"] {
+                env.push((format!("BATON_INSTRUMENTS__{instrument}__EXECUTION").leak(), "limit".to_owned()));
+            }
+            env.push(("BATON_TRADING__EXECUTION__LIMIT_OFFSET_PERCENT", "-0.5".to_owned()));
+            env.push(("BATON_TRADING__EXECUTION__LIMIT_TIMEOUT_MS", "500".to_owned()));
+            env.push(("BATON_TRADING__EXECUTION__REMAINDER", "market".to_owned()));
         }
         let instruments = (0..INSTRUMENTS).map(instrument).collect();
         let mut links = BTreeMap::new();

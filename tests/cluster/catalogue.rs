@@ -121,6 +121,12 @@ pub const CATALOGUE: &[Row] = &[
         Elsewhere("tests/ops/drills/orders.rs", "drill_in_doubt_orders"),
     ),
     row(
+        "baton_entry_bids_total",
+        Counter,
+        &["event"],
+        Elsewhere("tests/cluster/plans.rs", "a_progressive_bid_rises_in_place_until_it_fills"),
+    ),
+    row(
         "baton_orders_overdue_total",
         Counter,
         &["class"],

@@ -95,9 +95,61 @@ async fn a_leg_has_one_intent_per_attempt() {
         row["attempt"] = attempt.into();
         vec![row]
     };
-    assert_eq!(journal(&client, &statement, 0, of_signal(0)).await.unwrap().len(), 1);
+    let first = journal(&client, &statement, 0, of_signal(0)).await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert_eq!(journal(&client, &statement, 0, of_signal(0)).await.unwrap().len(), 0);
+    assert_eq!(
+        journal(&client, &statement, 0, of_signal(1)).await.unwrap().len(),
+        0,
+        "the first may still buy"
+    );
+    set(&client, first[0], "not_sent", 0).await;
     assert_eq!(journal(&client, &statement, 0, of_signal(0)).await.unwrap().len(), 0);
     assert_eq!(journal(&client, &statement, 0, of_signal(1)).await.unwrap().len(), 1);
+}
+
+// R: S1: an entry's orders never buy more together than was decided.
+#[tokio::test]
+async fn s1_another_order_of_an_entry_has_the_room_that_proven_ends_leave() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let statement = statement(&client).await;
+    let signal: Uuid = {
+        position(&client, "Long_1", 1).await;
+        client.query_one("SELECT id FROM signal", &[]).await.unwrap().get(0)
+    };
+    let order = async |attempt: i32, quantity: i64| {
+        let mut row = row(Entry, Uuid::now_v7(), quantity);
+        row["signal_id"] = signal.to_string().into();
+        row["attempt"] = attempt.into();
+        row["plan"] = serde_json::json!({ "bidding": { "units": 100 } });
+        journal(&client, &statement, 0, vec![row]).await.unwrap().first().copied()
+    };
+    assert_eq!(order(0, 101).await, None, "more than was decided");
+    let first = order(0, 100).await.unwrap();
+    for (state, filled) in [
+        ("journaled", 0_i64),
+        ("in_doubt", 0),
+        ("acknowledged", 0),
+        ("partially_filled", 40),
+        ("abandoned", 40),
+        ("cancelled", 40),
+    ] {
+        let sql =
+            "UPDATE order_intent SET state = $2, filled_quantity = $3, broker_order_id = 'L' WHERE id = $1";
+        client.batch_execute("ALTER TABLE order_intent DISABLE TRIGGER order_intent_state").await.unwrap();
+        client.execute(sql, &[&first, &state, &filled]).await.unwrap();
+        client.batch_execute("ALTER TABLE order_intent ENABLE TRIGGER order_intent_state").await.unwrap();
+        assert_eq!(order(1, 61).await, None, "{state}");
+        if state != "cancelled" {
+            assert_eq!(order(1, 60).await, None, "{state}: it may still buy the rest");
+        }
+    }
+    let rest = order(1, 60).await.unwrap();
+    assert_eq!(order(2, 1).await, None, "the second one may buy all of it");
+    set(&client, rest, "cancelled", 10).await;
+    assert_eq!(order(2, 51).await, None);
+    assert!(order(2, 50).await.is_some());
 }
 
 // Live books return no id of ours: two unresolved orders of the same terms could not be told apart.

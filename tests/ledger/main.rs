@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod audit;
+mod bids;
 mod books;
 mod cash;
 #[path = "../../benches/shared/commit.rs"]

@@ -224,6 +224,9 @@ async fn a_recovery_finds_what_is_open_without_walking_through_what_is_over() {
          UPDATE position SET status = 'closed', quantity = 0, closed_at = now() - interval '30 days';
          UPDATE portfolio_state SET risk_amount = 0, volatility_amount = 0, margin_used = 0;
          DELETE FROM pyramiding_state;
+         INSERT INTO order_intent SELECT (jsonb_populate_record(o, jsonb_build_object('id', gen_random_uuid(), 'attempt', 1,
+            'strategy_tag', 'bid', 'broker_order_id', 'bid', 'state', 'cancelled', 'filled_quantity', 0, 'journaled_at', now()
+         ))).* FROM order_intent o WHERE o.id = (SELECT id FROM order_intent LIMIT 1);
          ANALYZE",
     )
     .await

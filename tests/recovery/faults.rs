@@ -23,7 +23,8 @@ const fn corrupt(sql: &'static str, table: &'static str, field: &'static str) ->
     Damage { sql, code: "DATA_CORRUPT", place: (table, field) }
 }
 
-/// `{base}` is the open base, `{silver}` the resting order, `{entries}` what was bought; `DROP` frees a table of its constraints first.
+/// `{base}` is the open base, `{silver}` the resting order, `{bid}` makes a bid of that order, `{entries}` is what was bought; `DROP`
+/// frees a table of its constraints first.
 const DAMAGES: &[Damage] = &[
     // The aggregates.
     invalid("UPDATE portfolio_state SET total_risk", "portfolio_state", "risk_amount"),
@@ -167,6 +168,49 @@ const DAMAGES: &[Damage] = &[
         "order_intent",
         "order_watermark",
     ),
+    // The same order as a bid, and what would be ordered by it.
+    invalid("{bid}; UPDATE order_intent SET price = price + 1 {silver}", "order_intent", "price"),
+    invalid("{bid}; UPDATE order_intent SET price_type = 'MARKET' {silver}", "order_intent", "price_type"),
+    invalid(
+        "{bid}; UPDATE order_intent SET plan = jsonb_set(plan, '{bidding,units}', '999999') {silver}",
+        "order_intent",
+        "plan",
+    ),
+    invalid(
+        "{bid}; UPDATE order_intent SET plan = jsonb_set(plan, '{bidding,prices,-1}', '\"200000\"') {silver}",
+        "order_intent",
+        "plan",
+    ),
+    invalid(
+        "{bid}; UPDATE order_intent SET plan = jsonb_set(plan, '{bidding,prices}', '[]') {silver}",
+        "order_intent",
+        "price",
+    ),
+    invalid(
+        "{bid}; UPDATE order_intent SET plan = jsonb_set(plan, '{bidding,rest_at}', '\"1\"') {silver}",
+        "order_intent",
+        "plan",
+    ),
+    invalid(
+        "{bid}; UPDATE order_intent SET plan = jsonb_set(plan, '{bidding,step_ms}', '0') {silver}",
+        "order_intent",
+        "plan",
+    ),
+    corrupt(
+        "{bid}; UPDATE order_intent SET plan = jsonb_set(plan, '{bidding,prices,0}', '\"NaN\"') {silver}",
+        "order_intent",
+        "plan",
+    ),
+    corrupt(
+        "{bid}; UPDATE order_intent SET plan = plan #- '{bidding,units}' {silver}",
+        "order_intent",
+        "plan",
+    ),
+    corrupt(
+        "{bid}; UPDATE order_intent SET plan = plan #- '{bidding,decided_at}' {silver}",
+        "order_intent",
+        "plan",
+    ),
     // The day.
     corrupt("UPDATE trading_day SET opening_equity = 'NaN'", "trading_day", "opening_equity"),
     // The orders that the positions were made by.
@@ -195,6 +239,11 @@ const DAMAGES: &[Damage] = &[
     ),
 ];
 
+/// Makes the resting order one that bids: what whoever leads next would do about it stands in its plan.
+const BID: &str = "UPDATE order_intent SET price_type = 'LIMIT', price = 150000, plan = plan || jsonb_build_object('bidding',
+        jsonb_build_object('units', quantity, 'prices', '[\"150000\", \"150150\"]'::jsonb, 'step_ms', 1000,
+            'rest_at', '153000', 'decided_at', '2026-01-05T10:00:00Z')) {silver}";
+
 /// Tables without which nothing can be proven.
 const TABLES: [&str; 16] = [
     "position",
@@ -217,6 +266,7 @@ const TABLES: [&str; 16] = [
 
 fn spelled(sql: &str) -> String {
     let sql = sql
+        .replace("{bid}", BID)
         .replace("{base}", BASE)
         .replace("{silver}", "WHERE state = 'acknowledged'")
         .replace("{entries}", "WHERE state = 'filled' AND class = 'entry'")
@@ -247,15 +297,20 @@ fn named(report: &Value, (table, field): (&str, &str)) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_damaged_is_named_and_the_check_fails() {
     let seeded = Seeded::start().await;
-    let whole = seeded.copy("whole").await;
-    let output = whole.baton(&["recover", "--check", "-o", "json"]).await;
-    let report = answer(&output);
-    assert!(output.status.success(), "{report}");
-    assert_eq!(
-        (&report["ok"], &report["positions"], &report["open_intents"]),
-        (&true.into(), &2.into(), &1.into())
-    );
-    assert_eq!(report["findings"], Value::Array(Vec::new()), "{report}");
+    for (name, change) in [("whole", None), ("bids", Some(BID))] {
+        let whole = seeded.copy(name).await;
+        if let Some(change) = change {
+            whole.damage(&spelled(change)).await;
+        }
+        let output = whole.baton(&["recover", "--check", "-o", "json"]).await;
+        let report = answer(&output);
+        assert!(output.status.success(), "{name}: {report}");
+        assert_eq!(
+            (&report["ok"], &report["positions"], &report["open_intents"]),
+            (&true.into(), &2.into(), &1.into())
+        );
+        assert_eq!(report["findings"], Value::Array(Vec::new()), "{name}: {report}");
+    }
 
     let (mut missed, mut said) = (Vec::new(), BTreeSet::new());
     for (number, damage) in DAMAGES.iter().enumerate() {

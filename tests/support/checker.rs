@@ -142,6 +142,7 @@ pub async fn check(sql: &Client, paper: &Paper) -> Check {
     let epochs = epochs(sql, &intents, &mut faults).await;
     faults.extend(aggregates(sql).await);
     faults.extend(signals(sql).await);
+    faults.extend(beyond(sql).await);
     assert!(faults.is_empty(), "the ledger and the bridge disagree:\n{}", faults.join("\n"));
 
     let mut states = BTreeMap::new();
@@ -295,7 +296,8 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
     }
     let rows = sql
         .query(
-            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size FROM position",
+            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size, entry_price, entry_signal
+             FROM position",
             &[],
         )
         .await
@@ -312,7 +314,19 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
                 (units + intent.filled, value + intent.value)
             })
         };
-        let ((in_units, in_value), (out_units, out_value)) = (sum(true), sum(false));
+        let ((mut in_units, mut in_value), (out_units, out_value)) = (sum(true), sum(false));
+        // What an entry filled when its position was over already is another position: together they are what it bought.
+        let (entry_price, signal): (Decimal, Uuid) = (row.get(7), row.get(8));
+        let siblings: Vec<_> = rows.iter().filter(|other| other.get::<_, Uuid>(8) == signal).collect();
+        if in_units != bought && siblings.len() > 1 {
+            let apart: i64 = siblings.iter().map(|position| position.get::<_, i64>(3)).sum();
+            let of_signal = |intent: &&Intent| intent.signal == Some(signal) && intent.class == "entry";
+            let together: i64 = intents.iter().filter(of_signal).map(|intent| intent.filled).sum();
+            if apart != together {
+                faults.push(format!("S14: signal {signal} bought {together} units, its positions {apart}"));
+            }
+            (in_units, in_value) = (bought, entry_price * Decimal::from(bought));
+        }
         if in_units != bought || in_units - out_units != quantity {
             faults.push(format!(
                 "S14: position {id} holds {quantity} of {bought}, its fills say {in_units} in, {out_units} out"
@@ -423,6 +437,24 @@ async fn aggregates(sql: &Client) -> Vec<String> {
             format!("aggregates: {figure} is {stored}, the positions give {given}")
         })
         .collect()
+}
+
+/// S1: the orders of an entry that is worked bought no more together than was decided.
+async fn beyond(sql: &Client) -> Vec<String> {
+    let rows = sql
+        .query(
+            "SELECT signal_id, sum(filled_quantity)::bigint, max((plan #>> '{bidding,units}')::bigint)
+             FROM order_intent WHERE class = 'entry' AND signal_id IS NOT NULL GROUP BY signal_id
+             HAVING sum(filled_quantity) > max((plan #>> '{bidding,units}')::bigint)",
+            &[],
+        )
+        .await
+        .unwrap();
+    let fault = |row: &tokio_postgres::Row| {
+        let (signal, bought, wanted): (Uuid, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        format!("S1: signal {signal} bought {bought} of {wanted} units")
+    };
+    rows.iter().map(fault).collect()
 }
 
 /// A signal's end fits its orders.

@@ -178,6 +178,27 @@ fn live_needs_its_account() {
     assert_eq!((config.broker.mode, config.broker.account.as_deref()), (Mode::Live, Some("AB1234")));
 }
 
+// R: S1: a raise that meets a partial fill buys no more than was decided.
+#[test]
+fn a_bid_is_raised_only_where_a_modify_is_known_to_mean_the_whole_order() {
+    let execution = "BATON_INSTRUMENTS__GOLD_MINI__EXECUTION";
+    let live = [("BATON_BROKER__MODE", "live"), ("BATON_BROKER__ACCOUNT", "AB1234")];
+    let of = |plan, plugin| {
+        let set = [live[0], live[1], (execution, plan), ("BATON_BROKER__PLUGIN", plugin)];
+        load(&with(&set)).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for plugin in ["any", "zerodha", "angel", "groww"] {
+        let refused = of("progressive", plugin).unwrap_err();
+        assert!(refused.contains("GOLD_MINI__EXECUTION): \"progressive\" raises"), "{refused}");
+        assert!(refused.contains("(of dhan and upstox it is)"), "{refused}");
+        assert_eq!(of("limit", plugin), Ok(()));
+    }
+    for plugin in ["dhan", "upstox"] {
+        assert_eq!(of("progressive", plugin), Ok(()));
+    }
+    assert!(load(&with(&[(execution, "progressive")])).is_ok(), "a simulated broker");
+}
+
 #[test]
 fn relations_hold_at_their_very_edges() {
     let timing = |renew: &str, margin: &str| {

@@ -30,6 +30,7 @@ impl TradingPolicy {
         faults.extend(self.limits.faults());
         faults.extend(self.stops.faults());
         faults.extend(self.orders.faults());
+        faults.extend(self.execution.faults());
         faults.extend(self.square_off.faults());
         faults.extend(self.rollover.faults());
         faults

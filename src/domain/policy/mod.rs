@@ -8,6 +8,7 @@ mod check;
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::execution::ExecutionPolicy;
 use super::expiry::RolloverPolicy;
 use super::money::Rupees;
 use super::square_off::SquareOffPolicy;
@@ -36,6 +37,8 @@ pub struct TradingPolicy {
     pub stops: StopPolicy,
     /// How long orders may take to fill.
     pub orders: OrderPolicy,
+    /// How entries are worked at the broker, where an instrument's are.
+    pub execution: ExecutionPolicy,
     /// When intraday positions have to be gone.
     pub square_off: SquareOffPolicy,
     /// What is done when a contract nears its end.
@@ -55,6 +58,7 @@ impl Default for TradingPolicy {
             initial_stop: InitialStop::default(),
             stops: StopPolicy::default(),
             orders: OrderPolicy::default(),
+            execution: ExecutionPolicy::default(),
             square_off: SquareOffPolicy::default(),
             rollover: RolloverPolicy::default(),
         }

@@ -19,6 +19,8 @@ use crate::ledger::requests::MoveUnderWay;
 const CANCEL_REFUSED: Duration = Duration::from_secs(1);
 const CANCEL_SENT: Duration = Duration::from_secs(10);
 const CANCEL_ANSWERED: Duration = Duration::from_secs(3);
+/// While the exchange is closed a bid's cancels are doubled in their distance up to this: none has an effect until the morning.
+const CANCEL_AT_MOST: Duration = Duration::from_secs(60);
 /// Between two stops for the same position, doubled each time; between two moves of a stop, a little longer each time.
 const PACE: Duration = Duration::from_secs(1);
 const PACE_AT_MOST: Duration = Duration::from_secs(30);
@@ -26,7 +28,7 @@ const PACE_AT_MOST: Duration = Duration::from_secs(30);
 /// What a term knows of the stops at the broker beyond ledger and books.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct AtBroker {
-    /// Where the books last showed each stop that waits for its trigger.
+    /// Where the books last showed each stop that waits for its trigger, and each bid.
     pub shown: HashMap<IntentId, Price>,
     /// Stops that the books have shown at work: acknowledged is not accepted.
     pub seen: HashSet<IntentId>,
@@ -62,6 +64,8 @@ pub(in crate::engine) enum Told {
 pub(in crate::engine) struct Cancel {
     pub at: Moment,
     pub answer: Option<RequestState>,
+    /// Those before it of the same order.
+    pub before: u32,
 }
 
 /// A move that was asked for.
@@ -122,6 +126,17 @@ impl AtBroker {
         self.paces.insert(position, Pace { not_before: now.plus(wait), times });
     }
 
+    /// A move or a cancel of an order is under way, or a move was refused a moment ago.
+    pub fn is_asked(&self, id: IntentId, now: Moment) -> bool {
+        let refused = self.refused.get(&id).is_some_and(|(_, next)| now < *next);
+        refused || self.moves.contains_key(&id) || self.cancels.contains_key(&id)
+    }
+
+    /// A move was asked for.
+    pub fn moved(&mut self, id: IntentId, request: Uuid, to: OrderSpec, now: Moment) {
+        self.moves.insert(id, Move { request, to, at: now, answer: None });
+    }
+
     pub fn not_moved(&mut self, id: IntentId, now: Moment) {
         let (times, next) = self.refused.entry(id).or_insert((0, now));
         *times += 1;
@@ -134,31 +149,41 @@ impl AtBroker {
         self.paces.remove(&position);
     }
 
-    /// Where a stop stands, as far as is known.
-    pub fn trigger(&self, intent: &OrderIntent) -> Price {
-        self.shown.get(&intent.id).copied().unwrap_or(intent.order.trigger_price)
+    /// Where a stop or a bid stands, as far as is known.
+    pub fn stands_at(&self, intent: &OrderIntent) -> Price {
+        self.shown.get(&intent.id).copied().unwrap_or(intent.order.stands_at())
     }
 
     pub fn of(&self, intent: &OrderIntent) -> Resting {
         Resting {
             id: intent.id,
             units: intent.exit_quantity_out(),
-            trigger: self.trigger(intent),
+            trigger: self.stands_at(intent),
             known: intent.state.is_live(),
             begun: intent.filled > Quantity::ZERO,
         }
     }
 
-    /// Says whether a cancel has to be asked for, or asked again.
-    pub fn may_cancel(&self, id: IntentId, now: Moment) -> bool {
-        self.cancels.get(&id).is_none_or(|cancel| {
+    /// Says whether a cancel has to be asked for, or asked again; its exchange `is_closed` as far as is known.
+    pub fn may_cancel(&self, intent: &OrderIntent, is_closed: bool, now: Moment) -> bool {
+        self.cancels.get(&intent.id).is_none_or(|cancel| {
             let wait = match cancel.answer {
                 None => CANCEL_SENT,
                 Some(RequestState::Rejected | RequestState::NotSent) => CANCEL_REFUSED,
                 Some(_) => CANCEL_ANSWERED,
             };
+            let wait = match is_closed && intent.bidding().is_some() {
+                true => (wait * (1 << cancel.before.min(6))).min(CANCEL_AT_MOST),
+                false => wait,
+            };
             now.since(cancel.at) >= wait
         })
+    }
+
+    /// A cancel was asked for.
+    pub fn cancelled(&mut self, id: IntentId, now: Moment) {
+        let before = self.cancels.get(&id).map_or(0, |cancel| cancel.before + 1);
+        self.cancels.insert(id, Cancel { at: now, answer: None, before });
     }
 
     pub fn forget(&mut self, book: &Book, now: Moment) {

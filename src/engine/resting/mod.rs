@@ -18,7 +18,8 @@ use std::time::Duration;
 use ha::Moment;
 
 use super::book::Tracked;
-use super::decide::{Rules, freeze_of, resting_stop};
+use super::decide::{Rules, freeze_of};
+use super::intents::resting_stop;
 use super::tell;
 use super::term::Term;
 use crate::domain::freeze::largest;

@@ -1,4 +1,4 @@
-//! Moves of stops that rest: up, in place, one at a time.
+//! Moves of orders that rest, stops and bids: up, in place, one at a time.
 
 use std::time::Duration;
 
@@ -24,10 +24,8 @@ impl Term<'_> {
     /// A stop as it is to be after its move, if it may be moved now.
     pub(super) fn raised(&self, id: IntentId, level: Level, now: Moment) -> Option<(IntentId, OrderSpec)> {
         let intent = &self.book.intents.get(&id)?.intent;
-        let refused = self.at_broker.refused.get(&id);
-        let busy = self.at_broker.moves.contains_key(&id) || refused.is_some_and(|(_, next)| now < *next);
         let to = OrderSpec { price: level.limit, trigger_price: level.trigger, ..intent.order.clone() };
-        (!busy).then_some((id, to))
+        (!self.at_broker.is_asked(id, now)).then_some((id, to))
     }
 
     /// Has a stop moved up.
@@ -41,7 +39,7 @@ impl Term<'_> {
             self.request(id, Ask::Modify(to.clone()), OrderClass::Protective).await?
         {
             tracing::info!(intent = %id, "[SL] the stop at the broker moves up to {}", to.trigger_price);
-            self.at_broker.moves.insert(id, Move { request, to, at: now, answer: None });
+            self.at_broker.moved(id, request, to, now);
         }
         Ok(())
     }
@@ -65,8 +63,24 @@ impl Term<'_> {
         self.read_books_soon();
     }
 
+    /// Notes where the books show each order that rests.
+    pub(in crate::engine) fn note_resting(&mut self, reading: &Reading) {
+        self.note_stops(reading);
+        let bids = self.book.intents.values().map(|tracked| &tracked.intent);
+        for bid in bids.filter(|intent| intent.state.is_live() && intent.bidding().is_some()) {
+            let row = reading.books.orders.iter().find(|row| {
+                bid.broker_order_id.as_deref() == Some(&row.order_id)
+                    && (&row.symbol, row.side) == (&bid.order.symbol, bid.order.side)
+            });
+            // Some brokers show no price, or the one that it filled at.
+            if let Some(row) = row.filter(|row| row.price >= bid.order.price) {
+                self.at_broker.shown.insert(bid.id, row.price);
+            }
+        }
+    }
+
     /// Notes where the books show each stop, if they show it at work.
-    pub(in crate::engine) fn note_stops(&mut self, reading: &Reading) {
+    fn note_stops(&mut self, reading: &Reading) {
         for tracked in self.book.resting() {
             let intent = &tracked.intent;
             let row = reading.books.orders.iter().find(|row| {
@@ -92,11 +106,11 @@ impl Term<'_> {
 
     /// Ends the moves of which the books say what became of them. One in doubt blocks the next until it cannot arrive any
     /// more: it would undo it.
-    pub(super) async fn end_moves(&mut self, now: Moment) -> Result<(), LedgerError> {
+    pub(in crate::engine) async fn end_moves(&mut self, now: Moment) -> Result<(), LedgerError> {
         let (absence, window) = (self.engine.pace.absence, self.engine.pace.send_window);
         let mut ended = Vec::new();
         for (id, asked) in &self.at_broker.moves {
-            let shown = self.at_broker.shown.get(id).is_some_and(|at| *at >= asked.to.trigger_price);
+            let shown = self.at_broker.shown.get(id).is_some_and(|at| *at >= asked.to.stands_at());
             let waits = match asked.answer {
                 Some(RequestState::Acknowledged) => MOVE_SHOWS,
                 _ => window + absence.user_timeout + absence.settle,

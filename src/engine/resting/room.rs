@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ha::Moment;
 
-use super::memory::Cancel;
 use super::{LOOK, contract_is, level_of};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::IntentId;
@@ -15,7 +14,7 @@ use crate::domain::request::Ask;
 use crate::engine::book::Tracked;
 use crate::engine::holdings::Held;
 use crate::engine::requests::Request;
-use crate::engine::term::Term;
+use crate::engine::term::{Term, wall_clock};
 use crate::ledger::LedgerError;
 
 /// For how long an exit that wanted room keeps a new stop away.
@@ -30,13 +29,17 @@ impl Term<'_> {
         class: OrderClass,
     ) -> Result<bool, LedgerError> {
         let now = self.fence().now();
-        let live = self.book.intents.get(&id).is_some_and(|t| t.intent.state.is_live());
-        if !live || !self.at_broker.may_cancel(id, now) {
+        let live = self.book.intents.get(&id).filter(|t| t.intent.state.is_live());
+        let may_cancel = |t: &Tracked| {
+            let is_closed = self.book.is_closed(&t.intent.order.exchange, wall_clock());
+            self.at_broker.may_cancel(&t.intent, is_closed, now)
+        };
+        if !live.is_some_and(may_cancel) {
             return Ok(true);
         }
         match self.request(id, Ask::Cancel, class).await? {
             Request::Sent(_) => {
-                self.at_broker.cancels.insert(id, Cancel { at: now, answer: None });
+                self.at_broker.cancelled(id, now);
             }
             Request::Needless => self.read_books_soon(),
             Request::HeldBack => return Ok(false),
@@ -95,7 +98,7 @@ impl Term<'_> {
         let rules = &self.engine.rules;
         let position = self.book.position(exit.position);
         let level = position.and_then(|position| level_of(rules, position));
-        let stands = level.is_some_and(|level| self.at_broker.trigger(stop) >= level.trigger);
+        let stands = level.is_some_and(|level| self.at_broker.stands_at(stop) >= level.trigger);
         if exit.cause != Some(ExitCause::StopLoss) || !stands {
             return false;
         }

@@ -19,6 +19,7 @@ use crate::domain::portfolio::{Portfolio, Quotes};
 use crate::domain::sessions::trading_day;
 use crate::engine::book::{Book, Queued};
 use crate::engine::decide::{Decision, Rules, decide, quotes_needed};
+use crate::engine::projection::projected;
 use crate::strategy::states::States;
 
 fn book(positions: Vec<crate::domain::position::Position>, equity: Rupees) -> Book {
@@ -251,5 +252,5 @@ fn an_instruments_own_limits_count_everything_that_is_held_of_it() {
     let mut desk = Desk::new();
     let coming = entry(&desk.book, 1, 1, 900);
     assert!(desk.journal(&coming));
-    assert_eq!(desk.book.projected().lots_of(&fixtures::instrument("GOLD_MINI")), dec!(9));
+    assert_eq!(projected(&desk.book).lots_of(&fixtures::instrument("GOLD_MINI")), dec!(9));
 }

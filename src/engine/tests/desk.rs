@@ -21,13 +21,17 @@ use crate::domain::policy::TradingPolicy;
 use crate::domain::position::Position;
 use crate::domain::signal::SignalType;
 use crate::engine::book::Book;
-use crate::engine::decide::{Rules, exit_order};
+use crate::engine::decide::Rules;
 use crate::engine::draft::{BookingError, Draft};
 use crate::engine::evidence::{AbsenceRule, Evidence, Findings, Reading, Suspects};
+use crate::engine::intents::exit_order;
 use crate::engine::settling::together;
+use crate::engine::tell::tell;
 use crate::ledger::Change;
 use crate::ledger::change::PortfolioRow;
+use crate::notify::Notifier;
 use crate::recovery::Recovered;
+use crate::telemetry::metrics::Metrics;
 
 pub(super) const CAPITAL: Rupees = Rupees(dec!(5_000_000));
 /// U + B after an order's last byte.
@@ -76,6 +80,7 @@ pub(super) fn entry(book: &Book, n: u128, label: u8, units: i64) -> OrderIntent 
         planned_price: Price(dec!(1000)),
         signal_seq: seq,
         bar_time: fixtures::at(seq),
+        bidding: None,
     });
     intent
 }
@@ -136,6 +141,8 @@ pub(super) struct Desk {
     pub checked_every: u32,
     /// Positions in the order in which they were closed, with what each realised.
     pub closed: Vec<(PositionId, Rupees)>,
+    /// Who is told of each change, if anybody.
+    pub told: Option<(Metrics, Notifier)>,
     commits: u32,
     suspects: Suspects,
 }
@@ -157,6 +164,7 @@ impl Desk {
             begins: fixtures::at(1000),
             checked_every: 1,
             closed: Vec::new(),
+            told: None,
             commits: 0,
             suspects: Suspects::default(),
         };
@@ -251,6 +259,9 @@ impl Desk {
 
     pub fn commit(&mut self, change: &Change) {
         self.rows.commit(change);
+        if let Some((metrics, notifier)) = &self.told {
+            tell(&self.book, change, metrics, notifier);
+        }
         self.book.install(change, at(self.now));
         let ended = change.positions.iter().filter(|position| !position.is_held());
         self.closed.extend(ended.map(|position| (position.id, position.realised)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rust_decimal::dec;
 
-use super::desk::{at, rules};
+use super::desk::{at, entry, rules};
 use crate::broker::BrokerPosition;
 use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
@@ -13,8 +13,8 @@ use crate::domain::money::{Price, Quantity};
 use crate::domain::order::IntentState;
 use crate::domain::position::Position;
 use crate::engine::book::Book;
-use crate::engine::decide::exit_order;
 use crate::engine::holdings::{Allowed, Holdings};
+use crate::engine::intents::exit_order;
 
 fn book() -> Book {
     let mut book = Book::default();
@@ -123,4 +123,21 @@ fn a_reading_that_was_on_its_way_when_an_exit_was_allowed_allows_no_other() {
     assert_eq!(judged(&mut holdings, &book, &exits[1..], 30), [Allowed::Unknown]);
     holdings.came(&reading(&book, units(2)), at(40), at(50));
     assert_eq!(judged(&mut holdings, &book, &exits[1..], 50), [lots(2)]);
+}
+
+#[test]
+fn an_entry_goes_on_by_a_reading_that_was_begun_after_its_end_and_holds_what_the_ledger_does() {
+    let book = book();
+    let ended = entry(&book, 9, 3, 100);
+    let mut holdings = Holdings::default();
+    assert_eq!(holdings.agree(&book, &ended, at(0), at(90)), None, "nothing was read");
+    holdings.came(&reading(&book, units(4)), at(10), at(90));
+    assert_eq!(holdings.agree(&book, &ended, at(11), at(90)), None, "a fill may have come since");
+    assert_eq!(holdings.agree(&book, &ended, at(10), at(90)), Some(true));
+    assert_eq!(holdings.agree(&book, &ended, at(10), at(2_010)), Some(true));
+    assert_eq!(holdings.agree(&book, &ended, at(10), at(2_011)), None, "one that waited is read again");
+    for held in [vec![], reading(&book, units(5)), reading(&book, units(3))] {
+        holdings.came(&held, at(20), at(90));
+        assert_eq!(holdings.agree(&book, &ended, at(10), at(90)), Some(false));
+    }
 }

@@ -1,6 +1,7 @@
 //! The pure parts of the engine, over a desk that holds a book and a ledger double with the database's rules.
 
 mod bench;
+mod bids;
 mod closed;
 mod day;
 mod decide;
@@ -16,6 +17,7 @@ mod random;
 mod reference;
 mod resting;
 mod restored;
+mod rests;
 mod rows;
 mod session;
 mod settling;

@@ -13,7 +13,7 @@ use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::policy::OrderPolicy;
 use crate::domain::position::Position;
 use crate::engine::book::{Book, Closing, Tracked};
-use crate::engine::decide::exit_order;
+use crate::engine::intents::exit_order;
 use crate::engine::overdue::{Late, Overdue};
 
 const POLICY: OrderPolicy = OrderPolicy { entry_patience_ms: 30_000, exit_patience_ms: 5_000 };

@@ -14,7 +14,7 @@ use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{IntentState, Side};
 use crate::domain::resting::{Level, Resting, Step, steps};
-use crate::engine::decide::resting_stop;
+use crate::engine::intents::resting_stop;
 
 /// Where the stops rest.
 const LEVEL: Level = Level { trigger: Price(dec!(900)), limit: Price(dec!(880)) };

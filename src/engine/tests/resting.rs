@@ -11,7 +11,7 @@ use crate::domain::money::{Price, Quantity};
 use crate::domain::order::IntentState;
 use crate::domain::position::PositionStatus;
 use crate::domain::resting::Level;
-use crate::engine::decide::resting_stop;
+use crate::engine::intents::resting_stop;
 
 const LEVEL: Level = Level { trigger: Price(dec!(900)), limit: Price(dec!(880)) };
 

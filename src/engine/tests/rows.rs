@@ -1,7 +1,7 @@
 //! A ledger double: the rows, and the rules of `V2__ledger.sql` as panics. A change that the database would refuse ends
 //! the term, and would end the next one too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rust_decimal::Decimal;
 
@@ -14,7 +14,7 @@ use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::Change;
 use crate::ledger::change::{PortfolioRow, PyramidWrite};
 use crate::ledger::inbox::SignalStatus;
-use crate::ledger::snapshot::{FilledSoFar, PositionFills, Snapshot};
+use crate::ledger::snapshot::{FilledSoFar, Orphan, PositionFills, Snapshot, Strayed};
 use crate::ledger::switches::Switches;
 use crate::ledger::wishes::Wish;
 
@@ -39,6 +39,20 @@ impl Rows {
         let alike = others().any(|o| o.state.is_unresolved() && o.order == intent.order);
         if (taken && intent.signal.is_some()) || alike {
             return false;
+        }
+        if intent.class == OrderClass::Entry && intent.signal.is_some() {
+            use IntentState::{Cancelled, Filled, NotSent, Rejected};
+            let orders = others().filter(|o| o.signal == intent.signal && o.class == OrderClass::Entry);
+            let spoken_for: Quantity = orders
+                .map(|o| match o.state {
+                    Filled | Cancelled | Rejected | NotSent => o.filled,
+                    _ => o.order.quantity,
+                })
+                .sum();
+            let most = intent.bidding().map_or(intent.order.quantity, |bidding| bidding.units);
+            if most < spoken_for + intent.order.quantity {
+                return false;
+            }
         }
         if intent.class != OrderClass::Entry {
             let out: Quantity =
@@ -140,6 +154,15 @@ impl Rows {
             let ended = intent.state.is_terminal() && intent.state != IntentState::Abandoned;
             !ended || watched || working || closing
         };
+        let shared: BTreeSet<PositionId> = self
+            .intents
+            .values()
+            .filter(kept)
+            .filter(|intent| is_entry(intent))
+            .map(|i| i.position)
+            .collect();
+        let kept =
+            |intent: &&OrderIntent| kept(intent) || is_entry(intent) && shared.contains(&intent.position);
         let intents: Vec<OrderIntent> = self.intents.values().filter(kept).cloned().collect();
         let mut filled: HashMap<IntentId, FilledSoFar> = HashMap::new();
         for ((id, _), (quantity, price)) in &self.fills {
@@ -165,13 +188,54 @@ impl Rows {
                 .collect(),
             foreign_orders: self.foreign.clone(),
             position_fills: self.position_fills(),
-            strayed: Vec::new(),
-            orphans: Vec::new(),
+            strayed: self.unasked(),
+            orphans: self.orphans(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
             audit: Vec::new(),
             recorded: Default::default(),
             intents,
         }
+    }
+
+    /// Positions on their way out by nobody's order, and by no late fill of their entry.
+    fn unasked(&self) -> Vec<Strayed> {
+        let closing = self.positions.values().filter(|p| p.status == PositionStatus::Closing);
+        let unasked = closing.filter(|position| {
+            let orders: Vec<&OrderIntent> =
+                self.intents.values().filter(|intent| intent.position == position.id).collect();
+            let asked = orders.iter().any(|intent| !is_entry(intent) && !intent.rests());
+            let entered = orders.iter().any(|intent| is_entry(intent));
+            entered && !asked && !orders.iter().any(|intent| is_entry(intent) && intent.unwind)
+        });
+        let strayed = unasked.map(|position| Strayed {
+            position: position.id,
+            column: "status".to_owned(),
+            stored: "closing".to_owned(),
+            planned: "open".to_owned(),
+        });
+        strayed.collect()
+    }
+
+    /// Orders that filled and whose position has no row.
+    fn orphans(&self) -> Vec<Orphan> {
+        let rows = |id| self.positions.contains_key(&id);
+        let filled = self.intents.values().filter(|intent| intent.filled > Quantity::ZERO && !intent.custody);
+        let orphans = filled.filter(|intent| !rows(intent.position) && !rows(PositionId(intent.id.0)));
+        let orphan = |intent: &OrderIntent| Orphan {
+            intent: intent.id,
+            position: intent.position,
+            filled: intent.filled,
+            symbol: intent.order.symbol.clone(),
+            exchange: intent.order.exchange.clone(),
+            product: intent.order.product,
+            instrument: intent.instrument.clone(),
+            class: intent.class,
+            cause: intent.cause,
+            signal: intent.signal,
+            plan: intent.plan.clone(),
+            fills: Vec::new(),
+        };
+        orphans.map(orphan).collect()
     }
 
     fn position_fills(&self) -> HashMap<PositionId, PositionFills> {
@@ -196,4 +260,8 @@ impl Rows {
     pub fn held(&self) -> i64 {
         self.positions.values().map(|position| position.quantity.0).sum()
     }
+}
+
+fn is_entry(intent: &OrderIntent) -> bool {
+    intent.class == OrderClass::Entry
 }

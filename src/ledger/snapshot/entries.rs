@@ -171,6 +171,7 @@ mod tests {
                 planned_price: position.entry_price,
                 signal_seq: position.entry_signal_seq,
                 bar_time: position.entry_bar_time,
+                bidding: None,
             },
         }
     }

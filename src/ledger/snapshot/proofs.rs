@@ -155,7 +155,8 @@ pub(super) async fn orders(tx: &Transaction<'_>, faults: &Faults) -> Result<Orde
     Ok(orders)
 }
 
-/// Positions on their way out that nobody sent out, which the engine would close; and causes of exits that no order has.
+/// Positions on their way out that nobody sent out, which the engine would close; and causes of exits that no order has. A late
+/// fill of any order of its entry sends a position out, before an exit is journaled.
 pub(super) async fn unasked(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Strayed>, LedgerError> {
     // Of thousands of positions few are on their way out, or ever were: they are picked once.
     let sql = "WITH p AS MATERIALIZED (
@@ -163,15 +164,16 @@ pub(super) async fn unasked(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec
             WHERE status <> 'closed' AND (status = 'closing' OR exit_cause IS NOT NULL)
         )
         SELECT p.id, 'status' AS column_name, 'closing' AS stored, 'open: no order ever asked for an exit' AS planned FROM p
-        JOIN order_intent e ON e.position_id = p.id AND e.class = 'entry' AND NOT e.unwind
         WHERE p.status = 'closing'
+          AND EXISTS (SELECT 1 FROM order_intent e WHERE e.position_id = p.id AND e.class = 'entry')
+          AND NOT EXISTS (SELECT 1 FROM order_intent e WHERE e.position_id = p.id AND e.class = 'entry' AND e.unwind)
           AND NOT EXISTS (SELECT 1 FROM order_intent o WHERE o.position_id = p.id AND o.class <> 'entry'
                             AND o.price_type NOT IN ('SL', 'SL-M'))
         UNION ALL SELECT p.id, 'exit_cause', p.exit_cause, coalesce(asked.newest, 'nothing') FROM p
         CROSS JOIN LATERAL (
             SELECT (array_agg(o.cause ORDER BY o.journaled_at DESC) FILTER (WHERE o.cause IS NOT NULL))[1] AS newest,
                 coalesce(bool_or(o.cause = p.exit_cause), false) AS known,
-                coalesce(bool_and(o.class <> 'entry' OR o.unwind), true) AS late
+                coalesce(bool_or(o.unwind) FILTER (WHERE o.class = 'entry'), true) AS late
             FROM order_intent o WHERE o.position_id = p.id
         ) AS asked
         WHERE p.exit_cause IS NOT NULL AND NOT asked.known AND NOT (asked.late AND p.exit_cause = 'late_fill')";
@@ -213,6 +215,7 @@ fn strayed_column(row: &Row) -> Result<Strayed, Vec<UnreadableCell>> {
     cells.finish(Strayed { position, column, stored, planned })
 }
 
+/// What an order filled too late for its position is one under the order's own id.
 pub(super) async fn orphans(
     tx: &Transaction<'_>,
     depth: Depth,
@@ -228,7 +231,8 @@ pub(super) async fn orphans(
                 'at', f.recorded_at) ORDER BY f.cumulative), '[]') FROM fill f WHERE f.intent_id = o.id) AS fills
          FROM order_intent o
          WHERE o.filled_quantity > 0 AND NOT o.custody {since}
-           AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.position_id) ORDER BY o.journaled_at, o.id"
+           AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.position_id)
+           AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.id) ORDER BY o.journaled_at, o.id"
     );
     each(tx, &sql, "look for orders without a position", faults, |row| {
         let mut cells = Cells::keyed(row, "order_intent");

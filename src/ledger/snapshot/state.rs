@@ -88,15 +88,25 @@ pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<V
 }
 
 /// Intents that the engine keeps in mind: what may still change, what the books may still unsay (see
-/// `Book::forget_finished`), what a working signal's end is judged by, and what was tried to close a position.
+/// `Book::forget_finished`), what a working signal's end is judged by, and what was tried to close a position; and with an
+/// entry's order all others of the entry.
 ///
 /// Each part has an index of its own: a ledger holds years of orders, of which these are few.
 const KEPT: &str = "
-    SELECT id FROM order_intent WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
-    UNION SELECT id FROM order_intent WHERE journaled_at > now() - interval '1 day'
-        AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL))
-    UNION SELECT o.id FROM signal s JOIN order_intent o ON o.signal_id = s.id WHERE s.status = 'working'
-    UNION SELECT o.id FROM position p JOIN order_intent o ON o.position_id = p.id WHERE p.status = 'closing'";
+    WITH kept AS (
+        SELECT id, class, position_id FROM order_intent
+            WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
+        UNION SELECT id, class, position_id FROM order_intent WHERE journaled_at > now() - interval '1 day'
+            AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL))
+        UNION SELECT o.id, o.class, o.position_id FROM signal s JOIN order_intent o ON o.signal_id = s.id
+            WHERE s.status = 'working'
+        UNION SELECT o.id, o.class, o.position_id FROM position p JOIN order_intent o ON o.position_id = p.id
+            WHERE p.status = 'closing'
+    )
+    SELECT id FROM kept
+    UNION SELECT o.id FROM kept k CROSS JOIN LATERAL (
+        SELECT id FROM order_intent WHERE position_id = k.position_id AND class = 'entry' OFFSET 0
+    ) o WHERE k.class = 'entry'";
 
 pub(super) async fn intents(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<OrderIntent>, LedgerError> {
     let sql =

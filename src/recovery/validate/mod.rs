@@ -1,7 +1,8 @@
 //! The checks that stored state must pass. All of them run: an operator sees everything at once.
 //!
 //! - V1 Every position's figures are possible, its instrument is known, its stop can be where it stands ([`rows`]).
-//! - V2 Every open order's figures are possible, and its fills add up to what its row says ([`rows`]).
+//! - V2 Every open order's figures are possible, and its fills add up to what its row says ([`rows`]); an entry that bids stands
+//!   at its first bid, and its bids are for what was decided ([`bids`]).
 //! - V3 A position is what its entry's plan said, holds what its orders' fills bought less what they sold ([`whole`]), and
 //!   has realised what those earned ([`earned`]).
 //! - V4 The stored aggregates are what positions and cash give, to ₹0.01 ([`whole`]).
@@ -14,6 +15,7 @@
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
+mod bids;
 pub(super) mod earned;
 mod recorded;
 mod rows;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::bids;
 use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
@@ -87,5 +88,7 @@ fn one_intent(intent: &OrderIntent, filled: Quantity) -> Vec<Finding> {
     );
     let is_full = intent.state != IntentState::Filled || intent.filled == quantity;
     wrong(is_full, "state", intent.state.to_string(), format!("{} of {quantity} are filled", intent.filled));
+    findings
+        .extend(intent.bidding().into_iter().flat_map(|bids| bids::findings(intent.id, &intent.order, bids)));
     findings
 }

@@ -129,6 +129,10 @@ metrics! {
     orders: IntCounterVec = "baton_orders_total" {"outcome" in intent_states()};
     /// Orders that rested at the broker for longer than their patience and were cancelled for it, by class.
     orders_overdue: IntCounterVec = "baton_orders_overdue_total" {"class" in order_classes()};
+    /// What happened to entries that are worked: a bid raised, cancelled because its time was over or because nobody wanted it
+    /// any more; what was left then ordered once more, or left.
+    bids: IntCounterVec = "baton_entry_bids_total"
+        {"event" in ["raised", "timed_out", "called_off", "rest_ordered", "rest_left"]};
     /// Seconds of an order's way: decide (signal stored to decision), journal (the fenced commit), send (first byte
     /// to answer), fill (answer to last fill, as soon as that is known), total (signal stored to answer).
     order_latency: HistogramVec = "baton_order_latency_seconds" {"stage" in ORDER_STAGES} buckets CALL_SECONDS;

@@ -1,6 +1,10 @@
 //! One term of leadership: select an event, apply it to the book, perform what follows.
 
-use std::collections::{BTreeSet, HashSet};
+mod ending;
+mod event;
+mod listening;
+
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,46 +18,37 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::apply::show_in_doubt;
+use super::bids::Bids;
 use super::book::Book;
 use super::coming::Ahead;
 use super::command::Command;
 use super::custody::Custody;
 use super::day::Worth;
-use super::evidence::{Reading, Suspects};
+use super::evidence::Suspects;
 use super::expiry::Expiry;
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
 use super::not_flat::NotFlat;
-use super::outcomes::Outcome;
 use super::overdue::Overdue;
 use super::readings::FIRST_POLL;
-use super::requests::Answered;
 use super::resting::AtBroker;
-use super::senders::proof;
 use super::square_off::SquareOff;
 use super::stops::StopMonitor;
 use super::stopwatch::Stopwatch;
 use super::tell;
-use crate::broker::{BrokerError, BrokerPosition};
-use crate::domain::ids::{IntentId, PositionId, SignalId};
-use crate::domain::listing::Listing;
-use crate::domain::money::Price;
+use crate::domain::ids::PositionId;
 use crate::domain::policy::RestingStops;
-use crate::domain::portfolio::Quotes;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
 use crate::notify::Kind;
+pub use event::{End, Event};
 
 /// How often the inbox is swept, whatever notifications were lost.
 const SWEEP: Duration = Duration::from_millis(250);
-/// Between two tries to listen for new signals.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// How often it is said what is in doubt and what drifts, whatever was told of it.
 const CENSUS: Duration = Duration::from_secs(60);
-/// How long a draining term waits for answers to what it has sent.
-const DRAIN: Duration = Duration::from_secs(2);
 /// How long one answer of the ledger may take.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the engine beats meanwhile.
@@ -64,70 +59,6 @@ const EVENTS: usize = 1024;
 pub(super) const TOGETHER: usize = 32;
 /// Signals in the lanes at once; the rest stays in the inbox.
 pub(super) const LANE_LIMIT: usize = 2048;
-
-/// What the loop is told.
-#[derive(Debug)]
-pub enum Event {
-    /// An order's submission ended.
-    Outcome(Outcome),
-    /// A signal's quotes are here; what could not be read is missing.
-    Quoted {
-        /// Whose.
-        id: SignalId,
-        /// Live prices.
-        quotes: Quotes,
-        /// When the last of them came.
-        at: Moment,
-        /// The symbols that gave none, with the reason.
-        failures: Vec<String>,
-    },
-    /// An instrument's quotes that were asked for ahead of its signal are here, or not all of them.
-    Ahead {
-        /// Whose.
-        instrument: String,
-        /// Live prices.
-        quotes: Option<Quotes>,
-        /// When the last of them came.
-        at: Moment,
-    },
-    /// The second quote of a listing whose price jumped to a stop, or none.
-    Confirmed {
-        /// Of what.
-        listing: Listing,
-        /// The quote.
-        quote: Option<Price>,
-    },
-    /// A cancel or a modify has its answer: what became of the order the books will tell.
-    Answered(Answered),
-    /// The books were read, or not.
-    Books(Result<Reading, BrokerError>),
-    /// The position book was read for exits that wait for it, or not.
-    Held {
-        /// What the broker holds.
-        book: Result<Vec<BrokerPosition>, BrokerError>,
-        /// Symbols that somebody closes without the ledger.
-        marked: BTreeSet<String>,
-        /// When the first of it was asked for.
-        begun: Moment,
-    },
-}
-
-/// Why a term ended.
-#[derive(Debug, thiserror::Error)]
-pub enum End {
-    /// The fence was closed: another leads, or nobody.
-    #[error("{0}")]
-    Fenced(Arc<str>),
-    /// The ledger failed in a way that leaves the memory behind the truth.
-    #[error("the ledger failed: {0}")]
-    Ledger(LedgerError),
-    /// Asked to stop; everything sent is answered or in doubt.
-    #[error("drained")]
-    Drained,
-    /// Stored state was found damaged, or whole again: it is read back anew.
-    #[error("stored state is to be read back anew")]
-    Reread,
-}
 
 /// A leader at work.
 pub struct Term<'a> {
@@ -159,6 +90,7 @@ pub struct Term<'a> {
     pub(super) stops: StopMonitor,
     pub(super) at_broker: AtBroker,
     pub(super) overdue: Overdue,
+    pub(super) bids: Bids,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) next_look: Moment,
@@ -211,6 +143,7 @@ impl<'a> Term<'a> {
             stops: StopMonitor::default(),
             at_broker: AtBroker::default(),
             overdue: Overdue::default(),
+            bids: Bids::default(),
             last_hits: HashSet::new(),
             next_look: now,
             last_look: now,
@@ -383,6 +316,8 @@ impl<'a> Term<'a> {
         self.refuse_drifting().await?;
         self.keep_stops_resting().await?;
         self.cancel_overdue().await?;
+        self.keep_bids().await?;
+        self.resume_entries().await?;
         if now >= self.next_census {
             self.next_census = now.plus(CENSUS);
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
@@ -397,28 +332,6 @@ impl<'a> Term<'a> {
         Ok(())
     }
 
-    /// Keeps a session that hears of new signals; without it the sweep finds them. The loop never waits for it: where
-    /// new sessions hang, stops would be looked at once in seconds.
-    pub(super) async fn listen(&mut self) {
-        if self.listener.as_ref().is_some_and(|listener| !listener.is_closed()) {
-            return;
-        }
-        match self.listening.take_if(|task| task.is_finished()) {
-            Some(task) => match task.await {
-                Ok(Ok(Ok(listener))) => self.listener = Some(listener),
-                failed => tracing::debug!(?failed, "not listening for signals"),
-            },
-            None if self.listening.is_none() && self.fence().now() >= self.next_listen => {
-                self.next_listen = self.fence().now().plus(LISTEN_AGAIN);
-                let (ledger, heard) = (self.engine.ledger.clone(), self.heard());
-                self.listening = Some(tokio::spawn(async move {
-                    tokio::time::timeout(LEDGER_PATIENCE, ledger.listen(heard)).await
-                }));
-            }
-            None => {}
-        }
-    }
-
     /// Has the loop come round without waiting.
     pub(super) fn sweep_now(&mut self) {
         self.next_sweep = self.fence().now();
@@ -430,70 +343,6 @@ impl<'a> Term<'a> {
             wake = wake.min(self.reading_due());
         }
         wake
-    }
-
-    /// Decides nothing new; waits until everything sent has its answer recorded, for a bounded time.
-    async fn drain(&mut self) -> End {
-        let until = self.fence().now().plus(DRAIN);
-        while self.in_flight > 0 {
-            self.engine.pulse.beat();
-            let left = until.until(self.fence().now());
-            let fence = self.fence().clone();
-            tokio::select! {
-                why = fence.closed() => return End::Fenced(why),
-                Some(event) = self.events.recv() => {
-                    if let Err(error) = self.apply_all(event).await {
-                        return self.failed(error);
-                    }
-                }
-                () = tokio::time::sleep(left.min(Duration::from_millis(100))) => {
-                    if left.is_zero() {
-                        tracing::warn!(in_flight = self.in_flight, "[SHUTDOWN] orders unanswered: in doubt for the next leader");
-                        return End::Drained;
-                    }
-                }
-            }
-        }
-        End::Drained
-    }
-
-    /// Takes no more events; what those that nobody applied prove.
-    pub(super) fn last_words(&mut self) -> Vec<(IntentId, String)> {
-        self.events.close();
-        let mut words = Vec::new();
-        while let Ok(event) = self.events.try_recv() {
-            words.extend(proof(&event));
-        }
-        words
-    }
-
-    /// Waits for one event, a moment at most, and applies it.
-    pub(super) async fn next_event(&mut self) -> Result<(), End> {
-        let fence = self.fence().clone();
-        tokio::select! {
-            why = fence.closed() => Err(End::Fenced(why)),
-            Some(event) = self.events.recv() => match self.apply_all(event).await {
-                Ok(()) => Ok(()),
-                Err(error) => Err(self.failed(error)),
-            },
-            () = tokio::time::sleep(FIRST_POLL) => Ok(()),
-        }
-    }
-
-    pub(super) fn failed(&self, error: LedgerError) -> End {
-        match error {
-            LedgerError::Fenced(_) => {
-                self.engine.metrics.fenced_writes.inc();
-                End::Fenced(Arc::from(error.to_string()))
-            }
-            error => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "[HA] the ledger failed under the leader"
-                );
-                End::Ledger(error)
-            }
-        }
     }
 }
 
