@@ -53,7 +53,11 @@ bench-restarts: setup-dev ## Time thirty rolling restarts and thirty restarts of
 
 test-slow: setup-dev setup-ops ## Run the tests that take minutes: those marked #[ignore = "slow: ..."]
 	cargo nextest run --locked --workspace --profile slow --run-ignored only -E 'not test(/(^|::)(bench|idle_bench)::|(^|::)(bench_|thirty_)/)' --no-capture
-	$(MAKE) --no-print-directory ops-test
+	$(MAKE) --no-print-directory bench-smoke ops-test
+
+bench-smoke: setup-dev ## Run each program of figures briefly in a debug build: whether they run, not what they say
+	BATON_BENCH_ONLY=journal BATON_BENCH_OUT=/dev/null $(MAKE) --no-print-directory bench-ha PROFILE=dev KILLS=2
+	BATON_BENCH_OUT=/dev/null $(MAKE) --no-print-directory bench-orders PROFILE=dev ORDERS=8 SPAN_S=1 BURST=100
 
 ops-test: build setup-ops ## Check image, compose project, chart, alerts, dashboards and runbook
 	@ops/test/run

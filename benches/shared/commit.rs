@@ -16,7 +16,7 @@ pub fn bare() -> String {
     let (_, after) = fence.split_once("FOR SHARE").expect("the fence locks its row");
     format!(
         "{before} FROM (SELECT false AS halted, false AS halt_all, false AS reduce_only, NULL::text AS custody,
-            '{{}}'::jsonb AS strategies WHERE $1::bigint >= 0) f {after}"
+            '{{}}'::jsonb AS strategies, '{{}}'::jsonb AS instruments WHERE $1::bigint >= 0) f {after}"
     )
 }
 

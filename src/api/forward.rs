@@ -19,6 +19,9 @@ const FORWARDED: &str = "x-baton-forwarded";
 /// How long the leader may take; a little less than any request may.
 const PATIENCE: Duration = Duration::from_secs(9);
 
+/// How long the leader may take to say what it knows; less than whoever shows it waits for.
+const GLANCE: Duration = Duration::from_millis(1200);
+
 /// Who serves a request that only the leader can.
 pub enum Served {
     /// This instance, under its fence.
@@ -69,6 +72,19 @@ impl Context {
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
         }
         Ok(Served::Elsewhere(response))
+    }
+}
+
+impl Context {
+    /// What the leader answers to a GET, for what only the leader knows; none when this instance leads, when no leader is known, the
+    /// question was passed on already, or there is no good answer in a moment.
+    pub async fn leaders_answer(&self, headers: &HeaderMap, path: &str) -> Option<Value> {
+        let role = self.0.handle.get()?.role().borrow().clone();
+        let asks = !matches!(role, Role::Leader(_)) && !headers.contains_key(FORWARDED);
+        let address = cluster::known_leader(self, &role).filter(|_| asks)?.address?;
+        let request = self.0.peers.get(format!("{address}{path}")).timeout(GLANCE);
+        let answer = request.header(FORWARDED, HeaderValue::from_static("1")).send().await.ok()?;
+        answer.error_for_status().ok()?.json().await.ok()
     }
 }
 

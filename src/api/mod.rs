@@ -9,6 +9,7 @@ mod closing;
 mod cluster;
 mod connection;
 mod credentials;
+mod day;
 mod debug;
 mod drift;
 mod dry_run;
@@ -49,6 +50,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::Config;
+use crate::engine::coming::Coming;
 use crate::engine::command::Desk;
 use crate::engine::recess::Recess;
 use crate::engine::runner::Outlooks;
@@ -87,6 +89,8 @@ pub struct Wiring {
     pub operational: watch::Receiver<Operational>,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
+    /// Where signals are announced that are about to be stored.
+    pub coming: Coming,
     /// The stop that has begun.
     pub draining: watch::Receiver<Option<Stopping>>,
     /// Where the engine takes commands from.
@@ -230,6 +234,7 @@ fn router(context: Context) -> Router {
         .route("/api/v1/monitoring/health", get(connection::health))
         .route("/api/v1/monitoring/status", get(connection::status))
         .route("/api/v1/monitoring/connection-health", get(connection::connection_health))
+        .route("/api/v1/day", get(day::day))
         .route("/api/v1/cluster/history", get(leadership::history))
         .route("/api/v1/cluster/handover", post(leadership::hand_over))
         .route("/api/v1/cluster/fence", post(leadership::fence))

@@ -32,6 +32,7 @@ pub async fn check(State(context): State<Context>, operator: Operator) -> Json<V
     let fresh = report.as_ref().is_some_and(|report| report.round > before);
     let mut answer = shown(&context, report);
     answer["fresh"] = json!(fresh);
+    answer["warnings"] = json!(context.0.config.warnings());
     Json(answer)
 }
 

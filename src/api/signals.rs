@@ -104,6 +104,9 @@ pub(super) async fn replay(
     let who = repair::Operator { name: &operator.name, reason: &why };
     let receipt = context.0.ledger.replay(&again, id, who).await?.map_err(refused)?;
     tracing::warn!(signal = %receipt.id, original = %id, "put in again by {}: {why}", operator.name);
+    if receipt.fresh {
+        context.0.arrivals.notify_one();
+    }
     Ok(received(&context, &signal, &receipt))
 }
 

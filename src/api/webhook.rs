@@ -68,20 +68,18 @@ async fn take(
     let stored = redacted(body);
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     let sender = traceparent.and_then(traces::sender);
-    let accepted = context
-        .0
-        .ledger
-        .accept(&NewSignal {
-            key: &signal.key,
-            kind: signal.kind().as_str(),
-            strategy: &signal.strategy,
-            instrument: &signal.instrument,
-            payload: &payload,
-            raw_body: &stored,
-            received_by: &member,
-            traceparent: traceparent.filter(|_| sender.is_some()),
-        })
-        .await;
+    let row = NewSignal {
+        key: &signal.key,
+        kind: signal.kind().as_str(),
+        strategy: &signal.strategy,
+        instrument: &signal.instrument,
+        payload: &payload,
+        raw_body: &stored,
+        received_by: &member,
+        traceparent: traceparent.filter(|_| sender.is_some()),
+    };
+    context.0.coming.announce(signal.kind(), &signal.instrument);
+    let accepted = context.0.ledger.accept(&row, || context.0.arrivals.notify_one()).await;
     let receipt = match accepted {
         Err(_) if Mutant::AcknowledgesUnstored.is_on() => Receipt::unstored(),
         accepted => accepted?,
@@ -90,7 +88,7 @@ async fn take(
     Ok(received(context, &signal, &receipt))
 }
 
-/// Counts a signal that is stored, wakes the leader for a new one, and answers with its receipt.
+/// Counts a signal that is stored, and answers with its receipt.
 pub(super) fn received(context: &Context, signal: &Signal, receipt: &Receipt) -> Response {
     let outcome = if receipt.fresh { "accepted" } else { "repeated" };
     context.0.metrics.signals.with_label_values(&[signal.kind().as_str(), outcome]).inc();
@@ -98,7 +96,6 @@ pub(super) fn received(context: &Context, signal: &Signal, receipt: &Receipt) ->
         let strategy = context.0.strategies.load().label(&signal.strategy);
         let counted = &context.0.metrics.strategy_signals;
         counted.with_label_values(&[strategy, signal.kind().as_str()]).inc();
-        context.0.arrivals.notify_one();
     }
     let (code, status) = match receipt.fresh {
         true => (StatusCode::ACCEPTED, "accepted"),

@@ -40,6 +40,7 @@ use crate::cli::signal::Stop;
 use crate::config::{self, Config, Mode};
 use crate::emergency::import::Importer;
 use crate::emergency::mark::Marks;
+use crate::engine::coming::Coming;
 use crate::engine::decide::Rules;
 use crate::engine::evidence::AbsenceRule;
 use crate::engine::recess::Recess;
@@ -101,7 +102,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         operational.watch(),
         Arc::clone(&metrics),
     )?;
-    let arrivals = Arc::new(Notify::new());
+    let (arrivals, coming) = (Arc::new(Notify::new()), Coming::default());
     let kinds = config.strategies.iter().map(|(name, strategy)| (name.clone(), strategy.kind()));
     let (strategies, outlooks) = (StateWatch::of(kinds.collect()), Outlooks::default());
     let (draining, is_draining) = watch::channel(None);
@@ -115,6 +116,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         traces: traces.clone(),
         operational: operational.watch(),
         arrivals: Arc::clone(&arrivals),
+        coming: coming.clone(),
         draining: is_draining,
         desk: desk.clone(),
         stop: stop_asked,
@@ -125,7 +127,10 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     });
     context.fed(feeds.clone());
     let server = tokio::spawn(api::serve(listener, context.clone(), stopped.clone().cancelled_owned()));
-    announce(output, &address, &config)?;
+    announce(output, &address, &config);
+    for warning in config.warnings() {
+        tracing::warn!("[STATE] {warning}");
+    }
 
     let start = Uuid::now_v7();
     let handle = tokio::select! {
@@ -190,6 +195,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         contracts: feeds.contracts.clone(),
         commands,
         arrivals,
+        coming,
         operational: operational.clone(),
         notifier: telling.notifier.from("engine"),
         metrics: Arc::clone(&metrics),
@@ -307,19 +313,23 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
     }
 }
 
-fn announce(output: &Output, address: &str, config: &Config) -> anyhow::Result<()> {
-    if output.is_json() {
+/// Says on stdout where it listens. That nobody can read stdout is no reason not to trade: then the log says so.
+fn announce(output: &Output, address: &str, config: &Config) {
+    let mode = config.broker.mode.as_str();
+    let sentence = format!("baton {} ({mode}) listens on {address}", config.cluster.member);
+    let announced = if output.is_json() {
         output.json(&json!({
             "event": "listening",
             "address": address,
             "member": config.cluster.member,
             "pid": std::process::id(),
-        }))?;
+        }))
     } else {
-        let mode = config.broker.mode.as_str();
-        output.line(format!("baton {} ({mode}) listens on {address}", config.cluster.member))?;
+        output.line(&sentence)
+    };
+    if let Err(error) = announced {
+        tracing::warn!("{sentence}; stdout cannot be written to: {error}");
     }
-    Ok(())
 }
 
 /// The bridge, for a verb that speaks to it itself.

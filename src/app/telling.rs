@@ -102,7 +102,7 @@ impl Telling {
             tokio::spawn(async move { stopped.run_until_cancelled(beat).await });
         }
         if config.notify.start_stop {
-            let event = notices::started(&config.cluster.member, config.broker.mode.as_str());
+            let event = notices::started(config);
             self.notifier.raise(event);
         }
     }

@@ -73,6 +73,9 @@ pub struct Args {
     /// Who you are; the user's name when left out.
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
+    /// Do it without asking.
+    #[arg(long, requires = "apply")]
+    yes: bool,
 }
 
 /// Why nothing was taken up; nothing was written.
@@ -119,6 +122,11 @@ pub(super) async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow:
     if args.apply {
         let name = ask::operator(args.operator.as_deref(), inputs)?;
         let operator = Operator { name: &name, reason: args.reason.as_deref().unwrap_or_default() };
+        if !args.yes && !output.is_json() {
+            told(&proposed, false, output)?;
+        }
+        let question = format!("{} lots of {} become Baton's, at {}", args.lots, args.name, args.price);
+        ask::typed(&question, &args.name, args.yes, output)?;
         let by_hand = bought_by_hand(&broker, &snapshot, &proposed).await;
         apply(&config, &ledger, &proposed, by_hand, of, operator).await?;
     }
@@ -146,7 +154,7 @@ async fn apply(
             .map(|_| ())
             .map_err(|error| AdoptError::NotWhole(critical(error.findings())))
     };
-    ledger.repair(operator, "adopt", same, whole).await
+    ledger.repair(operator, "adopt", Depth::Open, same, whole).await
 }
 
 /// The verified comparison, of two looks that agree: a difference is what lasts.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::output::{Colour, Output};
-use crate::config::{self, Entry, Error, Fault, Inputs, Mode, Source};
+use crate::config::{self, Config, Entry, Error, Fault, Inputs, Mode, Source};
 
 /// What to do with the configuration.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -34,6 +34,8 @@ pub enum Verb {
 struct Check {
     ok: bool,
     faults: Vec<Fault>,
+    /// What is sound and has a danger nevertheless.
+    warnings: Vec<String>,
     /// Why nothing could be judged, when the file cannot be read.
     error: Option<String>,
 }
@@ -54,12 +56,13 @@ fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let outcome = config::load(inputs);
     if output.is_json() {
         let ok = outcome.is_ok();
+        let warnings = outcome.as_ref().map(Config::warnings).unwrap_or_default();
         let (faults, error) = match outcome {
             Ok(_) => (Vec::new(), None),
             Err(Error::Faults(faults)) => (faults.0, None),
             Err(error) => (Vec::new(), Some(format!("{:#}", anyhow::Error::from(error)))),
         };
-        output.json(&Check { ok, faults, error })?;
+        output.json(&Check { ok, faults, warnings, error })?;
         return Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let config = outcome?;
@@ -75,6 +78,9 @@ fn check(inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
         config.cluster.name,
         config.entries.len(),
     ))?;
+    for warning in config.warnings() {
+        output.line(format!("{}: {warning}", output.paint(Colour::Yellow, "warning")))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

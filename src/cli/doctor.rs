@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::call::Target;
 use super::errors::moment;
@@ -72,6 +72,9 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
         })
         .collect();
     output.table(&["CHECK", "RESULT", "WHO CAN MEND IT", "TOOK", "LOOKED AT", "DETAIL"], &rows)?;
+    for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        output.line(format!("{}: {warning}", output.paint(Colour::Yellow, "warning")))?;
+    }
     Ok(code)
 }
 

@@ -2,18 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
-use clap::{Subcommand, ValueEnum};
+use anyhow::Context;
+use clap::Subcommand;
 use serde::Deserialize;
-use serde_json::json;
-use uuid::Uuid;
 
 use super::books::{Part, more};
 use super::output::{Cell, Output};
-use crate::config::{self, Inputs};
+use super::resolve::{self, Resolve};
+use crate::config::Inputs;
 use crate::domain::table;
-use crate::ledger::Ledger;
-use crate::ledger::repair::Operator;
 
 /// What to do with orders.
 #[derive(Clone, Debug, Subcommand)]
@@ -27,13 +24,14 @@ pub enum Verb {
     /// End an order in doubt, or one that left the books, by your word with your evidence; needs the database's URL.
     #[command(
         after_help = "An order that was never at the broker is abandoned; one that is there is acknowledged by its order id,
-and its fills are then read from the trade book. One that was acknowledged and is in no book any more is cancelled. The word
-is kept in the audit log with its evidence.
+and its fills are then read from the trade book. One that was acknowledged and is in no book any more is cancelled. The
+broker's order book is looked at first: a word that it contradicts is not taken without --despite-books. The word is kept in
+the audit log with its evidence.
 
 Examples:
   baton orders resolve 0199... --as abandoned --evidence \"not in the terminal at 10:40, broker desk confirmed\"
   baton orders resolve 0199... --as acknowledged --order-id 251125000012345 --evidence \"terminal, order details\"
-  baton orders resolve 0199... --as cancelled --evidence \"expired at the session's end, contract note\""
+  baton orders resolve 0199... --as cancelled --evidence \"expired at the session's end, contract note\" --yes"
     )]
     Resolve(Resolve),
 }
@@ -46,41 +44,6 @@ pub struct List {
     pub in_doubt: bool,
     #[command(flatten)]
     part: Part,
-}
-
-/// How an order ended, by the operator's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum As {
-    /// It never reached the broker, or nobody will ever know better.
-    Abandoned,
-    /// The broker refused it.
-    Rejected,
-    /// It ended at the broker, cancelled or expired; the fills that are known stay.
-    Cancelled,
-    /// Its bytes never left.
-    NotSent,
-    /// It is at the broker, under the given order id.
-    Acknowledged,
-}
-
-/// An operator's word.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Resolve {
-    /// The order's id.
-    pub id: Uuid,
-    /// How it ended.
-    #[arg(long = "as", value_enum, value_name = "STATE")]
-    pub ended: As,
-    /// The broker's id of the order; with acknowledged.
-    #[arg(long, value_name = "ID", required_if_eq("ended", "acknowledged"))]
-    pub order_id: Option<String>,
-    /// What you saw, and where.
-    #[arg(long, value_name = "TEXT")]
-    pub evidence: String,
-    /// Who you are.
-    #[arg(long, env = "USER", value_name = "NAME")]
-    pub operator: String,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +65,7 @@ struct Order {
 pub async fn run(verb: Verb, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::List(list) => self::list(&list, inputs, output).await,
-        Verb::Resolve(word) => resolve(&word, inputs, output).await,
+        Verb::Resolve(word) => resolve::run(&word, inputs, output).await,
     }
 }
 
@@ -136,30 +99,4 @@ fn row(order: &Order) -> Vec<Cell> {
         Cell::of(since),
         Cell::of(order.reason.as_deref().unwrap_or("")),
     ]
-}
-
-async fn resolve(word: &Resolve, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let order_id = word.order_id.as_deref().filter(|_| word.ended == As::Acknowledged);
-    ensure!(
-        word.order_id.is_none() || order_id.is_some(),
-        "--order-id goes with --as acknowledged: an order that is not at the broker has none"
-    );
-    ensure!(!word.evidence.trim().is_empty(), "--evidence is empty: say what you saw, and where");
-    let postgres = config::load(inputs)?.postgres;
-    let ledger = Ledger::open(postgres.session, postgres.tls, 2, "baton/orders")?;
-    ledger.check_schema().await?;
-    let value = word.ended.to_possible_value().context("every state has a name")?;
-    let state = value.get_name();
-    let operator = Operator { name: &word.operator, reason: &word.evidence };
-    let found = ledger.resolve_intent(word.id, state, order_id, operator).await?;
-    ensure!(found, "there is no order {}: `baton orders list --in-doubt` has the ids", word.id);
-    if output.is_json() {
-        output.json(&json!({ "id": word.id, "state": state }))?;
-    } else {
-        output.line(format!(
-            "order {} is {state}, by {}'s word; the leader reads state back",
-            word.id, word.operator
-        ))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

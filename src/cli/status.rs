@@ -48,6 +48,8 @@ struct Answer {
     reasons: Vec<String>,
     address: Option<String>,
     cluster: Option<serde_json::Value>,
+    /// The account's day; none when it could not be asked.
+    day: Option<serde_json::Value>,
 }
 
 /// Asks and prints. A question that cannot be put or an answer that cannot be read is told as an error with the exit
@@ -86,14 +88,17 @@ async fn asked(args: &Args, inputs: &Inputs, output: &Output) -> anyhow::Result<
         .context("cannot make an HTTP client; see the cause")?;
     let mut silent = Vec::new();
     for address in addresses {
-        match ask(&client, &address).await {
-            Ok(body) => return told(&address, body, output),
+        match ask(&client, &address, "/api/v1/cluster").await {
+            Ok(body) => {
+                let day = ask(&client, &address, "/api/v1/day").await.ok();
+                return told(&address, body, day, output);
+            }
             Err(error) => silent.push(format!("{address} does not answer: {error:#}")),
         }
     }
     let reasons = silent;
     if output.is_json() {
-        output.json(&Answer { health: Health::Down, reasons, address: None, cluster: None })?;
+        output.json(&Answer { health: Health::Down, reasons, address: None, cluster: None, day: None })?;
     } else {
         output.line(output.paint(Colour::Red, "down: no instance answers"))?;
         for reason in reasons {
@@ -104,21 +109,26 @@ async fn asked(args: &Args, inputs: &Inputs, output: &Output) -> anyhow::Result<
     Ok(Health::Down.exit_code())
 }
 
-async fn ask(client: &reqwest::Client, address: &str) -> anyhow::Result<serde_json::Value> {
-    let url = format!("{}/api/v1/cluster", address.trim_end_matches('/'));
+async fn ask(client: &reqwest::Client, address: &str, path: &str) -> anyhow::Result<serde_json::Value> {
+    let url = format!("{}{path}", address.trim_end_matches('/'));
     let response = client.get(&url).send().await?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "GET {url} answered {status}");
     Ok(response.json().await?)
 }
 
-fn told(address: &str, body: serde_json::Value, output: &Output) -> anyhow::Result<ExitCode> {
+fn told(
+    address: &str,
+    body: serde_json::Value,
+    day: Option<serde_json::Value>,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
     let cluster: Cluster = serde_json::from_value(body.clone())
         .with_context(|| format!("{address} answers, but not as a baton instance of this version does"))?;
     let (health, reasons) = judge(&cluster);
     if output.is_json() {
         let address = Some(address.to_owned());
-        output.json(&Answer { health, reasons, address, cluster: Some(body) })?;
+        output.json(&Answer { health, reasons, address, cluster: Some(body), day })?;
         return Ok(health.exit_code());
     }
     let word = match health {
@@ -131,6 +141,7 @@ fn told(address: &str, body: serde_json::Value, output: &Output) -> anyhow::Resu
     for reason in reasons {
         output.line(format!("  {reason}"))?;
     }
+    output.line(super::day::line(day.as_ref(), output))?;
     let rows: Vec<Vec<Cell>> =
         cluster.instances.iter().map(|instance| row(instance, cluster.doing(instance))).collect();
     output.table(&["INSTANCE", "STATUS", "ROLE", "STATE", "SINCE", "EPOCH", "ADDRESS"], &rows)?;

@@ -67,7 +67,7 @@ fn is_whole(
     fields: &[String],
     catalog: &Catalog,
 ) -> bool {
-    let optional = ["freeze_quantity", "closing_auction"];
+    let optional = ["freeze_quantity", "max_lots", "max_notional", "closing_auction"];
     let absent = |field: &&String| !given.contains_key(*field) && !optional.contains(&field.as_str());
     let absent: Vec<&str> = fields.iter().filter(absent).map(String::as_str).collect();
     if absent.is_empty() {

@@ -57,6 +57,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use secrecy::SecretString;
 
 use crate::domain::instrument::Catalog;
+use crate::domain::policy::RestingStops;
 use layers::Layers;
 use reader::Reader;
 
@@ -112,6 +113,18 @@ impl Config {
     /// that was bound (with the member's name where that is a wildcard).
     pub fn address(&self, bound: SocketAddr) -> String {
         self.cluster.address.clone().unwrap_or_else(|| cluster::derived_address(&self.cluster.member, bound))
+    }
+}
+
+impl Config {
+    /// What is allowed and has a danger that is not plain to see: a sentence each, said by `baton config check`, at every start and by
+    /// `baton doctor`.
+    pub fn warnings(&self) -> Vec<String> {
+        let bare = self.broker.mode == Mode::Live && self.trading.policy.stops.resting == RestingStops::Off;
+        let sentence = "orders are real and stops do not rest at the broker: while no instance leads, or the bridge is away, nothing \
+                        sells when a price falls below a stop; trading.stops.resting = \"on\" puts them there (docs/adr/0024 says \
+                        what it costs)";
+        bare.then(|| sentence.to_owned()).into_iter().collect()
     }
 }
 

@@ -1,4 +1,10 @@
-//! The signal's price against the market's: an entry whose setting has changed is refused. An EXIT never is.
+//! The signal's price against the market's: an entry whose setting has changed is refused, and a bar of another market
+//! moves no stop. An EXIT is never refused.
+//!
+//! A stop that went up never comes down again, so a bar's close is believed only beside the market: the live price while there
+//! is a fresh one, else the highest close that the position has had, which the ledger keeps over every restart and takeover. A
+//! bar behind a real gap is refused only while nothing confirms it: the first bar that comes once there is a live price again
+//! is judged by that price alone, however far away the highest close is.
 
 use rust_decimal::{Decimal, dec};
 use serde::Serialize;
@@ -6,6 +12,7 @@ use serde::Serialize;
 use super::money::Price;
 use super::policy::DivergencePolicy;
 use super::refusal::Refusal;
+use super::stops::is_jump;
 
 /// Which of the two limits apply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,9 +98,74 @@ pub fn judge(
     }
 }
 
+/// What a bar's close is judged by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Market {
+    /// The live price, if it is fresh.
+    pub live: Option<Price>,
+    /// The highest close of the position whose stop would move, its entry price before the first bar.
+    pub highest_close: Price,
+}
+
+impl Market {
+    /// The highest price that a stop may not reach by a bar that closed at `close`: the lower of that and the live price.
+    pub fn ceiling(self, close: Price) -> Price {
+        self.live.map_or(close, |live| live.min(close))
+    }
+}
+
+/// Compares a bar's close with the market, in both directions: a close far below is another market's, too.
+///
+/// # Errors
+/// `BAR_DIVERGENCE`.
+pub fn judge_bar(policy: &DivergencePolicy, close: Price, market: Market) -> Result<(), Refusal> {
+    let limit = policy.bar_percent;
+    let reference = market.live.unwrap_or(market.highest_close);
+    if !is_jump(reference, close, limit) {
+        return Ok(());
+    }
+    let of = match market.live {
+        Some(live) => format!("the live price {live}"),
+        None => format!(
+            "the highest close {reference}, and no live price confirms it: the first bar once there is one will count"
+        ),
+    };
+    Err(Refusal::new(
+        "BAR_DIVERGENCE",
+        format!("the bar's close {close} is more than {limit} % from {of}; no stop moves by it"),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bar(close: Decimal, live: Option<Decimal>) -> Result<(), Refusal> {
+        let market = Market { live: live.map(Price), highest_close: Price(dec!(1000)) };
+        judge_bar(&DivergencePolicy::default(), Price(close), market)
+    }
+
+    #[test]
+    fn a_bar_is_judged_by_the_live_price_alone_while_there_is_one() {
+        assert_eq!(bar(dec!(1020), Some(dec!(1000))), Ok(()));
+        let beyond = bar(dec!(1020.01), Some(dec!(1000))).unwrap_err();
+        assert_eq!(beyond.code, "BAR_DIVERGENCE");
+        assert!(beyond.sentence.contains("1020.01 is more than 2 % from the live price 1000"), "{beyond}");
+        assert!(bar(dec!(979.99), Some(dec!(1000))).is_err());
+        // A gap overnight: the market is there, wherever the last close was.
+        assert_eq!(bar(dec!(1201), Some(dec!(1200))), Ok(()));
+        assert_eq!(bar(dec!(801), Some(dec!(800))), Ok(()));
+        assert!(bar(dec!(1001), Some(dec!(1200))).is_err(), "yesterday's bar");
+    }
+
+    #[test]
+    fn without_a_live_price_a_bar_is_judged_by_the_highest_close() {
+        assert_eq!(bar(dec!(1020), None), Ok(()));
+        assert_eq!(bar(dec!(980), None), Ok(()));
+        let beyond = bar(dec!(1_000_000), None).unwrap_err();
+        assert!(beyond.sentence.contains("no live price confirms it"), "{beyond}");
+        assert!(bar(dec!(979.99), None).is_err());
+    }
 
     fn codes(kind: EntryKind, stop: Decimal, live: Decimal) -> Vec<&'static str> {
         judge(&DivergencePolicy::default(), kind, Price(dec!(1000)), Price(stop), Some(Price(live)))

@@ -43,6 +43,10 @@ pub struct Instrument {
     pub volatility_percent: Decimal,
     /// Most units in one order; none when the exchange sets no limit.
     pub freeze_quantity: Option<Quantity>,
+    /// Most lots of it that an entry may bring what is held to, whatever the signal's figures allow; none = no such limit.
+    pub max_lots: Option<u32>,
+    /// The same in rupees: lots · the signal's price · point value.
+    pub max_notional: Option<Rupees>,
     /// Its continuous trading ends in a closing auction, where its exchange has one: so it is with shares that derivatives are
     /// listed on. Not said, it may or may not: there are no entries then, and exits and stops go on.
     pub closing_auction: Option<bool>,
@@ -73,6 +77,14 @@ impl Instrument {
                 "freeze_quantity",
                 format!("is {freeze}, less than a lot of {}; set it to a lot or more", self.lot_size),
             );
+        }
+        for (field, limit, most) in [
+            ("max_lots", self.max_lots.map(Decimal::from), MOST),
+            ("max_notional", self.max_notional.map(|limit| limit.0), dec!(1_000_000_000_000)),
+        ] {
+            if let Some(limit) = limit {
+                checker.range(field, limit, zero, most);
+            }
         }
         checker.done()
     }
@@ -114,6 +126,8 @@ pub struct InstrumentPatch {
     risk_percent: Option<Decimal>,
     volatility_percent: Option<Decimal>,
     freeze_quantity: Option<Quantity>,
+    max_lots: Option<u32>,
+    max_notional: Option<Rupees>,
     closing_auction: Option<bool>,
 }
 
@@ -148,6 +162,8 @@ impl InstrumentPatch {
             return Err(faults);
         };
         let closing_auction = self.closing_auction.or(base.as_ref().and_then(|base| base.closing_auction));
+        let max_lots = self.max_lots.or(base.as_ref().and_then(|base| base.max_lots));
+        let max_notional = self.max_notional.or(base.as_ref().and_then(|base| base.max_notional));
         let freeze_quantity = self.freeze_quantity.or(base.and_then(|base| base.freeze_quantity));
         let instrument = Instrument {
             name: name.to_owned(),
@@ -164,6 +180,8 @@ impl InstrumentPatch {
             risk_percent,
             volatility_percent,
             freeze_quantity,
+            max_lots,
+            max_notional,
             closing_auction,
         };
         let faults = instrument.faults();
@@ -247,6 +265,8 @@ impl Default for Catalog {
             risk_percent: dec!(1.0),
             volatility_percent: dec!(0.5),
             freeze_quantity: Some(Quantity(600)),
+            max_lots: None,
+            max_notional: None,
             closing_auction: None,
         };
         let metal = |name: &str, symbol: &str| Instrument {
@@ -310,13 +330,15 @@ mod tests {
     #[test]
     fn configuration_is_laid_over_the_built_in_instrument() {
         let catalog: Catalog = toml::from_str(
-            "[GOLD_MINI]\nsymbol = \"GOLDM05FEB26FUT\"\nrisk_percent = 0.75\n\
+            "[GOLD_MINI]\nsymbol = \"GOLDM05FEB26FUT\"\nrisk_percent = 0.75\nmax_lots = 12\nmax_notional = 20000000\n\
              [RELIANCE]\nexchange = \"NSE\"\nsymbol = \"RELIANCE\"\nlot_size = 1\npoint_value = 1\n\
              margin_per_lot = \"1500.50\"\nproduct = \"CNC\"\ntick = 0.05\natr_initial = 2\natr_trailing = 3\n\
              max_pyramids = 0\nrisk_percent = 1\nvolatility_percent = 1\n",
         )
         .unwrap();
+        assert_eq!(catalog.get("SILVER_MINI").unwrap().max_lots, None);
         let gold = catalog.get("GOLD_MINI").unwrap();
+        assert_eq!((gold.max_lots, gold.max_notional), (Some(12), Some(Rupees(dec!(20_000_000)))));
         assert_eq!((gold.symbol.as_str(), gold.risk_percent), ("GOLDM05FEB26FUT", dec!(0.75)));
         assert_eq!(gold.tick, Price(dec!(1)));
         assert_eq!(catalog.get("RELIANCE").unwrap().margin_per_lot, Rupees(dec!(1500.50)));
@@ -325,7 +347,7 @@ mod tests {
     #[test]
     fn every_fault_of_the_configuration_is_listed() {
         let error = toml::from_str::<Catalog>(
-            "[GOLD_MINI]\ntick = 0\nmax_pyramids = 6\nfreeze_quantity = 10\n[NEW]\nsymbol = \"X\"\n",
+            "[GOLD_MINI]\ntick = 0\nmax_pyramids = 6\nfreeze_quantity = 10\nmax_lots = 0\nmax_notional = -1\n[NEW]\nsymbol = \"X\"\n",
         )
         .unwrap_err()
         .to_string();
@@ -333,6 +355,8 @@ mod tests {
             "GOLD_MINI.tick",
             "GOLD_MINI.max_pyramids",
             "GOLD_MINI.freeze_quantity",
+            "GOLD_MINI.max_lots",
+            "GOLD_MINI.max_notional",
             "NEW.exchange",
             "NEW.lot_size",
             "NEW.volatility_percent",

@@ -36,6 +36,8 @@ pub struct Day {
     pub date: NaiveDate,
     /// Equity at its opening, unrealised included; none before it was opened.
     pub opening: Option<Rupees>,
+    /// Profit that its sales realised, a loss if negative; before charges.
+    pub realised: Rupees,
     /// Orders journaled in it.
     pub orders: u32,
     /// Stop-outs in it since the last position that closed otherwise.
@@ -65,8 +67,10 @@ impl Day {
 pub struct DayFigures {
     /// Equity at the day's opening, unrealised included.
     pub opening_equity: Rupees,
-    /// The same now.
-    pub equity: Rupees,
+    /// The same now; none while nobody knows what something that is held is worth.
+    pub equity: Option<Rupees>,
+    /// What the day's sales realised; alone it is the day's loss while the equity is not known.
+    pub realised: Rupees,
     /// Closed equity's high-water mark.
     pub equity_high: Rupees,
     /// Positions held, and entries on their way.
@@ -77,18 +81,22 @@ pub struct DayFigures {
     pub consecutive_stop_outs: u32,
 }
 
-/// Lists the limits that are hit; empty = entries may go on.
+/// Lists the limits that are hit; empty = entries may go on. While the equity is not known the day's loss is what its sales
+/// have realised, so that a price which is missing does not hide a loss that is certain; the drawdown waits.
 ///
 /// Codes: `MAX_DAILY_LOSS`, `MAX_DAILY_LOSS_PERCENT`, `MAX_DRAWDOWN`, `MAX_OPEN_POSITIONS`, `MAX_ORDERS_PER_DAY`,
 /// `MAX_CONSECUTIVE_STOP_OUTS`.
 pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |code, sentence| refusals.push(Refusal::new(code, sentence));
-    let loss = day.opening_equity - day.equity;
+    let (loss, what) = match day.equity {
+        Some(equity) => (day.opening_equity - equity, "loss"),
+        None => (Rupees::ZERO - day.realised, "realised loss, without what is held and has no price,"),
+    };
     if let Some(limit) = limits.max_daily_loss
         && loss >= limit
     {
-        refuse("MAX_DAILY_LOSS", format!("the day's loss of ₹{:.2} reached ₹{limit}", loss.0.round_dp(2)));
+        refuse("MAX_DAILY_LOSS", format!("the day's {what} of ₹{:.2} reached ₹{limit}", loss.0.round_dp(2)));
     }
     if let Some(limit) = limits.max_daily_loss_percent
         && loss > Rupees::ZERO
@@ -96,10 +104,10 @@ pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
     {
         refuse(
             "MAX_DAILY_LOSS_PERCENT",
-            format!("the day's loss of ₹{:.2} reached {limit} % of the opening equity", loss.0.round_dp(2)),
+            format!("the day's {what} of ₹{:.2} reached {limit} % of the opening equity", loss.0.round_dp(2)),
         );
     }
-    let fall = day.equity_high - day.equity;
+    let fall = day.equity.map_or(Rupees::ZERO, |equity| day.equity_high - equity);
     if let Some(limit) = limits.max_drawdown_percent
         && fall > Rupees::ZERO
         && fall.0 * dec!(100) >= limit * day.equity_high.0
@@ -155,14 +163,15 @@ mod tests {
         };
         let day = DayFigures {
             opening_equity: Rupees(dec!(100_000)),
-            equity: Rupees(dec!(99_000.01)),
+            equity: Some(Rupees(dec!(99_000.01))),
+            realised: Rupees::ZERO,
             equity_high: Rupees(dec!(105_000)),
             open_positions: 2,
             orders: 4,
             consecutive_stop_outs: 1,
         };
         assert_eq!(codes(&limits, &day), Vec::<&str>::new());
-        let at = |equity: Decimal| DayFigures { equity: Rupees(equity), ..day };
+        let at = |equity: Decimal| DayFigures { equity: Some(Rupees(equity)), ..day };
         assert_eq!(codes(&limits, &at(dec!(99_000))), ["MAX_DAILY_LOSS"]);
         assert_eq!(codes(&limits, &at(dec!(98_000))), ["MAX_DAILY_LOSS", "MAX_DAILY_LOSS_PERCENT"]);
         assert_eq!(codes(&limits, &at(dec!(94_500))).last(), Some(&"MAX_DRAWDOWN"));
@@ -171,5 +180,29 @@ mod tests {
             codes(&limits, &counts),
             ["MAX_OPEN_POSITIONS", "MAX_ORDERS_PER_DAY", "MAX_CONSECUTIVE_STOP_OUTS"]
         );
+    }
+    #[test]
+    fn without_a_known_equity_the_realised_loss_alone_counts() {
+        let limits = AccountLimits {
+            max_daily_loss: Some(Rupees(dec!(1000))),
+            max_daily_loss_percent: Some(dec!(2)),
+            max_drawdown_percent: Some(dec!(1)),
+            ..AccountLimits::default()
+        };
+        let lost = |realised: Decimal| DayFigures {
+            opening_equity: Rupees(dec!(100_000)),
+            equity: None,
+            realised: Rupees(realised),
+            equity_high: Rupees(dec!(200_000)),
+            ..DayFigures::default()
+        };
+        assert_eq!(codes(&limits, &lost(dec!(-999.99))), Vec::<&str>::new());
+        assert_eq!(codes(&limits, &lost(dec!(-1000))), ["MAX_DAILY_LOSS"]);
+        assert_eq!(codes(&limits, &lost(dec!(-2000))), ["MAX_DAILY_LOSS", "MAX_DAILY_LOSS_PERCENT"]);
+        assert_eq!(codes(&limits, &lost(dec!(5000))), Vec::<&str>::new());
+        let known = DayFigures { equity: Some(Rupees(dec!(100_000))), ..lost(dec!(-2000)) };
+        assert_eq!(codes(&limits, &known), ["MAX_DRAWDOWN"], "an open profit outweighs it");
+        let sentence = hit(&limits, &lost(dec!(-1000))).remove(0).sentence;
+        assert!(sentence.contains("realised loss") && sentence.contains("₹1000.00"), "{sentence}");
     }
 }

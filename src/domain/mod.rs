@@ -4,7 +4,7 @@
 //! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
 //! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`fill`] turns fills into a position,
 //! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes, [`square_off`] what is intraday,
-//! [`expiry`] what a contract's end asks for, [`auction`] when a share has no price. [`portfolio`] and [`pyramiding`] are derived from
+//! [`expiry`] what a contract's end asks for, [`auction`] when a share has no price, [`freeze`] how large an order may be. [`portfolio`] and [`pyramiding`] are derived from
 //! positions, which is also what a recovery checks. Every number is configuration: [`policy`], [`instrument`].
 
 pub mod age;
@@ -17,6 +17,7 @@ pub mod expiry;
 pub mod export;
 pub mod fault;
 pub mod fill;
+pub mod freeze;
 pub mod gates;
 pub mod ids;
 pub mod instrument;
@@ -34,6 +35,7 @@ pub mod pyramiding;
 pub mod refusal;
 pub mod request;
 pub mod resting;
+pub mod room;
 pub mod sessions;
 pub mod signal;
 pub mod sizing;

@@ -21,7 +21,7 @@ pub struct TradingPolicy {
     pub signals: SignalPolicy,
     /// How old an entry may be.
     pub age: AgePolicy,
-    /// How far the live price may be from an entry's.
+    /// How far the live price may be from an entry's, and a bar's close from the market.
     pub divergence: DivergencePolicy,
     /// How many lots an entry gets.
     pub sizing: SizingPolicy,
@@ -94,7 +94,7 @@ impl Default for AgePolicy {
     }
 }
 
-/// How far the live price may be from the signal's, in percent.
+/// How far the live price may be from the signal's, in percent of the signal's for entries, of the market's for bars.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DivergencePolicy {
@@ -108,6 +108,8 @@ pub struct DivergencePolicy {
     pub base_risk_increase_percent: Decimal,
     /// The same for a pyramid.
     pub pyramid_risk_increase_percent: Decimal,
+    /// A MARKET_DATA bar that closed further than this from the market moves no stop.
+    pub bar_percent: Decimal,
 }
 
 impl Default for DivergencePolicy {
@@ -118,6 +120,7 @@ impl Default for DivergencePolicy {
             warn_percent: dec!(0.5),
             base_risk_increase_percent: dec!(50),
             pyramid_risk_increase_percent: dec!(20),
+            bar_percent: dec!(2),
         }
     }
 }
@@ -341,6 +344,7 @@ impl TradingPolicy {
         divergence.range("base_percent", self.divergence.base_percent, above_zero, hundred);
         divergence.range("pyramid_percent", self.divergence.pyramid_percent, above_zero, hundred);
         divergence.range("warn_percent", self.divergence.warn_percent, from_zero, hundred);
+        divergence.range("bar_percent", self.divergence.bar_percent, above_zero, hundred);
         for (field, value) in [
             ("base_risk_increase_percent", self.divergence.base_risk_increase_percent),
             ("pyramid_risk_increase_percent", self.divergence.pyramid_risk_increase_percent),

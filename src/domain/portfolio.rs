@@ -9,6 +9,7 @@ use std::fmt;
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
+use super::instrument::Instrument;
 use super::money::{Price, Rupees};
 use super::policy::{EquityBasis, TradingPolicy};
 use super::position::Position;
@@ -111,6 +112,17 @@ impl fmt::Display for Mismatch {
 }
 
 impl Aggregates {
+    /// The sums over those of `positions` that hold something, beside this closed equity.
+    pub fn of(positions: &[Position], closed_equity: Rupees) -> Self {
+        let mut sums = Self { closed_equity, ..Self::default() };
+        for position in positions.iter().filter(|position| position.is_held()) {
+            sums.risk += position.risk();
+            sums.volatility += position.volatility();
+            sums.margin_used += position.margin();
+        }
+        sums
+    }
+
     /// Compares these calculated aggregates with the stored ones; lists what is further apart than [`TOLERANCE`].
     pub fn mismatches(&self, stored: &Self) -> Vec<Mismatch> {
         [
@@ -135,6 +147,13 @@ impl Portfolio {
     /// The held positions of an instrument.
     pub fn held_of<'a>(&'a self, instrument: &'a str) -> impl Iterator<Item = &'a Position> {
         self.held().filter(move |position| position.instrument == instrument)
+    }
+
+    /// Lots of an instrument that are held, and those of entries on their way by their margin.
+    pub fn lots_of(&self, instrument: &Instrument) -> Decimal {
+        let held: Decimal = self.held_of(&instrument.name).map(Position::lots).sum();
+        let coming = self.pending.iter().filter(|entry| entry.instrument == instrument.name);
+        held + coming.map(|entry| entry.margin.0 / instrument.margin_per_lot.0).sum::<Decimal>()
     }
 
     /// The held position of an instrument with this label.
@@ -229,12 +248,7 @@ impl Portfolio {
 
     /// The sums over what is held; entries on their way do not count.
     pub fn aggregates(&self) -> Aggregates {
-        Aggregates {
-            closed_equity: self.closed_equity(),
-            risk: self.held().map(Position::risk).sum(),
-            volatility: self.held().map(Position::volatility).sum(),
-            margin_used: self.held().map(Position::margin).sum(),
-        }
+        Aggregates::of(&self.positions, self.closed_equity())
     }
 
     /// The sums with the entries on their way: what gates and sizing must reckon with.

@@ -1,7 +1,7 @@
 //! The pyramiding state of an instrument: a digest of its open positions, kept in the ledger for people and for
 //! the recovery check. It is always derived, so it cannot disagree with the positions unless the ledger was damaged.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -30,41 +30,78 @@ impl PyramidingState {
     /// The state that `positions` give for `instrument`; none when nothing of it is held. The youngest pyramid is
     /// the one whose signal came last.
     pub fn derive(instrument: &str, positions: &[Position]) -> Option<Self> {
-        let held =
-            positions.iter().filter(|position| position.is_held() && position.instrument == instrument);
-        Self::of(instrument, held)
+        let mut layers = Layers::default();
+        positions
+            .iter()
+            .filter(|position| position.is_held() && position.instrument == instrument)
+            .for_each(|position| layers.add(position));
+        layers.state(instrument)
     }
 
     /// The states of every instrument that holds something, by name.
     pub fn derive_all(positions: &[Position]) -> Vec<Self> {
         let held = held_by_instrument(positions);
-        held.into_iter().filter_map(|(name, held)| Self::of(name, held.into_iter())).collect()
+        let mut states: Vec<Self> = held.iter().filter_map(|(name, layers)| layers.state(name)).collect();
+        states.sort_unstable_by(|a, b| a.instrument.cmp(&b.instrument));
+        states
+    }
+}
+
+/// What is held of one instrument.
+#[derive(Default)]
+struct Layers<'a> {
+    /// A late fill on its way out may bear the label too: the position of the later signal is meant. Not by status,
+    /// which the journal statement changes without touching the stored state.
+    base: Option<&'a Position>,
+    youngest: Option<&'a Position>,
+    pyramids: u32,
+    /// Without those on their way out: they may be late fills, which nobody was asked for.
+    open_pyramids: u32,
+    /// It has a stored state.
+    stored: bool,
+}
+
+impl<'a> Layers<'a> {
+    fn add(&mut self, position: &'a Position) {
+        let last = if is_base(position) {
+            &mut self.base
+        } else {
+            self.pyramids += 1;
+            self.open_pyramids += u32::from(position.status == PositionStatus::Open);
+            &mut self.youngest
+        };
+        if last.is_none_or(|last| age_order(position) >= age_order(last)) {
+            *last = Some(position);
+        }
     }
 
-    /// The state that the held positions of one instrument give.
-    fn of<'a>(instrument: &str, held: impl Iterator<Item = &'a Position>) -> Option<Self> {
-        let base_label = Label::BASE.to_string();
-        // A late fill on its way out may bear the label too: the position of the later signal is meant. Not by status,
-        // which the journal statement changes without touching the stored state.
-        let (bases, pyramids): (Vec<_>, Vec<_>) = held.partition(|position| position.label == base_label);
-        let youngest =
-            |positions: &[&'a Position]| positions.iter().copied().max_by_key(|position| age_order(position));
-        let base = youngest(&bases);
-        let last = youngest(&pyramids).or(base)?;
-        Some(Self {
+    fn base_position(&self) -> Option<PositionId> {
+        self.base.map(|base| base.id)
+    }
+
+    fn last_price(&self) -> Option<Price> {
+        self.youngest.or(self.base).map(|last| last.entry_price)
+    }
+
+    fn state(&self, instrument: &str) -> Option<PyramidingState> {
+        Some(PyramidingState {
             instrument: instrument.to_owned(),
-            base_position: base.map(|base| base.id),
-            last_pyramid_price: last.entry_price,
-            count: u32::try_from(pyramids.len()).unwrap_or(u32::MAX),
+            base_position: self.base_position(),
+            last_pyramid_price: self.last_price()?,
+            count: self.pyramids,
         })
     }
 }
 
+fn is_base(position: &Position) -> bool {
+    position.label.parse::<Label>() == Ok(Label::BASE)
+}
+
 /// Parts what is held by instrument, in one pass: a recovery has no time to look through all positions once for each.
-fn held_by_instrument(positions: &[Position]) -> BTreeMap<&str, Vec<&Position>> {
-    let mut parted: BTreeMap<&str, Vec<&Position>> = BTreeMap::new();
+fn held_by_instrument(positions: &[Position]) -> HashMap<&str, Layers<'_>> {
+    let mut parted: HashMap<&str, Layers<'_>> = HashMap::with_capacity(positions.len());
     for position in positions.iter().filter(|position| position.is_held()) {
-        parted.entry(&position.instrument).or_default().push(position);
+        parted.entry(&position.instrument).or_default().add(position);
     }
     parted
 }
@@ -76,9 +113,9 @@ fn age_order(position: &Position) -> (DateTime<Utc>, i64, PositionId) {
 /// Lists what is wrong with the stored states: orphans, missing rows, figures that the positions do not give; and
 /// with the positions: labels used twice, more pyramids than the instrument allows.
 pub fn faults(stored: &[PyramidingState], positions: &[Position], catalog: &Catalog) -> Vec<Fault> {
-    let derived = PyramidingState::derive_all(positions);
-    let mut faults = of_stored(stored, &derived);
-    faults.extend(of_derived(&derived, stored, positions, catalog));
+    let mut held = held_by_instrument(positions);
+    let mut faults = of_stored(stored, &mut held);
+    faults.extend(of_held(&held, catalog));
     faults.extend(labels_held_twice(positions));
     faults
 }
@@ -87,59 +124,57 @@ fn at(instrument: &str, field: &str) -> String {
     format!("pyramiding {instrument}.{field}")
 }
 
-/// Stored states that are stored twice, or are not what the positions give.
-fn of_stored(stored: &[PyramidingState], derived: &[PyramidingState]) -> Vec<Fault> {
-    let derived: HashMap<&str, &PyramidingState> =
-        derived.iter().map(|real| (real.instrument.as_str(), real)).collect();
-    let mut seen = HashSet::new();
+/// Stored states that are stored twice, or are not what the positions give; marks what is stored in `held`.
+fn of_stored(stored: &[PyramidingState], held: &mut HashMap<&str, Layers<'_>>) -> Vec<Fault> {
+    let mut unheld = HashSet::new();
     let mut faults = Vec::new();
     for state in stored {
-        let at = |field| at(&state.instrument, field);
-        if !seen.insert(state.instrument.as_str()) {
+        let name = state.instrument.as_str();
+        let at = |field| at(name, field);
+        let layers = held.get_mut(name);
+        let twice = match &layers {
+            Some(layers) => layers.stored,
+            None => !unheld.insert(name),
+        };
+        if twice {
             faults.push(Fault::new(at("instrument"), "is stored twice"));
         }
-        let Some(real) = derived.get(state.instrument.as_str()) else {
+        let Some(layers) = layers else {
             faults.push(Fault::new(at("instrument"), "is stored, but nothing of it is held"));
             continue;
         };
-        if state.base_position != real.base_position {
+        layers.stored = true;
+        if state.base_position != layers.base_position() {
             let show = |id: Option<PositionId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-            let message =
-                format!("DB={}, Calculated={}", show(state.base_position), show(real.base_position));
-            faults.push(Fault::new(at("base_position"), message));
+            let (stored, real) = (show(state.base_position), show(layers.base_position()));
+            faults.push(Fault::new(at("base_position"), format!("DB={stored}, Calculated={real}")));
         }
-        if state.last_pyramid_price != real.last_pyramid_price {
-            let message = format!("DB={}, Calculated={}", state.last_pyramid_price, real.last_pyramid_price);
+        if let Some(real) = layers.last_price().filter(|real| state.last_pyramid_price != *real) {
+            let message = format!("DB={}, Calculated={real}", state.last_pyramid_price);
             faults.push(Fault::new(at("last_pyramid_price"), message));
         }
-        if state.count != real.count {
-            faults.push(Fault::new(at("count"), format!("DB={}, Calculated={}", state.count, real.count)));
+        if state.count != layers.pyramids {
+            let message = format!("DB={}, Calculated={}", state.count, layers.pyramids);
+            faults.push(Fault::new(at("count"), message));
         }
     }
     faults
 }
 
-/// Instruments that are held without a stored state, or with more pyramids than they allow.
-fn of_derived(
-    derived: &[PyramidingState],
-    stored: &[PyramidingState],
-    positions: &[Position],
-    catalog: &Catalog,
-) -> Vec<Fault> {
-    let stored: HashSet<&str> = stored.iter().map(|state| state.instrument.as_str()).collect();
-    let base_label = Label::BASE.to_string();
-    // What is on its way out may be a late fill, which nobody was asked for.
-    let mut pyramids: HashMap<&str, u32> = HashMap::new();
-    for position in open(positions).filter(|position| position.label != base_label) {
-        *pyramids.entry(&position.instrument).or_default() += 1;
-    }
+/// Instruments that are held without a stored state, or with more pyramids than they allow, by name.
+fn of_held(held: &HashMap<&str, Layers<'_>>, catalog: &Catalog) -> Vec<Fault> {
+    let mut unlike: Vec<(&str, &Layers<'_>)> = held
+        .iter()
+        .filter(|(_, layers)| !layers.stored || layers.open_pyramids > 0)
+        .map(|(name, layers)| (*name, layers))
+        .collect();
+    unlike.sort_unstable_by_key(|(name, _)| *name);
     let mut faults = Vec::new();
-    for real in derived {
-        let name = real.instrument.as_str();
-        if !stored.contains(name) {
+    for (name, layers) in unlike {
+        if !layers.stored {
             faults.push(Fault::new(at(name, "instrument"), "is held, but has no stored state"));
         }
-        let open = pyramids.get(name).copied().unwrap_or_default();
+        let open = layers.open_pyramids;
         if let Some(instrument) = catalog.get(name)
             && open > instrument.max_pyramids
         {
@@ -151,7 +186,7 @@ fn of_derived(
 }
 
 fn labels_held_twice(positions: &[Position]) -> Vec<Fault> {
-    let mut held = HashSet::new();
+    let mut held = HashSet::with_capacity(positions.len());
     open(positions)
         .filter(|position| !held.insert((position.instrument.as_str(), position.label.as_str())))
         .map(|position| {

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::instrument::Instrument;
 use super::label::Label;
-use super::money::{Lots, Price, Rupees};
+use super::money::{Lots, Price, Quantity, Rupees};
 use super::policy::SizingPolicy;
 use super::position::MOST_UNITS;
+use super::room::{Limit, room};
 
 /// The limit that decided a base entry's size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -24,6 +25,12 @@ pub enum Constraint {
     Volatility,
     /// Margin left.
     Margin,
+    /// What the exchange takes in one order.
+    Freeze,
+    /// The instrument's `max_lots`.
+    MaxLots,
+    /// The instrument's `max_notional`.
+    MaxNotional,
 }
 
 /// What sizes a base entry. What is not known is none, and gives no lots.
@@ -43,6 +50,10 @@ pub struct BaseInputs<'a> {
     pub equity: Option<Rupees>,
     /// Margin held, entries on their way included.
     pub margin_used: Option<Rupees>,
+    /// Most units of one order; none where there is no limit.
+    pub freeze: Option<Quantity>,
+    /// Lots of the instrument that are held, entries on their way included; its own limits count them.
+    pub held_lots: Decimal,
 }
 
 /// A base entry's size and the limits it came from, in lots before rounding down.
@@ -58,6 +69,10 @@ pub struct BaseSize {
     pub l_volatility: Option<Decimal>,
     /// By margin; negative when more is used than allowed.
     pub l_margin: Decimal,
+    /// By what one order may have; none where there is no limit.
+    pub l_freeze: Option<Decimal>,
+    /// By the instrument's own limits, less what is held; none without such a limit.
+    pub l_instrument: Option<Decimal>,
 }
 
 /// The limit that decided a pyramid's size.
@@ -70,6 +85,12 @@ pub enum PyramidConstraint {
     Base,
     /// The profit beyond the base's risk.
     Profit,
+    /// What the exchange takes in one order.
+    Freeze,
+    /// The instrument's `max_lots`.
+    MaxLots,
+    /// The instrument's `max_notional`.
+    MaxNotional,
 }
 
 /// What sizes a pyramid.
@@ -93,6 +114,10 @@ pub struct PyramidInputs<'a> {
     pub equity: Option<Rupees>,
     /// Margin held, entries on their way included.
     pub margin_used: Option<Rupees>,
+    /// Most units of one order; none where there is no limit.
+    pub freeze: Option<Quantity>,
+    /// Lots of the instrument that are held, entries on their way included; its own limits count them.
+    pub held_lots: Decimal,
 }
 
 /// A pyramid's size and the limits it came from, each in whole lots.
@@ -108,6 +133,10 @@ pub struct PyramidSize {
     pub by_base: Decimal,
     /// By profit.
     pub by_profit: Decimal,
+    /// By what one order may have; none where there is no limit.
+    pub by_freeze: Option<Decimal>,
+    /// By the instrument's own limits, less what is held; none without such a limit.
+    pub by_instrument: Option<Decimal>,
 }
 
 /// Why an entry gets no lots.
@@ -135,7 +164,7 @@ pub enum ZeroLots {
     /// The base's limits allow less than a lot.
     #[error("the {constraint} limit allows {allowed} lots, less than one")]
     BelowOneLot {
-        /// The limit: risk, volatility, margin, base or profit.
+        /// The limit: risk, volatility, margin, base, profit, freeze, max_lots or max_notional.
         constraint: &'static str,
         /// Lots it allows, rounded for people.
         allowed: Decimal,
@@ -149,12 +178,14 @@ pub enum ZeroLots {
 }
 
 impl ZeroLots {
-    /// The stable code: `ZERO_LOTS_` and the reason.
+    /// The stable code: `ZERO_LOTS_` and the reason, or the name of the instrument's own limit.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "ZERO_LOTS_MISSING_INPUT",
             Self::StopNotBelowPrice { .. } => "ZERO_LOTS_STOP_NOT_BELOW_PRICE",
             Self::Senseless { .. } => "ZERO_LOTS_SENSELESS_INPUT",
+            Self::BelowOneLot { constraint: "max_lots", .. } => "MAX_LOTS",
+            Self::BelowOneLot { constraint: "max_notional", .. } => "MAX_NOTIONAL",
             Self::BelowOneLot { .. } => "ZERO_LOTS_BELOW_ONE",
             Self::NotAPyramid(_) => "ZERO_LOTS_NOT_A_PYRAMID",
             Self::OutOfRange => "ZERO_LOTS_OUT_OF_RANGE",
@@ -162,9 +193,10 @@ impl ZeroLots {
     }
 }
 
-/// Sizes a base entry: floor(min(L_risk, L_volatility, L_margin)), where
+/// Sizes a base entry: floor(min(L_risk, L_volatility, L_margin, L_freeze)), where
 /// L_risk = equity·risk% / ((price − stop)·pv) · er, L_volatility = equity·volatility% / (atr·pv) and
-/// L_margin = (margin_limit·equity − margin used) / margin per lot.
+/// L_margin = (margin_limit·equity − margin used) / margin per lot and L_freeze = freeze quantity / lot size; never more than the
+/// instrument's own limits leave.
 ///
 /// # Errors
 /// Why there are no lots.
@@ -201,13 +233,30 @@ pub fn base_size(policy: &SizingPolicy, inputs: &BaseInputs<'_>) -> Result<BaseS
     if l_margin < binding.2 {
         binding = (Constraint::Margin, "margin", l_margin);
     }
+    let l_freeze = freeze_lots(instrument, inputs.freeze);
+    if let Some(l_freeze) = l_freeze
+        && l_freeze < binding.2
+    {
+        binding = (Constraint::Freeze, "freeze", l_freeze);
+    }
+    let own = room(instrument, price, inputs.held_lots);
+    if let Some((limit, left)) = own
+        && left < binding.2
+    {
+        let constraint = match limit {
+            Limit::Lots => Constraint::MaxLots,
+            Limit::Notional => Constraint::MaxNotional,
+        };
+        binding = (constraint, limit.as_str(), left);
+    }
     let (binding, name, allowed) = binding;
     let lots = whole_lots(instrument, name, allowed)?;
-    Ok(BaseSize { lots, binding, l_risk, l_volatility, l_margin })
+    let l_instrument = own.map(|(_, left)| left);
+    Ok(BaseSize { lots, binding, l_risk, l_volatility, l_margin, l_freeze, l_instrument })
 }
 
 /// Sizes a pyramid: min(floor(available / margin per lot), floor(base lots · decay^(k+1)) with k = n − 2,
-/// floor(share · max(0, unrealised − base risk) / risk per lot)).
+/// floor(share · max(0, unrealised − base risk) / risk per lot), floor(freeze quantity / lot size)); never more than the instrument's own limits leave.
 ///
 /// # Errors
 /// Why there are no lots.
@@ -238,9 +287,26 @@ pub fn pyramid_size(policy: &SizingPolicy, inputs: &PyramidInputs<'_>) -> Result
     if by_profit < binding.2 {
         binding = (PyramidConstraint::Profit, "profit", by_profit);
     }
+    let by_freeze = freeze_lots(instrument, inputs.freeze).map(|lots| lots.floor());
+    if let Some(by_freeze) = by_freeze
+        && by_freeze < binding.2
+    {
+        binding = (PyramidConstraint::Freeze, "freeze", by_freeze);
+    }
+    let own = room(instrument, price, inputs.held_lots).map(|(limit, left)| (limit, left.floor()));
+    if let Some((limit, left)) = own
+        && left < binding.2
+    {
+        let constraint = match limit {
+            Limit::Lots => PyramidConstraint::MaxLots,
+            Limit::Notional => PyramidConstraint::MaxNotional,
+        };
+        binding = (constraint, limit.as_str(), left);
+    }
     let (binding, name, allowed) = binding;
     let lots = whole_lots(instrument, name, allowed)?;
-    Ok(PyramidSize { lots, binding, by_margin, by_base, by_profit })
+    let by_instrument = own.map(|(_, left)| left);
+    Ok(PyramidSize { lots, binding, by_margin, by_base, by_profit, by_freeze, by_instrument })
 }
 
 fn price_and_points(price: Option<Price>, stop: Option<Price>) -> Result<(Price, Decimal), ZeroLots> {
@@ -273,6 +339,10 @@ fn margin_lots(
         .and_then(|allowed| allowed.checked_sub(margin_used))
         .and_then(|available| available.checked_div(per_lot))
         .ok_or(ZeroLots::OutOfRange)
+}
+
+fn freeze_lots(instrument: &Instrument, freeze: Option<Quantity>) -> Option<Decimal> {
+    freeze.map(|freeze| freeze.in_lots(instrument.lot_size))
 }
 
 fn whole_lots(instrument: &Instrument, constraint: &'static str, allowed: Decimal) -> Result<Lots, ZeroLots> {

@@ -14,6 +14,7 @@ use super::evidence::{Evidence, Refused};
 use super::journal::{End, Entry, Journal, JournalError, Record};
 use super::mark::{Mark, Marks};
 use crate::broker::{BridgeMode, Broker, BrokerError, Submission, Ticket};
+use crate::domain::freeze::slice;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
@@ -208,9 +209,10 @@ impl Closer<'_> {
         let book = VerifiedBook::read(Arc::clone(&self.broker), self.armed).await;
         let book = book.map_err(NotClosed::Unverified)?;
         let (held, out) = (book.of(contract), book.working(contract));
-        let freeze = self.catalog.by_symbol(&contract.exchange, &contract.symbol);
-        let freeze = freeze.and_then(|instrument| instrument.freeze_quantity).unwrap_or(Quantity(i64::MAX));
-        let units = allowance(held, out).min(freeze);
+        let configured = self.catalog.by_symbol(&contract.exchange, &contract.symbol);
+        let freeze = configured.and_then(|instrument| instrument.freeze_quantity);
+        let lot = configured.map_or(Quantity(1), |instrument| instrument.lot_size);
+        let units = slice(allowance(held, out), freeze, lot);
         if units == Quantity::ZERO {
             return Err(NotClosed::Nothing { contract: contract.clone(), held, out });
         }

@@ -22,7 +22,7 @@ use crate::domain::ids::IntentId;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::ledger::repair::{Mending, Operator, Outside};
-use crate::ledger::snapshot::Snapshot;
+use crate::ledger::snapshot::{Depth, Snapshot};
 use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::reconcile::{ReconcileError, Reconciler, Verdict};
 use crate::recovery::{Recovered, repair};
@@ -210,6 +210,6 @@ impl Importer {
         };
         let reason = format!("emergency close without the database: {}", entry.reason);
         let operator = Operator { name: &entry.operator, reason: &reason };
-        self.ledger.repair(operator, "emergency", plan, prove).await
+        self.ledger.repair(operator, "emergency", Depth::Open, plan, prove).await
     }
 }

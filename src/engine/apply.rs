@@ -2,23 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::anew;
 use super::book::Book;
 use super::custody::Custody;
-use super::draft::Draft;
 use super::evidence::{Evidence, Reading};
 use super::lanes::Phase;
-use super::senders::{self, say_unsent};
 use super::takeover::SESSION_EXPIRED;
 use super::tell::{self, tell};
-use super::term::{Event, Term, wall_clock};
+use super::term::{Event, Term};
 use super::trace::trace;
-use crate::broker::{BrokerError, NotSentCause, Submission};
-use crate::domain::ids::IntentId;
-use crate::domain::order::IntentState;
-use crate::failpoint;
+use crate::broker::BrokerError;
 use crate::ledger::{Change, LedgerError};
-use crate::mutant::Mutant;
 use crate::telemetry::{Metrics, traces};
 
 /// How long a signal whose quote could not be read waits before the next try.
@@ -30,7 +23,7 @@ impl Term<'_> {
     /// Applies one event: drafts the change, commits it, installs it.
     pub(super) async fn apply(&mut self, event: Event) -> Result<(), LedgerError> {
         match event {
-            Event::Outcome { id, submission, took } => self.outcome(id, submission, took).await,
+            Event::Outcome(outcome) => self.outcomes(vec![outcome]).await,
             Event::Quoted { id, quotes, at, failures } => {
                 let retry = self.fence().now().plus(QUOTE_RETRY);
                 if let Some(waiting) = self.lanes.find(id) {
@@ -42,8 +35,12 @@ impl Term<'_> {
                 }
                 Ok(())
             }
-            Event::Held { book, marked } => {
-                self.held(book, marked);
+            Event::Ahead { instrument, quotes, at } => {
+                self.ahead.came(&instrument, quotes, at);
+                Ok(())
+            }
+            Event::Held { book, marked, begun } => {
+                self.held(book, marked, begun);
                 Ok(())
             }
             Event::Confirmed { listing, quote } => {
@@ -63,72 +60,13 @@ impl Term<'_> {
         }
     }
 
-    async fn outcome(
-        &mut self,
-        id: IntentId,
-        submission: Submission,
-        took: Duration,
-    ) -> Result<(), LedgerError> {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.clocks.answered(id, took, &self.engine.metrics);
-        let Some(tracked) = self.book.intents.get(&id) else { return Ok(()) };
-        let word = senders::word(id, &submission);
-        let withheld = matches!(submission, Submission::NotSent { cause: NotSentCause::Deadline, .. });
-        let anew = anew::signal_of(&tracked.intent).filter(|_| withheld);
-        let (state, reason, order_id) = match submission {
-            Submission::Acknowledged { order_id } => (IntentState::Acknowledged, None, Some(order_id)),
-            Submission::Rejected { reason, order_id } => (IntentState::Rejected, Some(reason), order_id),
-            // A human may still release it at the bridge: not proven gone.
-            Submission::NotSent { reason, cause: NotSentCause::QueuedForHuman } => {
-                (IntentState::InDoubt, Some(reason), None)
-            }
-            Submission::NotSent { reason, cause } => {
-                (IntentState::NotSent, Some(format!("{cause}: {reason}")), None)
-            }
-            Submission::InDoubt { reason, .. } if Mutant::BelievesSilence.is_on() => {
-                (IntentState::NotSent, Some(reason), None)
-            }
-            Submission::InDoubt { mut reason, wrong_mode } => {
-                if let Some(wrong) = wrong_mode {
-                    if let Some(order) = &wrong.order_id {
-                        reason = format!("{reason}; there it is order {order}");
-                    }
-                    self.engine.operational.error(
-                        "WRONG_MODE",
-                        format!("the bridge answered in {} mode: {reason}", wrong.found),
-                    );
-                }
-                (IntentState::InDoubt, Some(reason), None)
-            }
-        };
-        if !tracked.intent.state.may_become(state) {
-            return Ok(());
-        }
-        let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
-        draft.intent(tracked, state, reason, order_id);
-        anew.into_iter().for_each(|signal| draft.keep(signal));
-        let change = draft.finish();
-        failpoint::hit("before_ack_commit");
-        if let Err(error) = self.commit(change).await {
-            // Whoever leads next could not know it.
-            if let Some((id, why)) = word {
-                tokio::spawn(say_unsent(self.engine.ledger.clone(), vec![id], why));
-            }
-            return Err(error);
-        }
-        anew.into_iter().for_each(|signal| self.decide_anew(signal));
-        if !state.is_terminal() {
-            self.read_books_soon();
-        }
-        Ok(())
-    }
-
     async fn books(&mut self, reading: Reading) -> Result<(), LedgerError> {
         if self.bridge_failures >= BRIDGE_PATIENCE && self.custody.is_none() {
             self.engine.operational.over(SESSION_EXPIRED, "the broker's session is back");
             self.engine.operational.active("the bridge answers again");
         }
         self.bridge_failures = 0;
+        self.pace_readings(&reading.books);
         self.note_stops(&reading);
         let confirmed = self.suspects.clone();
         let mut suspects = std::mem::take(&mut self.suspects);
@@ -142,29 +80,7 @@ impl Term<'_> {
                 "more orders at the broker than in-doubt intents: say which is ours"
             );
         }
-        let mut moved = false;
-        for id in &findings.intents {
-            if !self.may_settle(*id) {
-                continue;
-            }
-            let settled =
-                evidence.settle(&self.book, &self.engine.rules.catalog, *id, &confirmed, wall_clock());
-            match settled {
-                Ok(change) => {
-                    failpoint::hit("before_fill_commit");
-                    if findings.unseen.contains(id) {
-                        tell::unseen_end(&change, &self.engine.notifier);
-                    }
-                    let committed = self.commit(change).await;
-                    moved |= committed.is_ok();
-                    self.bearable(committed)?;
-                }
-                Err(error) => {
-                    tracing::error!(intent = %id, error = &error as &dyn std::error::Error, "the broker's books contradict the ledger");
-                    self.engine.operational.error("DATA_CORRUPT", format!("intent {id}: {error}"));
-                }
-            }
-        }
+        let moved = self.settle(&evidence, &findings, &confirmed).await?;
         // Where not every order of ours is known, none can be called another's.
         let blind = self.custody.as_ref().is_some_and(Custody::is_blind);
         if !findings.foreign.is_empty() && !blind {

@@ -70,7 +70,7 @@ pub struct Closing {
     pub why: Option<String>,
     /// The next exit's attempt number.
     pub next_attempt: i32,
-    /// Exits that ended without closing it.
+    /// Exits that ended one after the other without selling what they were for.
     pub failures: u32,
     /// No new exit before this moment.
     pub not_before: Moment,
@@ -429,6 +429,10 @@ impl Book {
 
     fn replace(&mut self, position: &Position) {
         let positions = &mut self.portfolio.positions;
+        let before = positions.iter().find(|held| held.id == position.id).map(|held| held.realised);
+        if let Some(day) = &mut self.day {
+            day.realised += position.realised - before.unwrap_or(position.realised);
+        }
         if position.status == PositionStatus::Closed {
             if let Some(day) = &mut self.day {
                 match position.exit_cause {
@@ -445,8 +449,8 @@ impl Book {
         }
     }
 
-    /// An exit that ended without closing its position is sent again, later each time. What was never sent is no order of
-    /// the day.
+    /// An exit that ended without selling what it was for is sent again, later each time; after one that sold it, what is left of
+    /// its position is due at once. What was never sent is no order of the day.
     fn note_orders_that_ended(&mut self, change: &Change, now: Moment) {
         for update in change.intents.iter().filter(|update| update.state.is_terminal()) {
             let Some(tracked) = self.intents.get(&update.id) else { continue };
@@ -461,8 +465,13 @@ impl Book {
                 continue;
             }
             if let Some(closing) = self.closing.get_mut(&tracked.intent.position) {
-                if tracked.intent.rests() {
-                    // It made room.
+                let is_sold = update.state == IntentState::Filled;
+                if is_sold {
+                    // All that it was for, but not all that is held: more than one order takes. The broker sells.
+                    closing.failures = 0;
+                }
+                if is_sold || tracked.intent.rests() {
+                    // What is left is due: a stop that ended made room.
                     closing.not_before = closing.not_before.min(now);
                     continue;
                 }

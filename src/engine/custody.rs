@@ -20,8 +20,10 @@ use super::decide::custody_order;
 use super::term::Term;
 use crate::broker::BrokerError;
 use crate::domain::cause::ExitCause;
+use crate::domain::freeze::{freeze, slice};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::OrderIntent;
+use crate::domain::listing::Listing;
 use crate::domain::money::Quantity;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::{HoldingKey, Position};
@@ -142,11 +144,7 @@ impl Term<'_> {
     /// What damaged tables say is borne by a custodian; the end of leadership and a database that is away are not.
     pub(super) fn bearable(&self, result: Result<(), LedgerError>) -> Result<(), LedgerError> {
         match result {
-            Err(error)
-                if self.custody.is_some()
-                    && !error.is_transient()
-                    && !matches!(error, LedgerError::Fenced(_)) =>
-            {
+            Err(error) if self.custody.is_some() && error.is_refusal() => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "[RECOVERY] stored state is damaged"
@@ -278,10 +276,11 @@ impl Term<'_> {
                 return Ok(());
             }
             let out = self.may_still_be_sold(&contract, &book);
-            let freeze = self.engine.rules.catalog.iter().find(|of| of.symbol == contract.symbol);
-            let freeze =
-                freeze.and_then(|instrument| instrument.freeze_quantity).unwrap_or(Quantity(i64::MAX));
-            let units = allowance(held, out).min(freeze);
+            let configured = self.engine.rules.catalog.iter().find(|of| of.symbol == contract.symbol);
+            let listing = Listing::new(&contract.exchange, &contract.symbol);
+            let freeze = freeze(configured, self.book.contracts.as_deref(), &listing);
+            let lot = configured.map_or(Quantity(1), |instrument| instrument.lot_size);
+            let units = slice(allowance(held, out), freeze, lot);
             let instrument = self.instrument_of(&contract);
             let mut intent = custody_order(&self.engine.rules, &self.book, &instrument, &contract, units);
             intent.reason = Some(close.why.clone());

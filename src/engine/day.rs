@@ -1,17 +1,83 @@
 //! The account's day and the exchanges' calendar: kept while leading, judged by every entry, latched in the ledger.
+//!
+//! Limits are judged by what the account is worth. A price that is dead for deciding still says what a holding is worth for a
+//! while ([`Ages::worth`](crate::feed::Ages::worth)); beyond that nobody knows, entries wait, and what the day's sales have
+//! realised is judged alone: the brake must not fail while a price is missing.
 
 use std::time::Duration;
 
+use ha::Moment;
+
+use super::book::Book;
+use super::tell;
 use super::term::{Term, wall_clock};
-use crate::domain::limits::{Day, DayFigures, hit, is_latched};
+use crate::domain::limits::{CODES, Day, DayFigures, hit, is_latched};
 use crate::domain::money::Rupees;
+use crate::domain::policy::AccountLimits;
+use crate::domain::position::Position;
 use crate::domain::refusal::Refusal;
 use crate::domain::sessions::{day_start, trading_day};
-use crate::feed::Freshness;
 use crate::ledger::LedgerError;
+use crate::telemetry::metrics::Metrics;
 
 /// How often the day is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// For how long entries go on while nobody knows what the account is worth: a new leader has no price for a moment.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Whether it is known what the account is worth.
+#[derive(Debug)]
+pub(super) struct Worth {
+    /// When it was known last, or nobody had looked yet.
+    known: Moment,
+}
+
+impl Worth {
+    pub fn new(now: Moment) -> Self {
+        Self { known: now }
+    }
+
+    /// Takes what a look found.
+    pub fn look(&mut self, is_known: bool, now: Moment) {
+        if is_known {
+            self.known = now;
+        }
+    }
+
+    /// Entries wait: a limit might be hit, and nobody could tell.
+    pub fn is_unknown(&self, now: Moment) -> bool {
+        now.since(self.known) > GRACE
+    }
+}
+
+impl Book {
+    /// Limits that are hit and not latched yet, by the equity now; none where it is not known. Before the day was opened its
+    /// loss is what it has realised, of the closed equity that it began with.
+    pub(super) fn hits(&self, limits: &AccountLimits, equity: Option<Rupees>) -> Vec<Refusal> {
+        let Some(day) = &self.day else { return Vec::new() };
+        let figures = DayFigures {
+            opening_equity: day.opening.unwrap_or(self.closed_equity() - day.realised),
+            equity: equity.filter(|_| day.opening.is_some()),
+            realised: day.realised,
+            equity_high: self.portfolio.equity_high,
+            open_positions: 0,
+            orders: day.orders,
+            consecutive_stop_outs: day.stop_outs,
+        };
+        let is_news =
+            |hit: &Refusal| is_latched(hit.code) && !day.latched.iter().any(|known| known.code == hit.code);
+        hit(limits, &figures).into_iter().filter(is_news).collect()
+    }
+}
+
+/// Shows which limits are latched; none for an instance that does not lead.
+pub(super) fn show_latched(metrics: &Metrics, latched: &[Refusal]) {
+    for code in CODES {
+        let is_on = latched.iter().any(|limit| limit.code == code);
+        metrics.limit_latched.with_label_values(&[code]).set(i64::from(is_on));
+    }
+}
 
 impl Term<'_> {
     /// Turns the day, opens it, and latches the limits that are hit.
@@ -22,7 +88,9 @@ impl Term<'_> {
         if turned {
             let day = self.ask_pool(|| self.engine.ledger.day(date, day_start(date))).await?;
             tracing::info!(%date, orders = day.orders, latched = day.latched.len(), "the account's day");
-            self.book.day = Some(day);
+            if let Some(before) = self.book.day.replace(day) {
+                tell::latches_end(&before, &self.engine.notifier);
+            }
         } else if now < self.next_day_look {
             return Ok(());
         }
@@ -31,40 +99,26 @@ impl Term<'_> {
         self.keep_square_off();
         self.keep_off_expiry();
         self.book.strategies = self.engine.strategies.load();
-        let Some(equity) = self.live_equity() else { return Ok(()) };
-        let Some(Day { opening, .. }) = self.book.day else { return Ok(()) };
-        let opening = match opening {
-            Some(opening) => opening,
-            None => self.ask_pool(|| self.engine.ledger.open_day(self.fence(), date, equity)).await?,
-        };
-        let Some(day) = &mut self.book.day else { return Ok(()) };
-        day.opening = Some(opening);
-        let figures = DayFigures {
-            opening_equity: opening,
-            equity,
-            equity_high: self.book.portfolio.equity_high,
-            open_positions: 0,
-            orders: day.orders,
-            consecutive_stop_outs: day.stop_outs,
-        };
-        let limits = &self.engine.rules.policy.limits;
-        let fresh = hit(limits, &figures).into_iter().filter(|refusal| is_latched(refusal.code));
-        let fresh: Vec<Refusal> =
-            fresh.filter(|refusal| !day.latched.iter().any(|known| known.code == refusal.code)).collect();
-        if fresh.is_empty() {
-            return Ok(());
+        let ages = self.engine.prices.ages();
+        let live = self.equity(ages.dead);
+        let worth = live.or_else(|| self.equity(ages.worth()));
+        self.worth.look(worth.is_some(), now);
+        if let (Some(Day { opening: None, .. }), Some(equity)) = (&self.book.day, live) {
+            let opened = self.ask_pool(|| self.engine.ledger.open_day(self.fence(), date, equity)).await?;
+            if let Some(day) = &mut self.book.day {
+                day.opening = Some(opened);
+            }
         }
-        self.ask_pool(|| self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
+        let fresh = self.book.hits(&self.engine.rules.policy.limits, worth);
+        if !fresh.is_empty() {
+            self.ask_pool(|| self.engine.ledger.latch(self.fence(), date, &fresh)).await?;
+        }
         for refusal in &fresh {
-            self.engine.metrics.limit_hits.with_label_values(&[refusal.code]).inc();
-            tracing::warn!(
-                code = refusal.code,
-                "[STATE] no entries for the rest of {date}: {}",
-                refusal.sentence
-            );
+            tell::latched(date, refusal, &self.engine.metrics, &self.engine.notifier);
         }
         if let Some(day) = &mut self.book.day {
             day.latched.extend(fresh);
+            show_latched(&self.engine.metrics, &day.latched);
         }
         Ok(())
     }
@@ -74,18 +128,11 @@ impl Term<'_> {
         self.book.day.as_ref().is_some_and(|day| day.opening.is_some())
     }
 
-    /// Closed equity and the unrealised of everything held; none while a price is missing or dead.
-    fn live_equity(&self) -> Option<Rupees> {
-        let (prices, now) = (&self.engine.prices, self.fence().now());
-        let mut equity = self.book.closed_equity();
-        for position in self.book.portfolio.held() {
-            let priced = prices.get(&position.listing())?;
-            if prices.ages().judge(now.since(priced.at)) == Freshness::Dead {
-                return None;
-            }
-            equity += position.unrealised(priced.price);
-        }
-        Some(equity)
+    /// Closed equity and the unrealised of everything held; none while something has no price that came within `age`.
+    fn equity(&self, age: Duration) -> Option<Rupees> {
+        let held = self.book.portfolio.held().map(Position::listing);
+        let quotes = self.engine.prices.quotes(held, age, self.fence().now());
+        self.book.portfolio.open_equity(&quotes).ok()
     }
 
     /// Takes over what is known of the day's market.
@@ -93,10 +140,10 @@ impl Term<'_> {
         let now = self.fence().now();
         // Before they are looked at: what is known by then belongs to it.
         let asked = self.engine.hours.is_asked() && self.engine.contracts.is_asked();
-        self.book.note_closed(wall_clock(), now);
         if let Some(calendar) = self.engine.hours.calendar() {
             self.book.calendar = Some(calendar);
         }
+        self.book.note_closed(wall_clock(), now);
         self.book.holidays = self.engine.hours.holidays();
         self.book.note_auctions(&self.engine.rules.catalog, wall_clock());
         self.book.contracts = self.engine.contracts.known();

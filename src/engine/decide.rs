@@ -4,9 +4,11 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Queued};
+use super::trailing;
 use crate::domain::cause::ExitCause;
 use crate::domain::divergence::EntryKind;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
+use crate::domain::freeze::{freeze, slice};
 use crate::domain::gates::{Candidate, judge_base, judge_pyramid};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::{Catalog, Instrument};
@@ -47,52 +49,43 @@ pub enum Decision {
     Refuse(Vec<Refusal>, Option<Value>),
     /// Send these orders.
     Order(Vec<OrderIntent>, Value),
-    /// Move stops: the positions that changed.
-    Trail(Vec<Position>),
+    /// Move stops: the positions that changed, and why others were left as they were.
+    Trail(Vec<Position>, Vec<Refusal>),
     /// Kept for strategies that read it; there is nothing to order.
     Note(Refusal),
 }
 
 /// The (exchange, symbol) pairs whose live price a decision needs, the signal's own first.
 pub fn quotes_needed(rules: &Rules, book: &Book, signal: &Signal) -> Vec<(String, String)> {
-    let Some(instrument) = rules.catalog.get(&signal.instrument).filter(|_| signal.entry().is_some()) else {
-        return Vec::new();
-    };
+    match signal.entry() {
+        Some(_) => contracts_needed(rules, book, &signal.instrument),
+        None => Vec::new(),
+    }
+}
+
+/// The same of any entry on an instrument.
+pub(super) fn contracts_needed(rules: &Rules, book: &Book, name: &str) -> Vec<(String, String)> {
+    let Some(instrument) = rules.catalog.get(name) else { return Vec::new() };
     let mut needed = vec![(instrument.exchange.clone(), instrument.symbol.clone())];
     let by_quotes = [rules.policy.gates.equity, rules.policy.sizing.equity].contains(&EquityBasis::Blended);
     for position in book.portfolio.held() {
         let pair = (position.exchange.clone(), position.symbol.clone());
-        if (by_quotes || position.instrument == signal.instrument) && !needed.contains(&pair) {
+        if (by_quotes || position.instrument == name) && !needed.contains(&pair) {
             needed.push(pair);
         }
     }
     needed
 }
 
-/// Decides a signal at the wall-clock time `now`, which only its age depends on.
+/// Decides a signal at the wall-clock time `now`, which only its age depends on. The quotes of a bar are the fresh prices of what
+/// is held of its instrument: nobody waits for one.
 pub fn decide(rules: &Rules, book: &Book, queued: &Queued, quotes: &Quotes, now: DateTime<Utc>) -> Decision {
     match &queued.signal.action {
         Action::BaseEntry(entry) | Action::Pyramid(entry) => {
             decide_entry(rules, book, queued, entry, quotes, now)
         }
         Action::Exit(exit) => decide_exit(rules, book, queued, exit),
-        Action::MarketData(bar) => {
-            let Some(instrument) = rules.catalog.get(&queued.signal.instrument) else {
-                return Decision::Refuse(vec![unknown_instrument(&queued.signal.instrument)], None);
-            };
-            let mut moved: Vec<Position> =
-                book.portfolio.held_of(&queued.signal.instrument).cloned().collect();
-            // A bar that comes late says nothing about what was bought after it closed.
-            moved.retain(|held| {
-                (held.entry_bar_time, held.entry_signal_seq) < (queued.signal.bar_time, queued.seq)
-            });
-            moved.retain_mut(|position| {
-                let before = (position.highest_close, position.current_stop);
-                position.trail(bar.price, bar.atr, instrument.atr_trailing);
-                before != (position.highest_close, position.current_stop)
-            });
-            Decision::Trail(moved)
-        }
+        Action::MarketData(bar) => trailing::decide(rules, book, queued, bar, quotes),
         Action::EodMonitor(_) => Decision::Note(Refusal::new(
             "RECORDED",
             "recorded; no strategy that acts on end-of-day indicators is enabled",
@@ -153,27 +146,19 @@ fn decide_entry(
     }
     let mut decision =
         json!({ "freshness": freshness, "divergence": divergence, "stop": stop, "live_price": live });
-    let size = size(rules, &portfolio, instrument, entry, stop, quotes, &mut decision);
-    let lots = match size {
-        Ok(lots) => lots,
+    let listing = Listing::new(&instrument.exchange, &instrument.symbol);
+    let freeze = freeze(Some(instrument), book.contracts.as_deref(), &listing);
+    let lots = match size(rules, &portfolio, instrument, entry, stop, freeze, quotes) {
+        Ok((lots, size)) => {
+            decision["size"] = size;
+            lots
+        }
         Err(refusal) => {
             refusals.push(refusal);
             return Decision::Refuse(refusals, Some(decision));
         }
     };
     let quantity = lots.quantity(instrument.lot_size);
-    let told = match contract {
-        Some(contract::Known::AsConfigured(contract)) => contract.freeze_qty,
-        _ => None,
-    };
-    if let Some(freeze) = [instrument.freeze_quantity, told].into_iter().flatten().min()
-        && quantity > freeze
-    {
-        refusals.push(Refusal::new(
-            "FREEZE_QUANTITY",
-            format!("{quantity} units are more than the exchange takes in one order ({freeze}); lower the risk per trade"),
-        ));
-    }
     let candidate =
         Candidate { instrument, label: entry.label, lots, price: entry.price, stop, atr: entry.atr };
     let judge = if entry.label.is_base() { judge_base } else { judge_pyramid };
@@ -204,19 +189,20 @@ fn decide_entry(
     Decision::Order(vec![intent], decision)
 }
 
+/// Lots of an entry, and how they came about.
 fn size(
     rules: &Rules,
     portfolio: &Portfolio,
     instrument: &Instrument,
     entry: &Entry,
     stop: Price,
+    freeze: Option<Quantity>,
     quotes: &Quotes,
-    decision: &mut Value,
-) -> Result<Lots, Refusal> {
+) -> Result<(Lots, Value), Refusal> {
     let equity = portfolio
         .sizing_equity(&rules.policy, quotes)
         .map_err(|missing| Refusal::new("QUOTE_MISSING", missing.to_string()))?;
-    let margin_used = portfolio.committed().margin_used;
+    let (margin_used, held_lots) = (portfolio.committed().margin_used, portfolio.lots_of(instrument));
     let policy = &rules.policy.sizing;
     let (price, stop) = (Some(entry.price), Some(stop));
     if entry.label.is_base() {
@@ -228,10 +214,11 @@ fn size(
             er: entry.er,
             equity: Some(equity),
             margin_used: Some(margin_used),
+            freeze,
+            held_lots,
         };
         let size = base_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
-        decision["size"] = json!(size);
-        return Ok(size.lots);
+        return Ok((size.lots, json!(size)));
     }
     let base = portfolio.find(&instrument.name, &Label::BASE.to_string());
     let unrealised = portfolio
@@ -247,10 +234,11 @@ fn size(
         unrealised: Some(unrealised),
         equity: Some(equity),
         margin_used: Some(margin_used),
+        freeze,
+        held_lots,
     };
     let size = pyramid_size(policy, &inputs).map_err(|zero| Refusal::new(zero.code(), zero.to_string()))?;
-    decision["size"] = json!(size);
-    Ok(size.lots)
+    Ok((size.lots, json!(size)))
 }
 
 /// An EXIT as the domain asks for it.
@@ -291,7 +279,14 @@ fn decide_exit(rules: &Rules, book: &Book, queued: &Queued, wanted: &Exit) -> De
     )
 }
 
-/// A market sale of `quantity` units of a position.
+/// Most units of one order of a position's contract; none where there is no limit.
+pub fn freeze_of(rules: &Rules, book: &Book, position: &Position) -> Option<Quantity> {
+    let instrument = rules.catalog.get(&position.instrument);
+    freeze(instrument, book.contracts.as_deref(), &position.listing())
+}
+
+/// A market sale of `quantity` units of a position, or of as many of them as one order may have: what is left is due when they
+/// are sold.
 pub fn exit_order(
     rules: &Rules,
     book: &Book,
@@ -303,7 +298,7 @@ pub fn exit_order(
         symbol: position.symbol.clone(),
         exchange: position.exchange.clone(),
         side: Side::Sell,
-        quantity,
+        quantity: slice(quantity, freeze_of(rules, book, position), position.lot_size),
         price_type: PriceType::Market,
         product: position.product,
         price: Price::ZERO,
@@ -418,6 +413,6 @@ fn nothing_to_exit(instrument: &str, skipped: &[Skipped]) -> Vec<Refusal> {
         .collect()
 }
 
-fn unknown_instrument(name: &str) -> Refusal {
+pub(super) fn unknown_instrument(name: &str) -> Refusal {
     Refusal::new("UNKNOWN_INSTRUMENT", format!("instrument {name} is not configured any more"))
 }

@@ -11,7 +11,7 @@ use crate::domain::fill::{FillError, Opening};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::OrderIntent;
-use crate::domain::money::{Price, Quantity};
+use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
@@ -188,7 +188,12 @@ impl<'a> Draft<'a> {
             return self.change;
         }
         let mut after = self.book.portfolio.clone();
+        // Trade by trade, as the equity curve has them: by the time of their closing, and at the same time by their ids.
+        let mut closed_equity = after.closed_equity();
         for (position, fresh) in self.positions.into_values() {
+            let before = self.book.position(position.id).map_or(Rupees::ZERO, |held| held.realised);
+            closed_equity += position.realised - before;
+            after.equity_high = after.equity_high.max(closed_equity);
             if fresh {
                 after.positions.push(position.clone());
                 self.change.opened.push(position);

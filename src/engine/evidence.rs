@@ -77,7 +77,7 @@ impl Reading {
 /// What the books changed.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// One change an intent, to be committed in order; each drafted over the book as it is now.
+    /// Those that something is to be recorded of, in order; each drafted over the book as it is now.
     pub intents: Vec<IntentId>,
     /// Orders that no intent explains and that were not known.
     pub foreign: Vec<String>,
@@ -163,26 +163,26 @@ impl<'a> Evidence<'a> {
         findings
     }
 
-    /// Drafts the change of one intent that [`findings`](Self::findings) named; `confirmed` are its suspects.
+    /// Drafts the change of intents that [`findings`](Self::findings) named, of each instrument one; `confirmed` are their
+    /// suspects.
     ///
     /// # Errors
-    /// The trades contradict the position.
+    /// The trades contradict a position.
     pub fn settle(
         &self,
         book: &Book,
         catalog: &Catalog,
-        id: IntentId,
+        ids: &[IntentId],
         confirmed: &Suspects,
         at: DateTime<Utc>,
     ) -> Result<Change, BookingError> {
         let mut draft = Draft::new(book, catalog, at);
-        let Some(tracked) = book.intents.get(&id) else { return Ok(draft.finish()) };
-        let Some(verdict) = self.verdict(tracked, confirmed, &mut Suspects::default()) else {
-            return Ok(draft.finish());
-        };
-        draft.intent(tracked, verdict.state, verdict.reason, verdict.order_id);
-        if let Some((quantity, price)) = verdict.fill {
-            draft.fill(&tracked.intent, quantity, price)?;
+        for tracked in ids.iter().filter_map(|id| book.intents.get(id)) {
+            let Some(verdict) = self.verdict(tracked, confirmed, &mut Suspects::default()) else { continue };
+            draft.intent(tracked, verdict.state, verdict.reason, verdict.order_id);
+            if let Some((quantity, price)) = verdict.fill {
+                draft.fill(&tracked.intent, quantity, price)?;
+            }
         }
         Ok(draft.finish())
     }

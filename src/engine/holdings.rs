@@ -23,7 +23,7 @@ use crate::domain::instrument::Instrument;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
 use crate::domain::order::OrderClass;
-use crate::domain::position::HoldingKey;
+use crate::domain::position::{HoldingKey, Position};
 use crate::domain::refusal::Refusal;
 use crate::ledger::LedgerError;
 use crate::recovery::reconcile::{Drift, Known, Standing, allowance, held_by_broker};
@@ -40,7 +40,8 @@ const READING_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     reading: Option<(Moment, BTreeMap<HoldingKey, Quantity>)>,
-    used: BTreeSet<HoldingKey>,
+    /// Contracts that were served, and when: by readings that were begun before that they are not served again.
+    used: BTreeMap<HoldingKey, Moment>,
     asked: Option<Moment>,
     signals: BTreeSet<SignalId>,
     positions: BTreeSet<PositionId>,
@@ -77,10 +78,10 @@ impl Held {
 }
 
 impl Holdings {
-    /// Takes a reading in; it serves each contract once.
-    pub fn came(&mut self, positions: &[BrokerPosition], now: Moment) {
+    /// Takes a reading in that was `begun` before; it serves each contract once.
+    pub fn came(&mut self, positions: &[BrokerPosition], begun: Moment, now: Moment) {
         self.failures = 0;
-        self.used.clear();
+        self.used.retain(|_, served| *served >= begun);
         self.reading = Some((now, held_by_broker(positions)));
     }
 
@@ -90,15 +91,26 @@ impl Holdings {
         Some(held.get(key).copied().unwrap_or(Quantity::ZERO))
     }
 
+    /// What a reading holds that is young enough to go by.
+    fn fresh(&self, now: Moment) -> Option<&BTreeMap<HoldingKey, Quantity>> {
+        let (_, held) = self.reading.as_ref().filter(|(came, _)| now.since(*came) <= FRESH)?;
+        Some(held)
+    }
+
+    /// The next exit of a contract has a reading to go by.
+    fn serves(&self, key: &HoldingKey, now: Moment) -> bool {
+        self.fresh(now).is_some() && !self.used.contains_key(key)
+    }
+
     /// Judges the exits of one batch together, so that they do not sell the same units twice.
     pub fn judge(&mut self, book: &Book, exits: &[OrderIntent], now: Moment) -> BTreeMap<IntentId, Allowed> {
         let batch: BTreeSet<IntentId> = exits.iter().map(|intent| intent.id).collect();
-        let fresh = self.reading.as_ref().filter(|(came, _)| now.since(*came) <= FRESH);
+        let fresh = self.fresh(now);
         let mut left: BTreeMap<HoldingKey, Quantity> = BTreeMap::new();
         let mut verdicts = BTreeMap::new();
         for intent in exits {
             let key = key(intent);
-            let held = fresh.filter(|_| !self.used.contains(&key)).map(|(_, held)| held);
+            let held = fresh.filter(|_| !self.used.contains_key(&key));
             let Some(held) = held else {
                 verdicts.insert(intent.id, Allowed::Unknown);
                 continue;
@@ -111,7 +123,7 @@ impl Holdings {
             let nothing = units == Quantity::ZERO;
             verdicts.insert(intent.id, if nothing { Allowed::Nothing } else { Allowed::Units(units) });
         }
-        self.used.extend(left.into_keys());
+        self.used.extend(left.into_keys().map(|key| (key, now)));
         verdicts
     }
 }
@@ -298,14 +310,32 @@ impl Term<'_> {
         }
         self.holdings.asked = Some(now);
         let (broker, sender) = (Arc::clone(&self.engine.broker), self.sender.clone());
-        let marks = Arc::clone(&self.engine.marks);
+        let (marks, fence) = (Arc::clone(&self.engine.marks), self.fence().clone());
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
+            let begun = fence.now();
             // Gone with the term.
             // Without Redis nobody can have marked anything.
             let (book, marked) = tokio::join!(broker.positions(), marks.marked());
-            let _ = sender.send(Event::Held { book, marked: marked.unwrap_or_default() }).await;
+            let _ = sender.send(Event::Held { book, marked: marked.unwrap_or_default(), begun }).await;
         });
+    }
+
+    /// Asks for a reading for an EXIT that is on its way, where it will need one: something is held of its instrument and
+    /// nobody closes it yet.
+    pub(super) fn read_positions_ahead(&mut self, instrument: &str) {
+        let now = self.fence().now();
+        let needs = |position: &Position| {
+            let key = HoldingKey {
+                symbol: position.symbol.clone(),
+                exchange: position.exchange.clone(),
+                product: position.product,
+            };
+            !self.book.closing.contains_key(&position.id) && !self.holdings.serves(&key, now)
+        };
+        if self.book.portfolio.held_of(instrument).any(needs) {
+            self.read_positions(Duration::ZERO);
+        }
     }
 
     /// The position book came, or did not.
@@ -313,6 +343,7 @@ impl Term<'_> {
         &mut self,
         reading: Result<Vec<BrokerPosition>, BrokerError>,
         marked: BTreeSet<String>,
+        begun: Moment,
     ) {
         self.holdings.asked = None;
         for symbol in marked.difference(&self.holdings.marked) {
@@ -325,7 +356,7 @@ impl Term<'_> {
         match reading {
             Ok(positions) => {
                 let now = self.fence().now();
-                self.holdings.came(&positions, now);
+                self.holdings.came(&positions, begun, now);
                 for id in std::mem::take(&mut self.holdings.signals) {
                     if let Some(waiting) = self.lanes.find(id) {
                         waiting.not_before = now;

@@ -138,6 +138,13 @@ impl Lanes {
         exits.any(|exit| self.entries_meant(&exit).contains(&entry.id))
     }
 
+    /// When the EXIT that has waited for longest came into its lane.
+    pub fn exit_waiting_since(&self) -> Option<Moment> {
+        let exits =
+            self.0.values().flatten().filter(|waiting| waiting.queued.signal.kind() == SignalType::Exit);
+        exits.map(|waiting| waiting.since).min()
+    }
+
     /// The entries that are waiting, wherever in their lanes.
     pub fn entries(&self) -> impl Iterator<Item = &Waiting> {
         self.0.values().flatten().filter(|waiting| waiting.queued.signal.kind().opens())

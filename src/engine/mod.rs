@@ -8,6 +8,7 @@ mod adoption;
 mod anew;
 mod apply;
 pub mod book;
+pub mod coming;
 pub mod command;
 mod custody;
 mod day;
@@ -22,7 +23,9 @@ mod holdings;
 pub mod lanes;
 mod lost_exits;
 mod monitor;
+mod not_flat;
 mod orders;
+mod outcomes;
 mod overdue;
 mod pool;
 mod process;
@@ -34,6 +37,7 @@ mod requests;
 mod resting;
 pub mod runner;
 pub mod senders;
+mod settling;
 mod signals;
 mod square_off;
 pub mod stops;
@@ -44,6 +48,7 @@ mod tell;
 pub mod term;
 mod trace;
 mod trades;
+mod trailing;
 pub mod wholeness;
 pub mod winddown;
 
@@ -70,6 +75,7 @@ use crate::recovery::CrashRecoveryManager;
 use crate::recovery::reconcile::Reconciler;
 use crate::strategy::states::StateWatch;
 use crate::telemetry::{Metrics, Traces};
+use coming::Coming;
 use command::Commands;
 use decide::Rules;
 use evidence::AbsenceRule;
@@ -137,6 +143,8 @@ pub struct Engine {
     pub commands: Commands,
     /// Wakes the leader for a new signal.
     pub arrivals: Arc<Notify>,
+    /// Signals that this instance is about to store.
+    pub coming: Coming,
     /// What the operator is told.
     pub operational: OperationalState,
     /// What is notified.
@@ -197,9 +205,12 @@ impl Engine {
                 tracing::info!(%epoch, "[HA] this term of trading is over: {end}");
                 self.prices.want(BTreeSet::new());
                 self.metrics.orders_in_doubt.set(0);
+                self.metrics.exit_waiting_since.set(0.0);
                 self.metrics.stops_unarmed.set(0);
                 self.metrics.stops_not_resting.set(0);
+                self.metrics.exits_not_flat.set(0);
                 self.metrics.square_off_late.set(0);
+                day::show_latched(&self.metrics, &[]);
                 self.metrics.positions_expiring.set(0);
                 if anew {
                     return;

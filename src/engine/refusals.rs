@@ -28,7 +28,7 @@ struct Last {
 impl Refusals {
     /// Counts a failure; says what was refused once the same has been refused too often in a row.
     fn count(&self, error: &LedgerError, now: Moment) -> Option<String> {
-        if error.is_transient() || matches!(error, LedgerError::Fenced(_)) {
+        if !error.is_refusal() {
             return None;
         }
         let said = sentence(error);

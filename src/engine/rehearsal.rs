@@ -24,7 +24,7 @@ use crate::domain::order::{OrderClass, PriceType, Product, Side};
 use crate::domain::portfolio::Quotes;
 use crate::domain::position::Position;
 use crate::domain::refusal::Refusal;
-use crate::domain::signal::Signal;
+use crate::domain::signal::{Action, Signal};
 
 /// How long a rehearsal may take: a little less than a request that is passed on.
 const PATIENCE: Duration = Duration::from_millis(8000);
@@ -61,6 +61,8 @@ pub enum Verdict {
     MoveStops {
         /// Those that would.
         stops: Vec<Moved>,
+        /// Why others would not.
+        reasons: Vec<Refusal>,
     },
     /// It would be recorded.
     Note {
@@ -154,10 +156,14 @@ impl Term<'_> {
         // Newer than everything that was ever accepted.
         let queued = Queued { id: SignalId::new(), seq: i64::MAX, signal: *signal, attempt: 0 };
         let waits_for = self.would_wait(&queued);
+        let quotes = match &queued.signal.action {
+            Action::MarketData(_) => self.fresh_prices(&queued.signal.instrument),
+            _ => Quotes::default(),
+        };
         let (rules, book) = (Arc::clone(&self.engine.rules), self.book.clone());
         let broker = Arc::clone(&self.engine.broker);
         tokio::spawn(async move {
-            let rehearsal = rehearsed(&rules, &book, broker.as_ref(), &queued, waits_for).await;
+            let rehearsal = rehearsed(&rules, &book, broker.as_ref(), &queued, quotes, waits_for).await;
             let _ = reply.send(Ok(rehearsal));
         });
     }
@@ -206,6 +212,11 @@ impl Term<'_> {
                 "DAY_UNREAD",
                 "the day's market data or the account's day is not read yet",
             ),
+            (
+                self.worth.is_unknown(self.fence().now()),
+                "EQUITY_UNKNOWN",
+                "something that is held has had no price for long, so nobody knows what the account is worth; see `baton status`",
+            ),
         ];
         let held = causes.into_iter().filter(|(holds, ..)| *holds);
         held.map(|(_, code, sentence)| Refusal::new(code, sentence)).collect()
@@ -217,9 +228,9 @@ async fn rehearsed(
     book: &Book,
     broker: &dyn Broker,
     queued: &Queued,
+    mut quotes: Quotes,
     mut waits_for: Vec<Refusal>,
 ) -> Rehearsal {
-    let mut quotes = Quotes::default();
     for (exchange, symbol) in quotes_needed(rules, book, &queued.signal) {
         match broker.quote(&symbol, &exchange).await {
             Ok(quote) => quotes.set(&exchange, &symbol, quote.ltp),
@@ -236,8 +247,8 @@ fn verdict(book: &Book, decision: Decision) -> Verdict {
             Verdict::Order { orders: intents.iter().map(would_be).collect(), decision }
         }
         Decision::Refuse(reasons, decision) => Verdict::Refuse { reasons, decision },
-        Decision::Trail(moved) => {
-            Verdict::MoveStops { stops: moved.iter().filter_map(|held| stop(book, held)).collect() }
+        Decision::Trail(moved, reasons) => {
+            Verdict::MoveStops { stops: moved.iter().filter_map(|held| stop(book, held)).collect(), reasons }
         }
         Decision::Note(reason) => Verdict::Note { reason },
     }

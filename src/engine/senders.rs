@@ -74,7 +74,7 @@ pub(super) async fn say_unsent(ledger: Ledger, intents: Vec<IntentId>, why: Stri
 /// What proves that an event's order never left, where something does.
 pub(super) fn proof(event: &Event) -> Option<(IntentId, String)> {
     match event {
-        Event::Outcome { id, submission, .. } => word(*id, submission),
+        Event::Outcome(outcome) => word(outcome.id, &outcome.submission),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::book::Queued;
+use super::coming::{Early, quotes_of};
 use super::decide::{Decision, decide, exit_plan, exit_request, quotes_needed};
 use super::draft::Draft;
 use super::holdings::drift_on;
@@ -106,8 +107,9 @@ impl Term<'_> {
                     }
                     _ => 0,
                 };
-                let quotes = match &waiting.phase {
-                    Phase::Quoted(quotes, _) => quotes.clone(),
+                let quotes = match (&queued.signal.action, &waiting.phase) {
+                    (Action::MarketData(_), _) => self.fresh_prices(&queued.signal.instrument),
+                    (_, Phase::Quoted(quotes, _)) => quotes.clone(),
                     _ => Quotes::default(),
                 };
                 self.look_at_strategy(&queued.signal).await?;
@@ -184,7 +186,7 @@ impl Term<'_> {
         let now = fence.now();
         // ERROR, waiting for the bridge, a dead broker session and a heartbeat that is overdue stop entries; exits go on.
         let trading = self.entries_wait_for().is_empty();
-        let (book, engine, sender) = (&self.book, self.engine, &self.sender);
+        let (book, engine, sender, ahead) = (&self.book, self.engine, &self.sender, &mut self.ahead);
         let mut room = engine.pace.entries_in_flight.saturating_sub(self.in_flight);
         let mut ready = Vec::new();
         for head in self.lanes.heads() {
@@ -210,10 +212,19 @@ impl Term<'_> {
             if matches!(head.phase, Phase::Quoting) {
                 continue;
             }
-            let complete = needed.iter().all(|(exchange, symbol)| {
-                head.quotes(now).is_some_and(|quotes| quotes.get(exchange, symbol).is_some())
-            });
-            if complete {
+            let complete = |head: &Waiting| {
+                let quotes = head.quotes(now);
+                let has = |(exchange, symbol): &(String, String)| quotes?.get(exchange, symbol);
+                needed.iter().all(|contract| has(contract).is_some())
+            };
+            if opens && !complete(head) {
+                match ahead.serve(&signal.instrument, now) {
+                    Some(Early::Came(quotes, at)) => head.phase = Phase::Quoted(quotes, at),
+                    Some(Early::Asked(_)) => continue,
+                    None => {}
+                }
+            }
+            if complete(head) {
                 if !opens || room > 0 {
                     room -= usize::from(opens);
                     ready.push(head.clone());
@@ -224,13 +235,7 @@ impl Term<'_> {
             let (broker, sender, id) = (Arc::clone(&engine.broker), sender.clone(), head.queued.id);
             let fence = fence.clone();
             tokio::spawn(async move {
-                let (mut quotes, mut failures) = (Quotes::default(), Vec::new());
-                for (exchange, symbol) in needed {
-                    match broker.quote(&symbol, &exchange).await {
-                        Ok(quote) => quotes.set(&exchange, &symbol, quote.ltp),
-                        Err(error) => failures.push(format!("{symbol}: {error}")),
-                    }
-                }
+                let (quotes, failures) = quotes_of(&*broker, needed).await;
                 // Gone with the term.
                 let _ = sender.send(Event::Quoted { id, quotes, at: fence.now(), failures }).await;
             });
@@ -258,7 +263,7 @@ impl Term<'_> {
                 self.refuse(queued.id, Some(kind), &refusals, decision).await
             }
             Decision::Note(note) => self.end(queued, json!([note]), Vec::new()).await,
-            Decision::Trail(moved) => self.end(queued, json!([]), moved).await,
+            Decision::Trail(moved, left) => self.end(queued, json!(left), moved).await,
             Decision::Order(..) => Ok(()),
         }
     }

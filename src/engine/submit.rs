@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use ha::Fence;
 use tokio::sync::mpsc;
 
+use super::outcomes::Outcome;
 use super::senders::{Underway, proof, say_unsent};
 use super::term::Event;
 use crate::broker::{Broker, Submission, Ticket};
@@ -61,11 +62,11 @@ pub(super) async fn submit(journaled: JournaledIntent, way: Way) {
             Submission::InDoubt { reason, .. } => step.failed(format!("in doubt: {reason}")),
         }
     });
-    let outcome = Event::Outcome { id: journaled.id(), submission, took: begun.elapsed() };
+    let outcome = Outcome { id: journaled.id(), submission, took: begun.elapsed() };
     drop(underway);
     // The receiver is gone when the term has ended: the successor finds the intent unfinished and reads the books, which
     // cannot show that an order never left.
-    if let Err(unheard) = events.send(outcome).await
+    if let Err(unheard) = events.send(Event::Outcome(outcome)).await
         && let Some((id, why)) = proof(&unheard.0)
     {
         say_unsent(ledger, vec![id], why).await;

@@ -1,16 +1,20 @@
 //! What a committed change means, said once: one sentence in the log and the counters moved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use chrono::{NaiveDate, Utc};
 use tracing::field::display;
 
 use super::book::Book;
 use super::stops::{Hit, Unarmed};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
+use crate::domain::limits::{CODES, Day};
 use crate::domain::money::Quantity;
 use crate::domain::order::IntentState;
 use crate::domain::position::{HoldingKey, Position, PositionStatus};
+use crate::domain::refusal::Refusal;
 use crate::ledger::Change;
 use crate::ledger::flapping::FlapLimit;
 use crate::ledger::inbox::SignalStatus;
@@ -18,6 +22,12 @@ use crate::notify::{Census, Event, Key, Kind, Notifier};
 use crate::recovery::reconcile::{Drift, Known};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, TraceId};
+
+/// Shows since when an EXIT waits, of which the longest has waited for this time.
+pub(super) fn exit_waiting(waited: Option<Duration>, metrics: &Metrics) {
+    let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+    metrics.exit_waiting_since.set(waited.map_or(0.0, |waited| now - waited.as_secs_f64()));
+}
 
 /// Tells of a change that was committed and is not installed yet.
 pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &Notifier) {
@@ -44,6 +54,11 @@ pub(super) fn tell(book: &Book, change: &Change, metrics: &Metrics, notifier: &N
     for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closed) {
         let trace_id = trace_of(book, change, p).map(display);
         tracing::info!(position = %p.id, trace_id, "closed {} {}: realised ₹{:.2}", p.instrument, p.label, p.realised.0.round_dp(2));
+    }
+    for p in change.positions.iter().filter(|position| position.status == PositionStatus::Closing) {
+        if book.position(p.id).is_some_and(|before| before.quantity > p.quantity) {
+            tracing::info!(position = %p.id, "sold a part of {} {}: {} of {} units are left to sell", p.instrument, p.label, p.quantity, p.entry_quantity);
+        }
     }
     for update in change.signals.iter().filter(|update| update.status != SignalStatus::Refused) {
         let Some(working) = book.working.get(&update.id) else { continue };
@@ -150,6 +165,34 @@ fn drift_sentence(key: &HoldingKey, known: &Known) -> String {
     )
 }
 
+/// Notifies of a limit of the account that was latched now, and counts it.
+pub(super) fn latched(date: NaiveDate, limit: &Refusal, metrics: &Metrics, notifier: &Notifier) {
+    metrics.limit_hits.with_label_values(&[limit.code]).inc();
+    tracing::warn!(code = limit.code, "[STATE] no entries for the rest of {date}: {}", limit.sentence);
+    notifier.raise(Event::about(Kind::LimitHit, limit.code, latch_sentence(date, limit)));
+}
+
+fn latch_sentence(date: NaiveDate, limit: &Refusal) -> String {
+    format!("no entries for the rest of {date} in India: {}; see RUNBOOK.md#limit-hit", limit.sentence)
+}
+
+/// The day is over, and its latches with it.
+pub(super) fn latches_end(day: &Day, notifier: &Notifier) {
+    for limit in &day.latched {
+        tracing::info!(code = limit.code, "[STATE] the limit of {} is over", day.date);
+        notifier.resolve(Key::new(Kind::LimitHit, limit.code));
+    }
+}
+
+/// The limits that are latched today; what nobody has read is not over.
+pub(super) fn limits(epoch: i64, day: Option<&Day>) -> Census {
+    let Some(day) = day else {
+        return Census { epoch, unsure: CODES.into_iter().map(str::to_owned).collect(), ..Census::default() };
+    };
+    let holds = day.latched.iter().map(|limit| (limit.code.to_owned(), latch_sentence(day.date, limit)));
+    Census { epoch, holds: holds.collect(), unsure: BTreeSet::new() }
+}
+
 /// Says all that is in doubt and all that drifts: the leader before may have died between a change and its telling.
 pub(super) fn census(
     epoch: i64,
@@ -171,6 +214,7 @@ pub(super) fn census(
     let bare = Census { epoch, unsure: held.collect(), ..Census::default() };
     notifier.census(Kind::StopNotResting, bare);
     notifier.census(Kind::SquareOffLate, squared_off(epoch, book, late));
+    notifier.census(Kind::LimitHit, limits(epoch, book.day.as_ref()));
 }
 
 /// What is late of the day's square-off. While nobody was asked for the hours, no look has judged what is held.

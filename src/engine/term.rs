@@ -15,14 +15,18 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::apply::show_in_doubt;
 use super::book::Book;
+use super::coming::Ahead;
 use super::command::Command;
 use super::custody::Custody;
+use super::day::Worth;
 use super::evidence::{Reading, Suspects};
 use super::expiry::Expiry;
 use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::not_flat::NotFlat;
+use super::outcomes::Outcome;
 use super::overdue::Overdue;
 use super::readings::FIRST_POLL;
 use super::requests::Answered;
@@ -32,7 +36,7 @@ use super::square_off::SquareOff;
 use super::stops::StopMonitor;
 use super::stopwatch::Stopwatch;
 use super::tell;
-use crate::broker::{BrokerError, BrokerPosition, Submission};
+use crate::broker::{BrokerError, BrokerPosition};
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
@@ -40,6 +44,7 @@ use crate::domain::policy::RestingStops;
 use crate::domain::portfolio::Quotes;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
+use crate::notify::Kind;
 
 /// How often the inbox is swept, whatever notifications were lost.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -55,6 +60,8 @@ const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 const LEDGER_BEAT: Duration = Duration::from_millis(100);
 /// Outcomes that may wait for the loop at once.
 const EVENTS: usize = 1024;
+/// Orders of which one change tells at most: it is one statement after another under the leadership row's lock.
+pub(super) const TOGETHER: usize = 32;
 /// Signals in the lanes at once; the rest stays in the inbox.
 pub(super) const LANE_LIMIT: usize = 2048;
 
@@ -62,14 +69,7 @@ pub(super) const LANE_LIMIT: usize = 2048;
 #[derive(Debug)]
 pub enum Event {
     /// An order's submission ended.
-    Outcome {
-        /// Whose.
-        id: IntentId,
-        /// How.
-        submission: Submission,
-        /// From the call to the answer.
-        took: Duration,
-    },
+    Outcome(Outcome),
     /// A signal's quotes are here; what could not be read is missing.
     Quoted {
         /// Whose.
@@ -80,6 +80,15 @@ pub enum Event {
         at: Moment,
         /// The symbols that gave none, with the reason.
         failures: Vec<String>,
+    },
+    /// An instrument's quotes that were asked for ahead of its signal are here, or not all of them.
+    Ahead {
+        /// Whose.
+        instrument: String,
+        /// Live prices.
+        quotes: Option<Quotes>,
+        /// When the last of them came.
+        at: Moment,
     },
     /// The second quote of a listing whose price jumped to a stop, or none.
     Confirmed {
@@ -98,6 +107,8 @@ pub enum Event {
         book: Result<Vec<BrokerPosition>, BrokerError>,
         /// Symbols that somebody closes without the ledger.
         marked: BTreeSet<String>,
+        /// When the first of it was asked for.
+        begun: Moment,
     },
 }
 
@@ -124,6 +135,7 @@ pub struct Term<'a> {
     pub(super) journal: Journal,
     pub(super) book: Book,
     pub(super) lanes: Lanes,
+    pub(super) ahead: Ahead,
     pub(super) suspects: Suspects,
     pub(super) holdings: Holdings,
     pub(super) clocks: Stopwatch,
@@ -137,6 +149,8 @@ pub struct Term<'a> {
     pub(super) reading: Option<JoinHandle<()>>,
     pub(super) next_reading: Moment,
     pub(super) last_reading: Moment,
+    /// The shortest time between two.
+    pub(super) reading_pace: Duration,
     /// The order stream said something that no reading has begun after.
     pub(super) news: bool,
     pub(super) poll: Duration,
@@ -153,6 +167,8 @@ pub struct Term<'a> {
     pub(super) look_pace: Duration,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
+    pub(super) not_flat: NotFlat,
+    pub(super) worth: Worth,
     pub(super) square_off: SquareOff,
     pub(super) expiry: Expiry,
     next_census: Moment,
@@ -174,6 +190,7 @@ impl<'a> Term<'a> {
             journal,
             book,
             lanes: Lanes::default(),
+            ahead: Ahead::default(),
             suspects: Suspects::default(),
             holdings: Holdings::default(),
             clocks: Stopwatch::default(),
@@ -186,6 +203,7 @@ impl<'a> Term<'a> {
             reading: None,
             next_reading: now,
             last_reading: now,
+            reading_pace: Duration::ZERO,
             news: false,
             poll: FIRST_POLL,
             next_sweep: now,
@@ -199,6 +217,8 @@ impl<'a> Term<'a> {
             look_pace: Duration::ZERO,
             next_want: now,
             next_day_look: now,
+            not_flat: NotFlat::default(),
+            worth: Worth::new(now),
             square_off: SquareOff::default(),
             expiry: Expiry::default(),
             next_census: now,
@@ -242,6 +262,8 @@ impl<'a> Term<'a> {
         // One term at a time serves, so this waits for nobody.
         let commands = Arc::clone(&self.engine.commands);
         let mut commands = commands.lock().await;
+        // What was announced while another led is stored by now.
+        self.engine.coming.take();
         loop {
             self.engine.pulse.beat();
             if drain.is_cancelled() {
@@ -257,6 +279,10 @@ impl<'a> Term<'a> {
                     self.news = true;
                     self.read_books_for_news();
                     Woken::Time
+                }
+                Selected::Coming => {
+                    self.read_ahead();
+                    continue;
                 }
                 Selected::Prices => Woken::Prices,
                 Selected::Command(Command::Close(close)) => match self.close_for_operator(close).await {
@@ -299,6 +325,7 @@ impl<'a> Term<'a> {
             why = fence.closed() => Selected::Fenced(why),
             Some(event) = self.events.recv() => Selected::Event(event),
             Some(command) = commands.recv() => Selected::Command(command),
+            () = self.engine.coming.news() => Selected::Coming,
             () = self.engine.arrivals.notified() => Selected::Arrival,
             () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
@@ -308,12 +335,24 @@ impl<'a> Term<'a> {
         }
     }
 
-    /// Applies an event and those that wait behind it.
+    /// Applies an event and those that wait behind it, outcomes that follow one another together.
     async fn apply_all(&mut self, first: Event) -> Result<(), LedgerError> {
-        self.apply(first).await?;
-        while let Ok(event) = self.events.try_recv() {
+        let mut next = Some(first);
+        while let Some(event) = next {
             self.engine.pulse.beat();
-            self.apply(event).await?;
+            let Event::Outcome(outcome) = event else {
+                self.apply(event).await?;
+                next = self.events.try_recv().ok();
+                continue;
+            };
+            let mut outcomes = vec![outcome];
+            next = loop {
+                match self.events.try_recv() {
+                    Ok(Event::Outcome(outcome)) if outcomes.len() < TOGETHER => outcomes.push(outcome),
+                    other => break other.ok(),
+                }
+            };
+            self.outcomes(outcomes).await?;
         }
         Ok(())
     }
@@ -321,6 +360,7 @@ impl<'a> Term<'a> {
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
         self.watch_stops(woken == Woken::Prices);
+        self.watch_exits();
         if self.custody.is_some() {
             let swept = woken == Woken::Arrival || now >= self.next_sweep;
             if swept {
@@ -344,8 +384,11 @@ impl<'a> Term<'a> {
             let rest = self.engine.rules.policy.stops.resting == RestingStops::On;
             let epoch = self.fence().epoch().get();
             tell::census(epoch, &self.book, rest, &self.square_off.late, &self.engine.notifier);
+            self.engine.notifier.census(Kind::ExitNotFlat, self.not_flat.census(epoch, &self.book));
         }
         self.decide_heads().await?;
+        let waiting = self.lanes.exit_waiting_since().map(|since| self.fence().now().since(since));
+        tell::exit_waiting(waiting, &self.engine.metrics);
         self.read_books_if_due();
         Ok(())
     }
@@ -363,9 +406,9 @@ impl<'a> Term<'a> {
             },
             None if self.listening.is_none() && self.fence().now() >= self.next_listen => {
                 self.next_listen = self.fence().now().plus(LISTEN_AGAIN);
-                let (ledger, arrivals) = (self.engine.ledger.clone(), Arc::clone(&self.engine.arrivals));
+                let (ledger, heard) = (self.engine.ledger.clone(), self.heard());
                 self.listening = Some(tokio::spawn(async move {
-                    tokio::time::timeout(LEDGER_PATIENCE, ledger.listen(arrivals)).await
+                    tokio::time::timeout(LEDGER_PATIENCE, ledger.listen(heard)).await
                 }));
             }
             None => {}
@@ -380,7 +423,7 @@ impl<'a> Term<'a> {
     fn next_wake(&self) -> Moment {
         let mut wake = self.next_sweep.min(self.next_look);
         if self.reading.as_ref().is_none_or(JoinHandle::is_finished) {
-            wake = wake.min(self.next_reading);
+            wake = wake.min(self.reading_due());
         }
         wake
     }
@@ -453,6 +496,7 @@ impl<'a> Term<'a> {
 enum Selected {
     Event(Event),
     Command(Command),
+    Coming,
     Arrival,
     News,
     Prices,

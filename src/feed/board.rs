@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::{Listing, Tape};
 use crate::domain::money::Price;
 use crate::domain::order::{UnknownName, named};
+use crate::domain::portfolio::Quotes;
 
 /// Where a price came from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -170,6 +171,17 @@ impl PriceBoard {
         *self.lock().get(listing)?
     }
 
+    /// The prices of these listings that came within `age`.
+    pub fn quotes(&self, listings: impl Iterator<Item = Listing>, age: Duration, now: Moment) -> Quotes {
+        let mut quotes = Quotes::new();
+        for listing in listings {
+            if let Some(priced) = self.get(&listing).filter(|priced| now.since(priced.at) <= age) {
+                quotes.set(&listing.exchange, &listing.symbol, priced.price);
+            }
+        }
+        quotes
+    }
+
     /// Says what the price of a listing is good for at `now`; [`Freshness::Dead`] where none is known.
     pub fn freshness(&self, listing: &Listing, now: Moment) -> Freshness {
         self.get(listing).map_or(Freshness::Dead, |priced| self.0.ages.judge(now.since(priced.at)))
@@ -216,6 +228,12 @@ impl Default for PriceBoard {
 // === impl Ages ===
 
 impl Ages {
+    /// Up to what age a price says what a holding is worth: three times the age at which it is dead. It decides no order then,
+    /// but a limit of the account has to be judged by something.
+    pub fn worth(self) -> Duration {
+        self.dead * 3
+    }
+
     /// What a price of this age is good for.
     pub fn judge(self, age: Duration) -> Freshness {
         match age {
@@ -302,6 +320,19 @@ mod tests {
         {
             assert_eq!(board.freshness(&gold(), at(seconds)), expected, "after {seconds} s");
         }
+    }
+
+    #[test]
+    fn quotes_are_of_what_came_in_time_and_a_dead_price_still_values() {
+        let board = board();
+        board.record(&gold(), Price(dec!(100)), PriceSource::Live, at(10));
+        let within =
+            |age, now| board.quotes([gold(), Listing::new("NFO", "OTHER")].into_iter(), age, at(now));
+        let ages = board.ages();
+        assert_eq!(within(ages.stale, 40).get("MCX", "GOLDM05DEC25FUT"), Some(Price(dec!(100))));
+        assert_eq!(within(ages.stale, 41), Quotes::new());
+        assert_eq!(within(ages.worth(), 910).get("MCX", "GOLDM05DEC25FUT"), Some(Price(dec!(100))));
+        assert_eq!(within(ages.worth(), 911), Quotes::new());
     }
 
     #[test]

@@ -14,10 +14,13 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::change::Change;
 use super::planned::Planned;
+use super::recorded::{self, Recorded};
 use super::{Ledger, LedgerError};
 
 /// Between the fields that a hash covers; no field but the last can hold it.
 const SEPARATOR: &str = "\u{1f}";
+
+pub(super) const APPEND: &str = "SELECT audit_append($1, $2, $3)";
 
 /// Appends one row to the chain; `actor` is a member, or an operator's name.
 pub(super) async fn append(
@@ -26,7 +29,7 @@ pub(super) async fn append(
     actor: &str,
     payload: &Value,
 ) -> Result<(), LedgerError> {
-    tx.run("SELECT audit_append($1, $2, $3)", &[&kind, &actor, &payload.to_string()])
+    tx.run(APPEND, &[&kind, &actor, &payload.to_string()])
         .await
         .map_err(LedgerError::during("append to the audit log"))?;
     Ok(())
@@ -44,18 +47,20 @@ pub(super) fn of_change(change: &Change, epoch: i64) -> Option<Value> {
         .iter()
         .map(|f| json!({ "intent": f.intent, "cumulative": f.cumulative, "quantity": f.quantity, "price": f.price }))
         .collect();
-    let held = change.opened.iter().chain(&change.positions);
-    let positions: Vec<Value> = held
-        .map(|p| json!({ "id": p.id, "status": p.status, "quantity": p.quantity, "stop": p.current_stop }))
-        .collect();
+    let positions: Vec<Value> =
+        change.opened.iter().chain(&change.positions).map(recorded::position).collect();
+    let figures = change.portfolio.as_ref().map(recorded::figures);
     let signals: Vec<Value> = change
         .signals
         .iter()
         .map(|s| json!({ "id": s.id, "status": s.status.as_str(), "reasons": s.reasons }))
         .collect();
-    let nothing = intents.is_empty() && fills.is_empty() && positions.is_empty() && signals.is_empty();
-    (!nothing).then(|| {
-        json!({ "epoch": epoch, "intents": intents, "fills": fills, "positions": positions, "signals": signals })
+    let nothing = [&intents, &fills, &positions, &signals].iter().all(|told| told.is_empty());
+    (!nothing || figures.is_some()).then(|| {
+        json!({
+            "epoch": epoch, "intents": intents, "fills": fills, "positions": positions, "figures": figures,
+            "signals": signals,
+        })
     })
 }
 
@@ -72,6 +77,9 @@ pub struct AuditReport {
     pub sealed: i64,
     /// What does not fit, the first of each kind.
     pub faults: Vec<String>,
+    /// What the chain says of stored state.
+    #[serde(skip)]
+    pub recorded: Recorded,
 }
 
 /// A link of the chain as it is stored.
@@ -96,17 +104,20 @@ pub(super) struct Walk {
     pub hash: Vec<u8>,
     /// What did not fit.
     pub faults: Vec<String>,
+    /// What the links say of stored state.
+    pub recorded: Recorded,
 }
 
 impl Walk {
     /// From the chain's beginning.
     pub fn from_the_first() -> Self {
-        Self::after(0, Sha256::digest(b"baton").to_vec())
+        let recorded = Recorded::from_the_first();
+        Self { recorded, ..Self::after(0, Sha256::digest(b"baton").to_vec()) }
     }
 
     /// From behind a link that is known.
     pub fn after(seq: i64, hash: Vec<u8>) -> Self {
-        Self { seq, hash, faults: Vec::new() }
+        Self { seq, hash, faults: Vec::new(), recorded: Recorded::default() }
     }
 
     /// Looks at the next link.
@@ -124,6 +135,7 @@ impl Walk {
                 "row {found} ({kind} by {actor}) is not what was written, or the row before it is not"
             ));
         }
+        self.recorded.take(kind, actor, payload);
         // On from what is stored, so that one changed row is one fault.
         (self.seq, self.hash) = (*found, stored.clone());
     }
@@ -141,7 +153,8 @@ pub(super) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn link(row: &Row) -> Result<Link, tokio_postgres::Error> {
+/// A row of [`LINK`]'s columns.
+pub(super) fn link(row: &Row) -> Result<Link, tokio_postgres::Error> {
     Ok(Link {
         seq: row.try_get(0)?,
         at_us: row.try_get(1)?,
@@ -169,14 +182,14 @@ pub(super) async fn walk(tx: &Transaction<'_>, mut walk: Walk) -> Result<Walk, L
 
 /// Walks the whole chain and looks at every seal.
 pub(super) async fn verify(tx: &Transaction<'_>) -> Result<AuditReport, LedgerError> {
-    let Walk { seq: rows, hash, mut faults } = walk(tx, Walk::from_the_first()).await?;
+    let Walk { seq: rows, hash, mut faults, recorded } = walk(tx, Walk::from_the_first()).await?;
     let seals = "SELECT (SELECT coalesce(max(seq), 0) FROM audit_seal),
         (SELECT array_agg(s.seq ORDER BY s.seq) FROM audit_seal s LEFT JOIN audit_log a USING (seq)
           WHERE a.hash IS DISTINCT FROM s.hash)";
     let seals = tx.query_one(seals, &[]).await.map_err(LedgerError::during("look at the seals"))?;
     let broken: Option<Vec<i64>> = seals.get(1);
     faults.extend(broken.unwrap_or_default().iter().map(|seq| format!("row {seq} is not what was sealed")));
-    Ok(AuditReport { ok: faults.is_empty(), rows, head: hex(&hash), sealed: seals.get(0), faults })
+    Ok(AuditReport { ok: faults.is_empty(), rows, head: hex(&hash), sealed: seals.get(0), faults, recorded })
 }
 
 impl Ledger {

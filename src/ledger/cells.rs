@@ -80,7 +80,7 @@ impl<'a> Cells<'a> {
         T::Err: fmt::Display,
     {
         let before = self.faults.len();
-        let text: String = self.get(column);
+        let text: &str = self.get(column);
         match text.parse() {
             Ok(value) => value,
             Err(error) => {

@@ -3,6 +3,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use ha::Fence;
 use rust_decimal::Decimal;
+use serde::Serialize;
+use tokio_postgres::Row;
 
 use super::change::lock_leadership;
 use super::{Ledger, LedgerError};
@@ -10,9 +12,21 @@ use crate::domain::limits::{Day, known_code};
 use crate::domain::money::Rupees;
 use crate::domain::refusal::Refusal;
 
+/// A limit that is latched for a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Latch {
+    /// Its code, as of the version that latched it.
+    pub code: String,
+    /// The figures that it was hit by.
+    pub sentence: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 impl Ledger {
     /// Reads what is known of a day that began at `start`; a day that nobody has opened has no opening equity. What
-    /// was never sent is no order of the day, nor is an exit that was refused: tries to get out must not use up its entries.
+    /// was never sent is no order of the day, nor is an exit that was refused: tries to get out must not use up its entries. What
+    /// its sales have realised is counted against the average cost of what their positions hold.
     ///
     /// # Errors
     /// Any database error.
@@ -28,24 +42,38 @@ impl Ledger {
                        AND p.closed_at > coalesce((
                             SELECT max(o.closed_at) FROM position o
                             WHERE o.status = 'closed' AND coalesce(o.exit_cause, '') NOT IN ('stop_loss', 'late_fill')),
-                        '-infinity'))",
+                        '-infinity')),
+                    (SELECT coalesce(sum((f.price - p.entry_price) * f.quantity * p.point_value / p.lot_size), 0)
+                     FROM order_intent i JOIN fill f ON f.intent_id = i.id JOIN position p ON p.id = i.position_id
+                     WHERE i.trading_day = $1 AND i.side = 'SELL')",
                 &[&date, &start],
             )
             .await
             .map_err(LedgerError::during("read the account's day"))?;
-        let latched = client
-            .query("SELECT code, sentence FROM limit_latch WHERE day = $1 ORDER BY at, code", &[&date])
-            .await
-            .map_err(LedgerError::during("read latched limits"))?;
-        let latch = |row: &tokio_postgres::Row| Refusal::new(known_code(row.get(0)), row.get::<_, String>(1));
+        drop(client);
+        let latched = self.latches(date).await?;
+        let latch = |known: Latch| Refusal::new(known_code(&known.code), known.sentence);
         let count = |place| u32::try_from(row.get::<_, i64>(place)).unwrap_or(u32::MAX);
         Ok(Day {
             date,
             opening: row.get::<_, Option<Decimal>>(0).map(Rupees),
+            realised: Rupees(row.get(3)).rounded(),
             orders: count(1),
             stop_outs: count(2),
-            latched: latched.iter().map(latch).collect(),
+            latched: latched.into_iter().map(latch).collect(),
         })
+    }
+
+    /// Lists the limits that are latched for a day, the oldest first.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn latches(&self, date: NaiveDate) -> Result<Vec<Latch>, LedgerError> {
+        let sql = "SELECT code, sentence, at FROM limit_latch WHERE day = $1 ORDER BY at, code";
+        let rows = self.client().await?.query(sql, &[&date]).await;
+        let rows = rows.map_err(LedgerError::during("read latched limits"))?;
+        let latch = |row: &Row| Latch { code: row.get(0), sentence: row.get(1), at: row.get(2) };
+        Ok(rows.iter().map(latch).collect())
     }
 
     /// Opens a day with an equity, unless somebody has; returns what it was opened with.

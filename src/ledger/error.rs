@@ -111,6 +111,11 @@ impl LedgerError {
         }
     }
 
+    /// True when the database was reached and said no to what was to be written: nothing was.
+    pub fn is_refusal(&self) -> bool {
+        !self.is_transient() && !matches!(self, Self::Fenced(_))
+    }
+
     /// True when the database knows neither this user nor this password.
     pub fn is_refused_login(&self) -> bool {
         let database = match self {

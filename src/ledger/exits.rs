@@ -15,7 +15,7 @@ pub enum Outcome {
     Filled,
     /// The broker has the order; it is not filled, or not wholly.
     Submitted,
-    /// No order was sent yet.
+    /// No order was sent yet, or the next part of a sale that is more than one order takes.
     Pending,
     /// The broker refused the last order; another follows until it is flat.
     Refused,

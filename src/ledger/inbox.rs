@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
 use ha::Fence;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::cells::Cells;
@@ -114,15 +116,27 @@ impl SignalStatus {
     }
 }
 
-/// Stores a signal once, and gives its receipt: the first one's, for a repeat.
+/// Stores a signal once, and gives its receipt: the first one's, for a repeat. With `$10` nobody waits until a new row is on
+/// disk: others see it at once, and whatever is committed after it puts it there, too ([`FLUSH`]).
 const STORE: &str = "
 WITH fresh AS (
     INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (key) DO NOTHING RETURNING id, status)
-SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
+SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $3::text, $8::text, $5::text))::text,
+    CASE WHEN $10 THEN set_config('synchronous_commit', 'off', true) END
+FROM fresh
 UNION ALL
-SELECT id, status, false, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
+SELECT id, status, false, NULL, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
+
+/// Makes a signal's row durable, and gives it: by a commit that is waited for, and that has everything committed before it on
+/// disk, too. A signal that was decided needs none: what decided it was committed so.
+const FLUSH: &str = "
+SELECT CASE WHEN status = 'pending' THEN pg_logical_emit_message(true, 'baton', '') END FROM signal WHERE id = $1";
+
+/// For so long a sender's answer waits for the commit of what the signal decides. A flush of its own would be in that one's
+/// way: the disk takes one after the other.
+const RIDE: Duration = Duration::from_millis(3);
 
 /// The same under an epoch (`$10`) and its holder (`$11`), with the leadership row locked as the journal locks it: nothing of
 /// an old epoch is stored after a takeover's commit. No row when the epoch is another. Public for the test that plays the
@@ -134,29 +148,45 @@ WITH l AS (
     INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
     SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::bytea, $8::text, $9::text FROM l
     ON CONFLICT (key) DO NOTHING RETURNING id, status)
-SELECT id, status, true, pg_notify('baton_signal', '')::text FROM fresh
+SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $3::text, $8::text, $5::text))::text FROM fresh
 UNION ALL
 SELECT id, status, false, NULL FROM signal, l WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
 
-/// Stores a signal within a transaction, as [`Ledger::accept`] does.
+/// Stores a signal within a transaction, with which it becomes durable.
 pub(super) async fn store(tx: &Transaction<'_>, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
     let id = SignalId::new();
-    let values = signal.values(&id, &signal.key.0);
-    for _ in 0..2 {
-        if let Some(receipt) = receipt(tx.query_opt(STORE, &values).await)? {
-            return Ok(receipt);
-        }
-    }
-    Err(LedgerError::Conflict { what: format!("signal {}", signal.key) })
+    let mut values = signal.values(&id, &signal.key.0);
+    values.push(&false);
+    let found = look_twice(tx, STORE, &values).await?;
+    found.ok_or_else(|| LedgerError::Conflict { what: format!("signal {}", signal.key) })
 }
 
-fn receipt(stored: Result<Option<Row>, tokio_postgres::Error>) -> Result<Option<Receipt>, LedgerError> {
-    let row = stored.map_err(LedgerError::during("store a signal"))?;
-    Ok(row.map(|row| Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) }))
+/// A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot: the second look does.
+async fn look_twice(
+    client: &impl Planned,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Option<Receipt>, LedgerError> {
+    for _ in 0..2 {
+        let row = client.maybe_row(sql, values).await.map_err(LedgerError::during("store a signal"))?;
+        if let Some(row) = row {
+            return Ok(Some(Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) }));
+        }
+    }
+    Ok(None)
+}
+
+/// The id and the key of a new row.
+fn new_row(signal: &NewSignal<'_>) -> (SignalId, String) {
+    let id = SignalId::new();
+    match Mutant::ForgetsDeliveries.is_on() {
+        true => (id, format!("{}/{id}", signal.key)),
+        false => (id, signal.key.0.clone()),
+    }
 }
 
 impl NewSignal<'_> {
-    /// What [`STORE`] takes.
+    /// What [`STORE`] and [`STORE_UNDER`] take first.
     fn values<'v>(&'v self, id: &'v SignalId, key: &'v String) -> Vec<&'v (dyn ToSql + Sync)> {
         vec![
             &id.0,
@@ -198,12 +228,33 @@ impl Ledger {
         if row.get(0) { Ok(()) } else { Err(LedgerError::Fenced(fence.epoch())) }
     }
 
-    /// Stores a signal once; a repeat of its key gets the first one's receipt. Returns after the commit.
+    /// Stores a signal once; a repeat of its key gets the first one's receipt. Returns when it is durable.
+    ///
+    /// A new one is `stored` before that: the leader may read and decide it from then on, while its sender still waits. It can
+    /// act on nothing that a crash of the database forgets, for what it commits, an intent or a refusal, makes the row durable
+    /// first.
     ///
     /// # Errors
     /// Any database error; then nothing is known to be stored, and sending it again is safe.
-    pub async fn accept(&self, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
-        self.store(signal, None).await
+    pub async fn accept(
+        &self,
+        signal: &NewSignal<'_>,
+        stored: impl FnOnce(),
+    ) -> Result<Receipt, LedgerError> {
+        let (id, key) = new_row(signal);
+        let mut values = signal.values(&id, &key);
+        values.push(&true);
+        let found = look_twice(&self.client().await?, STORE, &values).await?;
+        let receipt =
+            found.ok_or_else(|| LedgerError::Conflict { what: format!("signal {}", signal.key) })?;
+        if receipt.fresh {
+            stored();
+            tokio::time::sleep(RIDE).await;
+        }
+        // A repeat may find a row that its first delivery still waits for.
+        let durable = self.client().await?.row(FLUSH, &[&receipt.id.0]).await;
+        durable.map_err(LedgerError::during("have a signal on disk"))?;
+        Ok(receipt)
     }
 
     /// Stores a signal that a strategy of the leader decided, once, and only while `fence` is the epoch in force.
@@ -211,36 +262,13 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Fenced`], or any database error; then nothing is known to be stored, and storing it again is safe.
     pub async fn accept_under(&self, fence: &Fence, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
-        self.store(signal, Some(fence)).await
-    }
-
-    async fn store(&self, signal: &NewSignal<'_>, fence: Option<&Fence>) -> Result<Receipt, LedgerError> {
-        let id = SignalId::new();
-        let key = match Mutant::ForgetsDeliveries.is_on() {
-            true => format!("{}/{id}", signal.key),
-            false => signal.key.0.clone(),
-        };
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(if fence.is_some() { STORE_UNDER } else { STORE })
-            .await
-            .map_err(LedgerError::during("prepare the inbox insert"))?;
-        let authority = fence.map(|fence| (fence.epoch().get(), fence.instance().incarnation.as_uuid()));
+        let (id, key) = new_row(signal);
+        let (epoch, incarnation) = (fence.epoch().get(), fence.instance().incarnation.as_uuid());
         let mut values = signal.values(&id, &key);
-        if let Some((epoch, incarnation)) = &authority {
-            values.extend([epoch as &(dyn ToSql + Sync), incarnation]);
-        }
-        // A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot:
-        // the second look does.
-        for _ in 0..2 {
-            if let Some(receipt) = receipt(client.query_opt(&statement, &values).await)? {
-                return Ok(receipt);
-            }
-        }
-        match fence {
-            Some(fence) => Err(LedgerError::Fenced(fence.epoch())),
-            None => Err(LedgerError::Conflict { what: format!("signal {}", signal.key) }),
-        }
+        values.extend([&epoch as &(dyn ToSql + Sync), &incarnation]);
+        let found = look_twice(&client, STORE_UNDER, &values).await?;
+        found.ok_or(LedgerError::Fenced(fence.epoch()))
     }
 
     /// The signal that a delivery of this key would be a repeat of.

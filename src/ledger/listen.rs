@@ -1,14 +1,12 @@
 //! Hearing of new signals at once. Nothing is lost if a notification is: the leader also sweeps the inbox.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::AsyncMessage;
 
 use super::connect::connect;
 use super::{Ledger, LedgerError};
+use crate::domain::signal::SignalType;
 
 /// A session that listens for new signals; ends when dropped.
 #[derive(Debug)]
@@ -30,19 +28,43 @@ impl Drop for Listener {
     }
 }
 
+/// What a notification says of a signal that was stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored<'a> {
+    /// Its type.
+    pub kind: SignalType,
+    /// The member that received it.
+    pub received_by: &'a str,
+    /// Its instrument.
+    pub instrument: &'a str,
+}
+
+impl<'a> Stored<'a> {
+    /// Reads a notification as the inbox's insert makes it; none for an older version's, which says nothing.
+    fn read(payload: &'a str) -> Option<Self> {
+        let mut words = payload.splitn(3, ' ');
+        let (kind, received_by, instrument) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+        Some(Self { kind, received_by, instrument })
+    }
+}
+
 impl Ledger {
-    /// Listens on a session of its own and wakes `arrivals` for each new signal, on whichever instance it arrived.
+    /// Listens on a session of its own, and calls `heard` for each new signal, on whichever instance it arrived, with what is
+    /// said of it.
     ///
     /// # Errors
     /// The failed connection or `LISTEN`.
-    pub async fn listen(&self, arrivals: Arc<Notify>) -> Result<Listener, LedgerError> {
+    pub async fn listen(
+        &self,
+        heard: impl Fn(Option<Stored<'_>>) + Send + 'static,
+    ) -> Result<Listener, LedgerError> {
         let (client, mut messages) = connect(&self.config, &self.tls)
             .await
             .map_err(LedgerError::during("connect to listen for signals"))?;
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
-                if matches!(message, AsyncMessage::Notification(_)) {
-                    arrivals.notify_one();
+                if let AsyncMessage::Notification(stored) = message {
+                    heard(Stored::read(stored.payload()));
                 }
             }
         });
@@ -51,5 +73,18 @@ impl Ledger {
             .await
             .map_err(LedgerError::during("listen for signals"))?;
         Ok(Listener { driver, _client: client })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_version_says_is_nothing() {
+        let said = Stored { kind: SignalType::BaseEntry, received_by: "b1", instrument: "GOLD MINI" };
+        assert_eq!(Stored::read("BASE_ENTRY b1 GOLD MINI"), Some(said));
+        assert_eq!(Stored::read(""), None);
+        assert_eq!(Stored::read("b1 BASE_ENTRY GOLD_MINI"), None);
     }
 }

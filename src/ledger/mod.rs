@@ -27,10 +27,13 @@ pub mod instrument_switches;
 pub mod journal;
 pub mod listen;
 mod market;
+mod mend;
 pub mod migrate;
+mod numeric;
 pub mod operational;
 pub mod outbox;
 mod planned;
+pub mod recorded;
 pub mod repair;
 pub mod requests;
 pub mod restore;
@@ -46,6 +49,7 @@ pub mod switching;
 pub mod telegram;
 pub mod views;
 pub mod wishes;
+mod writes;
 
 use std::time::Duration;
 

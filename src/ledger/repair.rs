@@ -12,12 +12,13 @@ use deadpool_postgres::Transaction;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::change::{self, FillRow, PortfolioRow, PyramidWrite};
+use super::change::{FillRow, PortfolioRow, PyramidWrite};
 use super::snapshot::{self, Depth, Snapshot};
-use super::{Ledger, LedgerError, audit};
-use crate::domain::ids::IntentId;
+use super::wishes::Wish;
+use super::{Ledger, LedgerError, audit, mend, recorded, writes};
+use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::EntryPlan;
-use crate::domain::money::{Price, Quantity};
+use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::position::{HoldingKey, Position};
 
 /// A sale that was made by hand at the broker, booked on its position.
@@ -67,11 +68,28 @@ pub struct Adopted {
     pub plan: EntryPlan,
 }
 
+/// An operator's wish as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WishWrite {
+    /// It was said.
+    Keep(Wish),
+    /// Nobody said it.
+    Forget(PositionId),
+}
+
 /// What a repair writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mending {
     /// Positions as they are to be, each with its next version.
     pub positions: Vec<Position>,
+    /// Positions whose rows were gone.
+    pub made_again: Vec<Position>,
+    /// What closed positions realised.
+    pub realised: Vec<(PositionId, Rupees)>,
+    /// Units that orders filled.
+    pub filled: Vec<(IntentId, Quantity)>,
+    /// What operators want closed, or never wanted.
+    pub wishes: Vec<WishWrite>,
     /// Orders that were sent beside the ledger: kept as they were, of no position.
     pub outside: Vec<Outside>,
     /// A position that is taken up.
@@ -96,8 +114,8 @@ pub struct Operator<'a> {
 }
 
 impl Ledger {
-    /// Mends stored state, told to the audit as `kind`: `plan` says how, from what is read under the lock, and what to tell the audit; `prove` sees
-    /// the outcome before it is committed.
+    /// Mends stored state, told to the audit as `kind`: `plan` says how, from what is read under the lock to that `depth`, and
+    /// what to tell the audit; `prove` sees the outcome before it is committed.
     ///
     /// # Errors
     /// What `plan` or `prove` refuse, or any database error; nothing was written then.
@@ -105,18 +123,27 @@ impl Ledger {
         &self,
         operator: Operator<'_>,
         kind: &'static str,
+        depth: Depth,
         plan: impl FnOnce(&Snapshot) -> Result<(Mending, Value), E>,
         prove: impl FnOnce(Snapshot) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut client = self.client().await?;
         let tx = locked(&mut client).await?;
+        if depth == Depth::Whole {
+            Self::unhurried(&tx).await?;
+        }
         let meter = Arc::default();
-        let before = snapshot::read(&tx, Depth::Open, &meter).await?;
+        let before = snapshot::read(&tx, depth, &meter).await?;
         let (mending, told) = plan(&before)?;
         write(&tx, &mending, operator).await?;
-        prove(snapshot::read(&tx, Depth::Open, &meter).await?)?;
-        let told = serde_json::json!({ "reason": operator.reason, "proposals": told });
+        let positions = mending.positions.iter().chain(&mending.made_again).map(recorded::position);
+        let told = serde_json::json!({
+            "reason": operator.reason, "proposals": told, "positions": positions.collect::<Vec<_>>(),
+            "figures": mending.portfolio.or(before.portfolio).as_ref().map(recorded::figures),
+        });
         audit::append(&tx, kind, operator.name, &told).await?;
+        // The audit log's row included: it is what the next recovery holds the others against.
+        prove(snapshot::read(&tx, depth, &meter).await?)?;
         have_leader_reread(&tx).await?;
         tx.commit().await.map_err(LedgerError::during("commit a repair"))?;
         Ok(())
@@ -208,7 +235,10 @@ async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
 async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, LedgerError> {
     let during = LedgerError::during("lock the leadership row");
     let tx = client.transaction().await.map_err(&during)?;
-    tx.batch_execute("SET LOCAL lock_timeout = '2s'; SELECT 1 FROM leadership FOR UPDATE")
+    // The chain's head, too: it is walked, and nothing may be added between two looks at it.
+    tx.batch_execute(
+        "SET LOCAL lock_timeout = '2s'; SELECT 1 FROM leadership FOR UPDATE; SELECT 1 FROM audit_head FOR UPDATE",
+    )
         .await
         .map_err(&during)?;
     Ok(tx)
@@ -225,14 +255,12 @@ async fn write(tx: &Transaction<'_>, mending: &Mending, operator: Operator<'_>) 
         book(tx, booking, operator).await?;
     }
     explain(tx, &mending.by_hand).await?;
-    for position in &mending.positions {
-        change::update_position(tx, position).await?;
-    }
+    mend::write(tx, mending).await?;
     if let Some(portfolio) = &mending.portfolio {
-        change::write_portfolio(tx, portfolio).await?;
+        writes::write_portfolio(tx, portfolio).await?;
     }
     for pyramid in &mending.pyramids {
-        change::write_pyramid(tx, pyramid).await?;
+        writes::write_pyramid(tx, pyramid).await?;
     }
     Ok(())
 }
@@ -270,7 +298,7 @@ async fn outside(tx: &Transaction<'_>, order: &Outside) -> Result<(), LedgerErro
         return Ok(());
     }
     let (cumulative, quantity) = (order.filled, order.filled);
-    change::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
+    writes::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
 }
 
 /// The operator's word stands as a signal, what was bought by hand as its order and fill: from then on nothing tells the
@@ -320,12 +348,11 @@ async fn adopt(tx: &Transaction<'_>, adopted: &Adopted, operator: Operator<'_>) 
     .await
     .map_err(&during)?;
     let (cumulative, quantity, price) = (p.quantity, p.quantity, p.entry_price);
-    change::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
-    change::open_position(tx, &p).await?;
+    writes::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
+    writes::open_position(tx, &p).await?;
     // Where the audit log has every position's stop from: a custodian believes no other.
-    let held =
-        serde_json::json!({ "id": p.id, "status": p.status, "quantity": p.quantity, "stop": p.current_stop });
-    audit::append(tx, "change", operator.name, &serde_json::json!({ "positions": [held] })).await
+    let told = serde_json::json!({ "positions": [recorded::position(&p)] });
+    audit::append(tx, "change", operator.name, &told).await
 }
 
 /// A sale by hand is an order of the operator's, filled: fills stay the only thing that moves a position.
@@ -359,7 +386,7 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
         quantity: booking.quantity,
         price: booking.price,
     };
-    change::write_fill(tx, &fill).await
+    writes::write_fill(tx, &fill).await
 }
 
 /// The orders behind the bookings are explained: a leader that finds one of them in the books takes it for nobody's.

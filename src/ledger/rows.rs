@@ -1,13 +1,13 @@
 //! Rows to domain values, in one place, so that a column is read in one way only.
 
-use rust_decimal::Decimal;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 
 use super::cells::{Cells, UnreadableCell};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
-use crate::domain::intent::OrderIntent;
-use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::intent::{EntryPlan, OrderIntent};
+use crate::domain::money::Quantity;
 use crate::domain::order::{IntentState, OrderClass, OrderSpec, PriceType, Product, Side, UnknownName};
 use crate::domain::position::{Position, PositionStatus};
 
@@ -28,17 +28,17 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
         status: cells.word("status", PositionStatus::Open),
         quantity: Quantity(cells.get("quantity")),
         entry_quantity: Quantity(cells.get("entry_quantity")),
-        entry_price: Price(cells.get("entry_price")),
+        entry_price: cells.get("entry_price"),
         lot_size: Quantity(cells.get("lot_size")),
-        point_value: Rupees(cells.get("point_value")),
-        margin_per_lot: Rupees(cells.get("margin_per_lot")),
-        atr: Price(cells.get("atr")),
-        initial_stop: Price(cells.get("initial_stop")),
-        current_stop: Price(cells.get("current_stop")),
-        take_profit: cells.get::<Option<Decimal>>("take_profit").map(Price),
-        highest_close: Price(cells.get("highest_close")),
+        point_value: cells.get("point_value"),
+        margin_per_lot: cells.get("margin_per_lot"),
+        atr: cells.get("atr"),
+        initial_stop: cells.get("initial_stop"),
+        current_stop: cells.get("current_stop"),
+        take_profit: cells.get("take_profit"),
+        highest_close: cells.get("highest_close"),
         exit_cause: cause(&mut cells, "exit_cause"),
-        realised: Rupees(cells.get("realised")),
+        realised: cells.get("realised"),
         entry_signal: SignalId(cells.get("entry_signal")),
         entry_signal_seq: cells.get("entry_signal_seq"),
         entry_bar_time: cells.get("entry_bar_time"),
@@ -55,14 +55,7 @@ pub(super) const INTENT_COLUMNS: &str = "id, signal_id, leg, attempt, position_i
 
 pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "order_intent");
-    let plan: Option<serde_json::Value> = cells.get("plan");
-    let plan = match plan.map(serde_json::from_value).transpose() {
-        Ok(plan) => plan,
-        Err(error) => {
-            cells.fault("plan", error.to_string());
-            None
-        }
-    };
+    let plan: Option<Json<EntryPlan>> = cells.get("plan");
     let intent = OrderIntent {
         id: IntentId(cells.get("id")),
         signal: cells.get::<Option<uuid::Uuid>>("signal_id").map(SignalId),
@@ -79,10 +72,10 @@ pub(super) fn intent(row: &Row) -> Result<OrderIntent, Vec<UnreadableCell>> {
             quantity: Quantity(cells.get("quantity")),
             price_type: cells.word("price_type", PriceType::Market),
             product: cells.word("product", Product::Nrml),
-            price: Price(cells.get("price")),
-            trigger_price: Price(cells.get("trigger_price")),
+            price: cells.get("price"),
+            trigger_price: cells.get("trigger_price"),
         },
-        plan,
+        plan: plan.map(|Json(plan)| plan),
         custody: cells.get("custody"),
         unwind: cells.get("unwind"),
         state: cells.word("state", IntentState::InDoubt),

@@ -22,14 +22,13 @@ pub struct Wish {
     pub why: String,
 }
 
+pub(super) const WISH: &str = "UPDATE position SET close_by = $2, close_why = $3, close_at = now() WHERE id = $1 AND status <> 'closed'";
+
 /// Stores a wish over any older one of its position. One whose position was closed meanwhile has come true.
 pub(super) async fn write(tx: &Transaction<'_>, wish: &Wish) -> Result<(), LedgerError> {
-    tx.run(
-        "UPDATE position SET close_by = $2, close_why = $3, close_at = now() WHERE id = $1 AND status <> 'closed'",
-        &[&wish.position.0, &wish.by, &wish.why],
-    )
-    .await
-    .map_err(LedgerError::during("store what an operator wants closed"))?;
+    tx.run(WISH, &[&wish.position.0, &wish.by, &wish.why])
+        .await
+        .map_err(LedgerError::during("store what an operator wants closed"))?;
     let told = json!({ "position": wish.position, "why": wish.why });
     audit::append(tx, "close", &wish.by, &told).await
 }

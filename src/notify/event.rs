@@ -72,10 +72,14 @@ pub enum Kind {
     AuditBroken,
     /// A position has no stop at the broker though it should; the scope is the position.
     StopNotResting,
+    /// A position that is meant to be gone does not get flat; the scope is the position.
+    ExitNotFlat,
     /// An intraday position is not sold shortly before the broker closes it itself; the scope is the position.
     SquareOffLate,
     /// The contract of a held position nears its end; the scope is the position.
     ContractExpiring,
+    /// A limit of the account is latched for the rest of the day; the scope is its code.
+    LimitHit,
     /// A sender sent more than its quota, and signals that were no exits were turned away; the scope is its address.
     SignalsOverQuota,
     /// A channel could not deliver; the scope is the channel.
@@ -105,8 +109,10 @@ named!(Kind {
     StopNotWatched = "STOP_NOT_WATCHED",
     AuditBroken = "AUDIT_BROKEN",
     StopNotResting = "STOP_NOT_RESTING",
+    ExitNotFlat = "EXIT_NOT_FLAT",
     SquareOffLate = "SQUARE_OFF_LATE",
     ContractExpiring = "CONTRACT_EXPIRING",
+    LimitHit = "LIMIT_HIT",
     SignalsOverQuota = "SIGNALS_OVER_QUOTA",
     NotificationFailed = "NOTIFICATION_FAILED",
 });
@@ -134,6 +140,7 @@ impl Kind {
             | Self::PositionsUnwatched
             | Self::StopNotWatched
             | Self::AuditBroken
+            | Self::ExitNotFlat
             | Self::SquareOffLate
             | Self::Flapping => Severity::Critical,
             Self::StartupError
@@ -142,6 +149,7 @@ impl Kind {
             | Self::DatabaseError
             | Self::OrderInDoubt
             | Self::StopNotResting
+            | Self::LimitHit
             | Self::SignalsOverQuota
             | Self::NotificationFailed => Severity::Error,
             Self::RedisDegraded
@@ -165,9 +173,12 @@ impl Kind {
             | Self::RedisDegraded
             | Self::HostError
             | Self::OperationalError => Life::PerInstance,
-            Self::OrderInDoubt | Self::PositionDrift | Self::StopNotResting | Self::SquareOffLate => {
-                Life::InLedger
-            }
+            Self::OrderInDoubt
+            | Self::PositionDrift
+            | Self::StopNotResting
+            | Self::ExitNotFlat
+            | Self::SquareOffLate
+            | Self::LimitHit => Life::InLedger,
             Self::StillWaiting
             | Self::Failover
             | Self::Flapping

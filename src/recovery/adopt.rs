@@ -9,8 +9,8 @@
 use chrono::{DateTime, Utc};
 
 use super::reconcile::{DiffRow, Verdict};
-use super::repair::{Plan, Proposal, critical, follow_positions};
-use super::{Recovered, validate};
+use super::repair::{Plan, Proposal, critical, follow_positions, follow_pyramids};
+use super::validate;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::EntryPlan;
@@ -99,7 +99,8 @@ pub fn plan(
     let position = position(wanted, instrument, label, units);
     let mut after = snapshot.clone();
     let value = wanted.price.0 * units.decimal();
-    let fills = PositionFills { entered: true, bought: units, bought_value: value, sold: Quantity::ZERO };
+    let fills =
+        PositionFills { entered: true, bought: units, bought_value: value, ..PositionFills::default() };
     after.position_fills.insert(position.id, fills);
     after.positions.push(position.clone());
     let mut plan = Plan::default();
@@ -115,7 +116,8 @@ pub fn plan(
         because: format!("the broker's verified book holds that much of {contract} beyond the ledger"),
     });
     follow_positions(&mut plan, snapshot, &mut after, capital);
-    let wrong = critical(&validate::findings(&after, &Recovered::portfolio(&after, capital), catalog));
+    follow_pyramids(&mut plan, snapshot, &mut after);
+    let wrong = critical(&validate::findings(&after, capital, catalog));
     if !wrong.is_empty() {
         return Err(Refused::NotWhole(wrong));
     }

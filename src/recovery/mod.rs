@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::instrument::Catalog;
 use crate::domain::money::Rupees;
-use crate::domain::portfolio::Portfolio;
+use crate::domain::portfolio::{Aggregates, Portfolio};
 use crate::failpoint;
 use crate::ledger::snapshot::{Depth, Meter, Snapshot};
 use crate::ledger::{Ledger, LedgerError};
@@ -35,7 +35,7 @@ const STILL: Duration = Duration::from_secs(2);
 /// Open state, proven whole.
 #[derive(Debug)]
 pub struct Recovered {
-    /// What was read.
+    /// What was read, but for the positions, which are the portfolio's.
     pub snapshot: Snapshot,
     /// Positions, cash and high-water mark.
     pub portfolio: Portfolio,
@@ -46,19 +46,25 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// The portfolio that the rows give; of the stored aggregates it takes cash and the high-water mark alone.
-    pub fn portfolio(snapshot: &Snapshot, capital: Rupees) -> Portfolio {
-        let open_realised: Rupees = snapshot.positions.iter().map(|position| position.realised).sum();
-        let stored = snapshot.portfolio;
-        let cash = stored.map_or(capital, |row| row.capital);
+    /// The portfolio that the rows give, whose positions it takes; of the stored aggregates it takes cash and the
+    /// high-water mark alone.
+    fn portfolio(snapshot: &mut Snapshot, capital: Rupees) -> Portfolio {
+        let positions = std::mem::take(&mut snapshot.positions);
+        let open_realised: Rupees = positions.iter().map(|position| position.realised).sum();
+        let cash = cash(snapshot, capital);
         Portfolio {
-            positions: snapshot.positions.clone(),
+            positions,
             pending: Vec::new(),
             cash,
             realised_closed: snapshot.realised - open_realised,
-            equity_high: stored.map_or(cash, |row| row.equity_high),
+            equity_high: snapshot.portfolio.map_or(cash, |row| row.equity_high),
             fixed_equity: Some(capital),
         }
+    }
+
+    /// The sums that the rows give.
+    fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Aggregates {
+        Aggregates::of(&snapshot.positions, cash(snapshot, capital) + snapshot.realised)
     }
 
     /// Everything that does not add up in what was read; or could not be read.
@@ -75,14 +81,19 @@ impl Recovered {
     ///
     /// # Errors
     /// [`RecoveryError::ValidationFailed`] with every contradiction.
-    pub fn prove(snapshot: Snapshot, capital: Rupees, catalog: &Catalog) -> Result<Self, RecoveryError> {
-        let portfolio = Self::portfolio(&snapshot, capital);
-        let findings = validate::findings(&snapshot, &portfolio, catalog);
+    pub fn prove(mut snapshot: Snapshot, capital: Rupees, catalog: &Catalog) -> Result<Self, RecoveryError> {
+        let findings = validate::findings(&snapshot, capital, catalog);
         if findings.iter().any(|finding| finding.is_critical()) {
             return Err(RecoveryError::ValidationFailed(findings));
         }
+        let portfolio = Self::portfolio(&mut snapshot, capital);
         Ok(Self { first_time: snapshot.portfolio.is_none(), snapshot, portfolio, warnings: findings })
     }
+}
+
+/// Deposits less withdrawals; of an account without any history what it starts with.
+fn cash(snapshot: &Snapshot, capital: Rupees) -> Rupees {
+    snapshot.portfolio.map_or(capital, |row| row.capital)
 }
 
 /// Recovers the state of one account from the ledger.
@@ -162,11 +173,11 @@ impl CrashRecoveryManager {
         let result = self.attempt(depth, None).await;
         let took_ms = begun.elapsed().as_millis();
         match result {
-            Ok(Recovered { snapshot, warnings, .. }) => Report {
+            Ok(Recovered { snapshot, portfolio, warnings, .. }) => Report {
                 ok: true,
                 code: None,
                 error: None,
-                positions: snapshot.positions.len(),
+                positions: portfolio.positions.len(),
                 open_intents: snapshot.intents.iter().filter(|i| !i.state.is_terminal()).count(),
                 in_doubt: snapshot.intents.iter().filter(|i| i.state.is_unresolved()).count(),
                 findings: report::sorted(warnings),

@@ -44,8 +44,7 @@ impl CrashRecoveryManager {
     pub async fn salvage(&self) -> Result<Salvaged, LedgerError> {
         let salvage = self.ledger.salvage().await?;
         let mut snapshot = salvage.snapshot;
-        let portfolio = Recovered::portfolio(&snapshot, self.capital);
-        let findings = validate::findings(&snapshot, &portfolio, &self.catalog);
+        let findings = validate::findings(&snapshot, self.capital, &self.catalog);
         let ids: Vec<_> = snapshot.positions.iter().map(|position| position.id).collect();
         let stops = match self.ledger.recorded_stops(&ids).await {
             Ok(stops) => stops,
@@ -96,7 +95,9 @@ impl CrashRecoveryManager {
         }
         // Sums are made over what is believed alone: the other figures may be anything.
         snapshot.positions.retain(|position| believed.contains(&position.id));
-        let portfolio = Recovered::portfolio(&snapshot, self.capital);
+        // Nobody may have asked for it: then this row is what is wrong with its position.
+        snapshot.wishes.retain(|wish| believed.contains(&wish.position));
+        let portfolio = Recovered::portfolio(&mut snapshot, self.capital);
         let recovered = Recovered { snapshot, portfolio, first_time: false, warnings: findings };
         let (orders_lost, positions_lost) = (salvage.orders_lost, salvage.positions_lost);
         Ok(Salvaged { recovered, suspects, orders_lost, positions_lost })

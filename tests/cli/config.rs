@@ -10,8 +10,15 @@ fn a_sound_configuration_passes_the_check_and_says_which_mode_it_is() {
 
     let live = [LEAST, &[("BATON_BROKER__MODE", "live"), ("BATON_BROKER__ACCOUNT", "AB1234")]].concat();
     assert!(stdout(&baton(&["config", "check"], &live)).contains("ORDERS ARE REAL"));
+    let warned = json(&baton(&["config", "check", "-o", "json"], &live));
+    let warning = warned["warnings"][0].as_str().unwrap().to_owned();
+    assert!(warning.contains("stops do not rest at the broker"), "{warning}");
+    assert!(stdout(&baton(&["config", "check"], &live)).contains(&format!("\nwarning: {warning}\n")));
+    let resting = [live.as_slice(), &[("BATON_TRADING__STOPS__RESTING", "on")]].concat();
+    assert_eq!(json(&baton(&["config", "check", "-o", "json"], &resting))["warnings"], serde_json::json!([]));
+    assert!(!text.contains("warning"), "on paper nothing is at stake: {text}");
     let checked = json(&baton(&["config", "check", "-o", "json"], LEAST));
-    assert_eq!(checked, serde_json::json!({"ok": true, "faults": [], "error": null}));
+    assert_eq!(checked, serde_json::json!({"ok": true, "faults": [], "warnings": [], "error": null}));
 }
 
 #[test]

@@ -8,6 +8,12 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
     let document = match route {
         "/readyz" => return ("200 OK", "ready\n".to_owned()),
         "/api/v1/cluster" => cluster(),
+        "/api/v1/day" => json!({
+            "date": "2026-08-10", "opening_equity": "5000000", "equity": "4989400.005", "pnl": "-10599.995",
+            "realised": "-12000", "unrealised": "1400.005", "unknown": null, "orders": 3, "stop_outs": 1,
+            "latched": [{ "code": "MAX_DAILY_LOSS", "at": "2026-08-10T04:30:00Z",
+                "sentence": "the day's loss of ₹10600.00 reached ₹10000" }],
+        }),
         "/api/v1/cluster/history" => history(),
         "/api/v1/cluster/handover" => json!({ "to": "b2", "epoch": 18, "gap_ms": 41 }),
         "/api/v1/cluster/fence" => json!({ "ended_by": 18, "already": false }),
@@ -103,7 +109,7 @@ fn checks() -> Value {
             "checked_at": "2026-08-10T04:00:00Z" })
     };
     json!({
-        "member": "b1", "fresh": true, "healthy": false,
+        "member": "b1", "fresh": true, "healthy": false, "warnings": ["orders are real"],
         "operational": { "state": "ACTIVE", "code": null, "reason": "recovered" },
         "report": { "round": 9, "checks": [
             check("postgres", true, json!(true), Value::Null, "answers"),

@@ -37,6 +37,22 @@ fn checks_that_do_not_end_in_time_are_exit_code_1_whatever_the_last_round_found(
     }
 }
 
+// What is allowed and dangerous is said beside the checks, and is no failed check.
+#[test]
+fn a_warning_of_the_configuration_is_said() {
+    let mut said: Value = serde_json::from_str(&answer(true)).unwrap();
+    said["warnings"] = json!(["orders are real and stops do not rest at the broker"]);
+    let (url, server) = answer_once("200 OK", &said.to_string());
+    let output = baton(&["doctor", "--address", &url], &[]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(
+        stdout(&output).ends_with("warning: orders are real and stops do not rest at the broker\n"),
+        "{}",
+        stdout(&output)
+    );
+}
+
 // A live feed that is not there is to be mended, and holds no trading up: it is told apart from what does.
 #[test]
 fn what_trading_goes_on_without_is_degraded_and_not_failed() {

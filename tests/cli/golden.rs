@@ -57,7 +57,7 @@ fn each_help_text_is_as_it_was_reviewed() {
 }
 
 /// What is asked of the desk, each with the exit code that it ends with.
-const ASKED: [(&[&str], i32); 37] = [
+const ASKED: [(&[&str], i32); 38] = [
     (&["ack", "restart-storm"], 0),
     (&["close", "GOLD_MINI", "--reason", "news", "--yes"], 1),
     (&["doctor"], 1),
@@ -79,6 +79,7 @@ const ASKED: [(&[&str], i32); 37] = [
     (&["positions", "diff"], 1),
     (&["positions", "list"], 0),
     (&["reconcile"], 1),
+    (&["reduce-only", "off", "--reason", "over", "--yes"], 0),
     (&["reduce-only", "on", "--reason", "news", "--yes"], 0),
     (&["resume", "--reason", "done", "--yes"], 0),
     (&["signals", "count"], 0),

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::support::{answer_once, baton, json, stderr, stdout};
+use super::support::{answer_all, answer_once, baton, json, stderr, stdout};
 
 fn cluster(instances: serde_json::Value) -> String {
     json!({"cluster": "desk", "epoch": 17, "ha_degraded": false, "instances": instances}).to_string()
@@ -70,6 +70,7 @@ fn a_healthy_cluster_is_a_table_and_exit_code_0() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     insta::assert_snapshot!(stdout(&output), @"
     desk is healthy, epoch 17
+    the account's day is not known
     INSTANCE                   STATUS  ROLE      STATE    SINCE  EPOCH  ADDRESS
     b1/0190a                   active  leader    ACTIVE   -      17     http://b1:8080
     b2-with-a-long-name/0190b  active  follower  WAITING  -      17     http://b2:8080
@@ -85,6 +86,24 @@ fn scripts_get_the_verdict_and_everything_the_instance_said() {
     assert_eq!(answer["health"], "healthy");
     assert_eq!(answer["address"], url);
     assert_eq!(answer["cluster"]["instances"][1]["version"], "0.1.0");
+}
+
+// What nobody knows is said to be unknown, and why; a day that is not opened has no profit.
+#[test]
+fn a_day_whose_worth_nobody_knows_says_so() {
+    fn answer(_: &str, path: &str) -> (&'static str, String) {
+        let day = json!({
+            "date": "2026-08-10", "opening_equity": null, "equity": null, "pnl": null, "realised": "0",
+            "unrealised": null, "unknown": "no live price for GOLDM05DEC25FUT", "orders": 1, "stop_outs": 0,
+            "latched": [],
+        });
+        ("200 OK", if path == "/api/v1/day" { day.to_string() } else { two() })
+    }
+    let (url, _server) = answer_all(answer);
+    let said = stdout(&baton(&["status", "--address", &url], &[]));
+    let line = "2026-08-10: not opened yet, now not known: no live price for GOLDM05DEC25FUT, realised +₹0.00, 1 order, \
+                0 stop-outs in a row; no limit is hit";
+    assert!(said.contains(line), "{said}");
 }
 
 #[test]

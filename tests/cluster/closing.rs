@@ -117,6 +117,42 @@ async fn flatten_closes_everything_by_the_command_line() {
     assert_eq!((check.orders, check.open_positions), (10, 0));
 }
 
+// R: B8, S15: more is held than one order may have, and the leader dies with the first slice sold and not booked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flatten_above_the_freeze_quantity_is_sold_in_slices_over_a_kill() {
+    let mut cluster = Cluster::with(Options { members: 2, ..Options::default() }).await;
+    enter(&cluster, "held").await;
+    assert_eq!(cluster.count("SELECT quantity FROM position").await, 2800);
+    // It was bought before there was a limit.
+    for _ in 0..2 {
+        let old = cluster.leader().await;
+        cluster.all_ready().await;
+        cluster.members[old].process.kill().await;
+        let freeze = ("BATON_INSTRUMENTS__GOLD_MINI__FREEZE_QUANTITY".to_owned(), "1250".to_owned());
+        cluster.members[old].launch.env.extend([freeze]);
+        cluster.leader_within(PATIENCE, |index| index != old).await;
+        cluster.members[old].restart().await;
+    }
+    cluster.all_ready().await;
+    let leader = cluster.leader().await;
+    cluster.arm("before_fill_commit", "kill");
+    let body = json!({ "reason": "all of it" });
+    let answer = cluster.members[leader].command("/api/v1/positions/flatten", &body).await;
+    assert!(answer.is_none(), "its answer is lost with the leader: {answer:?}");
+    hit(&mut cluster, "before_fill_commit").await;
+    wait::until("it is flat", PATIENCE, async || {
+        if cluster.count(HELD).await == 0 { Ok(()) } else { Err(format!("{:?}", cluster.logs())) }
+    })
+    .await;
+    let sales =
+        "SELECT quantity FROM order_intent WHERE class <> 'entry' AND state = 'filled' ORDER BY journaled_at";
+    let sales = cluster.sql.query(sales, &[]).await.unwrap();
+    let sales: Vec<i64> = sales.iter().map(|row| row.get(0)).collect();
+    assert_eq!(sales, [1200, 1200, 400]);
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (4, 0));
+}
+
 // R: S15, D4: the leader dies at each step of a flatten. What was stored is finished by the next one, from evidence; what
 // was not, nobody was told is done. No position is sold twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

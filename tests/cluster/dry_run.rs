@@ -57,7 +57,6 @@ async fn it_says_what_the_leader_would_do_and_nothing_is_stored_or_sent() {
     assert_eq!(executed["status"], "executed", "{executed}");
     let bought = "SELECT quantity FROM order_intent";
     assert_eq!(json!(cluster.count(bought).await), order["quantity"]);
-    let stored_then = cluster.count(stored).await;
 
     // Held now: the same again is a repeat, another one is refused, with every reason.
     let again = tried(&cluster, leader, &entry).await;
@@ -70,13 +69,36 @@ async fn it_says_what_the_leader_would_do_and_nothing_is_stored_or_sent() {
         other["reasons"].as_array().unwrap().iter().map(|reason| &reason["code"]).collect();
     assert!(codes.contains(&&json!("BASE_ALREADY_OPEN")), "{other}");
 
-    // A bar would raise the stop, an EXIT would sell it all; neither does.
+    // A bar of another market moves no stop, and a dry run says the same.
     let out = exit("out", GOLD, "ALL", 140_000);
-    let mut bar = base("bar", GOLD, 150_000);
-    (bar["type"], bar["atr"], bar["supertrend"]) = ("MARKET_DATA".into(), 700.into(), 149_000.into());
-    bar["bar_time"] = out["bar_time"].clone();
+    let closes_at = |id: &str, close: i64| {
+        let mut bar = base(id, GOLD, close);
+        (bar["type"], bar["atr"], bar["supertrend"]) = ("MARKET_DATA".into(), 700.into(), 139_000.into());
+        bar["bar_time"] = out["bar_time"].clone();
+        bar
+    };
     let stop = "SELECT current_stop::bigint FROM position";
     let before = cluster.count(stop).await;
+    let wrong = closes_at("wrong", 1_400_000);
+    let would = tried(&cluster, leader, &wrong).await;
+    assert_eq!(
+        (&would["would"], &would["reasons"][0]["code"]),
+        (&json!("refuse"), &json!("BAR_DIVERGENCE")),
+        "{would}"
+    );
+    let played = cluster.play(follower, &wrong).await;
+    assert_eq!(
+        (&played["status"], &played["reasons"][0]["code"]),
+        (&json!("refused"), &json!("BAR_DIVERGENCE")),
+        "{played}"
+    );
+    let counted = r#"baton_signals_total{outcome="rejected",type="MARKET_DATA"}"#;
+    assert_eq!(cluster.members[leader].metric(counted).await, Some(1.0));
+    let stored_then = cluster.count(stored).await;
+    assert_eq!(cluster.count(stop).await, before);
+
+    // A bar would raise the stop, an EXIT would sell it all; neither does.
+    let bar = closes_at("bar", 141_000);
     let moved = tried(&cluster, leader, &bar).await;
     assert_eq!(moved["would"], "move_stops", "{moved}");
     assert_eq!(moved["stops"][0]["label"], "Long_1", "{moved}");

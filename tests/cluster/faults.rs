@@ -330,3 +330,25 @@ async fn a_database_outage_stops_trading_and_ends_with_it() {
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (2, 0));
 }
+
+// R: K1: `baton run | head`, a full disk, a service manager that closed it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_whose_stdout_nobody_reads_takes_part() {
+    let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    let mut launch = cluster.members[0].launch.clone();
+    launch.env.insert("BATON_CLUSTER__MEMBER".to_owned(), "unheard".to_owned());
+    launch.log = cluster.folder().join("unheard.log");
+    let (mut process, stdout) = launch.start();
+    drop(stdout);
+    wait::until("it is active", PATIENCE, async || {
+        let shown = cluster.members[0].json("/api/v1/cluster").await.unwrap_or_default();
+        let active = |one: &serde_json::Value| one["member"] == "unheard" && one["status"] == "active";
+        let is_there = shown["instances"].as_array().is_some_and(|listed| listed.iter().any(active));
+        if is_there { Ok(()) } else { Err((shown, process.tail())) }
+    })
+    .await;
+    assert!(process.tail().contains("listens on http://127.0.0.1:"), "{}", process.tail());
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.exit(PATIENCE).await.success());
+    cluster.finish().await;
+}

@@ -81,12 +81,55 @@ async fn a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it() {
         if hits == Some(1.0) { Ok(()) } else { Err(hits) }
     })
     .await;
+    is_shown_anywhere(&cluster).await;
+    is_told(&cluster, false).await;
     price(&cluster, dec!(140000)).await;
     refused(&cluster, base("more", SILVER, 155_000), "MAX_DAILY_LOSS").await;
     restart(&mut cluster).await;
     refused(&cluster, base("again", SILVER, 155_000), "MAX_DAILY_LOSS").await;
+    is_told(&cluster, false).await;
     executed(&cluster, exit("out", GOLD, "ALL", 140_000)).await;
-    cluster.finish().await;
+    // As the runbook lifts a latch that rests on a wrong price; the next leader ends what was told of it.
+    cluster.sql.batch_execute("DELETE FROM limit_latch").await.unwrap();
+    restart(&mut cluster).await;
+    is_told(&cluster, true).await;
+    let check = cluster.finish().await;
+    assert_eq!(check.orders, 2);
+}
+
+/// Whoever is asked for the day has the leader's figures, and `baton status` says that entries are over.
+async fn is_shown_anywhere(cluster: &Cluster) {
+    for member in &cluster.members {
+        wait::until(&format!("{} shows the day", member.name), PATIENCE, async || {
+            let day = member.json("/api/v1/day").await.unwrap_or_default();
+            let figure = |name: &str| day[name].as_str().and_then(|text| text.parse::<Decimal>().ok());
+            let equity = figure("equity").zip(figure("opening_equity"));
+            let adds_up = equity.is_some_and(|(now, opening)| figure("pnl") == Some(now - opening));
+            let is_lost = figure("pnl") <= Some(dec!(-100000)) && figure("unrealised") <= Some(dec!(-100000));
+            let is_latched =
+                day["latched"][0]["code"] == "MAX_DAILY_LOSS" && day["latched"][0]["at"].is_string();
+            let counts =
+                day["orders"] == 1 && day["stop_outs"] == 0 && figure("realised") == Some(Decimal::ZERO);
+            if adds_up && is_lost && is_latched && counts { Ok(()) } else { Err((day, cluster.logs())) }
+        })
+        .await;
+        let (_, said) = member.cli(&["status"]);
+        assert!(said.contains("no entries today: MAX_DAILY_LOSS since"), "{said}");
+    }
+    let leader = cluster.leader().await;
+    let shown = cluster.members[leader].metric("baton_limit_latched{code=\"MAX_DAILY_LOSS\"}").await;
+    assert_eq!(shown, Some(1.0));
+}
+
+/// It was told once in all, and it is over or not.
+async fn is_told(cluster: &Cluster, over: bool) {
+    wait::until(&format!("the latch is told, and over: {over}"), PATIENCE, async || {
+        let sql = "SELECT scope, resolved, notification_count FROM error_notifications_log WHERE error_type = 'LIMIT_HIT'";
+        let rows = cluster.sql.query(sql, &[]).await.unwrap();
+        let rows: Vec<(String, bool, i64)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+        if rows == [("MAX_DAILY_LOSS".to_owned(), over, 1)] { Ok(()) } else { Err((rows, cluster.logs())) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

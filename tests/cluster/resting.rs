@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::doubt::hit;
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
+use crate::signals::{GOLD, GOLD_SYMBOL, bar, base, exit};
 use crate::stops::{flat, price};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::paper::{self, PaperOrder};
@@ -72,12 +72,21 @@ async fn cause(cluster: &Cluster) -> Option<String> {
 /// A bar that closes at 142 000: the stop trails to 140 600.
 async fn trail(cluster: &Cluster, id: &str) {
     price(cluster, dec!(142000)).await;
-    let mut bar = base(id, GOLD, 142_000);
-    for field in ["position", "stop", "er", "lots"] {
-        bar.as_object_mut().unwrap().remove(field);
-    }
-    (bar["type"], bar["atr"], bar["supertrend"]) = ("MARKET_DATA".into(), 700.into(), 141_000.into());
-    let played = cluster.play(0, &bar).await;
+    // A stop never moves up to a price that the leader still believes in.
+    wait::until("the leader knows the price", PATIENCE, async || {
+        let leader = cluster.leader().await;
+        let status = cluster.members[leader].json("/api/v1/monitoring/status").await.unwrap_or_default();
+        let price =
+            |trade: &Value| trade["current_price"].as_str().and_then(|text| text.parse::<Decimal>().ok());
+        let known = |trade: &Value| price(trade) == Some(dec!(142000));
+        if status["trades"].as_array().is_some_and(|trades| trades.iter().any(known)) {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    })
+    .await;
+    let played = cluster.play(0, &bar(id, GOLD, 142_000, 700)).await;
     assert_eq!(played["status"], "executed", "{played}");
 }
 

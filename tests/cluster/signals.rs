@@ -42,3 +42,11 @@ pub fn exit(id: &str, instrument: &str, label: &str, price: i64) -> Value {
         "bar_time": bar, "timestamp": now(),
     })
 }
+
+/// A bar that closes at `price`; stops trail by multiples of `atr` below it.
+pub fn bar(id: &str, instrument: &str, price: i64, atr: i64) -> Value {
+    json!({
+        "id": id, "type": "MARKET_DATA", "instrument": instrument, "price": price, "atr": atr,
+        "supertrend": price - price / 100, "timestamp": now(),
+    })
+}

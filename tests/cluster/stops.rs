@@ -230,6 +230,42 @@ async fn a_refused_stop_is_tried_until_flat() {
     cluster.finish().await;
 }
 
+/// Waits until it was told once, to nobody twice, that the position does not get flat, and that it is over or not.
+async fn logged(cluster: &Cluster, over: bool) {
+    let sql = format!(
+        "SELECT count(*) FROM error_notifications_log WHERE error_type = 'EXIT_NOT_FLAT' AND severity = 'critical'
+         AND error_message LIKE '%2800 of 2800 units of {GOLD_SYMBOL}%RMS: blocked%' AND resolved = {over}
+         AND notification_count = 1"
+    );
+    wait::until(&format!("it is told, over: {over}"), PATIENCE, async || {
+        if cluster.count(&sql).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+}
+
+// R: D3, LESSONS "failed exit never retried": somebody is told, once, and hears when it is over; also of whoever leads next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_is_refused_again_and_again_is_told_until_it_is_sold() {
+    let mut cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    enter(&cluster).await;
+    metric(&cluster, "baton_exits_not_flat", 0.0).await;
+    let refuses =
+        json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
+    cluster.paper.fault(json!({ "fault": refuses, "verb": "placeorder" })).await;
+    price(&cluster, dec!(139000)).await;
+    metric(&cluster, "baton_exits_not_flat", 1.0).await;
+    logged(&cluster, false).await;
+    cluster.members[0].process.kill().await;
+    cluster.members[0].restart().await;
+    metric(&cluster, "baton_exits_not_flat", 1.0).await;
+    logged(&cluster, false).await;
+    cluster.paper.heal().await;
+    flat(&cluster).await;
+    metric(&cluster, "baton_exits_not_flat", 0.0).await;
+    logged(&cluster, true).await;
+    cluster.finish().await;
+}
+
 // R: D3: without any price the operator sees that nobody watches, and entries are frozen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_price_leaves_the_stop_unarmed_and_freezes_entries() {

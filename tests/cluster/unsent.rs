@@ -169,11 +169,27 @@ async fn an_entry_that_a_sleeping_leader_withheld_is_decided_anew_by_its_success
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withheld_entry_whose_exit_waits_is_not_bought_after_it() {
     let (mut cluster, old, begun) = overslept().await;
+    let leader = cluster.leader().await;
+    let waiting = async |cluster: &Cluster| {
+        cluster.members[leader].metric("baton_exit_waiting_since_timestamp_seconds").await.unwrap()
+    };
+    assert_eq!(waiting(&cluster).await, 0.0);
     let out = cluster.post(old + 1, &exit("out", GOLD, "ALL", 140_000)).await;
+    let now = chrono::Utc::now().timestamp() as f64;
+    wait::until("the scrape says since when the EXIT waits", PATIENCE, async || {
+        let since = waiting(&cluster).await;
+        if (since - now).abs() < 60.0 { Ok(()) } else { Err(since) }
+    })
+    .await;
     cluster.members[old].process.signal(Signal::CONT);
     let (entry, exit) = (cluster.terminal(&begun.id).await, cluster.terminal(&out.id).await);
     assert_ne!(entry["status"], "executed", "{entry} {exit}");
     assert_eq!(cluster.paper.arrivals().await.len(), 0, "{entry} {exit}");
+    wait::until("no EXIT waits", PATIENCE, async || {
+        let since = waiting(&cluster).await;
+        if since == 0.0 { Ok(()) } else { Err(since) }
+    })
+    .await;
     cluster.finish().await;
 }
 

@@ -113,7 +113,8 @@ async fn a_recovery_proves_the_audit_chain_from_its_last_seal_on() {
     grow(5).await;
     let seal = database.ledger.seal_audit("b1").await.unwrap().unwrap();
     let report = database.ledger.verify_audit().await.unwrap();
-    assert_eq!((seal.seq, seal.hash, report.sealed), (5, report.head, 5));
+    // The row that tells how things stand is the one that is sealed.
+    assert_eq!((seal.seq, seal.hash, report.sealed), (6, report.head, 6));
     assert_eq!(database.ledger.seal_audit("b1").await.unwrap(), None, "nothing came since");
     grow(5).await;
     assert_eq!(found(&database).await, [""; 0]);
@@ -124,14 +125,20 @@ async fn a_recovery_proves_the_audit_chain_from_its_last_seal_on() {
     for (name, sql, told) in [
         (
             "changed",
-            "UPDATE audit_log SET actor = 'x' WHERE seq = 7",
-            "row 7 (drill by x) is not what was written",
+            "UPDATE audit_log SET actor = 'x' WHERE seq = 8",
+            "row 8 (drill by x) is not what was written",
         ),
-        ("taken", "DELETE FROM audit_log WHERE seq = 8", "rows 8 to 8 are missing"),
-        ("cut", "DELETE FROM audit_log WHERE seq = 10", "the chain ends at row 9, its head says 10"),
-        ("sealed", "UPDATE audit_log SET hash = sha256('x') WHERE seq = 5", "row 5 is not what was sealed"),
-        ("gone", "DELETE FROM audit_log WHERE seq = 5", "row 5, which was sealed, is missing"),
-        ("all", "DELETE FROM audit_log", "row 5, which was sealed, is missing"),
+        ("taken", "DELETE FROM audit_log WHERE seq = 9", "rows 9 to 9 are missing"),
+        ("cut", "DELETE FROM audit_log WHERE seq = 11", "the chain ends at row 10, its head says 11"),
+        ("sealed", "UPDATE audit_log SET hash = sha256('x') WHERE seq = 6", "row 6 is not what was sealed"),
+        (
+            "told",
+            "UPDATE audit_log SET payload = '{}' WHERE seq = 6",
+            "row 6 (held by b1) is not what was written",
+        ),
+        ("before", "DELETE FROM audit_log WHERE seq = 5", "row 5 is missing"),
+        ("gone", "DELETE FROM audit_log WHERE seq = 6", "row 6, which was sealed, is missing"),
+        ("all", "DELETE FROM audit_log", "row 6, which was sealed, is missing"),
     ] {
         client.batch_execute(sql).await.unwrap();
         let faults = found(&database).await;

@@ -1,30 +1,36 @@
 //! The inbox: a signal is one row, however often and wherever it is delivered. And the account's one owner.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
-use baton::domain::ids::SignalKey;
+use baton::domain::ids::{SignalId, SignalKey};
 use baton::ledger::books::Filter;
 use baton::ledger::inbox::{NewSignal, Receipt, STORE_UNDER};
 use baton::ledger::repair::Operator;
 use baton::ledger::signals::replay_key;
 use baton::ledger::{Ledger, LedgerError};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::support::database::Database;
 
-async fn deliver(ledger: &Ledger, key: &str, member: &str) -> Receipt {
-    let signal = NewSignal {
-        key: &SignalKey(key.to_owned()),
+fn signal<'a>(key: &'a SignalKey, payload: &'a Value, member: &'a str) -> NewSignal<'a> {
+    NewSignal {
+        key,
         kind: "BASE_ENTRY",
         strategy: "test",
         instrument: "GOLD_MINI",
-        payload: &json!({ "by": member }),
+        payload,
         raw_body: b"{}",
         received_by: member,
         traceparent: None,
-    };
-    ledger.accept(&signal).await.unwrap()
+    }
+}
+
+async fn deliver(ledger: &Ledger, key: &str, member: &str) -> Receipt {
+    let (key, payload) = (SignalKey(key.to_owned()), json!({ "by": member }));
+    ledger.accept(&signal(&key, &payload, member), || {}).await.unwrap()
 }
 
 // R: B2
@@ -159,4 +165,37 @@ async fn an_account_belongs_to_one_cluster() {
     assert!(matches!(&error, LedgerError::AccountTaken { owner, .. } if owner == "blue"), "{error}");
     assert!(error.to_string().contains("Stop that cluster"), "{error}");
     database.ledger.guard_account("CD5678", "green").await.unwrap();
+}
+
+/// What the inbox still has after a crash of the database.
+async fn kept(database: &Database) -> Vec<SignalId> {
+    database.stores.postgres().kill().await.unwrap();
+    database.stores.postgres().start().await.unwrap();
+    let reader = Ledger::new(&database.stores.database_url(), 1, "leader").unwrap();
+    reader.unfinished_signals(&[], 10).await.unwrap().iter().map(|signal| signal.id).collect()
+}
+
+// R: B2. What a sender is told of is on disk, though the leader has it before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_has_a_signal_before_its_sender_and_its_sender_has_it_for_good() {
+    let database = Database::start().await;
+    let first = deliver(&database.ledger, "test/told", "b1").await;
+    assert_eq!(kept(&database).await, [first.id]);
+
+    let url = database.stores.database_url();
+    let (ledger, leader) = (Ledger::new(&url, 1, "b1").unwrap(), Ledger::new(&url, 1, "b2").unwrap());
+    let (key, payload) = (SignalKey("test/told again".to_owned()), json!({ "by": "b1" }));
+    let (stored, seen) = oneshot::channel();
+    let again = signal(&key, &payload, "b1");
+    let mut accepted = pin!(ledger.accept(&again, || stored.send(()).unwrap()));
+    tokio::select! {
+        biased;
+        accepted = &mut accepted => panic!("its sender was told first: {accepted:?}"),
+        seen = seen => seen.unwrap(),
+    }
+    // Its sender waits, and nobody goes on with it: a repeat alone has to see to it.
+    assert_eq!(leader.unfinished_signals(&[], 10).await.unwrap().len(), 2);
+    let repeat = deliver(&leader, "test/told again", "b2").await;
+    assert!(!repeat.fresh);
+    assert_eq!(kept(&database).await, [first.id, repeat.id]);
 }

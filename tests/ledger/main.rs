@@ -3,6 +3,10 @@
 
 mod audit;
 mod books;
+#[path = "../../benches/shared/commit.rs"]
+#[allow(dead_code, reason = "the benches use the rest")]
+mod commit;
+mod day;
 mod events;
 mod exits;
 mod inbox;

@@ -10,6 +10,7 @@ use baton::ledger::journal::JOURNAL;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::commit::{bare, script};
 use crate::rows::{hold, journal, row};
 use crate::support::database::Database;
 use crate::support::seed::Seed;
@@ -167,4 +168,15 @@ async fn an_epoch_of_another_holder_fences_though_its_number_is_the_same() {
     let sql = "UPDATE leadership SET holder_member = 'b2', holder_incarnation = $1";
     client.execute(sql, &[&Uuid::now_v7()]).await.unwrap();
     assert_eq!(journal(&client, &statement, 0, entry()).await, None);
+}
+
+// The benches compare with it, and run seldom.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bare_commit_of_the_benches_is_a_statement_of_this_schema() {
+    let database = Database::start().await;
+    let session = database.connect().await;
+    let statement = session.prepare(&bare()).await.unwrap();
+    let rows = vec![row(OrderClass::Entry, Uuid::now_v7(), 1)];
+    assert_eq!(journal(&session, &statement, 0, rows).await.map(|ids| ids.len()), Some(1));
+    session.batch_execute(&script()).await.unwrap();
 }

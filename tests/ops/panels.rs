@@ -35,6 +35,56 @@ fn queries() -> Vec<Query> {
     found
 }
 
+/// A series, a label, and a value of it that an expression asks for by name.
+type Asked = (String, String, String);
+
+/// What an expression, or a file of them, asks for by name; what Prometheus adds itself is left out, and so are patterns.
+fn asked(text: &str) -> Vec<Asked> {
+    let mut found = Vec::new();
+    for piece in text.split("baton_").skip(1) {
+        let Some((name, rest)) = piece.split_once('{') else { continue };
+        if !name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            continue;
+        }
+        for matcher in rest.split('}').next().unwrap_or_default().split(',') {
+            let Some((label, values)) = matcher.split_once('=') else { continue };
+            let label = label.trim_end_matches('!').trim();
+            let values = values.trim_start_matches('~').trim_matches('"').split('|');
+            let is_a_name = |value: &&str| !value.is_empty() && !value.contains(['.', '*', '+', '$', '[']);
+            if !["job", "namespace", "instance"].contains(&label) {
+                let named = values.filter(is_a_name).map(str::to_owned);
+                found.extend(named.map(|value| (format!("baton_{name}"), label.to_owned(), value)));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_asked_for_by_name_is_read_out_of_queries() {
+    let of = |text: &str| asked(text).into_iter().map(|(_, label, value)| (label, value)).collect::<Vec<_>>();
+    let pair = |label: &str, value: &str| (label.to_owned(), value.to_owned());
+    let text = r#"sum(rate(baton_x_total{job="a",outcome=~"b|c",code=~"5..",of!="d"}[1m])) / baton_y"#;
+    assert_eq!(of(text), [pair("outcome", "b"), pair("outcome", "c"), pair("of", "d")]);
+    assert_eq!(of("baton_x > 0 or {a=\"b\"}"), []);
+}
+
+/// Each value that a panel or an alert asks for is one that the series has: a wrong word is never found, and never misses.
+fn knows_its_labels(scrape: &str) {
+    let rules = std::fs::read_to_string(root().join("ops/prometheus/rules.yml")).unwrap();
+    let expressions = queries().into_iter().map(|query| query.expression).chain([rules]);
+    let asked: BTreeSet<Asked> = expressions.flat_map(|text| asked(&text)).collect();
+    assert!(asked.len() > 30, "there are {} names", asked.len());
+    let unknown = asked.iter().filter(|(name, label, value)| {
+        let wanted = format!("{label}=\"{value}\"");
+        let samples = scrape.lines().filter_map(|line| line.strip_prefix(name.as_str())?.strip_prefix('{'));
+        !samples
+            .flat_map(|rest| rest.split('}').next())
+            .any(|labels| labels.split(',').any(|one| one == wanted))
+    });
+    assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&Asked>::new(), "no sample has it");
+}
+
 /// Series that the program does not export yet.
 fn awaited() -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("ops/prometheus/metrics.yml")).unwrap();
@@ -52,6 +102,7 @@ async fn no_panel_is_empty_after_a_life_with_a_failover() {
     live(&mut cluster).await;
     let (_, scrape) = cluster.members[0].get("/metrics").await.expect("a member answers");
     watch::lint(&scrape).await;
+    knows_its_labels(&scrape);
 
     let awaited = awaited();
     let all = queries();

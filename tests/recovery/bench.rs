@@ -8,6 +8,7 @@ use baton::domain::money::Rupees;
 use baton::recovery::CrashRecoveryManager;
 use baton::telemetry::metrics::Metrics;
 use rust_decimal::dec;
+use rustix::time::{ClockId, clock_gettime};
 use tokio_postgres::Client;
 
 use crate::orders::reconcile;
@@ -121,11 +122,25 @@ async fn median(mut run: impl AsyncFnMut()) -> Duration {
     times[RUNS / 2]
 }
 
+/// Processor time used so far by this process, and by the database's sessions of its ledger.
+async fn processor_time(sql: &Client) -> [Duration; 2] {
+    let ours = clock_gettime(ClockId::ProcessCPUTime);
+    let ours = Duration::new(u64::try_from(ours.tv_sec).unwrap(), u32::try_from(ours.tv_nsec).unwrap());
+    let sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'baton-test'";
+    let of = |session: &tokio_postgres::Row| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", session.get::<_, i32>(0))).unwrap();
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+    };
+    [ours, sql.query(sessions, &[]).await.unwrap().iter().map(of).sum()]
+}
+
 // R: C9
 #[ignore = "slow: up to ten thousand positions; make bench-recovery"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovery_of_many_positions() {
-    println!("positions  recovery  bare read  start to active  memory at most");
+    println!(
+        "positions  recovery  of the processors, ours + the database's  bare read  start to active  memory at most"
+    );
     for count in [10, 100, 1000, 10_000] {
         let database = Database::start().await;
         let sql = database.connect().await;
@@ -133,7 +148,10 @@ async fn recovery_of_many_positions() {
         let manager = manager(&database, count);
         let recovered = manager.recover().await.expect("the seeded state is whole");
         assert_eq!(recovered.portfolio.positions.len(), usize::try_from(count).unwrap());
+        let before = processor_time(&sql).await;
         let whole = median(async || drop(manager.recover().await.unwrap())).await;
+        let after = processor_time(&sql).await;
+        let [ours, databases] = [0, 1].map(|who| (after[who] - before[who]) / u32::try_from(RUNS).unwrap());
         let bare = median(async || {
             sql.query("SELECT * FROM position WHERE status <> 'closed'", &[]).await.unwrap();
             sql.query("SELECT * FROM pyramiding_state", &[]).await.unwrap();
@@ -144,7 +162,7 @@ async fn recovery_of_many_positions() {
         .await;
         let (active, memory) = started(&database, count).await;
         println!(
-            "{count:>9}  {whole:>8.1?}  {bare:>9.1?}  {active:>16.1?}  {:>9.1} MB",
+            "{count:>9}  {whole:>8.1?}  {ours:>8.1?} + {databases:>8.1?}  {bare:>9.1?}  {active:>16.1?}  {:>9.1} MB",
             memory as f64 / 1024.0
         );
         // Ten times the target, and this may be a debug build.

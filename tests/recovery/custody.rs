@@ -14,7 +14,8 @@ use crate::support::{database, wait};
 
 const COPPER: &str = "COPPER";
 const COPPER_SYMBOL: &str = "COPPER31DEC25FUT";
-const APPLY: [&str; 7] = ["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha"];
+const APPLY: [&str; 8] =
+    ["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha", "--yes"];
 
 fn quick() -> Vec<(&'static str, String)> {
     [("BATON_RECOVERY__RECONCILE_MS", "300"), ("BATON_RECOVERY__DRIFT_SETTLE_MS", "300")]

@@ -21,11 +21,12 @@ const fn corrupt(sql: &'static str, table: &'static str, field: &'static str) ->
     Damage { sql, code: "DATA_CORRUPT", place: (table, field) }
 }
 
-/// `{base}` is the open base, `{silver}` the resting order; `DROP` frees a table of its constraints first.
+/// `{base}` is the open base, `{silver}` the resting order, `{entries}` what was bought; `DROP` frees a table of its constraints first.
 const DAMAGES: &[Damage] = &[
     // The aggregates.
     invalid("UPDATE portfolio_state SET total_risk", "portfolio_state", "risk_amount"),
-    invalid("UPDATE portfolio_state SET capital = capital + 1", "portfolio_state", "closed_equity"),
+    invalid("UPDATE portfolio_state SET capital = capital + 1", "portfolio_state", "capital"),
+    invalid("UPDATE portfolio_state SET equity_high = equity_high + 1", "portfolio_state", "equity_high"),
     invalid(
         "UPDATE portfolio_state SET closed_equity = closed_equity - 0.02",
         "portfolio_state",
@@ -71,10 +72,26 @@ const DAMAGES: &[Damage] = &[
     invalid("UPDATE position SET initial_stop = initial_stop - 1 {base}", "position", "initial_stop"),
     invalid("UPDATE position SET current_stop = entry_price * 2 {base}", "position", "current_stop"),
     invalid("DROP position; UPDATE position SET current_stop = 0 {base}", "position", "current_stop"),
-    invalid("UPDATE position SET current_stop = current_stop + 1 {base}", "portfolio_state", "risk_amount"),
+    // Its stop is above its entry: no risk is left that would give it away.
+    invalid("UPDATE position SET current_stop = current_stop + 1 {base}", "position", "current_stop"),
+    invalid(
+        "UPDATE position SET current_stop = current_stop + 1 WHERE label = 'Long_2'",
+        "position",
+        "current_stop",
+    ),
+    invalid("UPDATE position SET highest_close = highest_close + 1 {base}", "position", "highest_close"),
+    invalid("UPDATE position SET take_profit = 1 {base}", "position", "take_profit"),
+    invalid("UPDATE position SET exit_cause = 'stop_loss' {base}", "position", "exit_cause"),
+    corrupt("UPDATE position SET exit_cause = 'whim' {base}", "position", "exit_cause"),
+    invalid(
+        "UPDATE position SET close_at = now(), close_by = 'nobody', close_why = 'nothing' {base}",
+        "position",
+        "close_at",
+    ),
     invalid("UPDATE position SET highest_close = 1, initial_stop = 0 {base}", "position", "current_stop"),
     corrupt("UPDATE position SET highest_close = 'NaN' {base}", "position", "highest_close"),
-    invalid("UPDATE position SET realised = realised + 1 {base}", "portfolio_state", "closed_equity"),
+    invalid("UPDATE position SET realised = realised + 1 {base}", "position", "realised"),
+    invalid("UPDATE position SET realised = realised + 1 WHERE status = 'closed'", "position", "realised"),
     corrupt("UPDATE position SET realised = 'NaN' WHERE status = 'closed'", "position", "realised"),
     invalid(
         "UPDATE position SET entry_signal = (SELECT id FROM signal WHERE instrument = 'COPPER' LIMIT 1) {base}",
@@ -122,6 +139,7 @@ const DAMAGES: &[Damage] = &[
         "broker_order_id",
     ),
     corrupt("DROP order_intent; UPDATE order_intent SET class = 'BANANA' {silver}", "order_intent", "class"),
+    invalid("UPDATE order_intent SET side = 'SELL' {silver}", "order_intent", "side"),
     corrupt("DROP order_intent; UPDATE order_intent SET side = 'SIDEWAYS' {silver}", "order_intent", "side"),
     corrupt(
         "DROP order_intent; UPDATE order_intent SET price_type = 'ICEBERG' {silver}",
@@ -137,6 +155,20 @@ const DAMAGES: &[Damage] = &[
         "order_intent",
         "order_watermark",
     ),
+    // The day.
+    corrupt("UPDATE trading_day SET opening_equity = 'NaN'", "trading_day", "opening_equity"),
+    // The orders that the positions were made by.
+    invalid("UPDATE order_intent SET symbol = 'GOLDM05JAN26FUT' {entries}", "position", "symbol"),
+    invalid("UPDATE order_intent SET product = 'MIS' {entries}", "position", "product"),
+    invalid("UPDATE order_intent SET signal_id = NULL {entries}", "position", "entry_signal"),
+    invalid(
+        "UPDATE order_intent SET plan = plan || '{\"label\": \"Long_3\"}' {entries}",
+        "position",
+        "label",
+    ),
+    invalid("UPDATE order_intent SET plan = plan || '{\"atr\": \"1.5\"}' {entries}", "position", "atr"),
+    corrupt("UPDATE order_intent SET plan = plan - 'atr' {entries}", "order_intent", "plan"),
+    corrupt("UPDATE order_intent SET plan = plan || '{\"stop\": \"NaN\"}' {entries}", "order_intent", "plan"),
     // Fills.
     invalid("DELETE FROM fill", "position", "quantity"),
     invalid("UPDATE fill SET price = price + 1", "position", "entry_price"),
@@ -152,9 +184,13 @@ const DAMAGES: &[Damage] = &[
 ];
 
 /// Tables without which nothing can be proven.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 15] = [
     "position",
     "order_intent",
+    "order_cancel",
+    "order_modify",
+    "trading_day",
+    "limit_latch",
     "fill",
     "portfolio_state",
     "pyramiding_state",
@@ -170,6 +206,7 @@ fn spelled(sql: &str) -> String {
     let sql = sql
         .replace("{base}", BASE)
         .replace("{silver}", "WHERE state = 'acknowledged'")
+        .replace("{entries}", "WHERE state = 'filled' AND class = 'entry'")
         .replace("SET total_risk", "SET risk_amount = 999999.99");
     match sql.strip_prefix("DROP ").and_then(|rest| rest.split_once("; ")) {
         Some((table, rest)) => format!("{}; {rest}", without_constraints(table)),

@@ -43,7 +43,7 @@ async fn a_recovery_beside_a_writer_sees_one_instant() {
     while seen.len() < 30 {
         assert!(!writer.is_finished(), "the writer has failed");
         let recovered = manager.recover().await.expect("every instant is whole");
-        let quantities: BTreeSet<i64> = recovered.snapshot.positions.iter().map(|p| p.quantity.0).collect();
+        let quantities: BTreeSet<i64> = recovered.portfolio.positions.iter().map(|p| p.quantity.0).collect();
         assert_eq!(quantities.len(), 1, "{quantities:?}");
         seen.extend(quantities);
     }

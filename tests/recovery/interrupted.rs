@@ -148,6 +148,27 @@ async fn what_fills_in_part_while_nobody_leads_is_booked_at_the_start_and_the_re
     assert_eq!((check.orders, check.open_positions), (1, 1));
 }
 
+// R: S14: between an order's first fill, which is booked, and its second, which is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_starts_between_two_fills_books_the_second_and_not_the_first_again() {
+    let mut cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let halves = json!({ "latency_ms": 0, "slices": 2, "slice_delay_ms": 3000, "spread_ticks": 0 });
+    cluster.paper.post("fills", json!({ "model": halves })).await;
+    let signal = cluster.post(0, &base("in", GOLD, 140_000)).await;
+    let fills = "SELECT count(*) FROM fill";
+    counted(&cluster, "the first fill is booked", fills, 1).await;
+    cluster.arm("before_fill_commit", "kill");
+    died(&mut cluster, "before_fill_commit").await;
+    assert_eq!(cluster.count(fills).await, 1, "the second is not booked");
+    cluster.revive().await;
+    let view = cluster.terminal(&signal.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    counted(&cluster, "both are booked, once", fills, 2).await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (1, 1));
+}
+
 /// Has every reading of the fills wait for as long as this session holds a lock.
 async fn hold(session: &tokio_postgres::Client) {
     session

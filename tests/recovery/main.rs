@@ -1,6 +1,7 @@
 //! Crash recovery through the built binary: whole state, tampered state, a database that is away, and what is told.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attempts;
 mod bench;
 mod custody;
 mod drift;
@@ -8,6 +9,7 @@ mod emergency;
 mod faults;
 mod instant;
 mod interrupted;
+mod mended;
 mod orders;
 mod repairs;
 mod restored;
@@ -17,3 +19,4 @@ mod seeded;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;
+mod unseen;

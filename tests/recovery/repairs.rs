@@ -9,8 +9,8 @@ use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
 
-const APPLY: [&str; 9] =
-    ["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha", "-o", "json"];
+pub const APPLY: [&str; 10] =
+    ["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha", "--yes", "-o", "json"];
 
 // R: C11, B9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,14 +58,6 @@ async fn a_repair_is_shown_first_then_made_proven_and_audited() {
         assert!(again.status.success(), "{name}: {}", String::from_utf8_lossy(&again.stdout));
         assert_eq!(copy.baton(&APPLY).await.status.code(), Some(1), "{name}");
     }
-
-    // What nothing tells how to mend is told and left alone.
-    let copy = seeded.copy("unsolved").await;
-    copy.damage("UPDATE position SET symbol = 'GOLDM05JAN26FUT' WHERE status = 'open' AND label = 'Long_1'")
-        .await;
-    let shown = copy.baton(&["recover", "--repair", "-o", "json"]).await;
-    let text = answer(&shown)["unsolved"].to_string();
-    assert!(shown.status.code() == Some(1) && text.contains("symbol mismatch"), "{text}");
 }
 
 // R: B9
@@ -252,7 +244,15 @@ async fn an_order_in_doubt_ends_by_the_operators_word() {
         "not in the terminal",
         "--operator",
         "asha",
+        "--yes",
     ];
+    let asked = cluster.baton(&word[..word.len() - 1]).await;
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(
+        asked.status.code() == Some(1) && said.contains("the broker's order book has no order like it"),
+        "{said}"
+    );
+    assert!(said.contains("add --yes") && said.contains(GOLD_SYMBOL), "{said}");
     let output = cluster.baton(&word).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let view = cluster.terminal(&lost.id).await;
@@ -294,7 +294,7 @@ async fn what_was_bought_by_hand_is_taken_up_once_by_the_operators_word_and_its_
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         cluster.baton(&arguments).await
     };
-    let apply = ["--apply", "--reason", "bought on Monday", "--operator", "asha"];
+    let apply = ["--apply", "--reason", "bought on Monday", "--operator", "asha", "--yes"];
     let refused = run(adopt("2", &apply)).await;
     assert_eq!(refused.status.code(), Some(1), "nothing is there beyond the ledger");
 
@@ -393,8 +393,9 @@ async fn an_order_whose_end_nobody_saw_lets_its_position_be_sold() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledged_order_that_left_the_books_ends_by_the_operators_word() {
     let (cluster, signal, order) = exit_out_of_sight(600_000).await;
-    let word =
-        |state| ["orders", "resolve", &order, "--as", state, "--evidence", "expired", "--operator", "asha"];
+    let word = |state| {
+        ["orders", "resolve", &order, "--as", state, "--evidence", "expired", "--operator", "asha", "--yes"]
+    };
     let wrong = cluster.baton(&word("abandoned")).await;
     assert_eq!(wrong.status.code(), Some(1), "the broker had it");
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("only cancelled or rejected"), "{wrong:?}");

@@ -110,8 +110,9 @@ async fn scenario_3_nobody_trades_into_corrupt_state_and_everybody_stays_up() {
     assert_eq!(seeded.paper.arrivals().await.len(), before, "nobody traded");
 
     // Mended, they go on by themselves.
-    let repair =
-        copy.baton(&["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha"]).await;
+    let repair = copy
+        .baton(&["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha", "--yes"])
+        .await;
     assert!(repair.status.success(), "{}", String::from_utf8_lossy(&repair.stderr));
     wait::until("one of them trades", PATIENCE, async || {
         for member in &members {

@@ -1,5 +1,5 @@
-//! A database as a day of trading leaves it, to be copied and damaged: an open base with a pyramid, a closed position,
-//! an order that rests at the broker.
+//! A database as a day of trading leaves it, to be copied and damaged: an open base with a pyramid, both with a stop that
+//! has trailed, the base's above its entry; a closed position; an order that rests at the broker.
 
 use std::process::Output;
 
@@ -8,7 +8,7 @@ use rust_decimal::dec;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
-use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base, exit, pyramid};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, bar, base, exit, pyramid};
 use crate::support::cluster::{Cluster, Options, PATIENCE, run_as};
 use crate::support::paper::Paper;
 use crate::support::process::Launch;
@@ -51,6 +51,7 @@ impl Seeded {
             (dec!(143000), add),
             (dec!(143000), base("copper", "COPPER", 1000)),
             (dec!(143000), exit("copper-out", "COPPER", "ALL", 1000)),
+            (dec!(143000), bar("bar", GOLD, 143_000, 500)),
         ] {
             paper.set_price(GOLD_SYMBOL, "MCX", price).await;
             let view = cluster.play(0, &body).await;

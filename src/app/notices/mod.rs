@@ -11,12 +11,15 @@ pub(super) use cluster::tell_cluster;
 pub(super) use state::tell_state;
 
 use super::parting::Parting;
+use crate::config::Config;
 use crate::notify::{Event, Kind};
 
 /// A start.
-pub(super) fn started(member: &str, mode: &str) -> Event {
-    let version = env!("CARGO_PKG_VERSION");
-    Event::new(Kind::Started, format!("{member} started: version {version}, mode {mode}"))
+pub(super) fn started(config: &Config) -> Event {
+    let (member, mode, version) =
+        (&config.cluster.member, config.broker.mode.as_str(), env!("CARGO_PKG_VERSION"));
+    let warnings: String = config.warnings().iter().map(|warning| format!("; {warning}")).collect();
+    Event::new(Kind::Started, format!("{member} started: version {version}, mode {mode}{warnings}"))
 }
 
 /// A stop, told when it is known what became of it.

@@ -28,12 +28,13 @@ Examples:
   baton recover --check
   baton recover --check -o json | jq '.findings[]'
   baton recover --repair
-  baton recover --repair --apply --reason \"closed by hand during the outage\"")]
+  baton recover --repair --apply --reason \"closed by hand during the outage\"
+  baton recover --repair --apply --reason \"closed by hand during the outage\" --yes")]
 pub struct Args {
     /// Check stored state, all of its history included, and list everything that does not add up.
     #[arg(long, required_unless_present = "repair", conflicts_with = "repair")]
     pub check: bool,
-    /// Propose what would mend it, from the fills and the broker's verified books; writes nothing without --apply.
+    /// Propose what would mend it, from orders, fills, audit log and the broker's verified book; writes nothing without --apply.
     #[arg(long)]
     pub repair: bool,
     /// Set what is proposed, proven and in one transaction.
@@ -48,6 +49,9 @@ pub struct Args {
     /// The price that a symbol was sold at by hand, where the trade book does not say; may be repeated.
     #[arg(long, value_name = "SYMBOL=PRICE")]
     pub price: Vec<Given>,
+    /// Do it without asking.
+    #[arg(long, requires = "apply")]
+    pub yes: bool,
 }
 
 /// A price that the operator knows.

@@ -53,7 +53,7 @@ pub(super) async fn run(
     let ledger = ledger(config)?;
     same_schema(&ledger).await?;
     let snapshot = ledger
-        .snapshot(Depth::Open, &Arc::default())
+        .snapshot(Depth::Whole, &Arc::default())
         .await
         .context("stored state cannot be read, so nothing can be proposed: RUNBOOK.md#data_corrupt")?;
     let books = ask_broker(config, &ledger, &snapshot, args).await?;
@@ -77,6 +77,11 @@ pub(super) async fn run(
                 name: &ask::operator(args.operator.as_deref(), inputs)?,
                 reason: args.reason.as_deref().unwrap_or_default(),
             };
+            if !args.yes && !output.is_json() {
+                told(&proposed, &books, false, output)?;
+            }
+            let question = format!("{} values of stored state are set", proposed.proposals.len());
+            ask::typed(&question, "repair", args.yes, output)?;
             apply(config, &ledger, &proposed, of, operator).await?;
             true
         }
@@ -105,7 +110,7 @@ async fn apply(
             RepairError::StillBroken(error.findings().iter().map(ToString::to_string).collect())
         })
     };
-    ledger.repair(operator, "repair", same, whole).await
+    ledger.repair(operator, "repair", Depth::Whole, same, whole).await
 }
 
 /// The verified comparison, and the prices of sales that are not Baton's. A book that cannot be verified says nothing:

@@ -58,7 +58,7 @@ pub(in crate::demo) async fn corruption(scene: &mut Scene) -> Result<Step, Error
     let begun = Instant::now();
     let repaired = scene
         .cluster
-        .verb(&["recover", "--repair", "--apply", "--reason", "demo", "--operator", "demo"])
+        .verb(&["recover", "--repair", "--apply", "--reason", "demo", "--operator", "demo", "--yes"])
         .await?;
     until(scene, "ACTIVE", true).await?;
     let took = begun.elapsed();

@@ -18,9 +18,10 @@ use std::time::Duration;
 use ha::Moment;
 
 use super::book::Tracked;
-use super::decide::{Rules, resting_stop};
+use super::decide::{Rules, freeze_of, resting_stop};
 use super::tell;
 use super::term::Term;
+use crate::domain::freeze::largest;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
@@ -119,8 +120,8 @@ impl Term<'_> {
             let covered: Quantity = seen.map(|stop| stop.units).sum();
             self.note_bare(position, position.quantity - covered, now);
             let Some(level) = level_of(&self.engine.rules, position) else { continue };
-            let instrument = self.engine.rules.catalog.get(&position.instrument);
-            let most = instrument.and_then(|instrument| instrument.freeze_quantity);
+            let freeze = freeze_of(&self.engine.rules, &self.book, position);
+            let most = freeze.map(|freeze| largest(freeze, position.lot_size));
             let leaving = stops.iter().any(|stop| self.at_broker.cancels.contains_key(&stop.id));
             for step in steps(position.quantity, level, most, &stops) {
                 match step {

@@ -9,6 +9,7 @@ use super::desk::{Desk, at};
 use crate::domain::fixtures;
 use crate::domain::ids::PositionId;
 use crate::domain::limits::Day;
+use crate::domain::money::Rupees;
 use crate::domain::order::IntentState;
 use crate::domain::sessions::{Calendar, Session, day_start, trading_day};
 
@@ -24,7 +25,14 @@ fn refused_before_the_opening() -> (Desk, PositionId, DateTime<Utc>) {
     let session =
         Session { exchange, opens: midnight + TimeDelta::hours(12), closes: midnight + TimeDelta::hours(23) };
     desk.book.calendar = Some(Arc::new(Calendar::new(day, vec![session])));
-    desk.book.day = Some(Day { date: day, opening: None, orders: 0, stop_outs: 0, latched: Vec::new() });
+    desk.book.day = Some(Day {
+        date: day,
+        opening: None,
+        realised: Rupees::ZERO,
+        orders: 0,
+        stop_outs: 0,
+        latched: Vec::new(),
+    });
     desk.book.note_closed(midnight + TimeDelta::hours(11), at(desk.now));
     let exit = desk.exit(2, 0, held);
     assert!(desk.journal(&exit));

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use rust_decimal::dec;
 
-use super::desk::{CAPITAL, Desk, rules};
+use super::desk::{CAPITAL, Desk, entry, rules};
 use super::lanes::{bar, entry_at, exit_of, queued};
 use crate::domain::contract::{Contract, Contracts};
 use crate::domain::fixtures;
+use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::OrderIntent;
 use crate::domain::label::{Label, Target};
 use crate::domain::listing::Listing;
@@ -148,7 +149,7 @@ fn a_disabled_strategy_enters_nothing_and_leaves_as_ever() {
     let exit = queued(4, "GOLD_MINI", exit_of(Target::All));
     assert_eq!(orders(decided(&book, &exit))[0].position, held.id);
     assert!(
-        matches!(decided(&book, &queued(5, "GOLD_MINI", bar(dec!(150_000)))), Decision::Trail(moved) if !moved.is_empty())
+        matches!(decided(&book, &queued(5, "GOLD_MINI", bar(dec!(142_500)))), Decision::Trail(moved, _) if !moved.is_empty())
     );
     let mut other = pyramid.clone();
     other.signal.strategy = "other".to_owned();
@@ -164,11 +165,11 @@ fn a_late_bar_moves_no_stop_of_what_was_bought_after_it() {
     let moved = |n| match decide(
         &rules(),
         &book,
-        &queued(n, "GOLD_MINI", bar(dec!(1500))),
+        &queued(n, "GOLD_MINI", bar(dec!(1015))),
         &Quotes::default(),
         fixtures::at(9),
     ) {
-        Decision::Trail(moved) => moved.iter().map(|position| position.id).collect::<Vec<_>>(),
+        Decision::Trail(moved, _) => moved.iter().map(|position| position.id).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
     assert_eq!(moved(5), [older.id]);
@@ -217,9 +218,38 @@ fn an_entry_needs_todays_word_on_its_contract_and_keeps_to_it() {
     assert_eq!(code(&real, 100, None, late, false), ["MARKET_CLOSED", "CONTRACT_UNKNOWN"]);
     assert_eq!(code(&real, 10, None, late, true), ["MARKET_CLOSED", "CONTRACT_CHANGED"]);
     assert_eq!(code(&real, 100, None, "2020-01-01", true), ["MARKET_CLOSED", "CONTRACT_EXPIRED"]);
-    assert_eq!(code(&real, 100, Some(800), late, true), ["MARKET_CLOSED", "FREEZE_QUANTITY"]);
+    assert_eq!(code(&real, 100, Some(99), late, true), ["MARKET_CLOSED", "ZERO_LOTS_BELOW_ONE"]);
     real.allow_after_market = true;
     assert_eq!(orders(decided(&real, 100, Some(900), "2020-01-01", true)).len(), 1);
+    for (freeze, units, binding) in [(1_000, 900, "risk"), (850, 800, "freeze"), (100, 100, "freeze")] {
+        // As large as one order may be, and the decision says why it is no larger.
+        let Decision::Order(intents, decision) = decided(&real, 100, Some(freeze), late, true) else {
+            panic!("refused")
+        };
+        assert_eq!(intents[0].order.quantity, Quantity(units));
+        assert_eq!(decision["size"]["binding"], binding);
+    }
     assert_eq!(orders(decided(&real, 100, None, late, false)).len(), 1);
     assert_eq!(code(&real, 10, None, late, true), ["CONTRACT_CHANGED"], "a wrong size is wrong at any hour");
+}
+
+// A pyramid counts what the base holds, and a base what is on its way.
+#[test]
+fn an_instruments_own_limits_count_everything_that_is_held_of_it() {
+    let limited = |max_lots| {
+        let gold = Instrument { max_lots: Some(max_lots), ..fixtures::instrument("GOLD_MINI") };
+        Rules { catalog: Catalog::of([gold]), ..at_signal_stop() }
+    };
+    let base = fixtures::position("GOLD_MINI", 1, 8, dec!(140_000), dec!(139_000), 1);
+    let desk = book(vec![base], Rupees(dec!(10_000_000)));
+    let pyramid = queued(2, "GOLD_MINI", entry_at(2, dec!(142_500), dec!(141_500), dec!(500)));
+    let quotes = fixtures::quote("GOLD_MINI", dec!(142_500));
+    let decided = |max_lots| decide(&limited(max_lots), &desk, &pyramid, &quotes, fixtures::at(2));
+    assert_eq!(orders(decided(12))[0].order.quantity, Quantity(400));
+    assert_eq!(orders(decided(9))[0].order.quantity, Quantity(100));
+    assert_eq!(codes(decided(8)), ["MAX_LOTS"]);
+    let mut desk = Desk::new();
+    let coming = entry(&desk.book, 1, 1, 900);
+    assert!(desk.journal(&coming));
+    assert_eq!(desk.book.projected().lots_of(&fixtures::instrument("GOLD_MINI")), dec!(9));
 }

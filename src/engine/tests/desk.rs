@@ -24,6 +24,7 @@ use crate::engine::book::Book;
 use crate::engine::decide::{Rules, exit_order};
 use crate::engine::draft::{BookingError, Draft};
 use crate::engine::evidence::{AbsenceRule, Evidence, Findings, Reading, Suspects};
+use crate::engine::settling::together;
 use crate::ledger::Change;
 use crate::ledger::change::PortfolioRow;
 use crate::recovery::Recovered;
@@ -169,7 +170,8 @@ impl Desk {
             intent.state = IntentState::InDoubt;
         }
         let recovered = Recovered::prove(self.rows.snapshot(), CAPITAL, &Catalog::default()).unwrap();
-        self.book = Book::restored(recovered, at(self.now));
+        let contracts = self.book.contracts.take();
+        self.book = Book { contracts, ..Book::restored(recovered, at(self.now)) };
         let working = crate::ledger::inbox::SignalStatus::Working;
         for (id, _) in self.rows.signals.iter().filter(|(_, status)| **status == working) {
             let exit = self.rows.intents.values().any(|i| i.signal == Some(*id) && i.plan.is_none());
@@ -221,12 +223,21 @@ impl Desk {
         let confirmed = self.suspects.clone();
         let evidence = Evidence::gather(&self.book, &reading, rule);
         let findings = evidence.findings(&self.book, &mut self.suspects);
-        for id in &findings.intents {
-            match evidence.settle(&self.book, &Catalog::default(), *id, &confirmed, self.wall()) {
-                Ok(change) => self.commit(&change),
-                // More sold than is held: reported to a person, the ledger stays as it was.
-                Err(BookingError::NoPosition { .. } | BookingError::Fill(_)) => {}
-                Err(error) => panic!("{error}"),
+        let wall = self.wall();
+        let catalog = Catalog::default();
+        for group in together(&self.book, &findings.intents, |id| findings.unseen.contains(&id)) {
+            let settle = |book: &Book, ids: &[_]| evidence.settle(book, &catalog, ids, &confirmed, wall);
+            if let Ok(change) = settle(&self.book, &group) {
+                self.commit(&change);
+                continue;
+            }
+            for id in &group {
+                match settle(&self.book, &[*id]) {
+                    Ok(change) => self.commit(&change),
+                    // More sold than is held: reported to a person, the ledger stays as it was.
+                    Err(BookingError::NoPosition { .. } | BookingError::Fill(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
             }
         }
         self.books = reading.books;

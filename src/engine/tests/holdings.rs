@@ -63,11 +63,11 @@ fn without_a_reading_nothing_is_known_and_nothing_is_sold() {
     let exits = exits(&book);
     let mut holdings = Holdings::default();
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [Allowed::Unknown, Allowed::Unknown]);
-    holdings.came(&reading(&book, units(4)), at(1000));
+    holdings.came(&reading(&book, units(4)), at(1000), at(1000));
     assert_eq!(judged(&mut holdings, &book, &exits, 1000), [lots(2), lots(2)]);
     // Used, and then stale.
     assert_eq!(judged(&mut holdings, &book, &exits, 1000), [Allowed::Unknown, Allowed::Unknown]);
-    holdings.came(&reading(&book, units(4)), at(1000));
+    holdings.came(&reading(&book, units(4)), at(1000), at(1000));
     let late = 1000 + u64::try_from(Duration::from_secs(3).as_millis()).unwrap();
     assert_eq!(judged(&mut holdings, &book, &exits, late), [Allowed::Unknown, Allowed::Unknown]);
 }
@@ -85,11 +85,11 @@ fn exits_of_one_contract_share_what_the_broker_holds() {
         (-4, [Allowed::Nothing, Allowed::Nothing]),
     ] {
         let mut holdings = Holdings::default();
-        holdings.came(&reading(&book, units(held)), at(0));
+        holdings.came(&reading(&book, units(held)), at(0), at(0));
         assert_eq!(judged(&mut holdings, &book, &exits, 0), allowed, "{held} lots held");
     }
     let mut holdings = Holdings::default();
-    holdings.came(&[], at(0));
+    holdings.came(&[], at(0), at(0));
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [Allowed::Nothing, Allowed::Nothing]);
 }
 
@@ -101,11 +101,26 @@ fn what_other_exits_may_still_sell_is_not_sold_again() {
     other.state = IntentState::InDoubt;
     book.plan(other.clone(), at(0));
     let mut holdings = Holdings::default();
-    holdings.came(&reading(&book, units(2)), at(0));
+    holdings.came(&reading(&book, units(2)), at(0), at(0));
     assert_eq!(judged(&mut holdings, &book, &exits, 0), [Allowed::Nothing]);
     // Ended, it sells no more.
     other.state = IntentState::Cancelled;
     book.plan(other, at(0));
-    holdings.came(&reading(&book, units(2)), at(0));
-    assert_eq!(judged(&mut holdings, &book, &exits, 0), [lots(2)]);
+    holdings.came(&reading(&book, units(2)), at(1), at(2));
+    assert_eq!(judged(&mut holdings, &book, &exits, 2), [lots(2)]);
+}
+
+// R: "repeated EXIT opened a short"
+#[test]
+fn a_reading_that_was_on_its_way_when_an_exit_was_allowed_allows_no_other() {
+    let book = book();
+    let exits = exits(&book);
+    let mut holdings = Holdings::default();
+    holdings.came(&reading(&book, units(2)), at(0), at(10));
+    assert_eq!(judged(&mut holdings, &book, &exits[..1], 20), [lots(2)]);
+    // What it shows may be sold by then.
+    holdings.came(&reading(&book, units(2)), at(15), at(30));
+    assert_eq!(judged(&mut holdings, &book, &exits[1..], 30), [Allowed::Unknown]);
+    holdings.came(&reading(&book, units(2)), at(40), at(50));
+    assert_eq!(judged(&mut holdings, &book, &exits[1..], 50), [lots(2)]);
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod closed;
+mod day;
 mod decide;
 mod desk;
 mod draft;
@@ -9,12 +10,16 @@ mod evidence;
 mod expiry;
 mod holdings;
 mod lanes;
+mod not_flat;
 mod overdue;
 mod random;
 mod resting;
 mod restored;
 mod rows;
 mod session;
+mod settling;
+mod slices;
 mod square_off;
 mod stops;
 mod stopwatch;
+mod trailing;

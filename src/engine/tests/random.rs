@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rust_decimal::dec;
 
 use super::desk::{Desk, entry, order, rules, trade};
+use super::slices::freezes;
 use crate::broker::OrderStatus;
 use crate::domain::ids::IntentId;
 use crate::domain::intent::OrderIntent;
@@ -83,9 +84,14 @@ struct Day {
 }
 
 impl Day {
-    fn begin() -> Self {
+    /// With `sliced`, exits are of one lot each.
+    fn begin(sliced: bool) -> Self {
         let (orders, unanswered) = (Vec::new(), BTreeMap::new());
-        Self { desk: Desk::new(), orders, unanswered, n: 0, oversold: false }
+        let mut desk = Desk::new();
+        if sliced {
+            freezes(&mut desk.book, 100);
+        }
+        Self { desk, orders, unanswered, n: 0, oversold: false }
     }
 
     fn journal(&mut self, intent: OrderIntent) {
@@ -230,8 +236,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_day_makes_a_change_that_the_ledger_refuses(events in prop::collection::vec(happens(), 1..150)) {
-        let mut day = Day::begin();
+    fn no_day_makes_a_change_that_the_ledger_refuses(
+        events in prop::collection::vec(happens(), 1..150), sliced in any::<bool>(),
+    ) {
+        let mut day = Day::begin(sliced);
         for event in events {
             day.pass(event);
             // R: S15, stops that rest included.

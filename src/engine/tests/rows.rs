@@ -168,6 +168,7 @@ impl Rows {
             orphans: Vec::new(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
             audit: Vec::new(),
+            recorded: Default::default(),
             intents,
         }
     }
@@ -183,6 +184,7 @@ impl Rows {
                 sum.bought_value += *price * quantity.decimal();
             } else {
                 sum.sold = sum.sold + *quantity;
+                sum.sold_value += *price * quantity.decimal();
             }
         }
         sums.retain(|id, _| self.positions.get(id).is_some_and(Position::is_held));

@@ -5,6 +5,8 @@
 //! read does not stop the reading: all of them are reported at once.
 
 mod beside;
+mod beyond;
+mod entries;
 mod meter;
 mod proofs;
 mod salvage;
@@ -23,6 +25,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
+use super::recorded::Recorded;
 use super::switches::Switches;
 use super::wishes::Wish;
 use super::{Ledger, LedgerError};
@@ -32,9 +35,10 @@ use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use beside::Beside;
+pub use entries::{NOTHING, Strayed};
 pub use meter::{Meter, READS};
 use proofs::Proofs;
-pub use proofs::{Orphan, PositionFills, Strayed};
+pub use proofs::{Orphan, OrphanFill, PositionFills};
 pub use salvage::Salvage;
 use state::State;
 pub(super) use state::portfolio;
@@ -81,7 +85,7 @@ pub struct Snapshot {
     pub foreign_orders: HashMap<String, i64>,
     /// What the fills of each open position's orders add up to.
     pub position_fills: HashMap<PositionId, PositionFills>,
-    /// Columns of open positions that are not what their entry's order and plan say.
+    /// Columns of open positions that are not what their orders say; of closed ones what they realised.
     pub strayed: Vec<Strayed>,
     /// Filled orders without the position that they made.
     pub orphans: Vec<Orphan>,
@@ -89,6 +93,8 @@ pub struct Snapshot {
     pub wishes: Vec<Wish>,
     /// What does not fit in the audit chain since its last seal, or in all of it, in words.
     pub audit: Vec<String>,
+    /// What the audit chain, where it was walked, says of positions, wishes and figures.
+    pub recorded: Recorded,
 }
 
 impl Ledger {
@@ -167,22 +173,30 @@ fn put_together(
     }
     faults.none()?;
     let (state, proofs) = (state?, proofs?);
+    let mut strayed = entries::strayed(&state.positions, &proofs.orders.entries);
+    strayed.extend(proofs.unasked);
     Ok(Snapshot {
+        realised: state.realised_closed + realised(&state.positions),
         positions: state.positions,
         intents: state.intents,
         filled: state.filled,
         portfolio: state.portfolio,
-        realised: state.realised,
         pyramids: state.pyramids,
         switches: state.switches,
         claimed_orders: state.claimed_orders,
         foreign_orders: state.foreign_orders,
         wishes: state.wishes,
-        position_fills: proofs.position_fills,
-        strayed: proofs.strayed,
+        position_fills: proofs.orders.fills,
+        strayed,
         orphans: proofs.orphans,
         audit: proofs.audit,
+        recorded: proofs.recorded,
     })
+}
+
+/// What these positions realised so far.
+fn realised(positions: &[Position]) -> Rupees {
+    positions.iter().map(|position| position.realised).sum()
 }
 
 /// What went wrong in any of the tables, collected while they are read side by side.
@@ -223,13 +237,24 @@ pub(super) async fn each<T>(
     sql: &str,
     operation: &'static str,
     faults: &Faults,
-    read: impl Fn(&Row) -> Result<T, Vec<UnreadableCell>>,
+    read: impl FnMut(&Row) -> Result<T, Vec<UnreadableCell>>,
 ) -> Result<Vec<T>, LedgerError> {
-    let none: [&(dyn ToSql + Sync); 0] = [];
+    each_of(tx, sql, &[], operation, faults, read).await
+}
+
+/// Streams the rows of a statement through `read`.
+async fn each_of<T>(
+    tx: &Transaction<'_>,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+    operation: &'static str,
+    faults: &Faults,
+    mut read: impl FnMut(&Row) -> Result<T, Vec<UnreadableCell>>,
+) -> Result<Vec<T>, LedgerError> {
     let failed = |error| faults.broken(LedgerError::during(operation)(error));
     // Planned once for as long as the connection lives: with few positions planning takes longer than reading.
     let statement = tx.prepare_cached(sql).await.map_err(failed)?;
-    let rows = tx.query_raw(&statement, none).await.map_err(failed)?;
+    let rows = tx.query_raw(&statement, parameters.iter().copied()).await.map_err(failed)?;
     let mut rows = pin!(rows);
     let mut values = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(failed)? {

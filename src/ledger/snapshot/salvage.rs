@@ -3,7 +3,7 @@
 //! Not a snapshot of one instant, and not whole: nobody trades by it. A custodian learns from it which positions the
 //! broker's book can be held against, and which orders are known.
 
-use super::{Depth, Faults, Snapshot, proofs, state};
+use super::{Depth, Faults, Snapshot, entries, proofs, realised, state};
 use crate::ledger::{Ledger, LedgerError};
 
 /// Damaged state, as far as it can be read.
@@ -51,35 +51,37 @@ impl Ledger {
         let mut client = self.client().await?;
         let (positions, all_positions) = apart!(client, state::positions);
         let (intents, all_intents) = apart!(client, state::intents);
-        let (filled, all_fills) = apart!(client, state::fills);
+        let (filled, all_fills) = apart!(client, |tx, faults| state::fills(tx, &intents, faults));
         let (portfolio, _) = apart!(client, state::stored_portfolio);
-        let (realised, _) = apart!(client, state::realised);
+        let (realised_closed, _) = apart!(client, state::realised_closed);
         let (pyramids, _) = apart!(client, state::pyramids);
         let (switches, _) = apart!(client, state::switches);
         let (claimed_orders, all_claims) = apart!(client, state::claimed);
         let (foreign_orders, all_foreign) = apart!(client, state::foreign);
-        let (position_fills, _) = apart!(client, proofs::position_fills);
-        let (mut strayed, _) = apart!(client, proofs::strayed);
+        let (orders, _) = apart!(client, proofs::orders);
         let (unasked, _) = apart!(client, proofs::unasked);
         let (orphans, _) = apart!(client, |tx, faults| proofs::orphans(tx, Depth::Open, faults));
         let (wishes, _) = apart!(client, state::wishes);
+        let ((_, recorded), _) = apart!(client, |tx, faults| proofs::audit(tx, Depth::Open, faults));
+        let mut strayed = entries::strayed(&positions, &orders.entries);
         strayed.extend(unasked);
         let snapshot = Snapshot {
+            realised: realised_closed + realised(&positions),
             positions,
             intents,
             filled: filled.into_iter().collect(),
             portfolio,
-            realised,
             pyramids,
             switches,
             claimed_orders,
             foreign_orders: foreign_orders.into_iter().collect(),
-            position_fills: position_fills.into_iter().collect(),
+            position_fills: orders.fills,
             strayed,
             orphans,
             wishes,
             // Whoever salvages has found worse.
             audit: Vec::new(),
+            recorded,
         };
         let orders_lost = !(all_intents && all_fills && all_claims && all_foreign);
         Ok(Salvage { snapshot, orders_lost, positions_lost: !all_positions })

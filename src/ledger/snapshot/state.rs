@@ -6,10 +6,10 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Faults, FilledSoFar, each};
+use super::{Faults, FilledSoFar, each, each_of};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
-use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::LedgerError;
@@ -19,13 +19,14 @@ use crate::ledger::rows::{self, INTENT_COLUMNS, POSITION_COLUMNS};
 use crate::ledger::switches::Switches;
 use crate::ledger::wishes::Wish;
 
-/// What the engine's memory is made of; the fields are those of the [`Snapshot`](super::Snapshot).
+/// What the engine's memory is made of; the fields are those of the [`Snapshot`](super::Snapshot), but what closed positions
+/// realised.
 pub(super) struct State {
     pub positions: Vec<Position>,
     pub intents: Vec<OrderIntent>,
     pub filled: HashMap<IntentId, FilledSoFar>,
     pub portfolio: Option<PortfolioRow>,
-    pub realised: Rupees,
+    pub realised_closed: Rupees,
     pub pyramids: Vec<PyramidingState>,
     pub switches: Switches,
     pub claimed_orders: Vec<String>,
@@ -40,9 +41,8 @@ impl State {
         let (
             positions,
             intents,
-            filled,
             portfolio,
-            realised,
+            realised_closed,
             pyramids,
             switches,
             claimed_orders,
@@ -50,22 +50,22 @@ impl State {
             wishes,
         ) = tokio::join!(
             positions(tx, faults),
-            intents(tx, faults),
-            fills(tx, faults),
+            intents_with_fills(tx, faults),
             stored_portfolio(tx, faults),
-            realised(tx, faults),
+            realised_closed(tx, faults),
             pyramids(tx, faults),
             switches(tx, faults),
             claimed(tx, faults),
             foreign(tx, faults),
             wishes(tx, faults),
         );
+        let (intents, filled) = intents?;
         Ok(Self {
             positions: positions?,
-            intents: intents?,
-            filled: filled?.into_iter().collect(),
+            intents,
+            filled: filled.into_iter().collect(),
             portfolio: portfolio?,
-            realised: realised?,
+            realised_closed: realised_closed?,
             pyramids: pyramids?,
             switches: switches?,
             claimed_orders: claimed_orders?,
@@ -99,15 +99,16 @@ pub(super) async fn intents(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec
     each(tx, &sql, "fetch open order intents", faults, rows::intent).await
 }
 
+/// What the fills of `intents` add up to.
 pub(super) async fn fills(
     tx: &Transaction<'_>,
+    intents: &[OrderIntent],
     faults: &Faults,
 ) -> Result<Vec<(IntentId, FilledSoFar)>, LedgerError> {
-    let sql = format!(
-        "SELECT f.intent_id, sum(f.quantity)::bigint AS quantity, sum(f.quantity * f.price) AS price FROM fill f
-         WHERE f.intent_id IN ({KEPT}) GROUP BY f.intent_id"
-    );
-    each(tx, &sql, "fetch fills", faults, |row| {
+    let sql = "SELECT f.intent_id, sum(f.quantity)::bigint AS quantity, sum(f.quantity * f.price) AS price FROM fill f
+        WHERE f.intent_id = ANY($1) GROUP BY f.intent_id";
+    let ids: Vec<Uuid> = intents.iter().map(|intent| intent.id.0).collect();
+    each_of(tx, sql, &[&ids], "fetch fills", faults, |row| {
         let mut cells = Cells::keyed(row, "fill");
         let id = IntentId(cells.get("intent_id"));
         let sum = FilledSoFar { quantity: Quantity(cells.get("quantity")), value: cells.get("price") };
@@ -116,17 +117,26 @@ pub(super) async fn fills(
     .await
 }
 
+/// Intents, and what the fills of each add up to.
+type WithFills = (Vec<OrderIntent>, Vec<(IntentId, FilledSoFar)>);
+
+async fn intents_with_fills(tx: &Transaction<'_>, faults: &Faults) -> Result<WithFills, LedgerError> {
+    let intents = intents(tx, faults).await?;
+    let filled = fills(tx, &intents, faults).await?;
+    Ok((intents, filled))
+}
+
 const PORTFOLIO: &str = "SELECT capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used FROM portfolio_state";
 
 fn portfolio_row(row: &Row) -> Result<PortfolioRow, Vec<UnreadableCell>> {
     let mut cells = Cells::new(row, "portfolio_state", 1);
     let portfolio = PortfolioRow {
-        capital: Rupees(cells.get("capital")),
-        closed_equity: Rupees(cells.get("closed_equity")),
-        equity_high: Rupees(cells.get("equity_high")),
-        risk: Rupees(cells.get("risk_amount")),
-        volatility: Rupees(cells.get("volatility_amount")),
-        margin_used: Rupees(cells.get("margin_used")),
+        capital: cells.get("capital"),
+        closed_equity: cells.get("closed_equity"),
+        equity_high: cells.get("equity_high"),
+        risk: cells.get("risk_amount"),
+        volatility: cells.get("volatility_amount"),
+        margin_used: cells.get("margin_used"),
     };
     cells.finish(portfolio)
 }
@@ -150,11 +160,12 @@ pub(in crate::ledger) async fn portfolio(tx: &Transaction<'_>) -> Result<Option<
     row
 }
 
-pub(super) async fn realised(tx: &Transaction<'_>, faults: &Faults) -> Result<Rupees, LedgerError> {
-    let sql = "SELECT coalesce(sum(realised), 0) AS realised FROM position";
+/// What closed positions realised; the open ones are read anyway.
+pub(super) async fn realised_closed(tx: &Transaction<'_>, faults: &Faults) -> Result<Rupees, LedgerError> {
+    let sql = "SELECT coalesce(sum(realised), 0) AS realised FROM position WHERE status = 'closed'";
     let sums = each(tx, sql, "sum realised profit and loss", faults, |row| {
         let mut cells = Cells::new(row, "position", "(all)");
-        let sum = Rupees(cells.get("realised"));
+        let sum: Rupees = cells.get("realised");
         cells.finish(sum)
     })
     .await?;
@@ -173,7 +184,7 @@ pub(super) async fn pyramids(
         let state = PyramidingState {
             instrument: cells.get("instrument"),
             base_position: cells.get::<Option<Uuid>>("base_position").map(PositionId),
-            last_pyramid_price: Price(cells.get("last_pyramid_price")),
+            last_pyramid_price: cells.get("last_pyramid_price"),
             count: u32::try_from(count).unwrap_or_else(|_| {
                 cells.fault("pyramid_count", format!("{count} is below zero"));
                 0

@@ -2,38 +2,82 @@
 //!
 //! - V1 Every position's figures are possible, its instrument is known, its stop can be where it stands ([`rows`]).
 //! - V2 Every open order's figures are possible, and its fills add up to what its row says ([`rows`]).
-//! - V3 A position is what its entry's plan said, and holds what its orders' fills bought less what they sold
-//!   ([`whole`]).
+//! - V3 A position is what its entry's plan said, holds what its orders' fills bought less what they sold ([`whole`]), and
+//!   has realised what those earned ([`earned`]).
 //! - V4 The stored aggregates are what positions and cash give, to ₹0.01 ([`whole`]).
 //! - V5 The stored pyramids are what the positions give; a label is held once ([`whole`]).
 //! - V6 No filled order is without its position ([`whole`]).
 //! - V7 The audit log is as it was written since it was last sealed ([`whole`]). Trading does not stop for it.
+//! - V8 Stops, highest closes, operators' wishes, the capital and the high-water mark stand where the audit log, which is
+//!   their only other trace, put them ([`recorded`]).
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
+pub(super) mod earned;
+mod recorded;
 mod rows;
 mod whole;
 
 #[cfg(test)]
 mod tests;
 
+use std::thread;
+
 use super::report::Finding;
 use crate::domain::instrument::Catalog;
-use crate::domain::portfolio::Portfolio;
+use crate::domain::money::Rupees;
 use crate::ledger::snapshot::Snapshot;
 
-/// Lists what does not add up between the rows, the orders, the aggregates, the pyramids and the fills.
-pub(super) fn findings(snapshot: &Snapshot, portfolio: &Portfolio, catalog: &Catalog) -> Vec<Finding> {
-    let mut findings = rows::positions(&snapshot.positions, catalog);
-    let sums_make_sense = findings.is_empty();
-    findings.extend(rows::intents(snapshot));
-    findings.extend(whole::plans(snapshot));
-    findings.extend(whole::fills(snapshot));
-    if sums_make_sense {
-        findings.extend(whole::aggregates(snapshot, portfolio));
-    }
-    findings.extend(whole::pyramids(snapshot, catalog));
+/// From so many positions on, two threads are done sooner than one.
+const WORTH_A_THREAD: usize = 1000;
+
+/// Lists what does not add up between the rows, the orders, the aggregates, the pyramids and the fills; `capital` is
+/// what an account without any history starts with.
+pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) -> Vec<Finding> {
+    let rows_and_sums = || {
+        let mut rows = rows::positions(&snapshot.positions, catalog);
+        let sums_make_sense = rows.is_empty();
+        rows.extend(rows::intents(snapshot));
+        let sums = if sums_make_sense { whole::aggregates(snapshot, capital) } else { Vec::new() };
+        (rows, sums)
+    };
+    let orders_and_pyramids = || {
+        let mut orders = whole::plans(snapshot);
+        orders.extend(whole::fills(snapshot));
+        (orders, whole::pyramids(snapshot, catalog))
+    };
+    let apart = snapshot.positions.len() >= WORTH_A_THREAD;
+    let ((mut findings, sums), (orders, pyramids)) = both(apart, rows_and_sums, orders_and_pyramids);
+    findings.extend(orders);
+    findings.extend(sums);
+    findings.extend(pyramids);
     findings.extend(whole::orphans(snapshot));
+    findings.extend(recorded::positions(snapshot));
+    findings.extend(recorded::wishes(snapshot));
+    findings.extend(recorded::figures(snapshot));
     findings.extend(whole::audit(snapshot));
     findings
+}
+
+/// The stored aggregates that are not what the rows give; none where the rows make no sum, or none is stored.
+pub(super) fn figures_off(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) -> Option<Vec<Finding>> {
+    let sums_make_sense = rows::positions(&snapshot.positions, catalog).is_empty();
+    (sums_make_sense && snapshot.portfolio.is_some()).then(|| whole::aggregates(snapshot, capital))
+}
+
+/// Does both, if `apart` each on a thread of its own.
+fn both<A, B: Send>(apart: bool, first: impl FnOnce() -> A, second: impl Fn() -> B + Sync) -> (A, B) {
+    if !apart {
+        return (first(), second());
+    }
+    thread::scope(|scope| {
+        let begun = thread::Builder::new().spawn_scoped(scope, &second);
+        let first = first();
+        let second = match begun {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system has no thread to spare.
+            Err(_) => second(),
+        };
+        (first, second)
+    })
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::Quantity;
-use crate::domain::order::{IntentState, OrderClass};
+use crate::domain::order::{IntentState, OrderClass, Side};
 use crate::domain::position::Position;
 use crate::ledger::snapshot::Snapshot;
 use crate::recovery::report::Finding;
@@ -65,10 +65,18 @@ fn one_intent(intent: &OrderIntent, filled: Quantity) -> Vec<Finding> {
     };
     let quantity = intent.order.quantity;
     wrong(quantity > Quantity::ZERO, "quantity", quantity.to_string(), "at least 1".to_owned());
+    let is_entry = intent.class == OrderClass::Entry;
+    let side = if is_entry { Side::Buy } else { Side::Sell };
+    wrong(
+        intent.order.side == side,
+        "side",
+        intent.order.side.to_string(),
+        format!("{side}, of class {}", intent.class),
+    );
     let within = intent.filled >= Quantity::ZERO && intent.filled <= quantity;
     wrong(within, "filled_quantity", intent.filled.to_string(), format!("0 to {quantity}"));
     wrong(filled == intent.filled, "filled_quantity", intent.filled.to_string(), filled.to_string());
-    let has_plan = intent.class != OrderClass::Entry || intent.plan.is_some();
+    let has_plan = !is_entry || intent.plan.is_some();
     wrong(has_plan, "plan", "none".to_owned(), "an entry has one".to_owned());
     let has_order = !intent.state.is_live() || intent.broker_order_id.is_some();
     wrong(

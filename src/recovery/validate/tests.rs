@@ -1,18 +1,22 @@
 //! Each check on state that fails it and nothing else.
 
-use rust_decimal::dec;
+use rust_decimal::{Decimal, dec};
 use uuid::Uuid;
 
-use super::findings;
+use super::earned::{Verdict, verdict};
+use super::{WORTH_A_THREAD, findings};
 use crate::domain::fixtures;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::order::{OrderClass, Product};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::change::PortfolioRow;
+use crate::ledger::recorded::{Figures, Standing, Wanted};
 use crate::ledger::snapshot::{Orphan, PositionFills, Snapshot, Strayed};
 use crate::ledger::switches::Switches;
+use crate::ledger::wishes::Wish;
 use crate::recovery::report::{Finding, Severity};
 use crate::recovery::{Recovered, RecoveryError};
 
@@ -41,8 +45,9 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         orphans: Vec::new(),
         wishes: Vec::new(),
         audit: Vec::new(),
+        recorded: Default::default(),
     };
-    let sums = Recovered::portfolio(&snapshot, CAPITAL).aggregates();
+    let sums = Recovered::aggregates(&snapshot, CAPITAL);
     snapshot.portfolio = Some(PortfolioRow {
         capital: CAPITAL,
         closed_equity: sums.closed_equity,
@@ -60,11 +65,12 @@ fn fills(position: &Position) -> PositionFills {
         bought: position.entry_quantity,
         bought_value: position.entry_price.0 * position.entry_quantity.decimal(),
         sold: position.entry_quantity - position.quantity,
+        sold_value: position.entry_price.0 * (position.entry_quantity - position.quantity).decimal(),
     }
 }
 
 fn found(snapshot: &Snapshot) -> Vec<Finding> {
-    findings(snapshot, &Recovered::portfolio(snapshot, CAPITAL), &Catalog::default())
+    findings(snapshot, CAPITAL, &Catalog::default())
 }
 
 fn fields(snapshot: &Snapshot) -> Vec<String> {
@@ -177,6 +183,14 @@ fn what_strayed_and_what_is_orphaned_is_told() {
         position: PositionId(Uuid::from_u128(8)),
         filled: Quantity(10),
         symbol: "GOLDM05DEC25FUT".to_owned(),
+        exchange: "MCX".to_owned(),
+        product: Product::Nrml,
+        instrument: "GOLD_MINI".to_owned(),
+        class: OrderClass::Entry,
+        cause: None,
+        signal: None,
+        plan: None,
+        fills: Vec::new(),
     });
     assert_eq!(fields(&snapshot), ["position.symbol", "position.row"]);
 }
@@ -213,6 +227,31 @@ fn a_part_of_a_lot_is_a_warning_and_stops_nothing() {
 }
 
 #[test]
+fn what_is_proven_by_two_threads_is_told_in_the_same_order() {
+    let many = |count: i64| {
+        let position = |seq| fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(77000), seq);
+        let mut snapshot = snapshot((1..=count).map(position).collect());
+        snapshot.positions[0].version = -1;
+        let last = snapshot.positions.last().unwrap().id;
+        snapshot.position_fills.get_mut(&last).unwrap().sold = Quantity(10);
+        snapshot.pyramids[0].count = 4;
+        snapshot.audit.push("row 7 was changed".to_owned());
+        let mut fields = fields(&snapshot);
+        fields.dedup();
+        fields
+    };
+    let told = [
+        "position.version",
+        "position.quantity",
+        "pyramiding_state.count",
+        "position.label",
+        "audit_log.hash",
+    ];
+    assert_eq!(many(2), told);
+    assert_eq!(many(i64::try_from(WORTH_A_THREAD).unwrap()), told);
+}
+
+#[test]
 fn a_label_held_twice_is_found() {
     let twice = vec![
         fixtures::position("GOLD_MINI", 1, 1, dec!(78000), dec!(77000), 1),
@@ -229,4 +268,76 @@ fn what_cannot_be_proven_carries_every_finding_in_its_error() {
     let error = Recovered::prove(snapshot, CAPITAL, &Catalog::default()).unwrap_err();
     assert!(matches!(&error, RecoveryError::ValidationFailed(findings) if findings.len() == 2), "{error}");
     assert_eq!((error.code(), error.findings().len()), ("VALIDATION_FAILED", 2));
+}
+
+fn sell(position: &mut Position, sums: &mut PositionFills, price: Decimal) {
+    let lot = position.lot_size;
+    position.apply_exit_fill(lot, Price(price)).unwrap();
+    sums.sold = sums.sold + lot;
+    sums.sold_value += price * lot.decimal();
+}
+
+#[test]
+fn price_and_profit_tell_of_each_other_and_the_fills_of_both() {
+    let mut position = fixtures::position("GOLD_MINI", 1, 3, dec!(78000), dec!(77000), 1);
+    let mut sums = fills(&position);
+    sell(&mut position, &mut sums, dec!(79000));
+    let judged = |position: &Position, sums: &PositionFills, change: fn(&mut Position)| {
+        let mut position = position.clone();
+        change(&mut position);
+        verdict(&position, sums)
+    };
+    let realised = position.realised;
+    assert_ne!(realised, Rupees::ZERO);
+    assert_eq!(judged(&position, &sums, |_| ()), Verdict::Fit);
+    assert_eq!(judged(&position, &sums, |p| p.realised.0 += dec!(1)), Verdict::Realised(realised));
+    let price = position.entry_price;
+    assert_eq!(judged(&position, &sums, |p| p.entry_price.0 += dec!(1)), Verdict::EntryPrice(price));
+    let both = |p: &mut Position| (p.entry_price.0 += dec!(1), p.realised.0 += dec!(1)).0;
+    assert!(matches!(judged(&position, &sums, both), Verdict::Either(_)));
+
+    // With a buy between the sales the average is not that of all that was bought.
+    let lot = position.lot_size;
+    position.apply_entry_fill(lot, Price(dec!(80000))).unwrap();
+    sums.bought = sums.bought + lot;
+    sums.bought_value += dec!(80000) * lot.decimal();
+    sell(&mut position, &mut sums, dec!(78500));
+    assert_eq!(judged(&position, &sums, |_| ()), Verdict::Fit);
+    assert!(matches!(judged(&position, &sums, |p| p.realised.0 += dec!(1)), Verdict::Either(_)));
+    let mut snapshot = snapshot(vec![position.clone()]);
+    snapshot.position_fills.insert(position.id, sums);
+    assert_eq!(found(&snapshot), Vec::new());
+    snapshot.positions[0].realised.0 += dec!(1);
+    assert!(fields(&snapshot).contains(&"position.realised".to_owned()));
+}
+
+#[test]
+fn what_only_the_audit_log_knows_is_held_against_it_and_what_it_does_not_know_is_not() {
+    let mut snapshot = sound();
+    let base = snapshot.positions[0].clone();
+    let at = Standing { quantity: base.quantity, stop: base.current_stop, highest_close: None };
+    snapshot.recorded.positions.insert(base.id, at);
+    snapshot.wishes.push(Wish { position: base.id, by: "asha".to_owned(), why: "news".to_owned() });
+    assert_eq!(found(&snapshot), Vec::new(), "of wishes nothing is known");
+
+    snapshot.recorded.complete = true;
+    assert_eq!(fields(&snapshot), ["position.close_at"], "nobody asked for it");
+    let wanted = Wanted { by: "asha".to_owned(), why: "news".to_owned() };
+    snapshot.recorded.wishes.insert(base.id, wanted);
+    assert_eq!(found(&snapshot), Vec::new());
+    snapshot.wishes.clear();
+    assert_eq!(fields(&snapshot), ["position.close_at"], "it is gone");
+    snapshot.recorded.wishes.clear();
+
+    let recorded = snapshot.recorded.positions.get_mut(&base.id).unwrap();
+    recorded.highest_close = Some(Price(dec!(77999)));
+    recorded.stop = Price(dec!(76999));
+    assert_eq!(fields(&snapshot), ["position.current_stop", "position.highest_close"]);
+    snapshot.recorded.positions.clear();
+    let stored = snapshot.portfolio.unwrap();
+    let recorded = Figures { capital: stored.capital, equity_high: stored.equity_high };
+    snapshot.recorded.figures = Some(recorded);
+    assert_eq!(found(&snapshot), Vec::new());
+    snapshot.portfolio.as_mut().unwrap().equity_high.0 += dec!(5);
+    assert_eq!(fields(&snapshot), ["portfolio_state.equity_high"]);
 }

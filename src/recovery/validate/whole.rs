@@ -2,19 +2,17 @@
 
 use std::collections::HashMap;
 
-use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
+use super::earned;
 use crate::domain::instrument::Catalog;
-use crate::domain::money::Quantity;
-use crate::domain::portfolio::{Aggregates, Portfolio};
+use crate::domain::money::{Quantity, Rupees};
+use crate::domain::portfolio::Aggregates;
 use crate::domain::position::Position;
 use crate::domain::pyramiding::{self, PyramidingState};
 use crate::ledger::snapshot::{PositionFills, Snapshot};
+use crate::recovery::Recovered;
 use crate::recovery::report::Finding;
-
-/// How far a stored average price may lie from Σ value / Σ quantity: each fill rounds to eight decimals.
-const PRICE_TOLERANCE: Decimal = dec!(0.000001);
 
 /// V3, first half: what is held is what was decided.
 pub(super) fn plans(snapshot: &Snapshot) -> Vec<Finding> {
@@ -47,18 +45,14 @@ fn one_position(position: &Position, fills: PositionFills) -> Vec<Finding> {
     if held != position.quantity {
         wrong("quantity", position.quantity.to_string(), held.to_string());
     }
-    // The average is the cost of what is held: with sales between the buys the sums do not give it.
-    if fills.bought > Quantity::ZERO && fills.sold == Quantity::ZERO {
-        let average = fills.bought_value / fills.bought.decimal();
-        if (average - position.entry_price.0).abs() > PRICE_TOLERANCE {
-            wrong("entry_price", position.entry_price.to_string(), average.round_dp(8).to_string());
-        }
+    if findings.is_empty() || fills.sold == Quantity::ZERO {
+        findings.extend(earned::finding(position, &fills));
     }
     findings
 }
 
 /// V4. The stored aggregates.
-pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Finding> {
+pub(super) fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Vec<Finding> {
     let Some(stored) = snapshot.portfolio else {
         let open = snapshot.positions.len();
         let missing =
@@ -72,7 +66,7 @@ pub(super) fn aggregates(snapshot: &Snapshot, portfolio: &Portfolio) -> Vec<Find
         volatility: stored.volatility,
         margin_used: stored.margin_used,
     };
-    let calculated = portfolio.aggregates();
+    let calculated = Recovered::aggregates(snapshot, capital);
     let mut findings: Vec<Finding> = calculated.mismatches(&figures).iter().map(Finding::figure).collect();
     if stored.equity_high < stored.closed_equity {
         let least = format!("at least the closed equity {}", stored.closed_equity);

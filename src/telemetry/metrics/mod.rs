@@ -121,6 +121,9 @@ metrics! {
     signals: IntCounterVec = "baton_signals_total" {"type" in SIGNAL_TYPES, "outcome" in SIGNAL_OUTCOMES};
     /// Seconds between a signal's timestamp and the engine's decision on it.
     signal_age: Histogram = "baton_signal_age_seconds" buckets AGE_SECONDS;
+    /// Since when the longest waiting EXIT is in its lane at this leader, in seconds since 1970; 0 while none waits, and on an
+    /// instance that does not lead.
+    exit_waiting_since: Gauge = "baton_exit_waiting_since_timestamp_seconds";
     /// Order intents that reached a state, by that state.
     orders: IntCounterVec = "baton_orders_total" {"outcome" in intent_states()};
     /// Orders that rested at the broker for longer than their patience and were cancelled for it, by class.
@@ -174,9 +177,14 @@ metrics! {
     stops_not_resting: IntGauge = "baton_stops_not_resting";
     /// Limits of the account that were hit and latched, by code.
     limit_hits: IntCounterVec = "baton_limit_hits_total" {"code" in limits::CODES};
+    /// 1 for each limit of the account that is latched for the rest of the day, else 0. 0 on an instance that does not lead.
+    limit_latched: IntGaugeVec = "baton_limit_latched" {"code" in limits::CODES};
     /// Prices that reached a position's stop or take-profit.
     stop_hits: IntCounterVec = "baton_stop_hits_total" {"cause" in ["stop_loss", "take_profit"]};
 
+    /// Positions that are meant to be gone and do not get flat: the last exits ended without selling what they were for, or nothing
+    /// was sold for 30 s while the market is open. 0 on an instance that does not lead.
+    exits_not_flat: IntGauge = "baton_exits_not_flat";
     /// Intraday positions that were taken to be closed before the broker's own square-off.
     square_offs: IntCounter = "baton_square_offs_total";
     /// Held intraday positions that should be gone: the broker is about to close them, or should have done so. 0 on an instance

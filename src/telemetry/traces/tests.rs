@@ -2,6 +2,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounterVec;
+
 use super::export::QUEUE;
 use super::*;
 
@@ -19,8 +21,8 @@ fn start(listener: &TcpListener) -> (Traces, Arc<Metrics>) {
     (traces, metrics)
 }
 
-fn dropped(metrics: &Metrics, reason: &str) -> u64 {
-    metrics.traces_dropped.with_label_values(&[reason]).get()
+fn dropped(counted: &IntCounterVec, reason: &str) -> u64 {
+    counted.with_label_values(&[reason]).get()
 }
 
 fn step() -> Step {
@@ -80,7 +82,11 @@ async fn a_collector_that_hangs_costs_spans_and_no_time() {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(1), "{spans} spans took {took:?}");
     // All but what the queue and one request hold.
-    assert!(dropped(&metrics, "full") as usize >= spans - 2 * QUEUE, "{}", dropped(&metrics, "full"));
+    assert!(
+        dropped(&metrics.traces_dropped, "full") as usize >= spans - 2 * QUEUE,
+        "{}",
+        dropped(&metrics.traces_dropped, "full")
+    );
     let begun = Instant::now();
     traces.end(Duration::from_millis(200)).await;
     let took = begun.elapsed();
@@ -97,7 +103,7 @@ async fn a_collector_that_is_gone_is_counted() {
         traces.record(step);
     }
     traces.end(Duration::from_secs(10)).await;
-    assert_eq!((dropped(&metrics, "failed"), metrics.traces_exported.get()), (10, 0));
+    assert_eq!((dropped(&metrics.traces_dropped, "failed"), metrics.traces_exported.get()), (10, 0));
 }
 
 #[tokio::test]
@@ -110,7 +116,7 @@ async fn the_end_sends_what_is_waiting() {
     assert!(served.join().unwrap().starts_with("POST /v1/traces HTTP/1.1\r\n"));
     assert_eq!(metrics.traces_exported.get(), 1);
     traces.record(step);
-    assert_eq!(dropped(&metrics, "failed"), 1, "nobody sends any more");
+    assert_eq!(dropped(&metrics.traces_dropped, "failed"), 1, "nobody sends any more");
 }
 
 /// Takes one request and is content; gives its head.

@@ -5,10 +5,12 @@ use baton::runbook::{Section, section};
 use crate::watch::root;
 
 /// Where the drills are.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
+    include_str!("absent.rs"),
     include_str!("market.rs"),
     include_str!("members.rs"),
     include_str!("orders.rs"),
+    include_str!("refusals.rs"),
     include_str!("state.rs"),
     include_str!("stores.rs"),
 ];

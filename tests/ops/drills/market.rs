@@ -1,6 +1,7 @@
 //! Drills about the bridge, the broker behind it, and the market.
 
 use chrono::{NaiveTime, TimeDelta};
+use rust_decimal::dec;
 use serde_json::json;
 
 use super::{Pager, block, done, equipped, told, typed, with_a_position};
@@ -114,7 +115,7 @@ async fn drill_position_drift() {
     let look = told("position_drift", "baton recover --repair");
     let proposed = typed(&cluster, leader, look).await;
     assert!(String::from_utf8_lossy(&proposed.stdout).contains(GOLD_SYMBOL), "{proposed:?}");
-    let apply = told("position_drift", "--apply --reason TEXT").replace("TEXT", "drill");
+    let apply = told("position_drift", "--apply --reason TEXT --yes").replace("TEXT", "drill");
     done(&cluster, leader, &format!("{look} {apply}")).await;
     let leader = cluster.leader().await;
     let verify = told("position_drift", "curl -s $A/metrics | grep baton_position_drift");
@@ -163,4 +164,35 @@ async fn drill_square_off_late() {
     pager.rests("SquareOffLate").await;
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (2, 0));
+}
+
+// R: H6, D3
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_exit_not_flat() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(hasty()).await;
+    let pager = Pager::beside(&cluster).await;
+    let leader = cluster.leader().await;
+    let refuses =
+        json!({ "kind": "broker_error", "status": 400, "message": "RMS: blocked", "placed": false });
+    cluster.paper.fault(json!({ "fault": refuses, "verb": "placeorder" })).await;
+    // The price falls through the stop.
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(139000)).await;
+    pager.hears("ExitNotFlat").await;
+    let printed = done(&cluster, leader, &block("exit-not-flat")).await;
+    for part in [GOLD_SYMBOL, "RMS: blocked", "rejected"] {
+        assert!(printed.contains(part), "it shows {part}:\n{printed}");
+    }
+    prints(&cluster, leader, "baton errors", "EXIT_NOT_FLAT").await;
+
+    // Mitigation: the broker's block is lifted; the next attempt follows by itself.
+    cluster.paper.heal().await;
+    let verify = told("exit-not-flat", "curl -s $A/metrics | grep baton_exits_not_flat");
+    prints(&cluster, leader, verify, "baton_exits_not_flat 0").await;
+    pager.rests("ExitNotFlat").await;
+    let check = cluster.finish().await;
+    assert_eq!(check.open_positions, 0);
 }

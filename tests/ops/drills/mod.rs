@@ -3,10 +3,12 @@
 //! Where Prometheus is on the machine it watches with the shipped rules: the alert that pages begins with the fault and
 //! ends with what heals it.
 
+mod absent;
 mod covered;
 mod market;
 mod members;
 mod orders;
+mod refusals;
 mod state;
 mod stores;
 

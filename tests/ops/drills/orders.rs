@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rust_decimal::dec;
+use serde_json::{Value, json};
 
-use super::{Pager, block, done, equipped};
-use crate::signals::{GOLD, GOLD_SYMBOL, base};
+use super::{Pager, block, done, equipped, told, with_a_position};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
-use crate::support::wait;
+use crate::support::{paper, wait};
 
 // R: H6
 #[ignore = "slow: a drill"]
@@ -69,5 +70,80 @@ async fn drill_in_doubt_orders() {
     pager.rests("OrderInDoubt").await;
     cluster.revive().await;
     cluster.all_ready().await;
+    cluster.finish().await;
+}
+
+// R: H6, C7
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_foreign_orders() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(Options::default()).await;
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
+    let leader = cluster.leader().await;
+    // Somebody trades another contract of the account by hand.
+    let order = json!({
+        "apikey": paper::KEY, "strategy": "by hand", "symbol": SILVER_SYMBOL, "exchange": "MCX",
+        "action": "BUY", "product": "NRML", "pricetype": "MARKET", "quantity": 5, "price": 0, "trigger_price": 0,
+    });
+    let placed = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&order);
+    let answer: Value = placed.send().await.unwrap().json().await.unwrap();
+    let number = answer["orderid"].as_str().expect("it was placed").to_owned();
+    cluster.members[leader].says("orders at the broker that are not ours: reported, never touched").await;
+    let held = told(
+        "foreign-orders",
+        "curl -s $A/api/v1/positions | jq '.positions[] | {instrument, symbol, quantity, status}'",
+    );
+    let printed = done(&cluster, leader, held).await;
+    assert!(printed.contains(GOLD_SYMBOL) && !printed.contains(SILVER_SYMBOL), "{printed}");
+    let seen = told(
+        "foreign-orders",
+        "psql \"$DATABASE_URL\" -c \"SELECT order_id, first_seen_at FROM broker_order_seen ORDER BY seq DESC LIMIT 20\"",
+    );
+    let printed = done(&cluster, leader, seen).await;
+    assert!(printed.contains(&number), "{printed}");
+    let book = told(
+        "foreign-orders",
+        "curl -s $BRIDGE/api/v1/positionbook -H 'content-type: application/json' -d '{\"apikey\":\"KEY\"}' | jq .data",
+    );
+    let printed = done(&cluster, leader, &book.replace("KEY", paper::KEY)).await;
+    assert!(printed.contains(SILVER_SYMBOL), "{printed}");
+    // Verify: nothing of Baton's was touched.
+    done(&cluster, leader, told("foreign-orders", "baton positions diff")).await;
+    assert_eq!(cluster.count("SELECT count(*) FROM position").await, 1);
+}
+
+// R: H6, K8
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_strategies() {
+    if !equipped() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
+    let leader = cluster.leader().await;
+    done(&cluster, leader, "baton strategies disable default --reason drill --yes").await;
+    let view = cluster.play(leader, &base("disabled", SILVER, 150_000)).await;
+    assert!(
+        view["status"] == "refused" && view["reasons"].to_string().contains("STRATEGY_DISABLED"),
+        "{view}"
+    );
+    let printed = done(&cluster, leader, told("strategies", "baton strategies list")).await;
+    assert!(printed.contains("disabled") && printed.contains("drill"), "{printed}");
+    done(&cluster, leader, &block("strategies")).await;
+    let view = cluster.play(leader, &base("enabled", SILVER, 150_000)).await;
+    assert_eq!(view["status"], "executed", "{view}");
+
+    // Without any instance: one statement.
+    let by_hand = told(
+        "strategies",
+        "UPDATE leadership SET strategies = strategies || '{\"default\": false}' WHERE id = 1",
+    );
+    done(&cluster, leader, &format!("psql \"$DATABASE_URL\" -c \"{}\"", by_hand.replace('"', "\\\""))).await;
+    let view = cluster.play(leader, &base("by-hand", GOLD, 140_000)).await;
+    assert_ne!(view["status"], "executed", "{view}");
     cluster.finish().await;
 }

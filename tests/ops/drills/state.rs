@@ -41,11 +41,17 @@ async fn drill_validation_failed() {
     let printed = done(&cluster, leader, &block("validation_failed")).await;
     assert!(printed.contains("999999.99"), "it shows the wrong figure:\n{printed}");
     done(&cluster, leader, told("validation_failed", "pg_dump \"$DATABASE_URL\" > before.sql")).await;
-    // What the first query shows as calculated, in one transaction.
-    let mend = "psql \"$DATABASE_URL\" -v ON_ERROR_STOP=1 -c \"UPDATE portfolio_state SET risk_amount =
-        (SELECT sum(greatest(0, entry_price - current_stop) * quantity / lot_size * point_value) FROM position
-         WHERE status <> 'closed')\"";
-    done(&cluster, leader, mend).await;
+    let found = typed(&cluster, leader, told("validation_failed", "baton recover --check")).await;
+    assert_eq!(found.status.code(), Some(1), "{found:?}");
+    assert!(
+        String::from_utf8_lossy(&found.stdout).contains("999999.99"),
+        "it lists the wrong figure: {found:?}"
+    );
+    let look = told("validation_failed", "baton recover --repair");
+    let proposed = typed(&cluster, leader, look).await;
+    assert!(String::from_utf8_lossy(&proposed.stdout).contains("risk_amount"), "{proposed:?}");
+    let apply = told("validation_failed", "--apply --reason TEXT --yes").replace("TEXT", "drill");
+    done(&cluster, leader, &format!("{look} {apply}")).await;
     cluster.leader_within(PATIENCE, |index| index != old).await;
     pager.rests("LeaderInError").await;
     cluster.members[old].restart().await;

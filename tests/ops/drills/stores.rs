@@ -108,3 +108,43 @@ async fn drill_backup_and_restore() {
     }
     cluster.finish().await;
 }
+
+// R: H6
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_db_auth() {
+    if !equipped() {
+        return;
+    }
+    let mut cluster = Cluster::start().await;
+    let (leader, locked) = (cluster.leader().await, cluster.follower().await);
+    // A member is started with credentials that PostgreSQL does not know.
+    let right = cluster.members[locked].launch.env["BATON_POSTGRES__URL"].clone();
+    let mut wrong = reqwest::Url::parse(&right).unwrap();
+    wrong.set_username("nobody_knows").unwrap();
+    let wrong = wrong.to_string();
+    cluster.members[locked].launch.env.insert("BATON_POSTGRES__URL".to_owned(), wrong.clone());
+    cluster.members[locked].process.kill().await;
+    cluster.members[locked].restart().await;
+    let ask = told("db_auth", "psql \"$DATABASE_URL\" -c 'SELECT current_user'");
+    let asked = typed(&cluster, locked, &format!("export DATABASE_URL='{wrong}'; {ask}")).await;
+    assert!(!asked.status.success(), "{asked:?}");
+    let verify = told("db_auth", "curl -s $A/startupz");
+    wait::until("the member says what it lacks", PATIENCE, async || {
+        let printed = done(&cluster, locked, verify).await;
+        if printed.contains("check the user and password") { Ok(()) } else { Err(printed) }
+    })
+    .await;
+    let printed = done(&cluster, locked, told("db_auth", "baton config show | grep -A2 postgres")).await;
+    assert!(printed.contains("url") && !printed.contains("nobody_knows"), "{printed}");
+
+    // Mitigation: the secret is corrected, and the instance restarted.
+    cluster.members[locked].launch.env.insert("BATON_POSTGRES__URL".to_owned(), right);
+    cluster.members[locked].process.kill().await;
+    cluster.members[locked].restart().await;
+    cluster.all_ready().await;
+    let printed = done(&cluster, locked, verify).await;
+    assert!(!printed.contains("check the user and password"), "{printed}");
+    assert_eq!(cluster.leader().await, leader);
+    cluster.finish().await;
+}

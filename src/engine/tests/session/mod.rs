@@ -205,9 +205,9 @@ impl Session {
                     self.tally.refused += 1;
                     self.end(queued, SignalStatus::Refused, json!(refusals), decision, Vec::new());
                 }
-                Decision::Trail(moved) => {
+                Decision::Trail(moved, left) => {
                     self.tally.trailed += moved.len();
-                    self.end(queued, SignalStatus::Executed, json!([]), None, moved);
+                    self.end(queued, SignalStatus::Executed, json!(left), None, moved);
                 }
                 Decision::Note(note) => {
                     self.end(queued, SignalStatus::Executed, json!([note]), None, Vec::new());

@@ -1,0 +1,64 @@
+//! How often a recovery tries, and how long it waits in between.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use baton::domain::instrument::Catalog;
+use baton::domain::money::Rupees;
+use baton::ledger::Ledger;
+use baton::recovery::{CrashRecoveryManager, RecoveryError};
+use baton::telemetry::metrics::Metrics;
+use rust_decimal::dec;
+use tokio::net::TcpListener;
+
+use crate::support::cluster::PATIENCE;
+use crate::support::database::Database;
+
+fn manager(ledger: Ledger, attempts: u32, backoff: Duration) -> CrashRecoveryManager {
+    let (catalog, capital) = (Arc::new(Catalog::default()), Rupees(dec!(5000000)));
+    CrashRecoveryManager::new(ledger, catalog, capital, attempts, backoff, Arc::new(Metrics::new()))
+}
+
+// R: C2: as 1, 2, 4 s, and shorter
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_away_is_tried_again_after_waits_that_double() {
+    const BACKOFF: Duration = Duration::from_millis(60);
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://baton@{}/baton", server.local_addr().unwrap());
+    let tried: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&tried);
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = server.accept().await {
+            seen.lock().unwrap().push(Instant::now());
+            drop(connection);
+        }
+    });
+    let ledger = Ledger::new(&url, 2, "baton-test").unwrap();
+    let error = manager(ledger, 4, BACKOFF).recover().await.unwrap_err();
+    assert!(matches!(error, RecoveryError::DbUnavailable { attempts: 4, .. }), "{error}");
+    let tried = tried.lock().unwrap().clone();
+    assert_eq!(tried.len(), 4, "{tried:?}");
+    let waits: Vec<Duration> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    println!("{waits:?}");
+    assert!(waits[0] >= BACKOFF && waits[1] >= BACKOFF * 2 && waits[2] >= BACKOFF * 4, "{waits:?}");
+}
+
+// R: C2: what the database says, however often asked, is not asked again: this would wait for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_the_data_is_never_tried_again() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let database = Database::start().await;
+    let sql = database.connect().await;
+    crate::bench::seed(&sql, 1).await;
+    for (damage, code) in [
+        ("UPDATE portfolio_state SET risk_amount = risk_amount + 1", "VALIDATION_FAILED"),
+        ("UPDATE portfolio_state SET risk_amount = 'NaN'", "DATA_CORRUPT"),
+        ("ALTER TABLE pyramiding_state RENAME TO moved_away", "DATA_CORRUPT"),
+    ] {
+        sql.batch_execute(damage).await.unwrap();
+        let manager = manager(database.ledger.clone(), 5, HOUR);
+        let told = tokio::time::timeout(PATIENCE, manager.recover()).await.expect("it waits for nothing");
+        assert_eq!(told.unwrap_err().code(), code, "{damage}");
+    }
+    database.stores.stop().await.unwrap();
+}
