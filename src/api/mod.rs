@@ -15,10 +15,15 @@ mod drift;
 mod dry_run;
 mod errors;
 mod events;
+#[cfg(test)]
+mod fixtures;
 mod forward;
+mod health;
 mod leadership;
 mod monitoring;
+mod openapi;
 mod operator;
+mod priced;
 mod probes;
 mod problem;
 mod query;
@@ -41,7 +46,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use ha::Handle;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -200,8 +205,26 @@ pub async fn serve(
     axum::serve(listener, service).with_graceful_shutdown(stopped).await
 }
 
-fn router(context: Context) -> Router {
-    Router::new()
+/// The routes, and which they are.
+#[derive(Default)]
+struct Routes {
+    router: Router<Context>,
+    #[cfg(test)]
+    paths: Vec<&'static str>,
+}
+
+impl Routes {
+    fn route(mut self, path: &'static str, methods: MethodRouter<Context>) -> Self {
+        #[cfg(test)]
+        self.paths.push(path);
+        self.router = self.router.route(path, methods);
+        self
+    }
+}
+
+/// Every route; each has its place in `openapi.json`, too.
+fn routes() -> Routes {
+    Routes::default()
         .route("/", get(probes::healthz))
         .route("/webhook", post(webhook::receive))
         .route("/api/v1/signals/dry-run", post(dry_run::dry_run))
@@ -224,15 +247,15 @@ fn router(context: Context) -> Router {
         .route("/api/v1/strategies", get(strategies::list))
         .route("/api/v1/strategies/{name}", post(strategies::say))
         .route("/api/strategies", get(strategies::list))
-        .route("/api/status", get(connection::status))
+        .route("/api/status", get(health::status))
         .route("/api/balance", get(books::balance))
         .route("/api/debug", get(debug::debug))
         .route("/api/positions", get(views::positions))
         .route("/api/history", get(books::trades))
         .route("/api/shutdown", post(stop::shutdown))
         .route("/api/v1/cluster", get(cluster::cluster))
-        .route("/api/v1/monitoring/health", get(connection::health))
-        .route("/api/v1/monitoring/status", get(connection::status))
+        .route("/api/v1/monitoring/health", get(health::health))
+        .route("/api/v1/monitoring/status", get(health::status))
         .route("/api/v1/monitoring/connection-health", get(connection::connection_health))
         .route("/api/v1/day", get(day::day))
         .route("/api/v1/cluster/history", get(leadership::history))
@@ -256,6 +279,12 @@ fn router(context: Context) -> Router {
         .route("/metrics", get(probes::metrics))
         .route("/runbook", get(runbook::whole))
         .route("/runbook/{section}", get(runbook::section))
+        .route("/api/v1/openapi.json", get(openapi::document))
+}
+
+fn router(context: Context) -> Router {
+    let router = routes().router;
+    router
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(context.clone(), measure))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))
@@ -265,7 +294,7 @@ fn router(context: Context) -> Router {
 }
 
 async fn not_found() -> Response {
-    Problem::not_found("there is no such route; the README lists them").into_response()
+    Problem::not_found("there is no such route; GET /api/v1/openapi.json lists them").into_response()
 }
 
 async fn measure(State(context): State<Context>, request: Request, next: Next) -> Response {

@@ -2,11 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::priced::Prices;
 use super::{Context, Problem};
 use crate::domain::ids::SignalId;
+use crate::domain::position::Position;
 use crate::ledger::views::{SignalView, Which};
 
 /// Rows in a list unless asked for otherwise.
@@ -50,9 +53,12 @@ pub async fn signal_counts(State(context): State<Context>) -> Result<Json<Value>
     Ok(Json(json!({ "counts": counts })))
 }
 
-/// Positions (`?status=open`, the default, or `closed`) and the portfolio's aggregates.
+/// Positions (`?status=open`, the default, or `closed`) and the portfolio's aggregates. Open ones with the price that they
+/// are watched by, which the leader knows: another instance asks it, and says `unknown here` when it does not answer.
 pub async fn positions(
     State(context): State<Context>,
+    headers: HeaderMap,
+    uri: Uri,
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     context.handle()?;
@@ -61,9 +67,27 @@ pub async fn positions(
         Some("closed") => Which::Closed,
         Some(other) => return Err(bad_query(format!("status {other:?} is neither open nor closed"))),
     };
+    let is_open = matches!(which, Which::Unfinished);
+    let path = uri.path_and_query().filter(|_| is_open);
+    if let Some(path) = path
+        && let Some(answer) = context.leaders_answer(&headers, path.as_str()).await
+    {
+        return Ok(Json(answer));
+    }
     let positions = context.0.ledger.positions(which, page.limit()).await?;
     let portfolio = context.0.ledger.portfolio().await?;
-    Ok(Json(json!({ "positions": positions, "portfolio": portfolio })))
+    let mut document = json!({ "positions": positions, "portfolio": portfolio });
+    if is_open {
+        let prices = Prices::of(&context);
+        let priced = |position: &Position| {
+            let mut shown = json!(position);
+            prices.add_to(&mut shown, position);
+            shown
+        };
+        document["positions"] = positions.iter().map(priced).collect();
+        document["prices"] = json!(prices.word());
+    }
+    Ok(Json(document))
 }
 
 fn bad_query(detail: String) -> Problem {

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::credentials::{bearer, matches};
 use super::{Context, Problem};
+use crate::domain::ids::SignalId;
 use crate::domain::signal::{self, RejectionKind, Signal, SignalType};
 use crate::ledger::inbox::{NewSignal, Receipt};
 use crate::mutant::Mutant;
@@ -78,8 +79,9 @@ async fn take(
         received_by: &member,
         traceparent: traceparent.filter(|_| sender.is_some()),
     };
-    context.0.coming.announce(signal.kind(), &signal.instrument);
-    let accepted = context.0.ledger.accept(&row, || context.0.arrivals.notify_one()).await;
+    let id = SignalId::new();
+    context.0.coming.announce(id, signal.kind(), &signal.instrument);
+    let accepted = context.0.ledger.accept(id, &row, || context.0.arrivals.notify_one()).await;
     let receipt = match accepted {
         Err(_) if Mutant::AcknowledgesUnstored.is_on() => Receipt::unstored(),
         accepted => accepted?,

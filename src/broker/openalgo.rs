@@ -186,7 +186,7 @@ impl OpenAlgo {
     }
 
     async fn order_book(&self) -> Result<(Vec<BrokerOrder>, Vec<ForeignRow>), BrokerError> {
-        self.read("orderbook", json!({}), |data| books::orders(&self.plugin, data)).await
+        self.account("orderbook", |data| books::orders(&self.plugin, data)).await
     }
 
     async fn read<T>(
@@ -196,6 +196,16 @@ impl OpenAlgo {
         parse: impl Fn(&Value) -> Result<T, String>,
     ) -> Result<T, BrokerError> {
         let data = self.reads.data(route, object(fields)).await?;
+        parse(&data).map_err(|problem| BrokerError::Malformed { route, problem })
+    }
+
+    /// Reads a book of the account, or its funds.
+    async fn account<T>(
+        &self,
+        route: &'static str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<T, BrokerError> {
+        let data = self.reads.account(route).await?;
         parse(&data).map_err(|problem| BrokerError::Malformed { route, problem })
     }
 }
@@ -234,11 +244,11 @@ impl Broker for OpenAlgo {
     }
 
     fn trades(&self) -> BoxFuture<'_, Result<Vec<BrokerTrade>, BrokerError>> {
-        self.read("tradebook", json!({}), |data| books::trades(&self.plugin, data)).boxed()
+        self.account("tradebook", |data| books::trades(&self.plugin, data)).boxed()
     }
 
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
-        self.read("positionbook", json!({}), |data| books::positions(&self.plugin, data)).boxed()
+        self.account("positionbook", |data| books::positions(&self.plugin, data)).boxed()
     }
 
     fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>> {
@@ -271,7 +281,7 @@ impl Broker for OpenAlgo {
 
     fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>> {
         async {
-            let funds = self.read("funds", json!({}), books::funds).await?;
+            let funds = self.account("funds", books::funds).await?;
             funds.ok_or_else(|| BrokerError::SessionExpired { said: "funds without data".to_owned() })
         }
         .boxed()

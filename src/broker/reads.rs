@@ -53,6 +53,14 @@ impl Reads {
         self.checked(route, "data", self.call(route, fields).await?)
     }
 
+    /// The same of a route about the account: the sandbox names itself in each, so an answer without a mode is the real
+    /// account's.
+    pub async fn account(&self, route: &'static str) -> Result<Value, BrokerError> {
+        let answer = self.call(route, Object::new()).await?;
+        in_mode(self.armed, said_mode(&answer).or(Some(BridgeMode::Live)))?;
+        take(route, "data", answer)
+    }
+
     /// Calls `route` a single time and returns its `field`; an answer in the other mode is an error.
     pub async fn once(
         &self,
@@ -69,11 +77,8 @@ impl Reads {
         field: &'static str,
         answer: Object,
     ) -> Result<Value, BrokerError> {
-        let found = answer.get("mode").and_then(Value::as_str).and_then(|mode| mode.parse().ok());
-        match found {
-            Some(found) if found != self.armed => Err(BrokerError::WrongMode { expected: self.armed, found }),
-            _ => take(route, field, answer),
-        }
+        in_mode(self.armed, said_mode(&answer))?;
+        take(route, field, answer)
     }
 
     /// Calls `/analyzer`.
@@ -132,6 +137,18 @@ fn judge(route: &'static str, status: u16, body: &[u8]) -> Result<Object, Broker
         429 => BrokerError::RateLimited { said },
         _ => BrokerError::Refused { route, status, said },
     })
+}
+
+/// The mode that an answer names.
+fn said_mode(answer: &Object) -> Option<BridgeMode> {
+    answer.get("mode").and_then(Value::as_str).and_then(|mode| mode.parse().ok())
+}
+
+fn in_mode(expected: BridgeMode, found: Option<BridgeMode>) -> Result<(), BrokerError> {
+    match found {
+        Some(found) if found != expected => Err(BrokerError::WrongMode { expected, found }),
+        _ => Ok(()),
+    }
 }
 
 /// How a dead broker session speaks through the books: as a 403, or as a 500 with the broker's words in it.

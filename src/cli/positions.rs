@@ -29,11 +29,15 @@ Examples:
   baton positions diff -o json | jq '.rows[] | select(.verdict == \"missing\")'"
     )]
     Diff(Target),
-    /// List what is held, with stops; or what was held.
-    #[command(after_help = "Examples:
+    /// List what is held, with stops and what it is worth now; or what was held.
+    #[command(
+        after_help = "PRICE is what the leader watches the position by, AGE how old it is; a dash is what is not known.
+
+Examples:
   baton positions list
   baton positions list --closed --limit 20
-  baton positions list -o json | jq .portfolio")]
+  baton positions list -o json | jq .portfolio"
+    )]
     List(List),
     /// Take up a position that the broker holds and the ledger does not; writes nothing without --apply.
     Adopt(adopt::Args),
@@ -99,16 +103,43 @@ async fn list(args: List, inputs: &Inputs, output: &Output) -> anyhow::Result<Ex
         output.json(&page)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<Cell>> = listed(&page, "positions").iter().map(held).collect();
-    if rows.is_empty() {
+    let positions = listed(&page, "positions");
+    if positions.is_empty() {
         output.line(format!("no position is {status}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    output.table(
-        &["SYMBOL", "LABEL", "STRATEGY", "STATUS", "UNITS", "ENTRY", "STOP", "REALISED", "OPENED"],
-        &rows,
-    )?;
+    let row = |position: &Value| {
+        let mut row = held(position);
+        if !args.closed {
+            row.splice(WORTH_AT..WORTH_AT, worth(position));
+        }
+        row
+    };
+    let rows: Vec<Vec<Cell>> = positions.iter().map(row).collect();
+    let mut columns =
+        vec!["SYMBOL", "LABEL", "STRATEGY", "STATUS", "UNITS", "ENTRY", "STOP", "REALISED", "OPENED"];
+    if !args.closed {
+        columns.splice(WORTH_AT..WORTH_AT, ["PRICE", "AGE", "UNREALISED"]);
+    }
+    output.table(&columns, &rows)?;
+    if !args.closed && page["prices"] != "watched" {
+        output.line("prices are not known there: the leader watches them, and it did not answer")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Before which column it says what a position is worth.
+const WORTH_AT: usize = 7;
+
+fn worth(position: &Value) -> [Cell; 3] {
+    let age = position["price_age_seconds"].as_f64();
+    let profit = rupees(position, "unrealised_pnl");
+    let colour = if profit.starts_with('-') { Colour::Red } else { Colour::Green };
+    [
+        Cell::of(rupees(position, "current_price")),
+        Cell::of(age.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s"))),
+        Cell::of(&profit).in_colour(if profit == "-" { Colour::Dim } else { colour }),
+    ]
 }
 
 fn held(position: &Value) -> Vec<Cell> {

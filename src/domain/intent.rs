@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cause::ExitCause;
+use super::fill::Opening;
 use super::ids::{IntentId, PositionId, SignalId};
 use super::label::Label;
 use super::money::{Price, Quantity, Rupees};
@@ -39,6 +40,23 @@ pub struct EntryPlan {
     pub signal_seq: i64,
     /// The bar that made the signal.
     pub bar_time: DateTime<Utc>,
+}
+
+impl EntryPlan {
+    /// What its first fill opens, as `id`, for the entry that `signal` asked for.
+    pub fn opening(&self, id: PositionId, signal: SignalId) -> Opening {
+        Opening {
+            id,
+            label: self.label,
+            strategy: self.strategy.clone(),
+            atr: self.atr,
+            stop: self.stop,
+            take_profit: self.take_profit,
+            entry_signal: signal,
+            entry_signal_seq: self.signal_seq,
+            entry_bar_time: self.bar_time,
+        }
+    }
 }
 
 /// One order intent as the ledger holds it.

@@ -216,7 +216,8 @@ pub fn base_size(policy: &SizingPolicy, inputs: &BaseInputs<'_>) -> Result<BaseS
     let per_lot = |amount: Decimal, points: Decimal| {
         points.checked_mul(point_value).and_then(|risk| amount.checked_div(risk)).ok_or(ZeroLots::OutOfRange)
     };
-    let l_risk = per_lot(percent_of_equity(instrument.risk_percent)?, points)? * er;
+    // Divides last: a quotient without an end, times a ratio, falls short of a whole lot.
+    let l_risk = per_lot(percent_of_equity(instrument.risk_percent)? * er, points)?;
     let l_volatility = if policy.use_volatility_limit {
         let atr = positive("atr", inputs.atr.map(|atr| atr.0))?;
         Some(per_lot(percent_of_equity(instrument.volatility_percent)?, atr)?)

@@ -6,7 +6,7 @@
 //! too old has it read when its turn comes. A sender who repeats a delivery has nothing read again while what was read is
 //! still young.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ha::Moment;
@@ -16,6 +16,7 @@ use super::decide::contracts_needed;
 use super::lanes::QUOTE_LIFE;
 use super::term::{Event, Term};
 use crate::broker::Broker;
+use crate::domain::ids::SignalId;
 use crate::domain::portfolio::Quotes;
 use crate::domain::signal::SignalType;
 use crate::ledger::listen::Stored;
@@ -24,17 +25,18 @@ use crate::ledger::listen::Stored;
 #[derive(Clone, Debug, Default)]
 pub struct Coming(Arc<Announced>);
 
-/// By instrument, and whether something is to be bought or sold: bounded by the configured instruments, also where nobody
-/// leads who takes them out.
+/// The newest of each instrument that is to be bought, and that is to be sold: bounded by the configured instruments, also where
+/// nobody leads who takes them out.
 #[derive(Debug, Default)]
 struct Announced {
-    named: Mutex<BTreeSet<(String, bool)>>,
+    named: Mutex<BTreeMap<(String, bool), SignalId>>,
     news: Notify,
 }
 
-/// Quotes that were asked for ahead of their signals, by instrument.
+/// Quotes that were asked for ahead of a signal, by instrument, each for that signal alone: another one's, though a moment old,
+/// are of a moment before it.
 #[derive(Debug, Default)]
-pub(super) struct Ahead(HashMap<String, Early>);
+pub(super) struct Ahead(HashMap<String, (SignalId, Early)>);
 
 /// How far they are.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,9 +51,9 @@ pub(super) enum Early {
 
 impl Coming {
     /// A valid signal was delivered here and is about to be stored, or another member has just stored it.
-    pub fn announce(&self, kind: SignalType, instrument: &str) {
+    pub fn announce(&self, id: SignalId, kind: SignalType, instrument: &str) {
         if kind.opens() || kind == SignalType::Exit {
-            self.lock().insert((instrument.to_owned(), kind.opens()));
+            self.lock().insert((instrument.to_owned(), kind.opens()), id);
             self.0.news.notify_one();
         }
     }
@@ -62,12 +64,12 @@ impl Coming {
     }
 
     /// What was announced since this was asked last.
-    pub(super) fn take(&self) -> BTreeSet<(String, bool)> {
+    pub(super) fn take(&self) -> BTreeMap<(String, bool), SignalId> {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<(String, bool)>> {
-        // A set is changed or taken; nothing panics in between.
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, bool), SignalId>> {
+        // A map is changed or taken; nothing panics in between.
         self.0.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,29 +77,29 @@ impl Coming {
 // === impl Ahead ===
 
 impl Ahead {
-    /// Notes that quotes are asked for; false where they are already, or are here, and young enough to decide by.
-    pub fn ask(&mut self, instrument: &str, now: Moment) -> bool {
-        self.0.retain(|_, early| now.since(early.since()) <= QUOTE_LIFE);
+    /// Notes that quotes are asked for; false where some of the instrument were a moment ago, whoever for.
+    pub fn ask(&mut self, instrument: &str, id: SignalId, now: Moment) -> bool {
+        self.0.retain(|_, (_, early)| now.since(early.since()) <= QUOTE_LIFE);
         match self.0.contains_key(instrument) {
             true => false,
-            false => self.0.insert(instrument.to_owned(), Early::Asked(now)).is_none(),
+            false => self.0.insert(instrument.to_owned(), (id, Early::Asked(now))).is_none(),
         }
     }
 
     /// They came, or not all of them: then the signal asks itself.
     pub fn came(&mut self, instrument: &str, quotes: Option<Quotes>, at: Moment) {
         match (self.0.get_mut(instrument), quotes) {
-            (Some(early), Some(quotes)) => *early = Early::Came(quotes, at),
+            (Some((_, early)), Some(quotes)) => *early = Early::Came(quotes, at),
             _ => drop(self.0.remove(instrument)),
         }
     }
 
-    /// What there is for a signal whose turn it is. Quotes are given once: the next signal has newer ones.
-    pub fn serve(&mut self, instrument: &str, now: Moment) -> Option<Early> {
-        let early = self.0.get(instrument).filter(|early| now.since(early.since()) <= QUOTE_LIFE)?;
-        match early {
-            Early::Asked(at) => Some(Early::Asked(*at)),
-            Early::Came(..) => self.0.remove(instrument),
+    /// What there is for a signal whose turn it is. Quotes are given once.
+    pub fn serve(&mut self, instrument: &str, id: SignalId, now: Moment) -> Option<Early> {
+        let young = |(of, early): &&(SignalId, Early)| *of == id && now.since(early.since()) <= QUOTE_LIFE;
+        match self.0.get(instrument).filter(young)? {
+            (_, Early::Asked(at)) => Some(Early::Asked(*at)),
+            (_, Early::Came(..)) => self.0.remove(instrument).map(|(_, early)| early),
         }
     }
 }
@@ -118,7 +120,7 @@ impl Term<'_> {
         move |stored: Option<Stored<'_>>| match stored {
             Some(stored) if stored.received_by == own => {}
             stored => {
-                stored.iter().for_each(|stored| coming.announce(stored.kind, stored.instrument));
+                stored.iter().for_each(|stored| coming.announce(stored.id, stored.kind, stored.instrument));
                 arrivals.notify_one();
             }
         }
@@ -126,13 +128,13 @@ impl Term<'_> {
 
     /// Asks for what was announced will need.
     pub(super) fn read_ahead(&mut self) {
-        for (instrument, opens) in self.engine.coming.take() {
+        for ((instrument, opens), id) in self.engine.coming.take() {
             if !opens {
                 self.read_positions_ahead(&instrument);
                 continue;
             }
             let now = self.fence().now();
-            if !self.entries_wait_for().is_empty() || !self.ahead.ask(&instrument, now) {
+            if !self.entries_wait_for().is_empty() || !self.ahead.ask(&instrument, id, now) {
                 continue;
             }
             let needed = contracts_needed(&self.engine.rules, &self.book, &instrument);
@@ -180,34 +182,33 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_asked_for_once_and_serve_one_signal() {
-        let mut ahead = Ahead::default();
-        assert_eq!(ahead.serve("GOLD_MINI", at(0)), None);
-        assert!(ahead.ask("GOLD_MINI", at(0)));
-        assert!(!ahead.ask("GOLD_MINI", at(1)), "they are on their way");
-        assert_eq!(ahead.serve("GOLD_MINI", at(1)), Some(Early::Asked(at(0))));
+    fn quotes_are_asked_for_once_and_serve_their_signal_once() {
+        let (mut ahead, [first, next]) = (Ahead::default(), [SignalId::new(), SignalId::new()]);
+        assert_eq!(ahead.serve("GOLD_MINI", first, at(0)), None);
+        assert!(ahead.ask("GOLD_MINI", first, at(0)));
+        assert!(!ahead.ask("GOLD_MINI", first, at(1)), "they are on their way");
+        assert_eq!(ahead.serve("GOLD_MINI", first, at(1)), Some(Early::Asked(at(0))));
+        assert_eq!(ahead.serve("GOLD_MINI", next, at(1)), None, "it asks itself");
         ahead.came("GOLD_MINI", Some(quotes()), at(2));
-        assert!(!ahead.ask("GOLD_MINI", at(3)), "a repeat has nothing read again");
-        assert_eq!(ahead.serve("SILVER_MINI", at(3)), None);
-        assert_eq!(ahead.serve("GOLD_MINI", at(3)), Some(Early::Came(quotes(), at(2))));
-        assert_eq!(ahead.serve("GOLD_MINI", at(3)), None, "the next signal has newer ones");
+        assert!(!ahead.ask("GOLD_MINI", next, at(3)), "a repeat has nothing read again");
+        assert_eq!(ahead.serve("SILVER_MINI", first, at(3)), None);
+        assert_eq!(ahead.serve("GOLD_MINI", next, at(3)), None, "they are of before it");
+        assert_eq!(ahead.serve("GOLD_MINI", first, at(3)), Some(Early::Came(quotes(), at(2))));
+        assert_eq!(ahead.serve("GOLD_MINI", first, at(3)), None);
     }
 
     #[test]
     fn what_failed_or_is_too_old_is_read_anew() {
         let late = u64::try_from(QUOTE_LIFE.as_millis()).unwrap() + 1;
-        let mut ahead = Ahead::default();
-        assert!(ahead.ask("GOLD_MINI", at(0)));
+        let (mut ahead, id) = (Ahead::default(), SignalId::new());
+        assert!(ahead.ask("GOLD_MINI", id, at(0)));
         ahead.came("GOLD_MINI", None, at(1));
-        assert_eq!(ahead.serve("GOLD_MINI", at(1)), None);
-        assert!(ahead.ask("GOLD_MINI", at(2)));
-        assert_eq!(
-            ahead.serve("GOLD_MINI", at(2 + late)),
-            None,
-            "nobody waits for an answer that does not come"
-        );
-        assert!(ahead.ask("GOLD_MINI", at(2 + late)));
+        assert_eq!(ahead.serve("GOLD_MINI", id, at(1)), None);
+        assert!(ahead.ask("GOLD_MINI", id, at(2)));
+        let waited = ahead.serve("GOLD_MINI", id, at(2 + late));
+        assert_eq!(waited, None, "nobody waits for an answer that does not come");
+        assert!(ahead.ask("GOLD_MINI", id, at(2 + late)));
         ahead.came("GOLD_MINI", Some(quotes()), at(3 + late));
-        assert_eq!(ahead.serve("GOLD_MINI", at(3 + 2 * late)), None);
+        assert_eq!(ahead.serve("GOLD_MINI", id, at(3 + 2 * late)), None);
     }
 }

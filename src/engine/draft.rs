@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::book::{Book, Tracked};
 use crate::domain::cause::ExitCause;
-use crate::domain::fill::{FillError, Opening};
+use crate::domain::fill::FillError;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::intent::OrderIntent;
@@ -147,17 +147,8 @@ impl<'a> Draft<'a> {
         // forgets nothing.
         let late = intent.filled > Quantity::ZERO;
         let unwanted = late || intent.unwind || intent.state.is_terminal();
-        let opening = Opening {
-            id: if late { PositionId::new() } else { intent.position },
-            label: plan.label,
-            strategy: plan.strategy.clone(),
-            atr: plan.atr,
-            stop: plan.stop,
-            take_profit: plan.take_profit,
-            entry_signal: signal,
-            entry_signal_seq: plan.signal_seq,
-            entry_bar_time: plan.bar_time,
-        };
+        let id = if late { PositionId::new() } else { intent.position };
+        let opening = plan.opening(id, signal);
         let mut position = opening.filled(&instrument, quantity, price, self.at)?;
         if unwanted {
             position.begin_exit();

@@ -218,7 +218,7 @@ impl Term<'_> {
                 needed.iter().all(|contract| has(contract).is_some())
             };
             if opens && !complete(head) {
-                match ahead.serve(&signal.instrument, now) {
+                match ahead.serve(&signal.instrument, head.queued.id, now) {
                     Some(Early::Came(quotes, at)) => head.phase = Phase::Quoted(quotes, at),
                     Some(Early::Asked(_)) => continue,
                     None => {}

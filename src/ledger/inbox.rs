@@ -123,7 +123,7 @@ WITH fresh AS (
     INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (key) DO NOTHING RETURNING id, status)
-SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $3::text, $8::text, $5::text))::text,
+SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $1::uuid, $3::text, $8::text, $5::text))::text,
     CASE WHEN $10 THEN set_config('synchronous_commit', 'off', true) END
 FROM fresh
 UNION ALL
@@ -148,7 +148,7 @@ WITH l AS (
     INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
     SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::bytea, $8::text, $9::text FROM l
     ON CONFLICT (key) DO NOTHING RETURNING id, status)
-SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $3::text, $8::text, $5::text))::text FROM fresh
+SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $1::uuid, $3::text, $8::text, $5::text))::text FROM fresh
 UNION ALL
 SELECT id, status, false, NULL FROM signal, l WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
 
@@ -176,12 +176,11 @@ async fn look_twice(
     Ok(None)
 }
 
-/// The id and the key of a new row.
-fn new_row(signal: &NewSignal<'_>) -> (SignalId, String) {
-    let id = SignalId::new();
+/// The key of a new row.
+fn new_key(signal: &NewSignal<'_>, id: SignalId) -> String {
     match Mutant::ForgetsDeliveries.is_on() {
-        true => (id, format!("{}/{id}", signal.key)),
-        false => (id, signal.key.0.clone()),
+        true => format!("{}/{id}", signal.key),
+        false => signal.key.0.clone(),
     }
 }
 
@@ -228,7 +227,7 @@ impl Ledger {
         if row.get(0) { Ok(()) } else { Err(LedgerError::Fenced(fence.epoch())) }
     }
 
-    /// Stores a signal once; a repeat of its key gets the first one's receipt. Returns when it is durable.
+    /// Stores a signal once, as `id` if it is new; a repeat of its key gets the first one's receipt. Returns when it is durable.
     ///
     /// A new one is `stored` before that: the leader may read and decide it from then on, while its sender still waits. It can
     /// act on nothing that a crash of the database forgets, for what it commits, an intent or a refusal, makes the row durable
@@ -238,10 +237,11 @@ impl Ledger {
     /// Any database error; then nothing is known to be stored, and sending it again is safe.
     pub async fn accept(
         &self,
+        id: SignalId,
         signal: &NewSignal<'_>,
         stored: impl FnOnce(),
     ) -> Result<Receipt, LedgerError> {
-        let (id, key) = new_row(signal);
+        let key = new_key(signal, id);
         let mut values = signal.values(&id, &key);
         values.push(&true);
         let found = look_twice(&self.client().await?, STORE, &values).await?;
@@ -263,7 +263,8 @@ impl Ledger {
     /// [`LedgerError::Fenced`], or any database error; then nothing is known to be stored, and storing it again is safe.
     pub async fn accept_under(&self, fence: &Fence, signal: &NewSignal<'_>) -> Result<Receipt, LedgerError> {
         let client = self.client().await?;
-        let (id, key) = new_row(signal);
+        let id = SignalId::new();
+        let key = new_key(signal, id);
         let (epoch, incarnation) = (fence.epoch().get(), fence.instance().incarnation.as_uuid());
         let mut values = signal.values(&id, &key);
         values.extend([&epoch as &(dyn ToSql + Sync), &incarnation]);

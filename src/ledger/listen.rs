@@ -6,6 +6,7 @@ use tokio_postgres::AsyncMessage;
 
 use super::connect::connect;
 use super::{Ledger, LedgerError};
+use crate::domain::ids::SignalId;
 use crate::domain::signal::SignalType;
 
 /// A session that listens for new signals; ends when dropped.
@@ -31,6 +32,8 @@ impl Drop for Listener {
 /// What a notification says of a signal that was stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stored<'a> {
+    /// Its id.
+    pub id: SignalId,
     /// Its type.
     pub kind: SignalType,
     /// The member that received it.
@@ -42,9 +45,10 @@ pub struct Stored<'a> {
 impl<'a> Stored<'a> {
     /// Reads a notification as the inbox's insert makes it; none for an older version's, which says nothing.
     fn read(payload: &'a str) -> Option<Self> {
-        let mut words = payload.splitn(3, ' ');
-        let (kind, received_by, instrument) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-        Some(Self { kind, received_by, instrument })
+        let mut words = payload.splitn(4, ' ');
+        let (id, kind) = (SignalId(words.next()?.parse().ok()?), words.next()?.parse().ok()?);
+        let (received_by, instrument) = (words.next()?, words.next()?);
+        Some(Self { id, kind, received_by, instrument })
     }
 }
 
@@ -82,9 +86,10 @@ mod tests {
 
     #[test]
     fn what_an_older_version_says_is_nothing() {
-        let said = Stored { kind: SignalType::BaseEntry, received_by: "b1", instrument: "GOLD MINI" };
-        assert_eq!(Stored::read("BASE_ENTRY b1 GOLD MINI"), Some(said));
+        let id = SignalId::new();
+        let said = Stored { id, kind: SignalType::BaseEntry, received_by: "b1", instrument: "GOLD MINI" };
+        assert_eq!(Stored::read(&format!("{id} BASE_ENTRY b1 GOLD MINI")), Some(said));
         assert_eq!(Stored::read(""), None);
-        assert_eq!(Stored::read("b1 BASE_ENTRY GOLD_MINI"), None);
+        assert_eq!(Stored::read(&format!("{id} b1 BASE_ENTRY GOLD_MINI")), None);
     }
 }

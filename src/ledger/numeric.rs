@@ -1,4 +1,4 @@
-//! NUMERIC columns as money. `rust_decimal` reads them with a decimal division for each group of digits, which takes many
+//! NUMERIC columns as money. `rust_decimal` reads them with a decimal division for each group of digits, which takes five
 //! times as long, and a recovery reads ten of them for each position. What is stored here nearly always fits in one integer
 //! with a scale, which is what a `Decimal` is; everything else goes the long way, and gives the same.
 

@@ -155,7 +155,8 @@ mod tests {
         let now = tracker.now().unwrap();
         assert_eq!((now.step, now.attempt, now.attempts), (Step::Waiting, 2, 3));
         assert!(
-            now.sentence.starts_with("waiting for the database: 0 of 14 reads done, 0 rows, 0."),
+            now.sentence
+                .starts_with(&format!("waiting for the database: 0 of {READS} reads done, 0 rows, 0.")),
             "{now:?}"
         );
         assert!(now.sentence.ends_with("s, attempt 2 of 3"), "{now:?}");

@@ -10,5 +10,6 @@ mod matrix;
 mod names;
 mod paper;
 mod reads;
+mod reads_matrix;
 mod support;
 mod tls;

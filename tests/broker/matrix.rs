@@ -19,7 +19,7 @@ use crate::bench::{Bench, acknowledged, gold, market, named};
 use crate::support::{DEADLINE, until};
 
 /// The client's patience with an answer; what hangs, hangs for longer.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub const PATIENCE: Duration = Duration::from_millis(500);
 const HANG_MS: u64 = 900;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ impl fmt::Display for Cell<'_> {
 /// Each fault there is, and pairs that make an order hard to find. Before and after the bridge accepts are cells of their
 /// own. Left out: a broker's 400 for an order that it has, which no broker is known to give; and a cancel or modify that is
 /// done after its answer, of which no answer can tell (the engine goes by the books: tests/cluster/resting.rs).
-fn faults() -> Vec<Vec<Fault>> {
+pub fn faults() -> Vec<Vec<Fault>> {
     let broker = |status, placed| Fault::BrokerError { status, message: None, placed };
     let mut all = vec![
         Fault::LostAckBefore,
@@ -149,6 +149,24 @@ fn kind(fault: &Fault) -> usize {
     }
 }
 
+/// It holds while its rule is there, and meets no request in particular.
+pub fn is_state(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::SessionExpired
+            | Fault::SessionRevoked
+            | Fault::TickSilence
+            | Fault::StalledUpstream
+            | Fault::StaleStatus
+            | Fault::InheritedStatus
+            | Fault::BarePositions
+            | Fault::RenamedLastPrice
+            | Fault::ZeroAverages
+            | Fault::StreamDown
+            | Fault::ContractsGone
+    )
+}
+
 /// Rests far below the market, at a price of its own.
 fn resting(price: i64) -> OrderSpec {
     gold(PriceType::Limit, Price(price.into()))
@@ -173,21 +191,7 @@ impl Cell<'_> {
             // A rule of a state has no aim; others meet the one request that comes.
             let aimed = json!({ "fault": fault, "verb": self.verb.route(), "count": 1 });
             let state = json!({ "fault": fault });
-            let holds = matches!(
-                fault,
-                Fault::SessionExpired
-                    | Fault::SessionRevoked
-                    | Fault::TickSilence
-                    | Fault::StalledUpstream
-                    | Fault::StaleStatus
-                    | Fault::InheritedStatus
-                    | Fault::BarePositions
-                    | Fault::RenamedLastPrice
-                    | Fault::ZeroAverages
-                    | Fault::StreamDown
-                    | Fault::ContractsGone
-            );
-            bench.control("faults", if holds { state } else { aimed }).await;
+            bench.control("faults", if is_state(fault) { state } else { aimed }).await;
         }
         let submission = match self.verb {
             Verb::Place => bench.place(&market(), "case").await,

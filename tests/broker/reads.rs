@@ -84,3 +84,14 @@ async fn a_book_of_the_other_mode_is_refused() {
     let expected = BrokerError::WrongMode { expected: BridgeMode::Live, found: BridgeMode::Analyze };
     assert_eq!(client(&double).orders().await, Err(expected));
 }
+
+// Only the sandbox names itself: without a name it is the real account's book.
+#[tokio::test]
+async fn a_book_that_names_no_mode_is_a_live_one() {
+    let body = r#"{"status":"success","data":{"orders":[]}}"#;
+    let double = Double::start([Script::json(200, body)]);
+    let mut settings = settings(double.url());
+    (settings.warm_connections, settings.mode) = (0, BridgeMode::Analyze);
+    let expected = BrokerError::WrongMode { expected: BridgeMode::Analyze, found: BridgeMode::Live };
+    assert_eq!(OpenAlgo::new(settings).unwrap().orders().await, Err(expected));
+}

@@ -68,3 +68,22 @@ fn orders_are_listed_as_csv_and_other_verbs_refuse_it() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("trades, orders list, signals list and equity"));
 }
+
+#[test]
+fn what_a_position_is_worth_is_not_guessed() {
+    let row = json!({ "symbol": "GOLDM", "label": "Long_1", "strategy": "a", "status": "open", "quantity": 100,
+        "entry_price": "140000", "current_stop": "139000", "realised": "0", "opened_at": "2026-08-10T04:00:00Z" });
+    let unknown = json!({ "positions": [row], "prices": "unknown here" });
+    let (output, _) = ask(&["positions", "list"], &unknown);
+    let text = stdout(&output);
+    assert!(text.contains("STOP       PRICE  AGE  UNREALISED  REALISED"), "{text}");
+    assert!(text.contains("139000.00  -      -    -           0.00"), "{text}");
+    assert!(
+        text.ends_with("prices are not known there: the leader watches them, and it did not answer\n"),
+        "{text}"
+    );
+    let (output, request) = ask(&["positions", "list", "--closed"], &unknown);
+    assert!(request.starts_with("GET /api/v1/positions?status=closed&limit=100 "), "{request}");
+    let text = stdout(&output);
+    assert!(!text.contains("PRICE") && !text.contains("prices are not known"), "{text}");
+}

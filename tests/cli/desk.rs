@@ -193,11 +193,13 @@ fn order() -> Value {
 }
 
 fn positions() -> Value {
-    json!({ "portfolio": { "capital": "5000000" }, "positions": [
+    json!({ "portfolio": { "capital": "5000000" }, "prices": "watched", "positions": [
         { "symbol": "GOLDM05DEC25FUT", "label": "Long_1", "strategy": "trend", "status": "open", "quantity": 100,
-          "entry_price": "140000", "current_stop": "139300", "realised": "0", "opened_at": "2026-08-10T04:00:00Z" },
+          "entry_price": "140000", "current_stop": "139300", "realised": "0", "opened_at": "2026-08-10T04:00:00Z",
+          "current_price": "139875.5", "price_source": "live", "price_age_seconds": 0.312, "unrealised_pnl": "-1245.00" },
         { "symbol": "GOLDM05DEC25FUT", "label": "Long_2", "strategy": "trend", "status": "closing", "quantity": 100,
-          "entry_price": "141000.125", "current_stop": "140300", "realised": "-12.5", "opened_at": "2026-08-10T05:00:00Z" },
+          "entry_price": "141000.125", "current_stop": "140300", "realised": "-12.5", "opened_at": "2026-08-10T05:00:00Z",
+          "current_price": null, "price_source": null, "price_age_seconds": null, "unrealised_pnl": null },
     ] })
 }
 

@@ -73,7 +73,7 @@ async fn is_up_but_not_ready(member: &Member) {
 }
 
 /// Everything that can be read without naming one thing.
-const READS: [&str; 30] = [
+const READS: [&str; 31] = [
     "/",
     "/healthz",
     "/livez",
@@ -104,6 +104,7 @@ const READS: [&str; 30] = [
     "/api/v1/errors",
     "/api/v1/events",
     "/api/v1/errors/summary",
+    "/api/v1/openapi.json",
 ];
 
 /// While it starts every route answers: with what is known, or that it is not known yet.

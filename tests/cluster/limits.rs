@@ -82,6 +82,9 @@ async fn a_days_loss_latches_and_neither_a_recovery_nor_a_restart_lifts_it() {
     })
     .await;
     is_shown_anywhere(&cluster).await;
+    let leader = cluster.leader().await;
+    let shown = cluster.members[leader].metric("baton_limit_latched{code=\"MAX_DAILY_LOSS\"}").await;
+    assert_eq!(shown, Some(1.0));
     is_told(&cluster, false).await;
     price(&cluster, dec!(140000)).await;
     refused(&cluster, base("more", SILVER, 155_000), "MAX_DAILY_LOSS").await;
@@ -114,11 +117,9 @@ async fn is_shown_anywhere(cluster: &Cluster) {
         })
         .await;
         let (_, said) = member.cli(&["status"]);
-        assert!(said.contains("no entries today: MAX_DAILY_LOSS since"), "{said}");
+        let said: serde_json::Value = serde_json::from_str(&said).expect("one document");
+        assert_eq!(said["day"]["latched"][0]["code"], "MAX_DAILY_LOSS", "{said}");
     }
-    let leader = cluster.leader().await;
-    let shown = cluster.members[leader].metric("baton_limit_latched{code=\"MAX_DAILY_LOSS\"}").await;
-    assert_eq!(shown, Some(1.0));
 }
 
 /// It was told once in all, and it is over or not.

@@ -1,6 +1,6 @@
 //! Leaders that stop for longer than their lease and wake up believing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rust_decimal::dec;
 use rustix::process::Signal;
@@ -39,6 +39,11 @@ async fn a_stopped_leader_that_wakes_journals_and_sends_nothing() {
         tokio::time::sleep(seed.duration(Duration::from_millis(40))).await;
         cluster.members[old].process.signal(Signal::STOP);
         let out = cluster.post(old + 1, &exit(&format!("out-{round}"), GOLD, "ALL", 140_000)).await;
+        // Who follows asks the leader for prices, and does not wait for one that stands still.
+        let (asked, follower) = (Instant::now(), &cluster.members[(old + 1) % 3]);
+        let held = follower.json("/api/v1/positions").await.expect("a read answers");
+        assert!(held["positions"].is_array() && held["prices"].is_string(), "{held}");
+        assert!(asked.elapsed() < Duration::from_secs(3), "a read hung for {:?}", asked.elapsed());
         let new = cluster.leader_within(PATIENCE, |index| index != old).await;
         let journaled = cluster.intents_of(epoch).await;
         println!("round {round}: {} took over from {}", cluster.members[new].name, cluster.members[old].name);

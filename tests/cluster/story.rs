@@ -1,10 +1,31 @@
 //! The life of a position, from a follower's webhook to flat.
 
-use rust_decimal::dec;
+use rust_decimal::{Decimal, dec};
 use serde_json::json;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit, pyramid};
-use crate::support::cluster::{Cluster, Options};
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::wait;
+
+/// Waits until a member shows what the base is worth at this price; a follower asks the leader.
+async fn until_worth(cluster: &Cluster, member: usize, price: Decimal) {
+    let points = price - dec!(140000);
+    wait::until("the base is shown with its price", PATIENCE, async || {
+        let seen = cluster.members[member].json("/api/v1/positions").await.unwrap_or_default();
+        let base = &seen["positions"][0];
+        let of = |name: &str| base[name].as_str().and_then(|text| text.parse::<Decimal>().ok());
+        if of("current_price") != Some(price) {
+            return Err(seen);
+        }
+        assert_eq!((&seen["prices"], &base["label"]), (&json!("watched"), &json!("Long_1")), "{seen}");
+        assert!(base["price_source"].is_string() && base["price_age_seconds"].is_number(), "{seen}");
+        // ₹10 a point on a lot of 100 units.
+        let lots = Decimal::from(base["quantity"].as_i64().unwrap() / 100);
+        assert_eq!(of("unrealised_pnl"), Some(points * lots * dec!(10)), "{seen}");
+        Ok(())
+    })
+    .await;
+}
 
 async fn story(shape: &'static str) {
     let cluster = Cluster::with(Options { shape, ..Options::default() }).await;
@@ -30,6 +51,10 @@ async fn story(shape: &'static str) {
     let labels: Vec<&str> =
         held["positions"].as_array().unwrap().iter().map(|p| p["label"].as_str().unwrap()).collect();
     assert_eq!(labels, ["Long_1", "Long_2"]);
+
+    for member in [leader, follower] {
+        until_worth(&cluster, member, dec!(143000)).await;
+    }
 
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(144000)).await;
     let out = cluster.play(follower, &exit("three", GOLD, "ALL", 144_000)).await;

@@ -88,9 +88,12 @@ async fn a_lone_member_that_dies_anywhere_in_an_orders_way_starts_again_on_the_t
     for (place, instrument) in PLACES.into_iter().zip(&instruments) {
         cluster.leader().await;
         cluster.arm(place, "kill");
-        let signal = cluster.post(0, &base(place, instrument, 1000)).await;
+        let body = base(place, instrument, 1000);
+        let delivery = cluster.send(0, &body);
         died(&mut cluster, place).await;
+        delivery.await.expect("the sender lives");
         cluster.revive().await;
+        let signal = cluster.post(0, &body).await;
         if !["after_journal", "after_check", "after_write"].contains(&place) {
             // Its way goes on past the places that follow: none of them is armed before it is over.
             cluster.terminal(&signal.id).await;

@@ -10,16 +10,15 @@ use crate::signals::{GOLD, GOLD_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
 
-/// Longer than an order may stay in doubt under books that can be believed: its send window, and what the bridge needs to
-/// show it.
-const LONG: Duration = Duration::from_secs(4);
+/// Twice as long as an order may stay in doubt under books that can be believed: its send window, and what the bridge needs to
+/// show it, are 3.3 s here.
+const LONG: Duration = Duration::from_secs(7);
 
 const STATE: &str = "SELECT count(*) FROM order_intent WHERE state = ";
 
 /// The leader dies before the answer to its order is heard, and the session with it; then the cluster leads on.
 async fn an_order_in_doubt(members: usize) {
-    let env = vec![("BATON_BROKER__SETTLE_MS", "1000".to_owned())];
-    let mut cluster = Cluster::with(Options { members, env, ..Options::default() }).await;
+    let mut cluster = Cluster::with(Options { members, ..Options::default() }).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let leader = cluster.leader().await;
     let slow = json!({ "fault": { "kind": "hang_after", "ms": 20_000 }, "verb": "placeorder", "count": 1 });

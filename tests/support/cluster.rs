@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_postgres::Client as Sql;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::checker::{self, Check};
@@ -184,6 +185,13 @@ impl Cluster {
             Err(seen)
         })
         .await
+    }
+
+    /// Delivers a signal to a member that will not get to answer, and ends with its connection. Post it then: a repeat.
+    pub fn send(&self, member: usize, body: &Value) -> AbortOnDropHandle<()> {
+        let url = format!("{}/webhook", self.members[member].address);
+        let delivery = self.client.post(url).bearer_auth(TOKEN).json(body).send();
+        AbortOnDropHandle::new(tokio::spawn(async move { drop(delivery.await) }))
     }
 
     /// The signal's view, from any member that answers, once it is final.

@@ -49,6 +49,17 @@ fn volatility_is_applied_and_can_be_switched_off() {
     assert_eq!((free.lots, free.binding, free.l_volatility), (Lots(9), Constraint::Risk, None));
 }
 
+// 40 000 / 3 000 · 0.3 is 4, though 40 000 / 3 000 has no end.
+#[test]
+fn a_whole_lot_is_not_lost_to_a_quotient_without_an_end() {
+    let exact = size(|inputs| {
+        inputs.equity = Some(Rupees(dec!(4_000_000)));
+        inputs.stop = Some(Price(dec!(139_700)));
+        inputs.er = Some(dec!(0.3));
+    });
+    assert_eq!(exact.unwrap().lots, Lots(4));
+}
+
 #[test]
 fn margin_binds_and_runs_out() {
     let used = Rupees(dec!(0.6) * dec!(10_008_349.80) - dec!(105_000) * dec!(2.5));

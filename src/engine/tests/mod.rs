@@ -13,6 +13,7 @@ mod lanes;
 mod not_flat;
 mod overdue;
 mod random;
+mod reference;
 mod resting;
 mod restored;
 mod rows;

@@ -102,8 +102,8 @@ fn a_gap_is_believed_as_soon_as_the_live_price_confirms_it() {
     // The feed is back; the very next bar acts, a hundred points above all that the ledger has seen.
     let up = moved(decided(&desk, dec!(1101), &live(dec!(1100))));
     assert_eq!(up[0].current_stop, Price(dec!(1081)));
-    // And down: nothing moves, and nothing is refused.
-    assert_eq!(moved(decided(&desk, dec!(940), &live(dec!(941)))), []);
+    // And down: the bar is believed, though not a trail of 980 that would sell at once.
+    assert_eq!(refused(decided(&desk, dec!(940), &live(dec!(941)))), "STOP_AT_MARKET");
 }
 
 #[test]

@@ -78,7 +78,8 @@ impl State {
 pub(super) async fn positions(tx: &Transaction<'_>, faults: &Faults) -> Result<Vec<Position>, LedgerError> {
     let sql = format!("SELECT {POSITION_COLUMNS} FROM position WHERE status <> 'closed'");
     let mut positions = each(tx, &sql, "fetch open positions", faults, rows::position).await?;
-    positions.sort_by_key(|position| (position.opened_at, position.id));
+    // Keys are sorted in place of positions, which are large to move about.
+    positions.sort_by_cached_key(|position| (position.opened_at, position.id));
     Ok(positions)
 }
 

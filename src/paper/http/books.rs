@@ -51,8 +51,10 @@ pub(super) fn order_book(state: &State, shape: BridgeMode, now: Duration) -> Rep
     let visible: Vec<&Order> = state.exchange.visible_orders(now).collect();
     let mut rows: Vec<Value> = visible.iter().map(|order| order_row(state, order, shape)).collect();
     for (place, order) in visible.iter().enumerate() {
-        let inherits =
-            order.status.is_live() && state.faults.holds(&Fault::InheritedStatus, Some(&order.spec.symbol));
+        // The sandbox has its orders' states from its own table.
+        let inherits = shape == BridgeMode::Live
+            && order.status.is_live()
+            && state.faults.holds(&Fault::InheritedStatus, Some(&order.spec.symbol));
         if inherits {
             let Some(before) = place.checked_sub(1).map(|before| rows[before]["order_status"].clone()) else {
                 return Reply::internal("cannot access local variable 'order_status'");

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::Plan;
-use crate::domain::fill::Opening;
 use crate::domain::ids::PositionId;
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::order::OrderClass;
@@ -66,17 +65,7 @@ fn again(id: PositionId, orders: &[Orphan], after: &Snapshot, catalog: &Catalog)
     let Some((OrderClass::Entry, first)) = fills.next() else {
         return Err("its fills do not begin with a buy".to_owned());
     };
-    let opening = Opening {
-        id,
-        label: plan.label,
-        strategy: plan.strategy.clone(),
-        atr: plan.atr,
-        stop: plan.stop,
-        take_profit: plan.take_profit,
-        entry_signal: signal,
-        entry_signal_seq: plan.signal_seq,
-        entry_bar_time: plan.bar_time,
-    };
+    let opening = plan.opening(id, signal);
     let wrong = |error| format!("its fills do not fit: {error}");
     let mut position = opening.filled(&instrument, first.quantity, first.price, first.at).map_err(wrong)?;
     for (class, fill) in fills {

@@ -1,12 +1,12 @@
 //! What would mend stored state: proposals from the orders, the fills, the audit log and the broker's verified book, pure and
 //! in order.
 //!
-//! - M1 A column goes back to what proves it: the entry's plan ([`rows`]), the fills ([`fills`]), the audit log ([`rows`]).
+//! - M1 A column goes back to what proves it: the entry's plan (`rows`), the fills (`fills`), the audit log (`rows`).
 //!   A quantity follows its orders' fills: a closed position that was opened again is closed again.
-//! - M2 A position whose row is gone is made again from its entry's plan, its fills and its recorded stop ([`lost`]).
+//! - M2 A position whose row is gone is made again from its entry's plan, its fills and its recorded stop (`lost`).
 //! - M3 Where the broker's verified book shows less than the ledger, what is missing was sold by hand: booked on the
-//!   youngest positions first, at the price of the sales that the trade book shows, or the operator's ([`sales`]).
-//! - M4 The aggregates and the pyramids follow from the positions, once those are proven ([`figures`]).
+//!   youngest positions first, at the price of the sales that the trade book shows, or the operator's (`sales`).
+//! - M4 The aggregates and the pyramids follow from the positions, once those are proven (`figures`).
 //! - M5 Nothing is proposed where two witnesses contradict each other and a third is missing, nor where there is none: it is
 //!   told, and belongs to a backup. A figure is never made to fit a row that was tampered with.
 //!
