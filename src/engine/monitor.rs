@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ha::Moment;
+
 use super::stops::{CONFIRM, Hit};
 use super::tell;
 use super::term::{Event, Term};
@@ -14,27 +16,49 @@ use crate::feed::PriceSource;
 /// The longest time between two looks, whatever the feed does.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The shortest time from one look to the next, by what the last one took: in a flood of ticks the loop has other things to
-/// do, too, and they have two thirds of its time. A look at a few positions takes microseconds, so a decision follows its
+/// When to look: as soon as a price has changed, and at least every [`LOOK`], but for no more than a third of the loop's time: in
+/// a flood of ticks it has other things to do, too. A look at a few positions takes microseconds, so a decision follows its
 /// tick at once.
-pub(super) fn pace_after(took: Duration) -> Duration {
-    (took * 2).min(LOOK)
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rhythm {
+    next: Moment,
+    /// The soonest that a changed price may bring the next one about.
+    soonest: Moment,
+}
+
+impl Rhythm {
+    /// The first look is due at `now`.
+    pub fn from(now: Moment) -> Self {
+        Self { next: now, soonest: now }
+    }
+
+    /// When the next look is due.
+    pub fn next(&self) -> Moment {
+        self.next
+    }
+
+    /// Whether one is due at `now`, after a price has changed or because it is time.
+    pub fn is_due(&mut self, moved: bool, now: Moment) -> bool {
+        if moved {
+            self.next = self.next.min(self.soonest);
+        }
+        now >= self.next
+    }
+
+    /// Notes a look that began and ended then.
+    pub fn looked(&mut self, began: Moment, ended: Moment) {
+        self.next = began.plus(LOOK);
+        self.soonest = began.plus((ended.since(began) * 3).min(LOOK));
+    }
 }
 
 impl Term<'_> {
     /// Looks at the stops when a price has changed, and when it is time. A hit is due as an exit from then on.
     pub(super) fn watch_stops(&mut self, moved: bool) {
         let now = self.fence().now();
-        if now < self.next_look {
-            if moved {
-                self.next_look = self.next_look.min(self.last_look.plus(self.look_pace));
-            }
-            if now < self.next_look {
-                return;
-            }
+        if !self.rhythm.is_due(moved, now) {
+            return;
         }
-        self.last_look = now;
-        self.next_look = now.plus(LOOK);
         if now >= self.next_want {
             self.next_want = now.plus(LOOK);
             self.want_prices();
@@ -42,7 +66,8 @@ impl Term<'_> {
         let engine = self.engine;
         let policy = &engine.rules.policy.stops;
         let look = self.stops.look(policy, &self.book, |of| engine.prices.get(of), engine.prices.ages(), now);
-        self.look_pace = pace_after(self.fence().now().since(now));
+        let ended = self.fence().now();
+        self.rhythm.looked(now, ended);
         let unarmed = look.unarmed + self.unwatched();
         engine.metrics.stops_unarmed.set(i64::try_from(unarmed).unwrap_or(i64::MAX));
         for (id, why) in look.told {
@@ -109,5 +134,29 @@ impl Term<'_> {
             // Gone with the term.
             let _ = sender.send(Event::Confirmed { listing, quote }).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(us: u64) -> Moment {
+        Moment::since_boot(Duration::from_micros(us))
+    }
+
+    #[test]
+    fn a_changed_price_is_looked_at_at_once_and_a_flood_takes_a_third_of_the_time() {
+        let mut rhythm = Rhythm::from(at(0));
+        assert!(rhythm.is_due(false, at(0)));
+        rhythm.looked(at(0), at(100));
+        assert!(!rhythm.is_due(false, at(300)), "nothing has changed");
+        assert!(!rhythm.is_due(true, at(299)));
+        assert_eq!(rhythm.next(), at(300), "what has changed is not forgotten");
+        assert!(rhythm.is_due(false, at(300)));
+        rhythm.looked(at(300), at(310));
+        assert_eq!(rhythm.next(), at(300).plus(LOOK), "without a price it is time all the same");
+        rhythm.looked(at(1_000), at(999_000));
+        assert!(rhythm.is_due(true, at(1_000).plus(LOOK)), "however long one takes");
     }
 }

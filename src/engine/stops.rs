@@ -105,14 +105,30 @@ enum Answer {
 /// What the monitor remembers between two looks. It dies with the term: the next leader begins with the first price.
 #[derive(Debug, Default)]
 pub struct StopMonitor {
-    seen: HashMap<Listing, Price>,
-    /// Since when a position is watched; none for those that were held when the term began.
-    watched: HashMap<PositionId, Option<Moment>>,
+    /// Every held position.
+    watched: HashMap<PositionId, Watched>,
     begun: bool,
-    doubts: BTreeMap<PositionId, Doubt>,
+    jumps: Jumps,
     unarmed: HashMap<PositionId, Moment>,
     told: HashSet<PositionId>,
 }
+
+/// A position as a look meets it: looks are many, and make no names anew.
+#[derive(Debug)]
+struct Watched {
+    listing: Listing,
+    /// Since when; none for those that were held when the term began.
+    since: Option<Moment>,
+}
+
+/// Tells what is a move from what is a jump.
+#[derive(Debug, Default)]
+struct Jumps {
+    seen: HashMap<Listing, Price>,
+    doubts: BTreeMap<PositionId, Doubt>,
+}
+
+// === impl StopMonitor ===
 
 impl StopMonitor {
     /// Looks at every held position that is not on its way out by a protective or operator's order.
@@ -127,8 +143,11 @@ impl StopMonitor {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
         let fresh = std::mem::replace(&mut self.begun, true).then_some(now);
+        let mut held = 0;
         for position in book.portfolio.held() {
-            let booked = *self.watched.entry(position.id).or_insert(fresh);
+            held += 1;
+            let watch = || Watched { listing: position.listing(), since: fresh };
+            let watched = self.watched.entry(position.id).or_insert_with(watch);
             let weak = |class| class == OrderClass::Exit;
             if book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
                 continue;
@@ -137,32 +156,31 @@ impl StopMonitor {
                 unarmed.push((position.id, Unarmed::Off));
                 continue;
             }
-            let listing = position.listing();
             let tells = |priced: &Priced| {
-                booked.is_none_or(|booked| priced.at >= booked)
+                watched.since.is_none_or(|since| priced.at >= since)
                     && ages.judge(now.since(priced.at)) != Freshness::Dead
             };
-            let priced = price_of(&listing).filter(tells);
-            let Some(priced) = priced else {
+            let Some(priced) = price_of(&watched.listing).filter(tells) else {
                 unarmed.push((position.id, Unarmed::NoPrice));
                 continue;
             };
             if position.current_stop == Price::ZERO {
                 unarmed.push((position.id, Unarmed::NoStop));
             }
-            self.judge(policy, position, listing, priced, now, &mut look);
+            self.jumps.judge(policy, position, &watched.listing, priced, now, &mut look);
         }
-        let known: HashSet<PositionId> =
-            book.portfolio.positions.iter().map(|position| position.id).collect();
-        self.doubts.retain(|id, _| known.contains(id));
-        self.watched.retain(|id, _| known.contains(id));
+        if self.watched.len() > held {
+            let held: HashSet<PositionId> = book.portfolio.held().map(|position| position.id).collect();
+            self.watched.retain(|id, _| held.contains(id));
+            self.jumps.doubts.retain(|id, _| held.contains(id));
+        }
         self.note(unarmed, now, &mut look);
         look
     }
 
     /// Takes the second quote of a listing; none when it could not be had.
     pub fn answered(&mut self, book: &Book, listing: &Listing, quote: Option<Price>, now: Moment) {
-        for (id, doubt) in self.doubts.iter_mut().filter(|(_, doubt)| doubt.listing == *listing) {
+        for (id, doubt) in self.jumps.doubts.iter_mut().filter(|(_, doubt)| doubt.listing == *listing) {
             let agrees = |price| book.position(*id).is_some_and(|position| position.trigger(price).is_some());
             if doubt.answer == Answer::Awaited {
                 doubt.answer = match quote {
@@ -175,61 +193,7 @@ impl StopMonitor {
 
     /// True while a jump waits for its second quote.
     pub fn is_waiting(&self) -> bool {
-        self.doubts.values().any(|doubt| doubt.answer == Answer::Awaited)
-    }
-
-    fn judge(
-        &mut self,
-        policy: &StopPolicy,
-        position: &Position,
-        listing: Listing,
-        priced: Priced,
-        now: Moment,
-        look: &mut Look,
-    ) {
-        let Priced { price, source, at } = priced;
-        let Some(trigger) = position.trigger(price) else {
-            self.seen.insert(listing, price);
-            // Only a contradiction is worth remembering: the next jump then has two prices for it.
-            let over = |doubt: &Doubt| match doubt.answer {
-                Answer::Awaited => false,
-                Answer::Agreed => true,
-                Answer::Contradicted(_) => now.since(doubt.since) > MEMORY,
-            };
-            if self.doubts.get(&position.id).is_some_and(over) {
-                self.doubts.remove(&position.id);
-            }
-            return;
-        };
-        let hit = Hit { position: position.id, trigger, price, source };
-        let reference = self.seen.get(&listing).copied().unwrap_or(trigger.level());
-        if !is_jump(reference, price, policy.confirm_percent) {
-            self.doubts.remove(&position.id);
-            self.seen.insert(listing, price);
-            look.hits.push(hit);
-            return;
-        }
-        let Some(doubt) = self.doubts.get(&position.id) else {
-            if !look.ask.contains(&listing) {
-                look.ask.push(listing.clone());
-            }
-            let doubt = Doubt { listing, at, since: now, answer: Answer::Awaited };
-            self.doubts.insert(position.id, doubt);
-            return;
-        };
-        let sells = match doubt.answer {
-            Answer::Agreed => true,
-            Answer::Contradicted(when) => at > when,
-            Answer::Awaited => {
-                let second_source = source == PriceSource::Rest && at > doubt.at;
-                second_source || now.since(doubt.since) >= CONFIRM
-            }
-        };
-        if sells {
-            self.doubts.remove(&position.id);
-            self.seen.insert(listing, price);
-            look.hits.push(hit);
-        }
+        self.jumps.doubts.values().any(|doubt| doubt.answer == Answer::Awaited)
     }
 
     fn note(&mut self, unarmed: Vec<(PositionId, Unarmed)>, now: Moment, look: &mut Look) {
@@ -243,5 +207,70 @@ impl StopMonitor {
             }
         }
         look.armed = self.told.extract_if(|id| !ids.contains(id)).collect();
+    }
+}
+
+// === impl Jumps ===
+
+impl Jumps {
+    fn judge(
+        &mut self,
+        policy: &StopPolicy,
+        position: &Position,
+        listing: &Listing,
+        priced: Priced,
+        now: Moment,
+        look: &mut Look,
+    ) {
+        let Priced { price, source, at } = priced;
+        let Some(trigger) = position.trigger(price) else {
+            self.saw(listing, price);
+            // Only a contradiction is worth remembering: the next jump then has two prices for it.
+            let over = |doubt: &Doubt| match doubt.answer {
+                Answer::Awaited => false,
+                Answer::Agreed => true,
+                Answer::Contradicted(_) => now.since(doubt.since) > MEMORY,
+            };
+            if self.doubts.get(&position.id).is_some_and(over) {
+                self.doubts.remove(&position.id);
+            }
+            return;
+        };
+        let hit = Hit { position: position.id, trigger, price, source };
+        let reference = self.seen.get(listing).copied().unwrap_or(trigger.level());
+        if !is_jump(reference, price, policy.confirm_percent) {
+            self.doubts.remove(&position.id);
+            self.saw(listing, price);
+            look.hits.push(hit);
+            return;
+        }
+        let Some(doubt) = self.doubts.get(&position.id) else {
+            if !look.ask.contains(listing) {
+                look.ask.push(listing.clone());
+            }
+            let doubt = Doubt { listing: listing.clone(), at, since: now, answer: Answer::Awaited };
+            self.doubts.insert(position.id, doubt);
+            return;
+        };
+        let sells = match doubt.answer {
+            Answer::Agreed => true,
+            Answer::Contradicted(when) => at > when,
+            Answer::Awaited => {
+                let second_source = source == PriceSource::Rest && at > doubt.at;
+                second_source || now.since(doubt.since) >= CONFIRM
+            }
+        };
+        if sells {
+            self.doubts.remove(&position.id);
+            self.saw(listing, price);
+            look.hits.push(hit);
+        }
+    }
+
+    fn saw(&mut self, listing: &Listing, price: Price) {
+        match self.seen.get_mut(listing) {
+            Some(seen) => *seen = price,
+            None => _ = self.seen.insert(listing.clone(), price),
+        }
     }
 }

@@ -25,6 +25,7 @@ use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::monitor::Rhythm;
 use super::not_flat::NotFlat;
 use super::outcomes::Outcome;
 use super::overdue::Overdue;
@@ -161,10 +162,7 @@ pub struct Term<'a> {
     pub(super) overdue: Overdue,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
-    pub(super) next_look: Moment,
-    pub(super) last_look: Moment,
-    /// The shortest time to the next.
-    pub(super) look_pace: Duration,
+    pub(super) rhythm: Rhythm,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) not_flat: NotFlat,
@@ -212,9 +210,7 @@ impl<'a> Term<'a> {
             at_broker: AtBroker::default(),
             overdue: Overdue::default(),
             last_hits: HashSet::new(),
-            next_look: now,
-            last_look: now,
-            look_pace: Duration::ZERO,
+            rhythm: Rhythm::from(now),
             next_want: now,
             next_day_look: now,
             not_flat: NotFlat::default(),
@@ -421,7 +417,7 @@ impl<'a> Term<'a> {
     }
 
     fn next_wake(&self) -> Moment {
-        let mut wake = self.next_sweep.min(self.next_look);
+        let mut wake = self.next_sweep.min(self.rhythm.next());
         if self.reading.as_ref().is_none_or(JoinHandle::is_finished) {
             wake = wake.min(self.reading_due());
         }
