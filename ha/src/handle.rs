@@ -69,8 +69,9 @@ impl Handle {
         let there = thread.runtime().clone();
         let _entered = there.enter();
         let observer = Observer::start(config.clone(), clock.clone());
-        let identity = Identity::start(config.clone(), clock.clone(), me.clone(), lease.clone());
         let pulse = Pulse::new(clock.clone());
+        let identity =
+            Identity::start(config.clone(), clock.clone(), me.clone(), pulse.clone(), lease.clone());
         let (show_role, role) = watch::channel(Role::Follower { leader: None });
         let (show_stats, stats) = watch::channel(Stats::default());
         let (commands, heard) = mpsc::channel(16);
