@@ -1,5 +1,5 @@
-//! The stop monitor: every held position's stop and take-profit against the price board, on each price and at least
-//! four times a second, whatever the feed does.
+//! The stop monitor: every held position's stop and take-profit against the price board, those that a price concerns on
+//! each price, all of them at least four times a second, whatever the feed does.
 //!
 //! A price at the level closes the position by a protective order, through the same journal as every other. A price
 //! that is a jump away from the one before is a gap or a bad tick, and nobody can tell which from the tick alone: it
@@ -13,6 +13,7 @@
 //! A position whose price is dead, or that has no stop, is *unarmed*: counted, and told once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha::Moment;
@@ -107,6 +108,8 @@ enum Answer {
 pub struct StopMonitor {
     /// Every held position.
     watched: HashMap<PositionId, Watched>,
+    /// Whom a price concerns.
+    concerned: HashMap<Listing, Vec<PositionId>>,
     begun: bool,
     jumps: Jumps,
     unarmed: HashMap<PositionId, Moment>,
@@ -119,6 +122,21 @@ struct Watched {
     listing: Listing,
     /// Since when; none for those that were held when the term began.
     since: Option<Moment>,
+    /// Where it is among the book's positions.
+    place: usize,
+}
+
+/// What a look goes by.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// Whether stops are watched, and what is a jump.
+    pub policy: &'a StopPolicy,
+    /// What is held, and what is on its way out.
+    pub book: &'a Book,
+    /// From what age on a price says nothing.
+    pub ages: Ages,
+    /// The time of the look.
+    pub now: Moment,
 }
 
 /// Tells what is a move from what is a jump.
@@ -132,50 +150,77 @@ struct Jumps {
 
 impl StopMonitor {
     /// Looks at every held position that is not on its way out by a protective or operator's order.
-    pub fn look(
-        &mut self,
-        policy: &StopPolicy,
-        book: &Book,
-        price_of: impl Fn(&Listing) -> Option<Priced>,
-        ages: Ages,
-        now: Moment,
-    ) -> Look {
+    pub fn look(&mut self, sight: Sight<'_>, price_of: impl Fn(&Listing) -> Option<Priced>) -> Look {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
-        let fresh = std::mem::replace(&mut self.begun, true).then_some(now);
-        let mut held = 0;
-        for position in book.portfolio.held() {
+        let fresh = std::mem::replace(&mut self.begun, true).then_some(sight.now);
+        let (mut held, mut moved) = (0, false);
+        for (place, position) in sight.book.portfolio.positions.iter().enumerate() {
+            if !position.is_held() {
+                continue;
+            }
             held += 1;
-            let watch = || Watched { listing: position.listing(), since: fresh };
+            let watch = || Watched { listing: position.listing(), since: fresh, place: usize::MAX };
             let watched = self.watched.entry(position.id).or_insert_with(watch);
-            let weak = |class| class == OrderClass::Exit;
-            if book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
-                continue;
+            moved |= std::mem::replace(&mut watched.place, place) != place;
+            if let Some(why) = sight.judge(position, watched, &price_of, &mut self.jumps, &mut look) {
+                unarmed.push((position.id, why));
             }
-            if !policy.watch {
-                unarmed.push((position.id, Unarmed::Off));
-                continue;
-            }
-            let tells = |priced: &Priced| {
-                watched.since.is_none_or(|since| priced.at >= since)
-                    && ages.judge(now.since(priced.at)) != Freshness::Dead
-            };
-            let Some(priced) = price_of(&watched.listing).filter(tells) else {
-                unarmed.push((position.id, Unarmed::NoPrice));
-                continue;
-            };
-            if position.current_stop == Price::ZERO {
-                unarmed.push((position.id, Unarmed::NoStop));
-            }
-            self.jumps.judge(policy, position, &watched.listing, priced, now, &mut look);
         }
         if self.watched.len() > held {
-            let held: HashSet<PositionId> = book.portfolio.held().map(|position| position.id).collect();
+            let held: HashSet<PositionId> = sight.book.portfolio.held().map(|position| position.id).collect();
             self.watched.retain(|id, _| held.contains(id));
             self.jumps.doubts.retain(|id, _| held.contains(id));
+            moved = true;
         }
-        self.note(unarmed, now, &mut look);
+        if moved {
+            self.note_places();
+        }
+        self.note(unarmed, sight.now, &mut look);
         look
+    }
+
+    /// Looks only at what these listings concern, of which each has a new price: as many positions may be held as there
+    /// are, a tick costs what it concerns. Who is unarmed it does not say. None where the book does not hold what it held at
+    /// the last look at everything: then everything has to be looked at.
+    pub fn glance(
+        &mut self,
+        moved: &[Arc<Listing>],
+        sight: Sight<'_>,
+        price_of: impl Fn(&Listing) -> Option<Priced>,
+    ) -> Option<Look> {
+        if !self.begun || sight.book.portfolio.held().count() != self.watched.len() {
+            return None;
+        }
+        let positions = &sight.book.portfolio.positions;
+        let concerned = moved.iter().filter_map(|listing| self.concerned.get(&**listing)).flatten();
+        let found = concerned.map(|id| {
+            let watched = self.watched.get(id)?;
+            let position = positions.get(watched.place)?;
+            (position.id == *id && position.is_held()).then_some((position, watched))
+        });
+        // First all, so that a look that is not to be leaves no trace.
+        let found: Vec<(&Position, &Watched)> = found.collect::<Option<_>>()?;
+        let mut look = Look::default();
+        for (position, watched) in found {
+            sight.judge(position, watched, &price_of, &mut self.jumps, &mut look);
+        }
+        Some(look)
+    }
+
+    fn note_places(&mut self) {
+        self.concerned.clear();
+        for (id, watched) in &self.watched {
+            self.concerned.entry(watched.listing.clone()).or_default().push(*id);
+        }
+        for ids in self.concerned.values_mut() {
+            ids.sort_by_key(|id| self.watched[id].place);
+        }
+    }
+
+    /// Of what is held as of the last look; one that several positions have comes as often.
+    pub fn listings(&self) -> impl Iterator<Item = &Listing> {
+        self.watched.values().map(|watched| &watched.listing)
     }
 
     /// Takes the second quote of a listing; none when it could not be had.
@@ -207,6 +252,35 @@ impl StopMonitor {
             }
         }
         look.armed = self.told.extract_if(|id| !ids.contains(id)).collect();
+    }
+}
+
+// === impl Sight ===
+
+impl Sight<'_> {
+    /// Judges one held position by its price; says why it is not watched, if it is not.
+    fn judge(
+        &self,
+        position: &Position,
+        watched: &Watched,
+        price_of: impl Fn(&Listing) -> Option<Priced>,
+        jumps: &mut Jumps,
+        look: &mut Look,
+    ) -> Option<Unarmed> {
+        let weak = |class| class == OrderClass::Exit;
+        if self.book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
+            return None;
+        }
+        if !self.policy.watch {
+            return Some(Unarmed::Off);
+        }
+        let tells = |priced: &Priced| {
+            watched.since.is_none_or(|since| priced.at >= since)
+                && self.ages.judge(self.now.since(priced.at)) != Freshness::Dead
+        };
+        let Some(priced) = price_of(&watched.listing).filter(tells) else { return Some(Unarmed::NoPrice) };
+        jumps.judge(self.policy, position, &watched.listing, priced, self.now, look);
+        (position.current_stop == Price::ZERO).then_some(Unarmed::NoStop)
     }
 }
 

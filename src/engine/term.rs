@@ -355,6 +355,9 @@ impl<'a> Term<'a> {
 
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
+        if woken != Woken::Prices {
+            self.rhythm.stir();
+        }
         self.watch_stops(woken == Woken::Prices);
         self.watch_exits();
         if self.custody.is_some() {

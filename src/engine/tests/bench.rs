@@ -19,8 +19,8 @@ use crate::domain::listing::Listing;
 use crate::domain::money::Price;
 use crate::domain::policy::StopPolicy;
 use crate::engine::book::Book;
-use crate::engine::monitor::Rhythm;
-use crate::engine::stops::StopMonitor;
+use crate::engine::monitor::{Due, Rhythm};
+use crate::engine::stops::{Sight, StopMonitor};
 use crate::feed::{Endpoint, Live, OrderNews, PriceBoard, live};
 use crate::telemetry::metrics::Metrics;
 
@@ -77,12 +77,22 @@ impl<'a> Looks<'a> {
     /// The prices that hit a stop, if it is time to look.
     fn look(&mut self, moved: bool) -> Vec<Price> {
         let now = BootClock.now();
-        if !self.rhythm.is_due(moved, now) {
+        let due = self.rhythm.due(moved, now);
+        if due == Due::Nothing {
             return Vec::new();
         }
-        let (board, ages) = (self.board, self.board.ages());
-        let look = self.monitor.look(&self.policy, &self.book, |of| board.get(of), ages, now);
-        self.rhythm.looked(now, BootClock.now());
+        let (policy, book, board) = (&self.policy, &self.book, self.board);
+        let sight = Sight { policy, book, ages: board.ages(), now };
+        let (moved, price_of) = (board.take_moved(), |of: &Listing| board.get(of));
+        let glance = match due {
+            Due::Moved => self.monitor.glance(&moved, sight, price_of),
+            Due::All | Due::Nothing => None,
+        };
+        let look = glance.unwrap_or_else(|| {
+            let look = self.monitor.look(sight, price_of);
+            self.rhythm.looked(now, BootClock.now());
+            look
+        });
         look.hits.iter().map(|hit| hit.price).collect()
     }
 
