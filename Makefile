@@ -2,8 +2,8 @@
 
 TOOLS := $(or $(BATON_TOOLS),$(CURDIR)/.baton/tools)
 export PATH := $(TOOLS)/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
-# Most tests wait most of the time: twice as many at once as there are cores. Those that measure time run alone all the same.
-TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
+# Most tests wait most of the time: five at once for two cores. Those that measure time run alone all the same.
+TEST_THREADS ?= $(shell echo $$(($$(nproc) * 5 / 2)))
 # Given with ONCE=1: the demo plays its story and ends, with exit code 0 only if every promise held.
 ONCE ?=
 

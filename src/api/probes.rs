@@ -55,7 +55,10 @@ async fn ready(context: &Context) -> Result<(), Problem> {
     match stats.status {
         Some(Status::Active) => warm(context).await,
         Some(Status::Recovering) | None => {
-            Err(not_ready("RECOVERING", format!("not recovered yet: {}", context.operational().reason)))
+            let operational = context.operational();
+            // What keeps it from recovering, where that has a section of its own in the RUNBOOK.
+            let code = operational.code.unwrap_or("RECOVERING");
+            Err(not_ready(code, format!("not recovered yet: {}", operational.reason)))
         }
         Some(Status::Draining) => Err(not_ready("DRAINING", "the instance is on its way out".to_owned())),
     }

@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::causes::with_causes;
 use crate::config::Config;
 use crate::health::operational::OperationalState;
 use crate::ledger::migrate::known_version;
 use crate::ledger::snapshot::Depth;
 use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::{CrashRecoveryManager, Finding, RecoveryError};
+use crate::telemetry::metrics::Metrics;
 
 /// Between two tries at a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ pub(super) async fn join(
     address: &str,
     ledger: &Ledger,
     operational: &OperationalState,
+    metrics: &Metrics,
     start: Uuid,
 ) -> anyhow::Result<Handle> {
     let mut storm = false;
@@ -44,7 +47,7 @@ pub(super) async fn join(
                 operational.error("RESTART_STORM", storm_sentence(config));
                 tokio::time::sleep(STORM_RECHECK).await;
             }
-            Err(error) => tokio::time::sleep(explain(&error, operational)).await,
+            Err(error) => tokio::time::sleep(explain(&error, operational, metrics)).await,
         }
     }
     let handle = Handle::join(membership(config, address)?, Arc::new(BootClock)).await?;
@@ -95,8 +98,8 @@ fn storm_sentence(config: &Config) -> String {
 }
 
 /// Tells the operator what is wrong, and says how long to wait before looking again.
-fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
-    let cause = error_chain(error);
+fn explain(error: &LedgerError, operational: &OperationalState, metrics: &Metrics) -> Duration {
+    let cause = with_causes(error);
     match error {
         LedgerError::SchemaTooNew { .. } => {
             operational.error("SCHEMA_TOO_NEW", cause);
@@ -121,6 +124,8 @@ fn explain(error: &LedgerError, operational: &OperationalState) -> Duration {
             RETRY
         }
         _ => {
+            // As a recovery that finds it away, which begins only once the instance has joined.
+            metrics.recovery_failures.with_label_values(&["DB_UNAVAILABLE"]).inc();
             operational.waiting(format!(
                 "DB_UNAVAILABLE: {cause}: check that PostgreSQL runs and that postgres.url is right; trying again every second"
             ));
@@ -246,7 +251,7 @@ async fn stand_as(status: Status, handle: &Handle, stats: &mut watch::Receiver<S
 }
 
 fn halt(error: &RecoveryError, operational: &OperationalState) -> Duration {
-    let sentence = format!("{}: {}", error.code(), error_chain(error));
+    let sentence = format!("{}: {}", error.code(), with_causes(error));
     match error {
         RecoveryError::DbUnavailable { .. } => {
             operational.waiting(sentence);
@@ -257,18 +262,4 @@ fn halt(error: &RecoveryError, operational: &OperationalState) -> Duration {
             RECHECK
         }
     }
-}
-
-/// An error and its causes in one sentence.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !sentence.contains(&text) {
-            sentence = format!("{sentence}: {text}");
-        }
-        source = cause.source();
-    }
-    sentence
 }

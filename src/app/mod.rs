@@ -134,7 +134,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
 
     let start = Uuid::now_v7();
     let handle = tokio::select! {
-        handle = boot::join(&config, &address, &ledger, &operational, start) => Arc::new(handle?),
+        handle = boot::join(&config, &address, &ledger, &operational, &metrics, start) => Arc::new(handle?),
         asked = asked_to_stop(&mut stop, &mut asked) => {
             tracing::info!("[SHUTDOWN] {} before the start was done", asked.why);
             draining.send_replace(Some(stopping(asked, &config)));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::json::{self, Object};
 use super::settings::{Settings, SettingsError};
 use super::types::{BridgeMode, BrokerError};
+use crate::causes::with_causes;
 
 /// The order book of a busy day is well below this.
 const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
@@ -102,7 +103,7 @@ impl Reads {
         fields.insert("apikey".to_owned(), json!(self.api_key.expose_secret()));
         let failed = |error: reqwest::Error| match error.is_timeout() {
             true => BrokerError::TimedOut { route, within_ms: self.timeout.as_millis() },
-            false => BrokerError::Unreachable { route, reason: chain(&error) },
+            false => BrokerError::Unreachable { route, reason: with_causes(&error) },
         };
         let request = self.client.post(format!("{}{route}", self.base)).json(&fields);
         let mut response = request.send().await.map_err(failed)?;
@@ -172,17 +173,6 @@ fn take(route: &'static str, field: &'static str, mut answer: Object) -> Result<
     answer
         .remove(field)
         .ok_or_else(|| BrokerError::Malformed { route, problem: format!("{field:?} is missing") })
-}
-
-/// The HTTP client's error with its causes: its own text is only "error sending request".
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use tokio_rustls::TlsConnector;
 
 use super::dns::Resolver;
 use super::outcome::{Answer, Fault};
+use crate::causes::with_causes;
 
 /// An order answer is a few hundred bytes; more is no answer.
 const ANSWER_LIMIT_BYTES: usize = 256 * 1024;
@@ -165,7 +166,7 @@ impl Wire {
                 Some(Ok(response)) => response,
                 Some(Err(mut error)) => {
                     let unwritten = error.take_message().is_some();
-                    let text = chain(&error.into_error());
+                    let text = with_causes(&error.into_error());
                     return Err(if unwritten { Fault::HandedBack(text) } else { Fault::Broken(text) });
                 }
                 None => return Err(Fault::Broken("the connection ended".to_owned())),
@@ -174,7 +175,7 @@ impl Wire {
             let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect();
             match drive(connection, ended, body).await {
                 Some(Ok(body)) => Ok((head, body.to_bytes())),
-                Some(Err(error)) => Err(Fault::Broken(chain(error.as_ref()))),
+                Some(Err(error)) => Err(Fault::Broken(with_causes(error.as_ref()))),
                 None => Err(Fault::Broken("the connection ended within the answer".to_owned())),
             }
         })
@@ -217,17 +218,6 @@ fn poll_once(connection: &mut Connection<Stream, Full<Bytes>>, ended: &mut bool,
     if !*ended && Pin::new(connection).poll(cx).is_ready() {
         *ended = true;
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `baton emergency-close`: sells what the broker holds of a symbol while PostgreSQL is gone.
+//! `baton emergency-close`: sells what the broker holds of a symbol, or of all, while PostgreSQL is gone.
 //!
 //! Speaks to Redis and the bridge itself: it is for the hour in which no instance can act.
 
@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ask;
 use super::output::Output;
 use crate::app;
 use crate::config::{self, Config, Inputs};
+use crate::emergency::all::{Holdings, Outcome};
 use crate::emergency::close::{Closed, Closer};
 use crate::emergency::journal::End;
 use crate::emergency::mark::Marks;
@@ -23,7 +24,7 @@ use crate::telemetry::metrics::Metrics;
 /// How long Redis may take.
 const REDIS: Duration = Duration::from_secs(1);
 
-/// Sells what the broker holds of a symbol, without the database.
+/// Sells what the broker holds of a symbol, or of all that is traded, without the database.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Only while PostgreSQL is gone for everybody: as long as an instance leads, `baton close` is the way. The order is kept
@@ -33,12 +34,16 @@ Exit code 0 when all that the broker held is sold, 1 when it is not, or not know
 
 Examples:
   baton emergency-close GOLDM05DEC25FUT --reason 'database lost, price falls'
-  baton emergency-close GOLD_MINI --reason 'database lost' --stopped b2 --yes"
+  baton emergency-close GOLD_MINI --reason 'database lost' --stopped b2 --yes
+  baton emergency-close --all --reason 'database lost'"
 )]
 pub struct Args {
     /// A configured instrument, or its tradable symbol.
-    #[arg(value_name = "SYMBOL")]
-    name: String,
+    #[arg(value_name = "SYMBOL", required_unless_present = "all", conflicts_with = "all")]
+    name: Option<String>,
+    /// Everything that the broker holds of the configured contracts, one after another, in orders up to the freeze quantity.
+    #[arg(long)]
+    all: bool,
     /// Why; kept with the order.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -85,31 +90,89 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
         settle: config.broker.user_timeout + config.broker.settle,
         seen: args.seen_at_broker,
     };
-    let closed = closer.close(&args.name, |question| confirm(&args, &config, question, output)).await?;
-    told(&closed, output)
-}
-
-fn confirm(args: &Args, config: &Config, question: &str, output: &Output) -> Result<(), String> {
-    let question = format!("{question} ({})", config.broker.mode.as_str());
-    ask::typed(&question, &args.name, args.yes, output).map_err(|error| error.to_string())
-}
-
-fn told(closed: &Closed, output: &Output) -> anyhow::Result<ExitCode> {
-    let sold = match &closed.end {
-        Some(End::Sold { quantity, .. }) => quantity.0,
-        _ => 0,
+    let Some(name) = &args.name else {
+        return close_all(&closer, &args, &config, output).await;
     };
-    let code = if sold == closed.held.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let confirmed =
+        |question: &str| confirm(&args, &config, question, name, output).map_err(|error| error.to_string());
+    let closed = closer.close(name, confirmed).await?;
+    let code = if closed.sold() == closed.held { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if output.is_json() {
-        output.json(&json!({
-            "id": closed.id, "contract": closed.contract, "held": closed.held, "quantity": closed.quantity,
-            "order_id": closed.order_id, "sold": sold, "end": closed.end,
-        }))?;
-        return Ok(code);
+        output.json(&shown(&closed))?;
+    } else {
+        told(&closed, output)?;
     }
+    Ok(code)
+}
+
+fn confirm(args: &Args, config: &Config, question: &str, word: &str, output: &Output) -> anyhow::Result<()> {
+    let question = format!("{question} ({})", config.broker.mode.as_str());
+    ask::typed(&question, word, args.yes, output)
+}
+
+/// Closes one contract after another; what stops one does not stop the next.
+async fn close_all(
+    closer: &Closer<'_>,
+    args: &Args,
+    config: &Config,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let Holdings { ours, foreign } = closer.holdings().await?;
+    for (contract, held) in foreign.iter().filter(|_| !output.is_json()) {
+        output.line(format!("Left alone, for it is not configured: {held} units of {contract}."))?;
+    }
+    if !ours.is_empty() {
+        let listed: Vec<_> =
+            ours.iter().map(|(contract, held)| format!("{held} units of {contract}")).collect();
+        let question = format!("Sell {}, without the database", listed.join(", "));
+        confirm(args, config, &question, "all", output)?;
+    }
+    let mut outcomes = Vec::new();
+    for contract in ours.keys() {
+        let outcome = closer.close_whole(contract).await;
+        if !output.is_json() {
+            tell_outcome(&outcome, output)?;
+        }
+        outcomes.push(outcome);
+    }
+    if output.is_json() {
+        let contracts: Vec<Value> = outcomes.iter().map(shown_outcome).collect();
+        let foreign: Vec<Value> =
+            foreign.iter().map(|(contract, held)| json!({ "contract": contract, "held": held })).collect();
+        output.json(&json!({ "contracts": contracts, "foreign": foreign }))?;
+    } else if ours.is_empty() {
+        output.line("The broker holds nothing of the configured contracts.")?;
+    }
+    Ok(if outcomes.iter().all(Outcome::is_flat) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell_outcome(outcome: &Outcome, output: &Output) -> anyhow::Result<()> {
+    for closed in &outcome.orders {
+        told(closed, output)?;
+    }
+    if let Some(why) = &outcome.stopped {
+        output.line(format!("{} is not closed: {why}.", outcome.contract))?;
+    }
+    Ok(())
+}
+
+fn shown_outcome(outcome: &Outcome) -> Value {
+    let orders: Vec<Value> = outcome.orders.iter().map(shown).collect();
+    let stopped = outcome.stopped.as_ref().map(ToString::to_string);
+    json!({ "contract": outcome.contract, "sold": outcome.sold(), "orders": orders, "error": stopped })
+}
+
+fn shown(closed: &Closed) -> Value {
+    json!({
+        "id": closed.id, "contract": closed.contract, "held": closed.held, "quantity": closed.quantity,
+        "order_id": closed.order_id, "sold": closed.sold(), "end": closed.end,
+    })
+}
+
+fn told(closed: &Closed, output: &Output) -> anyhow::Result<()> {
     let Closed { contract, held, quantity, order_id, .. } = closed;
     let order = order_id.as_deref().unwrap_or("none");
-    output.line(match &closed.end {
+    Ok(output.line(match &closed.end {
         Some(End::Sold { quantity: sold, price, .. }) => {
             format!("Sold {sold} of {held} units of {contract} at {price}, order {order}.")
         }
@@ -117,6 +180,5 @@ fn told(closed: &Closed, output: &Output) -> anyhow::Result<ExitCode> {
         None => format!(
             "Order {order} for {quantity} of {held} units of {contract} works at the broker; ask again."
         ),
-    })?;
-    Ok(code)
+    })?)
 }

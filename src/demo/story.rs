@@ -7,6 +7,7 @@ use super::cluster::{LocalCluster, Settings};
 use super::error::Error;
 use super::scene::Scene;
 use super::step::{Narrator, Step, Story};
+use crate::causes::with_causes;
 
 /// Who tells, and what was told.
 struct Telling<'a> {
@@ -30,7 +31,7 @@ pub async fn tell(narrator: &mut dyn Narrator) -> (Story, Option<LocalCluster>) 
     let error = play(&mut telling, &mut stage).await.err();
     let mut story = telling.story;
     story.held = error.is_none() && story.steps.iter().all(|step| step.held);
-    story.error = error.map(|error| chain(&error));
+    story.error = error.map(|error| with_causes(&error));
     story.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     (story, stage.map(|scene: Scene| scene.cluster))
 }
@@ -70,14 +71,4 @@ async fn play(telling: &mut Telling<'_>, stage: &mut Option<Scene>) -> Result<()
     telling.tell(acts::exit(scene).await?);
     telling.tell(acts::compare(scene).await?);
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

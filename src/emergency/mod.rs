@@ -11,8 +11,9 @@
 //! 4. A line in a local journal ([`journal`]), on the disk before the first byte leaves. A line without an end is in
 //!    doubt: the symbol is not sold again from here before the broker's books have told.
 //!
-//! When PostgreSQL is back, the instance that owns the journal file imports it ([`import`]).
+//! [`all`] goes through everything that is held. When PostgreSQL is back, the instance that owns the journal file imports it ([`import`]).
 
+pub mod all;
 pub mod books;
 pub mod close;
 pub mod evidence;

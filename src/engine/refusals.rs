@@ -7,6 +7,7 @@ use std::time::Duration;
 use ha::{Fence, Moment};
 
 use super::Engine;
+use crate::causes::with_causes;
 use crate::ledger::LedgerError;
 
 /// How often the same change may be refused before leadership is given up.
@@ -31,7 +32,7 @@ impl Refusals {
         if !error.is_refusal() {
             return None;
         }
-        let said = sentence(error);
+        let said = with_causes(error);
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.take().filter(|last| last.said == said && now.since(last.at) < TOGETHER);
         let times = before.map_or(0, |last| last.times) + 1;
@@ -54,17 +55,6 @@ impl Engine {
         fence.report_fenced(&why);
         true
     }
-}
-
-/// An error with its causes: the driver's own words say which rule refused.
-fn sentence(error: &LedgerError) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        sentence = format!("{sentence}: {error}");
-        cause = error.source();
-    }
-    sentence
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::classify::{self, Class};
 use crate::broker::{BridgeMode, Broker, BrokerError};
+use crate::causes::with_causes;
 use crate::domain::order::{UnknownName, named};
 use crate::feed::{LiveState, LiveStatus};
 use crate::ledger::Ledger;
@@ -160,7 +161,7 @@ impl Checks {
             }
             Some(Err(error)) => {
                 let detail =
-                    format!("{}; check that PostgreSQL runs and postgres.url is right", chain(&error));
+                    format!("{}; check that PostgreSQL runs and postgres.url is right", with_causes(&error));
                 let unknown = Verdict::Unknown("PostgreSQL does not answer".to_owned());
                 (Verdict::Fail(classify::of_ledger(&error), detail), unknown)
             }
@@ -319,16 +320,6 @@ fn judge_skew(skew: TimeDelta, took: Duration, most: Duration) -> Verdict {
         return Verdict::Fail(Class::Operator, detail);
     }
     Verdict::Pass(format!("within {} ms of the database's", ms.unsigned_abs().max(1)))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

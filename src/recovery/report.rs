@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::causes::with_causes;
 use crate::domain::fault::Fault;
 use crate::domain::portfolio::Mismatch;
 use crate::ledger::LedgerError;
@@ -126,20 +127,9 @@ impl Finding {
         if let LedgerError::Unreadable(cells) = error {
             return cells.iter().map(Self::cell).collect();
         }
-        let sentence = chain(error);
+        let sentence = with_causes(error);
         vec![Self::mismatch("database", "-", "-", "unreadable", "-").said(sentence)]
     }
-}
-
-/// An error with its causes, in one sentence. PostgreSQL's own words are in the cause of the driver's error.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence = format!("{sentence}: {cause}");
-        source = cause.source();
-    }
-    sentence
 }
 
 /// Why state could not be recovered; each has a section in the RUNBOOK.
@@ -212,7 +202,7 @@ impl Report {
         Self {
             ok: false,
             code: Some(error.code()),
-            error: unreached.then(|| chain(error)),
+            error: unreached.then(|| with_causes(error)),
             positions: 0,
             open_intents: 0,
             in_doubt: 0,

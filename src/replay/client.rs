@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::addresses::Addresses;
 use super::error::Error;
+use crate::causes::with_causes;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::position::Position;
 
@@ -244,7 +245,7 @@ impl Client {
                         return Err(Error::Refused { what, address, status, detail: detail(&text) });
                     }
                     Ok((status, text)) => failed = (address.clone(), format!("{status} {}", detail(&text))),
-                    Err(error) => failed = (address.clone(), chain(&error)),
+                    Err(error) => failed = (address.clone(), with_causes(&error)),
                 }
                 moves_on(&failed.0, &failed.1);
                 if begun.elapsed() > patience {
@@ -303,14 +304,4 @@ fn detail(text: &str) -> String {
     let said = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or(text).trim();
     let said = if faults.is_empty() { said.to_owned() } else { faults.join("; ") };
     said.chars().take(600).collect()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

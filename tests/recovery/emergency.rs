@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::drift::held;
 use crate::seeded::answer;
-use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
-use crate::support::cluster::{Cluster, Options, PATIENCE, run_as};
+use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base, exit};
+use crate::support::cluster::{Cluster, Options, PATIENCE, independent, run_as};
+use crate::support::paper;
 use crate::support::process::Launch;
 use crate::support::{database, wait};
 
@@ -119,6 +120,59 @@ async fn what_the_broker_holds_is_sold_once_and_in_the_ledger_when_it_is_back() 
     assert_eq!(entered["status"], "executed", "{entered}\n{:?}", cluster.logs());
     let out = cluster.play(0, &exit("out", GOLD, "ALL", 140_000)).await;
     assert_eq!(out["status"], "executed", "{out}");
+}
+
+// R: C5, B8
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_held_is_sold_in_slices_and_what_stops_one_contract_stops_no_other() {
+    let mut cluster = Cluster::with(Options { members: 2, env: independent(), ..Options::default() }).await;
+    for (symbol, instrument, at) in [(GOLD_SYMBOL, GOLD, 140_000), (SILVER_SYMBOL, SILVER, 150_000)] {
+        cluster.paper.set_price(symbol, "MCX", Decimal::from(at)).await;
+        let entered = cluster.play(0, &base(&format!("in-{instrument}"), instrument, at)).await;
+        assert_eq!(entered["status"], "executed", "{entered}");
+    }
+    let intraday = json!({
+        "apikey": paper::KEY, "strategy": "by hand", "symbol": GOLD_SYMBOL, "exchange": "MCX", "action": "BUY",
+        "product": "MIS", "pricetype": "MARKET", "quantity": 100, "price": 0, "trigger_price": 0,
+    });
+    let bought = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&intraday);
+    assert!(bought.send().await.unwrap().status().is_success());
+    let held_units = cluster.count("SELECT sum(quantity)::bigint FROM position").await;
+    outage(&mut cluster).await;
+
+    let mut launch = cluster.members[0].launch.clone();
+    launch.env.insert("BATON_INSTRUMENTS__GOLD_MINI__FREEZE_QUANTITY".to_owned(), "1500".to_owned());
+    let all = ["emergency-close", "--all", "--reason", "drill", "--operator", "asha", "--yes", "-o", "json"];
+    let refusal = json!({ "fault": { "kind": "risk_refusal" }, "verb": "placeorder", "symbol": SILVER_SYMBOL, "count": 1 });
+    cluster.paper.fault(refusal).await;
+    let output = wait::until("the last lease expires", PATIENCE, async || {
+        let output = run_as(&launch, &all).await;
+        if text(&output).contains("holds the leader's lease") { Err(text(&output)) } else { Ok(output) }
+    })
+    .await;
+    assert!(!output.status.success(), "silver is held: {}", text(&output));
+    let told = answer(&output);
+    let sold = |index: usize| told["contracts"][index]["orders"].as_array().unwrap().len();
+    assert_eq!((sold(0), sold(1)), (2, 1), "{told}");
+    assert_eq!((&told["contracts"][0]["sold"], &told["contracts"][1]["sold"]), (&json!(2800), &json!(0)));
+    assert_eq!(told["foreign"][0]["held"], json!(100), "{told}");
+
+    let output = run_as(&launch, &all).await;
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(units(&cluster, "SELL").await, held_units);
+    let output = run_as(&launch, &all).await;
+    assert!(output.status.success() && answer(&output)["contracts"] == json!([]), "{}", text(&output));
+
+    let cluster = back(cluster).await;
+    wait::until("what was sold is in the ledger", PATIENCE, async || match held(&cluster).await {
+        0 => Ok(()),
+        open => Err((open, cluster.logs())),
+    })
+    .await;
+    cluster.leader().await;
+    let check = cluster.baton(&["recover", "--check"]).await;
+    assert!(check.status.success(), "{}", text(&check));
+    assert_eq!(units(&cluster, "SELL").await, held_units, "nobody sold it again");
 }
 
 // R: C5

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod bench;
+mod codes;
 mod custody;
 mod drift;
 mod emergency;

@@ -6,7 +6,7 @@
 //! `office`, `roll`, `gate`); what is written here again is the way between them and the stores. The tests
 //! against real stores show that this way is the agent's.
 //!
-//! `BATON_SEED=N cargo nextest run -p ha --test simulation a_hundred --no-capture` replays the schedule of one seed
+//! `BATON_SEED=N cargo nextest run -p ha --test simulation every_schedule --no-capture` replays the schedule of one seed
 //! with a trace, a line an event. `BATON_SCHEDULES=N` sets how many seeds are run, `BATON_SEED_FROM=N` the first.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -30,12 +30,24 @@ use sweep::{number, replay, sweep};
 
 // R: S3, S4, S7, S8, S9, S11, L1, L2, L3, L5
 #[test]
+fn every_schedule_keeps_every_promise() {
+    sweep_of(20_000);
+}
+
+// R: S3, S4, S7, S8, S9, S11, L1, L2, L3, L5
+#[test]
+#[ignore = "slow: a minute of processor time"]
 fn a_hundred_thousand_schedules_keep_every_promise() {
+    sweep_of(100_000);
+}
+
+/// Plays the seed of `BATON_SEED`, else as many schedules as `BATON_SCHEDULES` or this test says.
+fn sweep_of(schedules: u64) {
     if let Some(seed) = number("BATON_SEED") {
         replay(seed);
         return;
     }
-    let count = number("BATON_SCHEDULES").unwrap_or(100_000);
+    let count = number("BATON_SCHEDULES").unwrap_or(schedules);
     let from = number("BATON_SEED_FROM").unwrap_or(1);
     let swept = sweep(from, count);
     println!("{swept}");

@@ -70,7 +70,7 @@ pub fn replay(seed: u64) {
     }
     if let Some(what) = report.violation {
         panic!(
-            "{what}\nBATON_SEED={seed} cargo nextest run -p ha --test simulation a_hundred --no-capture replays it"
+            "{what}\nBATON_SEED={seed} cargo nextest run -p ha --test simulation every_schedule --no-capture replays it"
         );
     }
 }

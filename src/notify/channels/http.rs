@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, Response, header};
 
 use super::{ChannelError, Delivery};
+use crate::causes::with_causes;
 
 /// The longest text of the other side that is kept.
 const SAID_CHARS: usize = 200;
@@ -72,14 +73,7 @@ async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, reqwest::
 fn failed(error: reqwest::Error) -> Failed {
     // A connection that never was carried nothing.
     let uncertain = !error.is_connect() && !error.is_builder();
-    let error = error.without_url();
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    Failed { uncertain, why }
+    Failed { uncertain, why: with_causes(&error.without_url()) }
 }
 
 impl Answer {

@@ -13,6 +13,7 @@ mod books;
 mod command;
 mod contracts;
 mod data;
+mod dead_session;
 mod form;
 mod many;
 mod options;

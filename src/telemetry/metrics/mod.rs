@@ -106,7 +106,7 @@ metrics! {
     recovery_duration: Histogram = "baton_recovery_duration_seconds" buckets CALL_SECONDS;
     /// Crash recoveries, by how they ended.
     recovery: IntCounterVec = "baton_recovery_total" {"outcome" in ["success", "failure"]};
-    /// Failed crash recoveries, by code.
+    /// Failed crash recoveries, and starts that found no database to recover from, by code.
     recovery_failures: IntCounterVec = "baton_recovery_failures_total"
         {"code" in ["DB_UNAVAILABLE", "DATA_CORRUPT", "VALIDATION_FAILED"]};
     /// Open positions that the last crash recovery restored.

@@ -3,11 +3,12 @@
 //! Each group is a table of the configuration; what is not given keeps its default. Percentages are in percent
 //! (15 means 15 %), fractions are named so, times end in their unit.
 
+mod check;
+
 use rust_decimal::{Decimal, dec};
 use serde::{Deserialize, Serialize};
 
 use super::expiry::RolloverPolicy;
-use super::fault::{Bound, Checker, Fault};
 use super::money::Rupees;
 use super::square_off::SquareOffPolicy;
 
@@ -300,161 +301,4 @@ pub enum InitialStop {
     Signal,
     /// Entry price − ATR multiple · ATR.
     Atr,
-}
-
-impl TradingPolicy {
-    /// Every fault of the thresholds, each under its path in the configuration.
-    pub fn faults(&self) -> Vec<Fault> {
-        let (above_zero, from_zero, hundred) =
-            (Bound::Above(Decimal::ZERO), Bound::From(Decimal::ZERO), dec!(100));
-        let mut faults = Vec::new();
-        if self.unrealised_share < Decimal::ZERO || self.unrealised_share > Decimal::ONE {
-            faults.push(Fault::new(
-                "unrealised_share",
-                format!("is {}; set it between 0 and 1", self.unrealised_share),
-            ));
-        }
-
-        let mut signals = Checker::new("signals");
-        signals.range(
-            "max_body_bytes",
-            self.signals.max_body_bytes.into(),
-            Bound::From(dec!(256)),
-            dec!(1_048_576),
-        );
-        signals.range("max_future_s", self.signals.max_future_s.into(), from_zero, dec!(3600));
-        faults.extend(signals.done());
-
-        let mut age = Checker::new("age");
-        let AgePolicy { normal_s, warn_s, reject_s } = self.age;
-        age.check(
-            normal_s <= warn_s,
-            "warn_s",
-            format!("is {warn_s}; set it to normal_s ({normal_s}) or more"),
-        );
-        age.check(
-            warn_s <= reject_s,
-            "reject_s",
-            format!("is {reject_s}; set it to warn_s ({warn_s}) or more"),
-        );
-        age.range("reject_s", reject_s.into(), above_zero, dec!(86_400));
-        faults.extend(age.done());
-
-        let mut divergence = Checker::new("divergence");
-        divergence.range("base_percent", self.divergence.base_percent, above_zero, hundred);
-        divergence.range("pyramid_percent", self.divergence.pyramid_percent, above_zero, hundred);
-        divergence.range("warn_percent", self.divergence.warn_percent, from_zero, hundred);
-        divergence.range("bar_percent", self.divergence.bar_percent, above_zero, hundred);
-        for (field, value) in [
-            ("base_risk_increase_percent", self.divergence.base_risk_increase_percent),
-            ("pyramid_risk_increase_percent", self.divergence.pyramid_risk_increase_percent),
-        ] {
-            divergence.range(field, value, above_zero, dec!(1000));
-        }
-        faults.extend(divergence.done());
-
-        let mut sizing = Checker::new("sizing");
-        sizing.range("margin_limit", self.sizing.margin_limit, above_zero, Decimal::ONE);
-        sizing.range("pyramid_decay", self.sizing.pyramid_decay, above_zero, Decimal::ONE);
-        sizing.range("pyramid_profit_share", self.sizing.pyramid_profit_share, above_zero, Decimal::ONE);
-        faults.extend(sizing.done());
-
-        let mut gates = Checker::new("gates");
-        for (field, value) in [
-            ("base_risk_percent", self.gates.base_risk_percent),
-            ("base_volatility_percent", self.gates.base_volatility_percent),
-            ("pyramid_risk_percent", self.gates.pyramid_risk_percent),
-            ("pyramid_volatility_percent", self.gates.pyramid_volatility_percent),
-        ] {
-            gates.range(field, value, above_zero, hundred);
-        }
-        gates.range("pyramid_min_r", self.gates.pyramid_min_r, from_zero, hundred);
-        gates.range("pyramid_min_atr_step", self.gates.pyramid_min_atr_step, from_zero, hundred);
-        faults.extend(gates.done());
-        faults.extend(self.limits.faults());
-        let mut stops = Checker::new("stops");
-        stops.range("confirm_percent", self.stops.confirm_percent, above_zero, hundred);
-        stops.range("limit_percent", self.stops.limit_percent, Bound::From(Decimal::ZERO), dec!(50));
-        let patience = Decimal::from(self.stops.patience_ms);
-        stops.range("patience_ms", patience, Bound::From(Decimal::ZERO), dec!(60_000));
-        faults.extend(stops.done());
-        let mut orders = Checker::new("orders");
-        for (field, value) in [
-            ("entry_patience_ms", self.orders.entry_patience_ms),
-            ("exit_patience_ms", self.orders.exit_patience_ms),
-        ] {
-            orders.range(field, value.into(), Bound::From(dec!(500)), dec!(3_600_000));
-        }
-        faults.extend(orders.done());
-        faults.extend(self.square_off.faults());
-        faults.extend(self.rollover.faults());
-        faults
-    }
-}
-
-impl AccountLimits {
-    fn faults(&self) -> Vec<Fault> {
-        let above_zero = Bound::Above(Decimal::ZERO);
-        let mut limits = Checker::new("limits");
-        for (field, value, most) in [
-            ("max_daily_loss", self.max_daily_loss.map(|limit| limit.0), dec!(1_000_000_000_000)),
-            ("max_daily_loss_percent", self.max_daily_loss_percent, dec!(100)),
-            ("max_drawdown_percent", self.max_drawdown_percent, dec!(100)),
-            ("max_open_positions", self.max_open_positions.map(Decimal::from), dec!(100_000)),
-            ("max_orders_per_day", self.max_orders_per_day.map(Decimal::from), dec!(1_000_000)),
-            ("max_consecutive_stop_outs", self.max_consecutive_stop_outs.map(Decimal::from), dec!(10_000)),
-        ] {
-            if let Some(value) = value {
-                limits.range(field, value, above_zero, most);
-            }
-        }
-        limits.done()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_have_no_faults_and_survive_a_partial_file() {
-        assert_eq!(TradingPolicy::default().faults(), vec![]);
-        let policy: TradingPolicy = toml::from_str(
-            "initial_stop = \"signal\"\n[sizing]\nequity = \"fixed\"\nmargin_limit = 0.5\n\
-             [limits]\nmax_daily_loss = 50000\n",
-        )
-        .unwrap();
-        assert_eq!(policy.sizing.equity, EquityBasis::Fixed);
-        assert_eq!(policy.sizing.margin_limit, dec!(0.5));
-        assert_eq!(policy.sizing.pyramid_decay, dec!(0.5));
-        assert_eq!(policy.initial_stop, InitialStop::Signal);
-        assert_eq!(policy.limits.max_daily_loss, Some(Rupees(dec!(50000))));
-        assert!(toml::from_str::<TradingPolicy>("[gates]\nbase_risc_percent = 3\n").is_err());
-    }
-
-    #[test]
-    fn every_fault_is_listed_with_its_path() {
-        let mut policy = TradingPolicy { unrealised_share: dec!(2), ..TradingPolicy::default() };
-        policy.signals.max_body_bytes = 0;
-        policy.age = AgePolicy { normal_s: 40, warn_s: 30, reject_s: 0 };
-        policy.divergence.base_percent = dec!(-1);
-        policy.sizing.margin_limit = dec!(1.1);
-        policy.gates.pyramid_risk_percent = dec!(0);
-        policy.limits.max_orders_per_day = Some(0);
-        let fields: Vec<_> = policy.faults().into_iter().map(|fault| fault.field).collect();
-        assert_eq!(
-            fields,
-            [
-                "unrealised_share",
-                "signals.max_body_bytes",
-                "age.warn_s",
-                "age.reject_s",
-                "age.reject_s",
-                "divergence.base_percent",
-                "sizing.margin_limit",
-                "gates.pyramid_risk_percent",
-                "limits.max_orders_per_day",
-            ]
-        );
-    }
 }

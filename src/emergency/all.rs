@@ -1,0 +1,93 @@
+//! Everything that the broker holds of what is traded, one contract after another and slice by slice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::books::VerifiedBook;
+use super::close::{Closed, Closer, NotClosed};
+use super::journal::End;
+use crate::domain::money::Quantity;
+use crate::domain::position::HoldingKey;
+
+/// What the broker's verified book holds.
+#[derive(Default)]
+pub struct Holdings {
+    /// Net units of the contracts that are traded.
+    pub ours: BTreeMap<HoldingKey, Quantity>,
+    /// Net units of what is not configured, and is left alone. Below zero, here as there: sold short.
+    pub foreign: BTreeMap<HoldingKey, Quantity>,
+}
+
+/// What became of one contract.
+pub struct Outcome {
+    /// Of what.
+    pub contract: HoldingKey,
+    /// The orders, each cut to the freeze quantity.
+    pub orders: Vec<Closed>,
+    /// Why it was not gone on with; none where the last order tells it all.
+    pub stopped: Option<NotClosed>,
+}
+
+impl Outcome {
+    /// Units sold, as the books tell.
+    pub fn sold(&self) -> Quantity {
+        Quantity(self.orders.iter().map(|order| order.sold().0).sum())
+    }
+
+    /// Nothing of it is left to sell.
+    pub fn is_flat(&self) -> bool {
+        self.stopped.is_none() && self.orders.last().is_some_and(|last| last.sold() == last.held)
+    }
+}
+
+impl Closed {
+    /// Units sold, as the books tell; zero while the order works.
+    pub fn sold(&self) -> Quantity {
+        match &self.end {
+            Some(End::Sold { quantity, .. }) => *quantity,
+            _ => Quantity::ZERO,
+        }
+    }
+}
+
+impl Closer<'_> {
+    /// What the broker holds of what is traded, and of other contracts.
+    ///
+    /// # Errors
+    /// The book could not be verified.
+    pub async fn holdings(&self) -> Result<Holdings, NotClosed> {
+        let book = VerifiedBook::read(Arc::clone(&self.broker), self.armed).await;
+        let book = book.map_err(NotClosed::Unverified)?;
+        let mut holdings = Holdings::default();
+        for (contract, held) in book.held.into_iter().filter(|(_, held)| *held != Quantity::ZERO) {
+            let side = if self.trades(&contract) { &mut holdings.ours } else { &mut holdings.foreign };
+            side.insert(contract, held);
+        }
+        Ok(holdings)
+    }
+
+    fn trades(&self, contract: &HoldingKey) -> bool {
+        let configured = self.catalog.by_symbol(&contract.exchange, &contract.symbol);
+        configured.is_some_and(|instrument| instrument.product == contract.product)
+    }
+
+    /// Closes a contract until nothing of it is held, an order does not sell what it should, or there is a reason not to.
+    pub async fn close_whole(&self, contract: &HoldingKey) -> Outcome {
+        let mut outcome = Outcome { contract: contract.clone(), orders: Vec::new(), stopped: None };
+        loop {
+            match self.close(&contract.symbol, |_| Ok(())).await {
+                Ok(closed) => {
+                    let goes_on = closed.sold() == closed.quantity && closed.quantity < closed.held;
+                    outcome.orders.push(closed);
+                    if !goes_on {
+                        return outcome;
+                    }
+                }
+                Err(why) => {
+                    outcome.stopped = Some(why);
+                    return outcome;
+                }
+            }
+        }
+    }
+}
