@@ -75,6 +75,8 @@ pub struct Standing {
     pub newer_rival: bool,
     /// An operator keeps its member from leading.
     pub fenced: bool,
+    /// Its engine has finished an iteration within T: what cannot turn cannot take over.
+    pub engine_lives: bool,
 }
 
 /// What to do after a look.
@@ -420,6 +422,9 @@ impl Watcher {
             _ if self.is_retiring() => {}
             Some(status) => return Err(format!("its status is {status}, only an active instance leads")),
             None => return Err("its status is not stored yet".to_owned()),
+        }
+        if !standing.engine_lives {
+            return Err("its engine has finished no iteration for T".to_owned());
         }
         if standing.fenced {
             return Err("an operator fenced this member: `baton unfence` lifts it".to_owned());

@@ -47,6 +47,7 @@ impl Bench {
             rival: true,
             newer_rival: false,
             fenced: false,
+            engine_lives: true,
         };
         let watcher = Watcher::new(me.clone(), 1, Timing::for_ttl(T), 42);
         Self { watcher, me, leader, session: 1, now: 0, row, standing, commits: true }
@@ -205,6 +206,18 @@ fn an_offer_is_acknowledged_and_then_taken_at_once() {
     bench.row.pin = None;
     let Decision::Stand(ballot) = bench.look() else { panic!("did not stand at once") };
     assert_eq!(ballot.reason, Reason::Handover);
+}
+
+#[test]
+fn a_follower_whose_engine_is_silent_stands_for_nothing_and_accepts_nothing() {
+    let mut bench = Bench::new();
+    bench.standing.engine_lives = false;
+    bench.row.offer = Some(Offer { id: Uuid::now_v7(), to: bench.me.clone(), acknowledged: false });
+    assert!(matches!(bench.look(), Decision::Wait { .. }));
+    (bench.row.offer, bench.row.pin) = (None, None);
+    assert_eq!(bench.stands_within(5_000, |_| {}), None);
+    bench.standing.engine_lives = true;
+    assert!(bench.stands_within(500, |_| {}).is_some());
 }
 
 #[test]

@@ -15,8 +15,9 @@ use crate::observer::Observer;
 use crate::operator::{Desk, FenceOutcome, Noted, OperatorError, Reign, Request};
 use crate::pulse::Pulse;
 use crate::role::{Retirement, Role, Status};
-use crate::session::{AbortOnDrop, sentence};
+use crate::session::sentence;
 use crate::stats::{HandoverOutcome, InstanceInfo, ListError, Stats};
+use crate::thread::Thread;
 
 /// A member of a cluster. Dropping it is as a crash would be: the pin frees itself.
 pub struct Handle {
@@ -31,7 +32,7 @@ pub struct Handle {
     lease: RedisLease,
     wish: watch::Sender<Wish>,
     commands: mpsc::Sender<Command>,
-    _agent: AbortOnDrop,
+    thread: Thread,
 }
 
 /// Why a process could not begin to join. Stores that are away are no such reason: it keeps trying.
@@ -43,27 +44,40 @@ pub enum JoinError {
     /// The Redis address cannot be read.
     #[error("the address of Redis or of a sentinel is not usable: {}", sentence(.0))]
     RedisUrl(redis::RedisError),
+    /// The operating system gives no more threads or sockets.
+    #[error(
+        "cannot start the thread that leadership runs on: {0}; look at the limits of threads and open files"
+    )]
+    Thread(std::io::Error),
 }
 
 // === impl Handle ===
 
 impl Handle {
-    /// Joins in the background and returns at once, with the role follower and the status recovering. The
-    /// stores need not be up. Has to be called within a Tokio runtime with time and I/O enabled.
+    /// Joins in the background, on a thread of its own, and returns at once, with the role follower and the status
+    /// recovering. The stores need not be up. Has to be called within a Tokio runtime with time and I/O enabled: the one
+    /// whose tasks use the fence's session, which serves its connection.
     pub async fn join(config: Config, clock: Arc<dyn Clock>) -> Result<Self, JoinError> {
         config.validate()?;
         let lease = RedisLease::new(&config).map_err(JoinError::RedisUrl)?;
         let config = Arc::new(config);
         let me = Instance::new(config.member.clone());
         let patience = config.timing.ttl;
+        let home = tokio::runtime::Handle::current();
+        let thread = Thread::start().map_err(JoinError::Thread)?;
+        // What starts below spawns its tasks there.
+        let there = thread.runtime().clone();
+        let _entered = there.enter();
         let observer = Observer::start(config.clone(), clock.clone());
-        let identity = Identity::start(config.clone(), clock.clone(), me.clone(), lease.clone());
         let pulse = Pulse::new(clock.clone());
+        let identity =
+            Identity::start(config.clone(), clock.clone(), me.clone(), pulse.clone(), lease.clone());
         let (show_role, role) = watch::channel(Role::Follower { leader: None });
         let (show_stats, stats) = watch::channel(Stats::default());
         let (commands, heard) = mpsc::channel(16);
         let (roll, wish) = (identity.roll(), identity.wisher());
         let agent = Agent::new(Parts {
+            home,
             config: Arc::clone(&config),
             clock: clock.clone(),
             me: me.clone(),
@@ -75,21 +89,8 @@ impl Handle {
             stats: show_stats,
             commands: heard,
         });
-        let agent = AbortOnDrop::new(tokio::spawn(agent.run()).abort_handle());
-        Ok(Self {
-            me,
-            config,
-            clock,
-            patience,
-            role,
-            stats,
-            roll,
-            pulse,
-            lease,
-            wish,
-            commands,
-            _agent: agent,
-        })
+        tokio::spawn(agent.run());
+        Ok(Self { me, config, clock, patience, role, stats, roll, pulse, lease, wish, commands, thread })
     }
 
     /// This process.
@@ -151,14 +152,21 @@ impl Handle {
                 Membership::Refused => "another live process is this member".to_owned(),
             }
         };
-        match self.lease.entries().await {
+        let lease = self.lease.clone();
+        // Where the lease's connection lives.
+        let listing = self.thread.runtime().spawn(async move { lease.entries().await });
+        let entries = match listing.await {
+            Ok(entries) => entries.map_err(|error| error.to_string()),
+            Err(ended) => Err(ended.to_string()),
+        };
+        match entries {
             Ok(entries) => {
                 let mut listed: Vec<InstanceInfo> =
                     entries.iter().filter_map(|entry| from_redis(entry)).collect();
                 listed.sort_by(|a, b| a.instance.cmp(&b.instance));
                 Ok(listed)
             }
-            Err(error) => Err(ListError { postgres: outside, redis: error.to_string() }),
+            Err(redis) => Err(ListError { postgres: outside, redis }),
         }
     }
 

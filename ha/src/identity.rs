@@ -2,7 +2,9 @@
 //!
 //! A task with a session of its own takes the member's lock, keeps the instance's row, and commits a liveness
 //! counter every T/6. It is also what proves that this process can commit: a follower whose liveness commits do
-//! not go through deposes nobody. Beside PostgreSQL it publishes the instance in Redis, which decides nothing.
+//! not go through deposes nobody. The counter stands still while the engine has finished no iteration for T: a process
+//! whose engine hangs is nobody's successor, and a restart of its member takes its place. Beside PostgreSQL it
+//! publishes the instance in Redis, which decides nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +20,12 @@ use crate::ids::Instance;
 use crate::lease::RedisLease;
 use crate::locks;
 use crate::observer::{END_BACKEND, explain, instance};
+use crate::pulse::Pulse;
 use crate::role::Status;
 use crate::roll::{Door, Entry, Occupant, Peers};
 use crate::session::{AbortOnDrop, Backend, Purpose, Session};
 use crate::stats::InstanceInfo;
+use crate::tenure::turns;
 
 /// Whether this process fills its member's place.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +85,9 @@ struct Task {
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
     me: Instance,
+    pulse: Pulse,
+    /// Until it first beats, the engine counts as silent from here on.
+    began: Moment,
     redis: RedisLease,
     roll: watch::Sender<Roll>,
     wish: watch::Receiver<Wish>,
@@ -123,7 +130,7 @@ WITH gone AS (
 INSERT INTO instance (incarnation, member, version, build, address, priority, status, held_down, reach, redis)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (incarnation) DO UPDATE
-   SET liveness = instance.liveness + 1, seen_at = now(), held_down = excluded.held_down,
+   SET liveness = instance.liveness + CASE WHEN $11 THEN 1 ELSE 0 END, seen_at = now(), held_down = excluded.held_down,
        reach = excluded.reach, redis = excluded.redis, status = excluded.status,
        status_since = CASE WHEN instance.status = excluded.status THEN instance.status_since ELSE now() END";
 
@@ -138,7 +145,13 @@ SELECT incarnation, member, version, build, address, priority, status, held_down
 
 impl Identity {
     /// Starts registering.
-    pub(crate) fn start(config: Arc<Config>, clock: Arc<dyn Clock>, me: Instance, redis: RedisLease) -> Self {
+    pub(crate) fn start(
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        me: Instance,
+        pulse: Pulse,
+        redis: RedisLease,
+    ) -> Self {
         let (tell, roll) = watch::channel(Roll {
             membership: Membership::Outside { since: clock.now(), why: Arc::from("not tried yet") },
             status: None,
@@ -151,9 +164,11 @@ impl Identity {
         let (leave, leaving) = mpsc::channel(1);
         let peers = Peers::new(&config.timing);
         let task = Task {
+            began: clock.now(),
             config,
             clock,
             me,
+            pulse,
             redis,
             roll: tell,
             wish: wished,
@@ -345,7 +360,7 @@ impl Task {
         }
     }
 
-    /// One liveness commit: bumps the counter, stores the wish, lists the peers.
+    /// One liveness commit: bumps the counter while the engine lives, stores the wish, lists the peers.
     async fn commit(&mut self, session: &Session) -> Result<(), tokio_postgres::Error> {
         let wish = *self.wish.borrow_and_update();
         let started = self.clock.now();
@@ -364,6 +379,7 @@ impl Task {
                     &wish.held_down,
                     &wish.reach,
                     &self.reaches_redis(),
+                    &turns(&self.config.timing, self.began, self.pulse.read(), started),
                 ],
             )
             .await?;

@@ -16,6 +16,9 @@
 //!   └───── lease:    Lua scripts in Redis
 //! ```
 //!
+//! All of it runs on one thread of its own, which nothing else can keep busy; only the connection of the session pin is served
+//! by the caller's runtime, whose tasks use it.
+//!
 //! # Quick start
 //!
 //! A PostgreSQL (14 or later; sessions go to the primary directly, not through a transaction pooler) and a Redis
@@ -106,6 +109,7 @@ pub mod roll;
 mod session;
 mod stats;
 pub mod tenure;
+mod thread;
 mod warm;
 
 /// The tables that leadership needs, for an empty database. An application that migrates its schema takes this as

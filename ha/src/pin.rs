@@ -1,8 +1,10 @@
 //! The session pin: a dedicated connection that holds the one advisory lock and carries everything that is
 //! authorised by leadership. All statements about the leadership row that a leader or candidate makes are here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
@@ -12,7 +14,7 @@ use crate::ids::{Epoch, Instance};
 use crate::locks;
 use crate::observer::{END_BACKEND, explain, instance};
 use crate::office::{Office, Promotion, Refusal};
-use crate::session::{Backend, Database, OpenError, Purpose, Session};
+use crate::session::{AbortOnDrop, Backend, Database, OpenError, Purpose, Session};
 use crate::stats::Reason;
 
 /// A statement about leadership did not work.
@@ -67,7 +69,25 @@ impl PinError {
 
 /// Opens a session for the pin and makes it warm: the statements of a promotion are prepared and run once
 /// without effect, so that the server has read its catalogues before they are needed in earnest.
-pub(crate) async fn open(config: &Config, patience: Duration) -> Result<Session, PinError> {
+///
+/// Its connection is served by `home`, the runtime whose tasks journal: elsewhere each statement would change threads twice.
+/// A runtime that has no time for it is not waited for.
+pub(crate) async fn open(
+    home: &Handle,
+    config: &Arc<Config>,
+    patience: Duration,
+) -> Result<Session, PinError> {
+    let config = Arc::clone(config);
+    let opening = home.spawn(async move { open_here(&config, patience).await });
+    let _given_up = AbortOnDrop::new(opening.abort_handle());
+    match tokio::time::timeout(patience * 2, opening).await {
+        Ok(Ok(opened)) => opened,
+        // Too busy, or on its way out.
+        Ok(Err(_)) | Err(_) => Err(PinError::TimedOut { what: "open a session for the pin", patience }),
+    }
+}
+
+async fn open_here(config: &Config, patience: Duration) -> Result<Session, PinError> {
     let session = Session::open(config, Purpose::Pin, patience, None).await?;
     bounded("prepare the session", patience, async {
         session.prepare(TAKE).await?;

@@ -5,7 +5,7 @@
 //! when the process dies, whatever the session was doing.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,6 +180,15 @@ impl Session {
             if ended.changed().await.is_err() {
                 return Arc::from("closed on this side");
             }
+        }
+    }
+
+    /// The same, without the session at hand.
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // The sender goes with the connection.
+            let _ = ended.wait_for(Option::is_some).await;
         }
     }
 

@@ -12,7 +12,7 @@ use crate::ids::{Epoch, Instance, Member};
 use crate::role::Status;
 
 /// A snapshot of one instance's view.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Stats {
     /// The highest epoch seen anywhere.
     pub epoch: Epoch,

@@ -47,6 +47,12 @@ pub fn renews(timing: &Timing, began: Moment, pulse: Beat, now: Moment) -> bool 
     now.since(pulse.last.max(began)) <= timing.pulse_window()
 }
 
+/// Whether an instance that does not lead counts as alive: its engine has beaten within T. `began` is when it joined,
+/// for an engine that never has.
+pub fn turns(timing: &Timing, began: Moment, pulse: Beat, now: Moment) -> bool {
+    now.since(pulse.last.max(began)) < timing.ttl
+}
+
 // === impl Tenure ===
 
 impl Tenure {
@@ -225,6 +231,16 @@ mod tests {
         assert_eq!(tenure.duty(at(400), beat(1, 399)), Duty::Rest(at(500)));
         assert_eq!(tenure.duty(at(60_000), beat(1, 399)), Duty::Expired);
         assert!(tenure.engine().lasted() <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn an_engine_that_is_silent_for_t_counts_as_dead_and_one_that_has_just_joined_does_not() {
+        let timing = Timing::for_ttl(T);
+        let never = Beat { count: 0, last: Moment::default() };
+        assert!(turns(&timing, at(0), never, at(2_999)));
+        assert!(!turns(&timing, at(0), never, at(3_000)));
+        assert!(turns(&timing, at(0), beat(7, 5_000), at(7_999)));
+        assert!(!turns(&timing, at(0), beat(7, 5_000), at(8_000)));
     }
 
     #[test]

@@ -2,33 +2,41 @@
 //! the server, authentication, TLS). It holds nothing until it is used.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 
 use crate::config::Config;
-use crate::pin;
+use crate::pin::{self, PinError};
 use crate::session::{AbortOnDrop, Session, sentence};
 
 /// Keeps one session open ahead of time, so that a takeover does not wait for a connection to be made.
 pub(crate) struct WarmPin {
+    home: Handle,
+    config: Arc<Config>,
     slot: Arc<Mutex<Option<Session>>>,
     wanted: Arc<Notify>,
     _task: AbortOnDrop,
 }
 
 impl WarmPin {
-    /// Starts keeping one session open.
-    pub(crate) fn start(config: Arc<Config>) -> Self {
+    /// Starts keeping one session open, on `home`.
+    pub(crate) fn start(home: Handle, config: Arc<Config>) -> Self {
         let slot = Arc::new(Mutex::new(None));
         let wanted = Arc::new(Notify::new());
-        wanted.notify_one();
-        let task = tokio::spawn(keep_one_open(config, slot.clone(), wanted.clone()));
-        Self { slot, wanted, _task: AbortOnDrop::new(task.abort_handle()) }
+        let keeping = keep_one_open(home.clone(), config.clone(), slot.clone(), wanted.clone());
+        let task = tokio::spawn(keeping);
+        Self { home, config, slot, wanted, _task: AbortOnDrop::new(task.abort_handle()) }
     }
 
-    /// Takes the session if one is open.
-    pub(crate) async fn take(&self) -> Option<Session> {
-        self.slot.lock().await.take().filter(|session| !session.is_over())
+    /// The session in store, or else one that is opened now, each of its steps within `patience`.
+    pub(crate) async fn session(&self, patience: Duration) -> Result<Session, PinError> {
+        let in_store = self.slot.lock().await.take();
+        match in_store.filter(|session| !session.is_over()) {
+            Some(session) => Ok(session),
+            None => pin::open(&self.home, &self.config, patience).await,
+        }
     }
 
     /// Asks for the next one.
@@ -37,19 +45,28 @@ impl WarmPin {
     }
 }
 
-async fn keep_one_open(config: Arc<Config>, slot: Arc<Mutex<Option<Session>>>, wanted: Arc<Notify>) {
+async fn keep_one_open(
+    home: Handle,
+    config: Arc<Config>,
+    slot: Arc<Mutex<Option<Session>>>,
+    wanted: Arc<Notify>,
+) {
     let patience = config.timing.idle_in_transaction();
     loop {
-        // Asked, or after a while in case the one in store has ended meanwhile.
-        let _ = tokio::time::timeout(config.timing.renew, wanted.notified()).await;
-        if slot.lock().await.as_ref().is_some_and(|session| !session.is_over()) {
+        let in_store = slot.lock().await.as_ref().filter(|session| !session.is_over()).map(Session::over);
+        if let Some(over) = in_store {
+            tokio::select! {
+                () = over => {}
+                () = wanted.notified() => {}
+            }
             continue;
         }
         // Opened outside the lock: a takeover must not wait for it.
-        match pin::open(&config, patience).await {
+        match pin::open(&home, &config, patience).await {
             Ok(session) => *slot.lock().await = Some(session),
             Err(error) => {
                 tracing::debug!(error = sentence(&error), "no warm session yet");
+                let _ = tokio::time::timeout(config.timing.renew, wanted.notified()).await;
             }
         }
     }

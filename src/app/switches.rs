@@ -20,24 +20,24 @@ pub(super) async fn watch(
     instruments: Vec<String>,
     metrics: Arc<Metrics>,
 ) {
+    let mut shown = Vec::new();
     loop {
-        match ledger.expire_switches().await {
-            Ok(ended) => {
-                for switch in ended {
-                    tracing::warn!("[HA] the time of switch {switch} is over: it is off");
-                }
-            }
-            // The next look tries again; readiness tells of a database that is away.
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "expired switches stay on")
-            }
-        }
+        // The next look tries again; readiness tells of a database that is away.
         if let Ok(views) = ledger.switch_views().await {
-            show(&views, &instruments, &metrics);
+            if shown != views {
+                show(&views, &instruments, &metrics);
+            }
             // Nearly always there is none.
-            if views.iter().any(|view| view.instrument.is_some() && view.until.is_some()) {
+            let ends = |of_instrument: bool| {
+                views.iter().any(|view| view.until.is_some() && view.instrument.is_some() == of_instrument)
+            };
+            if ends(false) {
+                end_those_of_the_cluster(&ledger).await;
+            }
+            if ends(true) {
                 end_those_of_instruments(&ledger).await;
             }
+            shown = views;
         }
         if let Ok(said) = ledger.strategies_said().await {
             strategies.heard(said);
@@ -48,6 +48,19 @@ pub(super) async fn watch(
             }
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn end_those_of_the_cluster(ledger: &Ledger) {
+    match ledger.expire_switches().await {
+        Ok(ended) => {
+            for switch in ended {
+                tracing::warn!("[HA] the time of switch {switch} is over: it is off");
+            }
+        }
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "expired switches stay on")
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The stop monitor: every held position's stop and take-profit against the price board, on each price and at least
-//! four times a second, whatever the feed does.
+//! The stop monitor: every held position's stop and take-profit against the price board, those that a price concerns on
+//! each price, all of them at least four times a second, whatever the feed does.
 //!
 //! A price at the level closes the position by a protective order, through the same journal as every other. A price
 //! that is a jump away from the one before is a gap or a bad tick, and nobody can tell which from the tick alone: it
@@ -13,6 +13,7 @@
 //! A position whose price is dead, or that has no stop, is *unarmed*: counted, and told once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha::Moment;
@@ -105,64 +106,126 @@ enum Answer {
 /// What the monitor remembers between two looks. It dies with the term: the next leader begins with the first price.
 #[derive(Debug, Default)]
 pub struct StopMonitor {
-    seen: HashMap<Listing, Price>,
-    /// Since when a position is watched; none for those that were held when the term began.
-    watched: HashMap<PositionId, Option<Moment>>,
+    /// Every held position.
+    watched: HashMap<PositionId, Watched>,
+    /// Whom a price concerns.
+    concerned: HashMap<Listing, Vec<PositionId>>,
     begun: bool,
-    doubts: BTreeMap<PositionId, Doubt>,
+    jumps: Jumps,
     unarmed: HashMap<PositionId, Moment>,
     told: HashSet<PositionId>,
 }
 
+/// A position as a look meets it: looks are many, and make no names anew.
+#[derive(Debug)]
+struct Watched {
+    listing: Listing,
+    /// Since when; none for those that were held when the term began.
+    since: Option<Moment>,
+    /// Where it is among the book's positions.
+    place: usize,
+}
+
+/// What a look goes by.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// Whether stops are watched, and what is a jump.
+    pub policy: &'a StopPolicy,
+    /// What is held, and what is on its way out.
+    pub book: &'a Book,
+    /// From what age on a price says nothing.
+    pub ages: Ages,
+    /// The time of the look.
+    pub now: Moment,
+}
+
+/// Tells what is a move from what is a jump.
+#[derive(Debug, Default)]
+struct Jumps {
+    seen: HashMap<Listing, Price>,
+    doubts: BTreeMap<PositionId, Doubt>,
+}
+
+// === impl StopMonitor ===
+
 impl StopMonitor {
     /// Looks at every held position that is not on its way out by a protective or operator's order.
-    pub fn look(
-        &mut self,
-        policy: &StopPolicy,
-        book: &Book,
-        price_of: impl Fn(&Listing) -> Option<Priced>,
-        ages: Ages,
-        now: Moment,
-    ) -> Look {
+    pub fn look(&mut self, sight: Sight<'_>, price_of: impl Fn(&Listing) -> Option<Priced>) -> Look {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
-        let fresh = std::mem::replace(&mut self.begun, true).then_some(now);
-        for position in book.portfolio.held() {
-            let booked = *self.watched.entry(position.id).or_insert(fresh);
-            let weak = |class| class == OrderClass::Exit;
-            if book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
+        let fresh = std::mem::replace(&mut self.begun, true).then_some(sight.now);
+        let (mut held, mut moved) = (0, false);
+        for (place, position) in sight.book.portfolio.positions.iter().enumerate() {
+            if !position.is_held() {
                 continue;
             }
-            if !policy.watch {
-                unarmed.push((position.id, Unarmed::Off));
-                continue;
+            held += 1;
+            let watch = || Watched { listing: position.listing(), since: fresh, place: usize::MAX };
+            let watched = self.watched.entry(position.id).or_insert_with(watch);
+            moved |= std::mem::replace(&mut watched.place, place) != place;
+            if let Some(why) = sight.judge(position, watched, &price_of, &mut self.jumps, &mut look) {
+                unarmed.push((position.id, why));
             }
-            let listing = position.listing();
-            let tells = |priced: &Priced| {
-                booked.is_none_or(|booked| priced.at >= booked)
-                    && ages.judge(now.since(priced.at)) != Freshness::Dead
-            };
-            let priced = price_of(&listing).filter(tells);
-            let Some(priced) = priced else {
-                unarmed.push((position.id, Unarmed::NoPrice));
-                continue;
-            };
-            if position.current_stop == Price::ZERO {
-                unarmed.push((position.id, Unarmed::NoStop));
-            }
-            self.judge(policy, position, listing, priced, now, &mut look);
         }
-        let known: HashSet<PositionId> =
-            book.portfolio.positions.iter().map(|position| position.id).collect();
-        self.doubts.retain(|id, _| known.contains(id));
-        self.watched.retain(|id, _| known.contains(id));
-        self.note(unarmed, now, &mut look);
+        if self.watched.len() > held {
+            let held: HashSet<PositionId> = sight.book.portfolio.held().map(|position| position.id).collect();
+            self.watched.retain(|id, _| held.contains(id));
+            self.jumps.doubts.retain(|id, _| held.contains(id));
+            moved = true;
+        }
+        if moved {
+            self.note_places();
+        }
+        self.note(unarmed, sight.now, &mut look);
         look
+    }
+
+    /// Looks only at what these listings concern, of which each has a new price: as many positions may be held as there
+    /// are, a tick costs what it concerns. Who is unarmed it does not say. None where the book does not hold what it held at
+    /// the last look at everything: then everything has to be looked at.
+    pub fn glance(
+        &mut self,
+        moved: &[Arc<Listing>],
+        sight: Sight<'_>,
+        price_of: impl Fn(&Listing) -> Option<Priced>,
+    ) -> Option<Look> {
+        if !self.begun || sight.book.portfolio.held().count() != self.watched.len() {
+            return None;
+        }
+        let positions = &sight.book.portfolio.positions;
+        let concerned = moved.iter().filter_map(|listing| self.concerned.get(&**listing)).flatten();
+        let found = concerned.map(|id| {
+            let watched = self.watched.get(id)?;
+            let position = positions.get(watched.place)?;
+            (position.id == *id && position.is_held()).then_some((position, watched))
+        });
+        // First all, so that a look that is not to be leaves no trace.
+        let found: Vec<(&Position, &Watched)> = found.collect::<Option<_>>()?;
+        let mut look = Look::default();
+        for (position, watched) in found {
+            sight.judge(position, watched, &price_of, &mut self.jumps, &mut look);
+        }
+        Some(look)
+    }
+
+    fn note_places(&mut self) {
+        self.concerned.clear();
+        for (id, watched) in &self.watched {
+            self.concerned.entry(watched.listing.clone()).or_default().push(*id);
+        }
+        for ids in self.concerned.values_mut() {
+            ids.sort_by_key(|id| self.watched[id].place);
+        }
+    }
+
+    /// Of what is held as of the last look; one that several positions have comes as often.
+    pub fn listings(&self) -> impl Iterator<Item = &Listing> {
+        self.watched.values().map(|watched| &watched.listing)
     }
 
     /// Takes the second quote of a listing; none when it could not be had.
     pub fn answered(&mut self, book: &Book, listing: &Listing, quote: Option<Price>, now: Moment) {
-        for (id, doubt) in self.doubts.iter_mut().filter(|(_, doubt)| doubt.listing == *listing) {
+        for (id, doubt) in self.jumps.doubts.iter_mut().filter(|(_, doubt)| doubt.listing == *listing) {
             let agrees = |price| book.position(*id).is_some_and(|position| position.trigger(price).is_some());
             if doubt.answer == Answer::Awaited {
                 doubt.answer = match quote {
@@ -175,61 +238,7 @@ impl StopMonitor {
 
     /// True while a jump waits for its second quote.
     pub fn is_waiting(&self) -> bool {
-        self.doubts.values().any(|doubt| doubt.answer == Answer::Awaited)
-    }
-
-    fn judge(
-        &mut self,
-        policy: &StopPolicy,
-        position: &Position,
-        listing: Listing,
-        priced: Priced,
-        now: Moment,
-        look: &mut Look,
-    ) {
-        let Priced { price, source, at } = priced;
-        let Some(trigger) = position.trigger(price) else {
-            self.seen.insert(listing, price);
-            // Only a contradiction is worth remembering: the next jump then has two prices for it.
-            let over = |doubt: &Doubt| match doubt.answer {
-                Answer::Awaited => false,
-                Answer::Agreed => true,
-                Answer::Contradicted(_) => now.since(doubt.since) > MEMORY,
-            };
-            if self.doubts.get(&position.id).is_some_and(over) {
-                self.doubts.remove(&position.id);
-            }
-            return;
-        };
-        let hit = Hit { position: position.id, trigger, price, source };
-        let reference = self.seen.get(&listing).copied().unwrap_or(trigger.level());
-        if !is_jump(reference, price, policy.confirm_percent) {
-            self.doubts.remove(&position.id);
-            self.seen.insert(listing, price);
-            look.hits.push(hit);
-            return;
-        }
-        let Some(doubt) = self.doubts.get(&position.id) else {
-            if !look.ask.contains(&listing) {
-                look.ask.push(listing.clone());
-            }
-            let doubt = Doubt { listing, at, since: now, answer: Answer::Awaited };
-            self.doubts.insert(position.id, doubt);
-            return;
-        };
-        let sells = match doubt.answer {
-            Answer::Agreed => true,
-            Answer::Contradicted(when) => at > when,
-            Answer::Awaited => {
-                let second_source = source == PriceSource::Rest && at > doubt.at;
-                second_source || now.since(doubt.since) >= CONFIRM
-            }
-        };
-        if sells {
-            self.doubts.remove(&position.id);
-            self.seen.insert(listing, price);
-            look.hits.push(hit);
-        }
+        self.jumps.doubts.values().any(|doubt| doubt.answer == Answer::Awaited)
     }
 
     fn note(&mut self, unarmed: Vec<(PositionId, Unarmed)>, now: Moment, look: &mut Look) {
@@ -243,5 +252,99 @@ impl StopMonitor {
             }
         }
         look.armed = self.told.extract_if(|id| !ids.contains(id)).collect();
+    }
+}
+
+// === impl Sight ===
+
+impl Sight<'_> {
+    /// Judges one held position by its price; says why it is not watched, if it is not.
+    fn judge(
+        &self,
+        position: &Position,
+        watched: &Watched,
+        price_of: impl Fn(&Listing) -> Option<Priced>,
+        jumps: &mut Jumps,
+        look: &mut Look,
+    ) -> Option<Unarmed> {
+        let weak = |class| class == OrderClass::Exit;
+        if self.book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
+            return None;
+        }
+        if !self.policy.watch {
+            return Some(Unarmed::Off);
+        }
+        let tells = |priced: &Priced| {
+            watched.since.is_none_or(|since| priced.at >= since)
+                && self.ages.judge(self.now.since(priced.at)) != Freshness::Dead
+        };
+        let Some(priced) = price_of(&watched.listing).filter(tells) else { return Some(Unarmed::NoPrice) };
+        jumps.judge(self.policy, position, &watched.listing, priced, self.now, look);
+        (position.current_stop == Price::ZERO).then_some(Unarmed::NoStop)
+    }
+}
+
+// === impl Jumps ===
+
+impl Jumps {
+    fn judge(
+        &mut self,
+        policy: &StopPolicy,
+        position: &Position,
+        listing: &Listing,
+        priced: Priced,
+        now: Moment,
+        look: &mut Look,
+    ) {
+        let Priced { price, source, at } = priced;
+        let Some(trigger) = position.trigger(price) else {
+            self.saw(listing, price);
+            // Only a contradiction is worth remembering: the next jump then has two prices for it.
+            let over = |doubt: &Doubt| match doubt.answer {
+                Answer::Awaited => false,
+                Answer::Agreed => true,
+                Answer::Contradicted(_) => now.since(doubt.since) > MEMORY,
+            };
+            if self.doubts.get(&position.id).is_some_and(over) {
+                self.doubts.remove(&position.id);
+            }
+            return;
+        };
+        let hit = Hit { position: position.id, trigger, price, source };
+        let reference = self.seen.get(listing).copied().unwrap_or(trigger.level());
+        if !is_jump(reference, price, policy.confirm_percent) {
+            self.doubts.remove(&position.id);
+            self.saw(listing, price);
+            look.hits.push(hit);
+            return;
+        }
+        let Some(doubt) = self.doubts.get(&position.id) else {
+            if !look.ask.contains(listing) {
+                look.ask.push(listing.clone());
+            }
+            let doubt = Doubt { listing: listing.clone(), at, since: now, answer: Answer::Awaited };
+            self.doubts.insert(position.id, doubt);
+            return;
+        };
+        let sells = match doubt.answer {
+            Answer::Agreed => true,
+            Answer::Contradicted(when) => at > when,
+            Answer::Awaited => {
+                let second_source = source == PriceSource::Rest && at > doubt.at;
+                second_source || now.since(doubt.since) >= CONFIRM
+            }
+        };
+        if sells {
+            self.doubts.remove(&position.id);
+            self.saw(listing, price);
+            look.hits.push(hit);
+        }
+    }
+
+    fn saw(&mut self, listing: &Listing, price: Price) {
+        match self.seen.get_mut(listing) {
+            Some(seen) => *seen = price,
+            None => _ = self.seen.insert(listing.clone(), price),
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! It holds the wanted listings and nothing else, so it has a bound, and a tick that nobody needs leaves no trace. One
 //! lock is held for a look-up and a copy; [`PriceBoard::changed`] coalesces, so a flood of ticks makes no queue.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
@@ -70,12 +70,30 @@ pub struct PriceBoard(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ages: Ages,
-    /// Every wanted listing, with its price once there is one.
-    prices: Mutex<HashMap<Listing, Option<Priced>>>,
+    prices: Mutex<Prices>,
     wanted: watch::Sender<Arc<BTreeSet<Listing>>>,
     recorded: Notify,
     /// Each tick of what strategies watch.
     tape: Tape,
+}
+
+/// Every wanted listing.
+#[derive(Debug, Default)]
+struct Prices {
+    of: HashMap<Arc<Listing>, Slot>,
+    /// Those with a price since the last call of [`PriceBoard::take_moved`], each once.
+    moved: Vec<Arc<Listing>>,
+    /// Goes up with each of these calls.
+    round: u64,
+}
+
+/// A wanted listing's price, once there is one.
+#[derive(Debug)]
+struct Slot {
+    listing: Arc<Listing>,
+    priced: Option<Priced>,
+    /// The round in which it moved last.
+    moved_in: Option<u64>,
 }
 
 impl Default for Ages {
@@ -117,13 +135,29 @@ impl PriceBoard {
                 return false;
             }
             let mut prices = self.lock();
-            prices.retain(|listing, _| listings.contains(listing));
+            prices.of.retain(|listing, _| listings.contains(listing.as_ref()));
             for listing in &listings {
-                prices.entry(listing.clone()).or_default();
+                if prices.of.contains_key(listing) {
+                    continue;
+                }
+                let listing = Arc::new(listing.clone());
+                let slot = Slot { listing: Arc::clone(&listing), priced: None, moved_in: None };
+                prices.of.insert(listing, slot);
             }
             *wanted = Arc::new(listings);
             true
         });
+    }
+
+    /// The same, for one who says so again and again: names are copied only where they are not those wanted before.
+    pub fn want_just(&self, listings: &HashSet<&Listing>) {
+        let as_before = {
+            let wanted = self.0.wanted.borrow();
+            wanted.len() == listings.len() && wanted.iter().all(|listing| listings.contains(listing))
+        };
+        if !as_before {
+            self.want(listings.iter().map(|listing| (*listing).clone()).collect());
+        }
     }
 
     /// What is wanted now, and its changes.
@@ -140,11 +174,15 @@ impl PriceBoard {
         }
         {
             let mut prices = self.lock();
-            let Some(held) = prices.get_mut(listing) else { return };
-            if held.is_some_and(|held| held.at > at) {
+            let Prices { of, moved, round } = &mut *prices;
+            let Some(slot) = of.get_mut(listing) else { return };
+            if slot.priced.is_some_and(|held| held.at > at) {
                 return;
             }
-            *held = Some(Priced { price, source, at });
+            slot.priced = Some(Priced { price, source, at });
+            if slot.moved_in.replace(*round) != Some(*round) {
+                moved.push(Arc::clone(&slot.listing));
+            }
         }
         self.0.recorded.notify_one();
     }
@@ -153,8 +191,8 @@ impl PriceBoard {
     /// of the wanted listings are then only cached or have no price at all.
     pub fn demote(&self, age: Duration, now: Moment) -> usize {
         let mut without_source = 0;
-        for held in self.lock().values_mut() {
-            match held {
+        for slot in self.lock().of.values_mut() {
+            match &mut slot.priced {
                 Some(held) if now.since(held.at) <= age => {}
                 Some(held) => {
                     held.source = PriceSource::Cache;
@@ -168,7 +206,7 @@ impl PriceBoard {
 
     /// The latest price of a wanted listing.
     pub fn get(&self, listing: &Listing) -> Option<Priced> {
-        *self.lock().get(listing)?
+        self.lock().of.get(listing)?.priced
     }
 
     /// The prices of these listings that came within `age`.
@@ -192,6 +230,13 @@ impl PriceBoard {
         self.0.ages
     }
 
+    /// Takes the listings of which a price was recorded since the last call, each once; some of them may be wanted no more.
+    pub fn take_moved(&self) -> Vec<Arc<Listing>> {
+        let mut prices = self.lock();
+        prices.round += 1;
+        std::mem::take(&mut prices.moved)
+    }
+
     /// Waits until a price was recorded since the last call that returned. For one reader, which it never makes miss a
     /// record, whatever it does between two calls; records in between count as one.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + '_ {
@@ -200,20 +245,29 @@ impl PriceBoard {
 
     /// Every price known, by listing.
     pub fn all(&self) -> Vec<(Listing, Priced)> {
-        let mut all: Vec<_> =
-            self.lock().iter().filter_map(|(listing, held)| Some((listing.clone(), (*held)?))).collect();
+        let mut all: Vec<_> = self
+            .lock()
+            .of
+            .values()
+            .filter_map(|slot| Some(((*slot.listing).clone(), slot.priced?)))
+            .collect();
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all
+    }
+
+    /// Every price, of whatever listing.
+    pub fn priced(&self) -> Vec<Priced> {
+        self.lock().of.values().filter_map(|slot| slot.priced).collect()
     }
 
     /// The wanted listings whose price is older than `age`, or not known.
     pub fn older_than(&self, age: Duration, now: Moment) -> Vec<Listing> {
         let prices = self.lock();
-        let old = prices.iter().filter(|(_, held)| held.is_none_or(|held| now.since(held.at) > age));
-        old.map(|(listing, _)| listing.clone()).collect()
+        let is_old = |slot: &&Slot| slot.priced.is_none_or(|held| now.since(held.at) > age);
+        prices.of.values().filter(is_old).map(|slot| (*slot.listing).clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Listing, Option<Priced>>> {
+    fn lock(&self) -> MutexGuard<'_, Prices> {
         // Nothing panics while holding it; a price is one copy, so it is whole in any case.
         self.0.prices.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -305,7 +359,13 @@ mod tests {
         let mut wanted = board.wanted();
         wanted.mark_unchanged();
         board.want(BTreeSet::from([gold()]));
+        board.want_just(&HashSet::from([&gold()]));
         assert!(!wanted.has_changed().unwrap());
+        let silver = Listing::new("MCX", "SILVERM27FEB26FUT");
+        board.want_just(&HashSet::from([&silver]));
+        assert_eq!(**wanted.borrow_and_update(), BTreeSet::from([silver.clone()]), "as many, and others");
+        board.want_just(&HashSet::from([&silver, &gold()]));
+        assert_eq!(wanted.borrow_and_update().len(), 2);
         board.want(BTreeSet::new());
         assert!(wanted.has_changed().unwrap());
     }
@@ -343,6 +403,29 @@ mod tests {
         assert_eq!(board.demote(Duration::from_secs(5), at(16)), 1);
         let priced = board.get(&gold()).unwrap();
         assert_eq!((priced.price, priced.source, priced.at), (Price(dec!(100)), PriceSource::Cache, at(10)));
+    }
+
+    #[test]
+    fn what_has_moved_is_told_once_and_again_when_it_moves_again() {
+        let (board, silver) = (PriceBoard::new(), Listing::new("MCX", "SILVERM27FEB26FUT"));
+        board.want(BTreeSet::from([gold(), silver.clone()]));
+        let moved = || board.take_moved().iter().map(|of| (**of).clone()).collect::<Vec<_>>();
+        let record = |listing: &Listing, seconds| {
+            board.record(listing, Price(dec!(100)), PriceSource::Live, at(seconds));
+        };
+        assert!(moved().is_empty());
+        record(&gold(), 1);
+        record(&silver, 1);
+        record(&gold(), 2);
+        assert_eq!(moved(), [gold(), silver]);
+        assert!(moved().is_empty());
+        record(&gold(), 1);
+        assert!(moved().is_empty(), "an older price moves nothing");
+        record(&gold(), 2);
+        assert_eq!(moved(), [gold()], "the same price again is a price");
+        board.want(BTreeSet::new());
+        record(&gold(), 3);
+        assert!(moved().is_empty(), "nobody wants it");
     }
 
     #[tokio::test]

@@ -292,15 +292,15 @@ impl Poll {
     fn publish(&self) {
         let now = self.clock.now();
         self.board.demote(self.pace.live_max_age.max(self.pace.every * 3), now);
-        let all = self.board.all();
+        let all = self.board.priced();
         let wanted = self.board.wanted().borrow().len();
         for source in PriceSource::ALL {
-            let count = all.iter().filter(|(_, priced)| priced.source == *source).count();
+            let count = all.iter().filter(|priced| priced.source == *source).count();
             self.metrics.price_source.with_label_values(&[source.as_str()]).set(count as i64);
         }
         let none = wanted.saturating_sub(all.len());
         self.metrics.price_source.with_label_values(&["none"]).set(none as i64);
-        let oldest = all.iter().map(|(_, priced)| now.since(priced.at)).max();
+        let oldest = all.iter().map(|priced| now.since(priced.at)).max();
         self.metrics.feed_tick_age.set(oldest.unwrap_or_default().as_secs_f64());
     }
 }

@@ -141,7 +141,7 @@ impl Ledger {
         let row = self
             .client()
             .await?
-            .query_one(
+            .row(
                 &format!("SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
                     paused_until,
                     (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{{}}')

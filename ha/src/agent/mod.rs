@@ -18,6 +18,7 @@ mod suspended;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Moment};
@@ -86,6 +87,8 @@ pub(crate) struct Agent {
 
 /// What an agent is made of.
 pub(crate) struct Parts {
+    /// The runtime that the journal runs on.
+    pub(crate) home: Handle,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) me: Instance,
@@ -102,13 +105,14 @@ pub(crate) struct Parts {
 
 impl Agent {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, clock, me, lease, observer, identity, pulse, role, stats, commands } = parts;
+        let Parts { home, config, clock, me, lease, observer, identity, pulse, role, stats, commands } =
+            parts;
         // The low half of a UUIDv7 is random.
         let seed = me.incarnation.as_uuid().as_u64_pair().1;
         Self {
             sight: observer.sight(),
             roll: identity.roll(),
-            warm: WarmPin::start(config.clone()),
+            warm: WarmPin::start(home, config.clone()),
             watcher: Watcher::new(me.clone(), config.priority, config.timing, seed),
             config,
             clock,
@@ -208,7 +212,9 @@ impl Agent {
         let inside = roll.membership == Membership::Inside;
         let (rival, newer_rival) = rivals(&roll.peers, &self.me, holder, self.config.build);
         let fenced = roll.peers.iter().any(|peer| peer.instance == self.me && peer.fenced);
-        Standing { status, last_commit: roll.last_commit.filter(|_| inside), rival, newer_rival, fenced }
+        let engine_lives = self.clock.now().since(self.pulse.read().last) < self.config.timing.ttl;
+        let last_commit = roll.last_commit.filter(|_| inside);
+        Standing { status, last_commit, rival, newer_rival, fenced, engine_lives }
     }
 
     fn refused(&self) -> bool {
@@ -251,13 +257,15 @@ impl Agent {
         }
     }
 
-    /// Takes what the tasks know into the stats; a store that changes is worth a sentence.
+    /// Takes what the tasks know into the stats; a store that changes is worth a sentence. Who watches the stats is woken
+    /// only by what differs: a look comes every 50 ms and nearly always says what the last one did.
     fn refresh_stats(&self) {
         let now = self.clock.now();
         let sight = self.sight.borrow().clone();
         let roll = self.roll.borrow().clone();
         let mut sentences: Vec<String> = Vec::new();
-        self.stats.send_modify(|stats| {
+        self.stats.send_if_modified(|stats| {
+            let before = stats.clone();
             stats.status = roll.status.filter(|_| roll.membership == Membership::Inside);
             stats.epoch = self.watcher.highest();
             stats.leader_seen = self.watcher.last_sign();
@@ -297,6 +305,7 @@ impl Agent {
                     StoreState::Up | StoreState::Unknown => "Redis answers".to_owned(),
                 });
             }
+            *stats != before
         });
         for sentence in sentences {
             self.say(&sentence);

@@ -91,10 +91,7 @@ impl Agent {
                 return Err(Defeat::Alive);
             }
         }
-        let session = match self.warm.take().await {
-            Some(session) => session,
-            None => pin::open(&self.config, self.connect_patience()).await?,
-        };
+        let session = self.warm.session(self.connect_patience()).await?;
         pin::take(&session, Timing::PIN_PATIENCE).await?;
         let started = self.clock.now();
         let gap = ballot.last_sign.map(|sign| started.since(sign));

@@ -85,10 +85,7 @@ impl Agent {
     }
 
     async fn try_to_resume(&self, exile: &Exile) -> Result<(Session, Tenure), PinError> {
-        let session = match self.warm.take().await {
-            Some(session) => session,
-            None => pin::open(&self.config, self.connect_patience()).await?,
-        };
+        let session = self.warm.session(self.connect_patience()).await?;
         let started = self.clock.now();
         let timing = self.config.timing;
         let resuming = pin::resume(&session, &exile.claim, timing.validity());

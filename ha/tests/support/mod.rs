@@ -7,7 +7,7 @@ pub mod redises;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ha::{BootClock, Config, Epoch, Fence, Handle, Member, OnHang, PgTls, Role, Status, Timing};
+use ha::{BootClock, Clock, Config, Epoch, Fence, Handle, Member, OnHang, PgTls, Role, Status, Timing};
 use local::Stores;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -96,9 +96,19 @@ impl World {
 
     /// Joins a member that has not recovered.
     pub async fn recovering(&self, name: &'static str, change: impl FnOnce(&mut Config)) -> Running {
+        self.recovering_by(Arc::new(BootClock), name, change).await
+    }
+
+    /// The same, by a clock of the test's own.
+    pub async fn recovering_by(
+        &self,
+        clock: Arc<dyn Clock>,
+        name: &'static str,
+        change: impl FnOnce(&mut Config),
+    ) -> Running {
         let mut config = self.config(name);
         change(&mut config);
-        let handle = Handle::join(config, Arc::new(BootClock)).await.unwrap();
+        let handle = Handle::join(config, clock).await.unwrap();
         let pulse = handle.pulse();
         let engine = tokio::spawn(async move {
             loop {

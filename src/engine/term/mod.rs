@@ -30,6 +30,7 @@ use super::failover::Proof;
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::lost_exits::LostExits;
+use super::monitor::Rhythm;
 use super::not_flat::NotFlat;
 use super::overdue::Overdue;
 use super::readings::FIRST_POLL;
@@ -93,10 +94,7 @@ pub struct Term<'a> {
     pub(super) bids: Bids,
     /// Positions of which a hit was told in this term.
     pub(super) last_hits: HashSet<PositionId>,
-    pub(super) next_look: Moment,
-    pub(super) last_look: Moment,
-    /// The shortest time to the next.
-    pub(super) look_pace: Duration,
+    pub(super) rhythm: Rhythm,
     pub(super) next_want: Moment,
     pub(super) next_day_look: Moment,
     pub(super) not_flat: NotFlat,
@@ -145,9 +143,7 @@ impl<'a> Term<'a> {
             overdue: Overdue::default(),
             bids: Bids::default(),
             last_hits: HashSet::new(),
-            next_look: now,
-            last_look: now,
-            look_pace: Duration::ZERO,
+            rhythm: Rhythm::from(now),
             next_want: now,
             next_day_look: now,
             not_flat: NotFlat::default(),
@@ -296,6 +292,9 @@ impl<'a> Term<'a> {
 
     async fn work(&mut self, woken: Woken) -> Result<(), LedgerError> {
         let now = self.fence().now();
+        if woken != Woken::Prices {
+            self.rhythm.stir();
+        }
         self.watch_stops(woken == Woken::Prices);
         self.watch_exits();
         if self.custody.is_some() {
@@ -338,7 +337,7 @@ impl<'a> Term<'a> {
     }
 
     fn next_wake(&self) -> Moment {
-        let mut wake = self.next_sweep.min(self.next_look);
+        let mut wake = self.next_sweep.min(self.rhythm.next());
         if self.reading.as_ref().is_none_or(JoinHandle::is_finished) {
             wake = wake.min(self.reading_due());
         }

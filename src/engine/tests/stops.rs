@@ -1,20 +1,23 @@
 //! The stop monitor, look by look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rust_decimal::{Decimal, dec};
 
 use super::desk::{Desk, at};
 use crate::domain::cause::ExitCause;
+use crate::domain::fixtures;
 use crate::domain::ids::PositionId;
 use crate::domain::listing::Listing;
 use crate::domain::money::Price;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::policy::StopPolicy;
 use crate::domain::stops::Trigger;
-use crate::engine::stops::{CONFIRM, Look, StopMonitor};
-use crate::feed::{Ages, PriceSource, Priced};
+use crate::engine::book::Book;
+use crate::engine::stops::{CONFIRM, Hit, Look, Sight, StopMonitor};
+use crate::feed::{Ages, PriceBoard, PriceSource, Priced};
+use crate::paper::rng::Rng;
 
 /// A desk that holds 100 units bought at 1000 with the stop at 900, and its monitor.
 struct Watch {
@@ -38,7 +41,8 @@ impl Watch {
     fn look(&mut self, ms: u64) -> Look {
         let prices = BTreeMap::from([(self.listing.clone(), self.price)]);
         let price_of = |listing: &Listing| prices.get(listing).copied().flatten();
-        self.monitor.look(&self.policy, &self.desk.book, price_of, Ages::default(), at(ms))
+        let sight = Sight { policy: &self.policy, book: &self.desk.book, ages: Ages::default(), now: at(ms) };
+        self.monitor.look(sight, price_of)
     }
 
     /// A price that arrives, and what the look at it finds.
@@ -164,6 +168,108 @@ fn a_dead_price_and_a_missing_stop_leave_a_position_unarmed() {
     watch.policy.watch = false;
     let off = watch.tick(400_000, dec!(1));
     assert_eq!((off.hits.len(), off.unarmed), (0, 1), "switched off is not silent");
+}
+
+/// Positions of a few listings, several of each, on a board that nobody else reads.
+struct Floor {
+    book: Book,
+    board: PriceBoard,
+    listings: Vec<Listing>,
+    bought: i64,
+}
+
+impl Floor {
+    fn new() -> Self {
+        let listings: Vec<Listing> =
+            (0..6).map(|number| Listing::new("NFO", format!("S{number}FUT"))).collect();
+        let board = PriceBoard::new();
+        board.want(listings.iter().cloned().collect::<BTreeSet<_>>());
+        Self { book: Book::default(), board, listings, bought: 0 }
+    }
+
+    fn buy(&mut self, listing: usize) {
+        self.bought += 1;
+        let mut position = fixtures::position("GOLD_MINI", 1, 1, dec!(1000), dec!(990), self.bought);
+        Listing { exchange: position.exchange, symbol: position.symbol } = self.listings[listing].clone();
+        self.book.portfolio.positions.push(position);
+    }
+
+    fn look(&self, monitor: &mut StopMonitor, policy: &StopPolicy, ms: u64) -> Look {
+        monitor.look(self.sight(policy, ms), |of| self.board.get(of))
+    }
+
+    fn glance(&self, monitor: &mut StopMonitor, policy: &StopPolicy, ms: u64) -> Option<Look> {
+        monitor.glance(&self.board.take_moved(), self.sight(policy, ms), |of| self.board.get(of))
+    }
+
+    fn sight<'a>(&'a self, policy: &'a StopPolicy, ms: u64) -> Sight<'a> {
+        Sight { policy, book: &self.book, ages: Ages::default(), now: at(ms) }
+    }
+}
+
+// R: D3
+#[test]
+fn a_glance_at_what_has_moved_finds_what_a_look_at_everything_finds_of_it() {
+    let seed = 20_261_129;
+    println!("seed {seed}");
+    let (mut rng, mut floor) = (Rng::new(seed), Floor::new());
+    // No move is a jump: what waits for a second quote goes by time as well.
+    let policy = StopPolicy { confirm_percent: dec!(1000), ..StopPolicy::default() };
+    let (mut all, mut some) = (StopMonitor::default(), StopMonitor::default());
+    floor.look(&mut all, &policy, 0);
+    floor.look(&mut some, &policy, 0);
+    let (mut hits, mut refused) = (0, 0);
+    for ms in 1..20_000 {
+        let mut moved = BTreeSet::new();
+        for _ in 0..rng.below(3) {
+            let listing = &floor.listings[rng.below(6) as usize];
+            let price = Price(dec!(989) + Decimal::from(rng.below(30)) / dec!(10));
+            floor.board.record(listing, price, PriceSource::Live, at(ms));
+            moved.insert(listing.clone());
+        }
+        match rng.below(200) {
+            0 => floor.buy(rng.below(6) as usize),
+            1 if floor.bought > 0 => {
+                let place = rng.below(floor.book.portfolio.positions.len().max(1) as u64) as usize;
+                if place < floor.book.portfolio.positions.len() {
+                    floor.book.portfolio.positions.remove(place);
+                }
+            }
+            _ => {}
+        }
+        let everything = floor.look(&mut all, &policy, ms);
+        let of_the_moved = |hit: &&Hit| moved.contains(&floor.book.position(hit.position).unwrap().listing());
+        let expected: BTreeSet<u128> =
+            everything.hits.iter().filter(of_the_moved).map(|hit| hit.position.0.as_u128()).collect();
+        let Some(look) = floor.glance(&mut some, &policy, ms) else {
+            refused += 1;
+            assert_eq!(floor.look(&mut some, &policy, ms).hits, everything.hits);
+            continue;
+        };
+        let found: BTreeSet<u128> = look.hits.iter().map(|hit| hit.position.0.as_u128()).collect();
+        assert_eq!(found, expected, "at {ms}");
+        hits += found.len();
+    }
+    assert!(hits > 1000 && refused > 20, "{hits} hits, {refused} times everything");
+}
+
+#[test]
+fn a_glance_is_refused_while_the_book_holds_something_else_than_at_the_last_look() {
+    let (mut floor, policy, mut monitor) = (Floor::new(), StopPolicy::default(), StopMonitor::default());
+    floor.buy(0);
+    floor.buy(0);
+    assert_eq!(floor.glance(&mut monitor, &policy, 1), None, "there was none yet");
+    floor.look(&mut monitor, &policy, 2);
+    assert_eq!(floor.glance(&mut monitor, &policy, 3), Some(Look::default()));
+    // As many as before, and others.
+    floor.book.portfolio.positions.remove(0);
+    floor.buy(1);
+    floor.board.record(&floor.listings[0], Price(dec!(985)), PriceSource::Live, at(4));
+    assert_eq!(floor.glance(&mut monitor, &policy, 4), None);
+    assert_eq!(floor.look(&mut monitor, &policy, 4).hits.len(), 1);
+    floor.board.record(&floor.listings[1], Price(dec!(985)), PriceSource::Live, at(5));
+    let look = floor.glance(&mut monitor, &policy, 5).unwrap();
+    assert_eq!(look.hits.len(), 1, "what was bought since is among them");
 }
 
 // R: S15: one closer a position.

@@ -203,6 +203,11 @@ impl<'a> Session<'a> {
             let request_id = self.request_id();
             self.say(&Outgoing::Unsubscribe { symbols, request_id }).await?;
         }
+        self.subscribe_what_is_due().await
+    }
+
+    async fn subscribe_what_is_due(&mut self) -> Result<(), End> {
+        let now = self.live.time.now();
         let awake = (now.since(self.heard) < GAP).then_some(self.awake);
         let due = self.ear.subscriptions.due(now, awake);
         let by_mode: (Vec<Listing>, Vec<Listing>) =
@@ -234,7 +239,7 @@ impl<'a> Session<'a> {
             self.say(&Outgoing::Ping { timestamp, id }).await?;
             self.send(Message::Ping(Vec::new().into())).await?;
         }
-        self.renew_subscriptions().await?;
+        self.subscribe_what_is_due().await?;
         if (self.live.hours)() == Some(false) {
             return Ok(());
         }

@@ -113,14 +113,14 @@ pub(super) fn committed(world: &Rc<World>, id: SessionId, ask: &Ask) -> Said {
             }
             Said::Yes(done)
         }
-        Ask::Live { process, info } => {
+        Ask::Live { process, info, turns } => {
             let member = &info.instance.member;
             for other in &mut table.instances {
                 other.gone |= other.process != *process && other.info.instance.member == *member;
             }
             match table.instances.iter_mut().find(|r| r.process == *process) {
                 Some(entry) => {
-                    entry.liveness += 1;
+                    entry.liveness += i64::from(*turns);
                     entry.info = (**info).clone();
                     entry.gone = false;
                 }

@@ -52,7 +52,7 @@ pub enum Ask {
     TryMember(usize),
     Door(usize),
     EvictMember { member: usize, occupant: Occupant },
-    Live { process: usize, info: Box<InstanceInfo> },
+    Live { process: usize, info: Box<InstanceInfo>, turns: bool },
     Strike { process: usize },
     Journal { epoch: Epoch, process: usize },
 }

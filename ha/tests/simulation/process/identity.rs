@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ha::Moment;
 use ha::roll::{Door, Entry, Peers};
+use ha::tenure::turns;
 
 use super::{Membership, Process, entry};
 use crate::postgres::{Ask, Said};
@@ -18,10 +20,10 @@ pub async fn run(me: Rc<Process>) {
     let patience = me.timing.idle_in_transaction();
     let mut pause = me.timing.watch;
     let mut previous = None;
-    let mut peers = Peers::new(&me.timing);
+    let (mut peers, began) = (Peers::new(&me.timing), me.now());
     loop {
         if let Ok(session) = ClientEnd::open(&me, patience).await {
-            let end = serve(&me, &session, patience, &mut previous, &mut peers).await;
+            let end = serve(&me, &session, began, &mut previous, &mut peers).await;
             if me.roll.borrow().membership == Membership::Inside {
                 previous = Some(session.backend());
                 pause = me.timing.watch;
@@ -49,10 +51,11 @@ pub async fn run(me: Rc<Process>) {
 async fn serve(
     me: &Rc<Process>,
     session: &Rc<ClientEnd>,
-    patience: Duration,
+    began: Moment,
     previous: &mut Option<ha::Backend>,
     peers: &mut Peers,
 ) -> End {
+    let patience = me.timing.idle_in_transaction();
     match me.within(me.timing.ttl * 4, enter(me, session, previous)).await {
         Some(Ok(())) => {}
         Some(Err(end)) => return end,
@@ -61,7 +64,8 @@ async fn serve(
     loop {
         let wish = me.wish.get();
         let started = me.now();
-        let ask = Ask::Live { process: me.index, info: Box::new(entry(me)) };
+        let turns = turns(&me.timing, began, me.pulse(), started);
+        let ask = Ask::Live { process: me.index, info: Box::new(entry(me)), turns };
         let Some(Ok(Said::Peers(listed))) = me.within(patience, session.ask(ask)).await else {
             return End::Broken;
         };

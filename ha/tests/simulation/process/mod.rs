@@ -265,6 +265,7 @@ impl Process {
             rival,
             newer_rival,
             fenced: false,
+            engine_lives: self.now().since(self.pulse().last) < self.timing.ttl,
         }
     }
 

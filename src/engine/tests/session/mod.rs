@@ -26,7 +26,7 @@ use crate::engine::book::Queued;
 use crate::engine::decide::{Decision, Rules, decide};
 use crate::engine::draft::Draft;
 use crate::engine::lanes::{Lanes, Waiting, may_decide};
-use crate::engine::stops::StopMonitor;
+use crate::engine::stops::{Sight, StopMonitor};
 use crate::feed::{Ages, PriceSource, Priced};
 use crate::ledger::inbox::SignalStatus;
 use crate::paper::SymbolKey;
@@ -134,7 +134,8 @@ impl Session {
             let price = bridge.price(&SymbolKey::new(&listing.symbol, &listing.exchange));
             Some(Priced { price, source: PriceSource::Live, at: now })
         };
-        let look = self.monitor.look(&StopPolicy::default(), &self.desk.book, price_of, Ages::default(), now);
+        let (policy, ages) = (&StopPolicy::default(), Ages::default());
+        let look = self.monitor.look(Sight { policy, book: &self.desk.book, ages, now }, price_of);
         for hit in look.hits {
             let why = hit.trigger.sentence(hit.price);
             self.tally.hits +=
