@@ -8,6 +8,7 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{Context, Problem};
+use crate::failpoint;
 use crate::health::warmth::lacks;
 use crate::telemetry::metrics::Metrics;
 
@@ -17,7 +18,7 @@ pub async fn healthz(State(context): State<Context>) -> Json<Value> {
     Json(json!({
         "status": if context.0.handle.get().is_some() { "ok" } else { "initializing" },
         "name": "baton",
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": failpoint::version(),
         "mode": context.0.config.broker.mode.as_str(),
         "operational": operational,
         "recovery": context.recovery(),

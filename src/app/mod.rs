@@ -212,7 +212,7 @@ pub async fn run(config: Config, output: &Output, exit_on_corrupt: bool) -> anyh
         let (role, drain, engine) = (handle.role(), drain.clone(), engine.clone());
         tokio::spawn(async move { engine.run(role, drain).await })
     };
-    standstill::watch(handle.pulse(), drain.clone(), config.timing.lease_ttl)
+    standstill::watch(handle.pulse(), stopped.clone(), config.timing.lease_ttl)
         .context("cannot start a thread; check the limits of this process")?;
     let running = tokio::spawn(strategies::runner(&config, engine.clone(), outlooks).run(handle.role()));
     let reaching = tokio::spawn(reach::watch(

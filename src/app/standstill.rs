@@ -4,7 +4,7 @@
 //! taken before that, a process would be left whose engine is dead and which says that it could lead; and where the loop keeps the
 //! runtime from its timers, nothing that runs there notices anything any more. A service manager starts again what has ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ha::Pulse;
 use tokio_util::sync::CancellationToken;
@@ -15,23 +15,32 @@ const LOOKS: u32 = 4;
 /// call that the loop waits for. A process that was stopped as a whole has not looked meanwhile.
 const MOST: u32 = 20 * LOOKS;
 
-/// Watches the engine's loop, which turns in every role, until the process is told to stop.
+/// How long the last words may take: whoever reads them may be what everything hangs on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Watches the engine's loop, which turns in every role and beats through a stop, until all is `stopped`.
 ///
 /// # Errors
 /// The system starts no thread.
 #[expect(clippy::disallowed_methods, reason = "this thread runs nothing else, and no runtime")]
-pub(super) fn watch(pulse: Pulse, drain: CancellationToken, ttl: Duration) -> std::io::Result<()> {
+pub(super) fn watch(pulse: Pulse, stopped: CancellationToken, ttl: Duration) -> std::io::Result<()> {
     let watching = move || {
         let mut still = Still::default();
         loop {
             std::thread::sleep(ttl / LOOKS);
-            if drain.is_cancelled() {
+            if stopped.is_cancelled() {
                 return;
             }
             if still.look(pulse.read().count) {
-                tracing::error!(
-                    "[HA] the engine stands still: aborts the process, so that nothing acts later"
-                );
+                let words = std::thread::spawn(|| {
+                    tracing::error!(
+                        "[HA] the engine stands still: aborts the process, so that nothing acts later"
+                    );
+                });
+                let begun = Instant::now();
+                while !words.is_finished() && begun.elapsed() < LAST_WORDS {
+                    std::thread::sleep(LAST_WORDS / 100);
+                }
                 std::process::abort();
             }
         }

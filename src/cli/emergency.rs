@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::ask;
 use super::output::Output;
 use crate::app;
+use crate::broker::BrokerOrder;
 use crate::config::{self, Config, Inputs};
 use crate::emergency::all::{Holdings, Outcome};
 use crate::emergency::close::{Closed, Closer};
@@ -117,7 +118,10 @@ async fn close_all(
     config: &Config,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
-    let Holdings { ours, foreign } = closer.holdings().await?;
+    let Holdings { ours, foreign, buying } = closer.holdings().await?;
+    if !output.is_json() {
+        tell_buying(&buying, output)?;
+    }
     for (contract, held) in foreign.iter().filter(|_| !output.is_json()) {
         output.line(format!("Left alone, for it is not configured: {held} units of {contract}."))?;
     }
@@ -135,15 +139,52 @@ async fn close_all(
         }
         outcomes.push(outcome);
     }
+    // What was bought meanwhile, or may still be, would be nobody's.
+    let after = closer.holdings().await;
+    let still_buying = match &after {
+        Ok(after) => after.buying.as_slice(),
+        Err(_) => buying.as_slice(),
+    };
+    let bought =
+        after.as_ref().is_ok_and(|after| after.ours.keys().any(|contract| !ours.contains_key(contract)));
+    let unread = after.as_ref().err().map(ToString::to_string);
     if output.is_json() {
         let contracts: Vec<Value> = outcomes.iter().map(shown_outcome).collect();
         let foreign: Vec<Value> =
             foreign.iter().map(|(contract, held)| json!({ "contract": contract, "held": held })).collect();
-        output.json(&json!({ "contracts": contracts, "foreign": foreign }))?;
-    } else if ours.is_empty() {
-        output.line("The broker holds nothing of the configured contracts.")?;
+        let buying: Vec<Value> = still_buying.iter().map(shown_order).collect();
+        output.json(&json!({
+            "contracts": contracts, "buying": buying, "foreign": foreign, "bought_meanwhile": bought, "error": unread,
+        }))?;
+    } else {
+        if ours.is_empty() {
+            output.line("The broker holds nothing of the configured contracts.")?;
+        }
+        if let Some(why) = &unread {
+            output.line(format!("What is left is not known: {why}. Ask again."))?;
+        }
+        if bought {
+            output.line("Something was bought meanwhile. Ask again.")?;
+        }
+        tell_buying(still_buying, output)?;
     }
-    Ok(if outcomes.iter().all(Outcome::is_flat) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let flat =
+        outcomes.iter().all(Outcome::is_flat) && still_buying.is_empty() && !bought && unread.is_none();
+    Ok(if flat { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell_buying(buying: &[BrokerOrder], output: &Output) -> anyhow::Result<()> {
+    for order in buying {
+        output.line(format!(
+            "Order {} may still buy {} units of {}: cancel it in the broker's terminal, or what it buys is nobody's.",
+            order.order_id, order.quantity, order.symbol
+        ))?;
+    }
+    Ok(())
+}
+
+fn shown_order(order: &BrokerOrder) -> Value {
+    json!({ "order_id": order.order_id, "symbol": order.symbol, "exchange": order.exchange, "quantity": order.quantity })
 }
 
 fn tell_outcome(outcome: &Outcome, output: &Output) -> anyhow::Result<()> {

@@ -9,13 +9,16 @@ use super::money::Rupees;
 use super::policy::AccountLimits;
 use super::refusal::Refusal;
 
+/// The code of too many orders in a day.
+pub const ORDERS_A_DAY: &str = "MAX_ORDERS_PER_DAY";
+
 /// Every code, in the order of the checks.
 pub const CODES: [&str; 6] = [
     "MAX_DAILY_LOSS",
     "MAX_DAILY_LOSS_PERCENT",
     "MAX_DRAWDOWN",
     "MAX_OPEN_POSITIONS",
-    "MAX_ORDERS_PER_DAY",
+    ORDERS_A_DAY,
     "MAX_CONSECUTIVE_STOP_OUTS",
 ];
 
@@ -120,7 +123,7 @@ pub fn hit(limits: &AccountLimits, day: &DayFigures) -> Vec<Refusal> {
     }
     for (code, what, count, limit) in [
         ("MAX_OPEN_POSITIONS", "open positions", day.open_positions, limits.max_open_positions),
-        ("MAX_ORDERS_PER_DAY", "orders today", day.orders, limits.max_orders_per_day),
+        (ORDERS_A_DAY, "orders today", day.orders, limits.max_orders_per_day),
         (
             "MAX_CONSECUTIVE_STOP_OUTS",
             "stop-outs in a row",

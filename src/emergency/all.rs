@@ -1,11 +1,12 @@
 //! Everything that the broker holds of what is traded, one contract after another and slice by slice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::books::VerifiedBook;
 use super::close::{Closed, Closer, NotClosed};
 use super::journal::End;
+use crate::broker::BrokerOrder;
 use crate::domain::money::Quantity;
 use crate::domain::position::HoldingKey;
 
@@ -14,6 +15,8 @@ use crate::domain::position::HoldingKey;
 pub struct Holdings {
     /// Net units of the contracts that are traded.
     pub ours: BTreeMap<HoldingKey, Quantity>,
+    /// Purchases of the contracts that are traded which still work: what they buy is not sold.
+    pub buying: Vec<BrokerOrder>,
     /// Net units of what is not configured, and is left alone. Below zero, here as there: sold short.
     pub foreign: BTreeMap<HoldingKey, Quantity>,
 }
@@ -58,26 +61,30 @@ impl Closer<'_> {
     pub async fn holdings(&self) -> Result<Holdings, NotClosed> {
         let book = VerifiedBook::read(Arc::clone(&self.broker), self.armed).await;
         let book = book.map_err(NotClosed::Unverified)?;
-        let mut holdings = Holdings::default();
-        for (contract, held) in book.held.into_iter().filter(|(_, held)| *held != Quantity::ZERO) {
-            let side = if self.trades(&contract) { &mut holdings.ours } else { &mut holdings.foreign };
-            side.insert(contract, held);
-        }
-        Ok(holdings)
-    }
-
-    fn trades(&self, contract: &HoldingKey) -> bool {
-        let configured = self.catalog.by_symbol(&contract.exchange, &contract.symbol);
-        configured.is_some_and(|instrument| instrument.product == contract.product)
+        let traded: BTreeSet<HoldingKey> = self
+            .catalog
+            .iter()
+            .map(|of| HoldingKey {
+                symbol: of.symbol.clone(),
+                exchange: of.exchange.clone(),
+                product: of.product,
+            })
+            .collect();
+        let buying = traded.iter().flat_map(|contract| book.buying(contract)).cloned().collect();
+        let held = book.held.into_iter().filter(|(_, held)| *held != Quantity::ZERO);
+        let (ours, foreign) = held.partition(|(contract, _)| traded.contains(contract));
+        Ok(Holdings { ours, buying, foreign })
     }
 
     /// Closes a contract until nothing of it is held, an order does not sell what it should, or there is a reason not to.
     pub async fn close_whole(&self, contract: &HoldingKey) -> Outcome {
         let mut outcome = Outcome { contract: contract.clone(), orders: Vec::new(), stopped: None };
+        let mut left = None;
         loop {
-            match self.close(&contract.symbol, |_| Ok(())).await {
+            match self.close_contract(contract, left, |_| Ok(())).await {
                 Ok(closed) => {
                     let goes_on = closed.sold() == closed.quantity && closed.quantity < closed.held;
+                    left = Some(closed.held - closed.sold());
                     outcome.orders.push(closed);
                     if !goes_on {
                         return outcome;

@@ -48,14 +48,24 @@ impl VerifiedBook {
     /// Sales of a contract that still work at the broker, whoever sent them. One that is filled in part counts whole:
     /// the positions may or may not show the part.
     pub fn working(&self, contract: &HoldingKey) -> Quantity {
-        let sales = self.orders.iter().filter(|order| {
-            order.side == Side::Sell
-                && !is_over(&order.status)
-                && (&order.symbol, &order.exchange, order.product)
-                    == (&contract.symbol, &contract.exchange, contract.product)
-        });
+        let sales = self
+            .orders
+            .iter()
+            .filter(|order| order.side == Side::Sell && !is_over(&order.status) && is_of(order, contract));
         Quantity(sales.fold(0, |sum: i64, order| sum.saturating_add(order.quantity.0.max(0))))
     }
+
+    /// Purchases of a contract that still work at the broker, whoever sent them: what they buy, nobody watches.
+    pub fn buying<'a>(&'a self, contract: &'a HoldingKey) -> impl Iterator<Item = &'a BrokerOrder> {
+        self.orders
+            .iter()
+            .filter(move |order| order.side == Side::Buy && !is_over(&order.status) && is_of(order, contract))
+    }
+}
+
+fn is_of(order: &BrokerOrder, contract: &HoldingKey) -> bool {
+    (&order.symbol, &order.exchange, order.product)
+        == (&contract.symbol, &contract.exchange, contract.product)
 }
 
 fn is_over(status: &OrderStatus) -> bool {

@@ -144,10 +144,11 @@ impl Closer<'_> {
         self.send_window + self.settle + self.lease_ttl
     }
 
-    /// Evidence is gathered for so long: a lease lives T, and what was sent before may show this much later.
-    fn gathering(&self) -> Duration {
+    /// Evidence is gathered for so long: a lease lives T, and what was sent before may show this much later. What this command has
+    /// just sold itself, the operator has not seen.
+    fn gathering(&self, left: Option<Quantity>) -> Duration {
         let silence = self.lease_ttl * 2;
-        if self.seen { silence } else { silence.max(self.send_window + self.settle) }
+        if self.seen && left.is_none() { silence } else { silence.max(self.send_window + self.settle) }
     }
 
     /// Closes what the verified book holds of `name`; `confirm` is told what, and how long it takes to be sure.
@@ -159,7 +160,17 @@ impl Closer<'_> {
         name: &str,
         confirm: impl FnOnce(&str) -> Result<(), String>,
     ) -> Result<Closed, NotClosed> {
-        let contract = self.contract(name)?;
+        self.close_contract(&self.contract(name)?, None, confirm).await
+    }
+
+    /// The same of a contract; after orders of this command that sold some of it, with what they `left`: however much the book still
+    /// shows, no more than that is held.
+    pub(super) async fn close_contract(
+        &self,
+        contract: &HoldingKey,
+        left: Option<Quantity>,
+        confirm: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Result<Closed, NotClosed> {
         let mut journal = Journal::open(self.journal)?;
         if let Some(record) = journal.unresolved(&contract.symbol).cloned() {
             let earlier = record.entry.id;
@@ -171,15 +182,15 @@ impl Closer<'_> {
         let id = Uuid::now_v7();
         // The cheap refusals first: nobody is to confirm what cannot be.
         self.evidence(&contract.symbol).gather(Duration::ZERO).await?;
-        let (held, units, _) = self.size(&contract).await?;
+        let (held, units, _) = self.size(contract, left).await?;
         let question = format!(
             "Sell {units} of the {held} units of {contract} that the broker holds, without the database. It takes {} s to be \
              sure that nobody else trades",
-            self.gathering().as_secs_f32()
+            self.gathering(left).as_secs_f32()
         );
         confirm(&question).map_err(NotClosed::NotConfirmed)?;
-        self.mark(&contract.symbol, id).await?;
-        let sent = self.send(&mut journal, &contract, id).await;
+        self.mark(&contract.symbol, id, left).await?;
+        let sent = self.send(&mut journal, contract, left, id).await;
         match &sent {
             Ok(Closed { end: Some(_), .. }) => self.unmark(&contract.symbol, id).await,
             // It may be at the broker: the mark keeps the others away until it must show.
@@ -205,10 +216,15 @@ impl Closer<'_> {
     }
 
     /// Units that the book holds, units to sell, and the orders that it shows.
-    async fn size(&self, contract: &HoldingKey) -> Result<(Quantity, Quantity, Vec<String>), NotClosed> {
+    async fn size(
+        &self,
+        contract: &HoldingKey,
+        left: Option<Quantity>,
+    ) -> Result<(Quantity, Quantity, Vec<String>), NotClosed> {
         let book = VerifiedBook::read(Arc::clone(&self.broker), self.armed).await;
         let book = book.map_err(NotClosed::Unverified)?;
-        let (held, out) = (book.of(contract), book.working(contract));
+        let (shown, out) = (book.of(contract), book.working(contract));
+        let held = left.map_or(shown, |left| left.min(shown));
         let configured = self.catalog.by_symbol(&contract.exchange, &contract.symbol);
         let freeze = configured.and_then(|instrument| instrument.freeze_quantity);
         let lot = configured.map_or(Quantity(1), |instrument| instrument.lot_size);
@@ -219,9 +235,9 @@ impl Closer<'_> {
         Ok((held, units, book.orders.into_iter().map(|order| order.order_id).collect()))
     }
 
-    async fn mark(&self, symbol: &str, id: Uuid) -> Result<(), NotClosed> {
+    async fn mark(&self, symbol: &str, id: Uuid, left: Option<Quantity>) -> Result<(), NotClosed> {
         let mark = Mark { id, host: self.host.to_owned(), operator: self.operator.to_owned() };
-        let ttl = self.gathering() + self.standing();
+        let ttl = self.gathering(left) + self.standing();
         let set = self.marks.set(symbol, &mark, ttl).await;
         match set.map_err(|error| Refused::NoRedis(error.to_string()))? {
             Ok(()) => Ok(()),
@@ -245,11 +261,12 @@ impl Closer<'_> {
         &self,
         journal: &mut Journal,
         contract: &HoldingKey,
+        left: Option<Quantity>,
         id: Uuid,
     ) -> Result<Closed, NotClosed> {
         // After the mark: a leader that leads now, or comes back, shows itself or sees it.
-        self.evidence(&contract.symbol).gather(self.gathering()).await?;
-        let (held, quantity, known) = self.size(contract).await?;
+        self.evidence(&contract.symbol).gather(self.gathering(left)).await?;
+        let (held, quantity, known) = self.size(contract, left).await?;
         let standing = self.marks.lengthen(&contract.symbol, id, self.standing()).await;
         if !matches!(standing, Ok(true)) {
             return Err(NotClosed::MarkLost);

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::book::Book;
 use super::custody::Custody;
 use super::evidence::{Evidence, Reading};
+use super::holdings::key;
 use super::lanes::Phase;
 use super::takeover::SESSION_EXPIRED;
 use super::tell::{self, tell};
@@ -128,6 +129,11 @@ impl Term<'_> {
             self.clocks.moved(update.id, update.state, metrics);
         }
         let now = self.fence().now();
+        for fill in &change.fills {
+            if let Some(tracked) = self.book.intents.get(&fill.intent) {
+                self.holdings.traded(key(&tracked.intent), now);
+            }
+        }
         self.book.install(&change, now);
         show_in_doubt(metrics, &self.book);
         Ok(())

@@ -46,6 +46,8 @@ impl Term<'_> {
             ask.answer(Ok(Err(Refusal::new(REFUSED, custody.refusal().sentence))));
             return Ok(());
         }
+        // A term that has not looked at its day yet would leave the opening behind: the movement would be the day's profit or loss.
+        self.keep_day().await?;
         let stored = self.ask_pool(|| self.engine.ledger.cash_movement(movement.id)).await?;
         let settled = match stored {
             Some(stored) if stored.is(&movement) => Some(Ok(false)),

@@ -88,6 +88,12 @@ impl Holdings {
         self.reading = Some((now, held_by_broker(positions)));
     }
 
+    /// Something of a contract was bought or sold, as is known from `now` on: a reading that was begun before may show it or not, and
+    /// serves no exit.
+    pub fn traded(&mut self, key: HoldingKey, now: Moment) {
+        self.used.insert(key, now);
+    }
+
     /// What the last reading holds of an intent's contract.
     fn shown(&self, key: &HoldingKey) -> Option<Quantity> {
         let (_, held) = self.reading.as_ref()?;
@@ -162,7 +168,7 @@ fn on_its_way(book: &Book, key: &HoldingKey, batch: &BTreeSet<IntentId>) -> bool
     })
 }
 
-fn key(intent: &OrderIntent) -> HoldingKey {
+pub(super) fn key(intent: &OrderIntent) -> HoldingKey {
     let order = &intent.order;
     HoldingKey { symbol: order.symbol.clone(), exchange: order.exchange.clone(), product: order.product }
 }
@@ -280,9 +286,14 @@ impl Term<'_> {
 
     /// Takes an exit back until its time: nothing of it was journaled. To follow the journaling of its batch: another
     /// leg of its signal may have gone out, and this one is owed then.
-    pub(super) fn hold(&mut self, Held { intent, until: retry }: &Held) {
-        let retry = *retry;
+    pub(super) fn hold(&mut self, Held { intent, until }: &Held) {
         self.book.unplan(intent.id);
+        self.try_again(intent, *until);
+    }
+
+    /// An order of which nothing was journaled is decided again at `retry`, by whoever asked for it: the stop that is to rest,
+    /// the close that is owed, the signal in its lane.
+    pub(super) fn try_again(&mut self, intent: &OrderIntent, retry: Moment) {
         if intent.rests() {
             self.at_broker.later(intent.position, retry);
             return;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::anew::NEVER_GIVEN_OUT;
 use super::book::Tracked;
 use super::intents::exit_order;
-use super::lanes::{Phase, Waiting};
+use super::lanes::Waiting;
 use super::senders::say_unsent;
 use super::submit::{Way, submit};
 use super::term::Term;
@@ -166,15 +166,7 @@ impl Term<'_> {
         if matches!(blocked, Blocked::Switch(_)) {
             self.book.judge_anew(intent);
         }
-        if intent.rests() {
-            self.at_broker.later(intent.position, retry);
-            return Ok(());
-        }
-        self.book.wait_to_close(intent, retry);
-        if let Some(waiting) = intent.signal.and_then(|id| self.lanes.find(id)) {
-            waiting.not_before = retry;
-            waiting.phase = Phase::Waiting;
-        }
+        self.try_again(intent, retry);
         Ok(())
     }
 

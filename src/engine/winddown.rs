@@ -93,10 +93,11 @@ impl Term<'_> {
     /// Cancels entries that rest at the broker, and waits until the books show their end.
     async fn cancel_entries(&mut self, until: Instant) -> Result<String, String> {
         let mut asked = BTreeSet::new();
-        let ended =
-            self.turn_until(until, &mut asked, |term| term.resting_entries().next().is_none()).await?;
-        let paused = self.end_paused_entries(|_| true, "the last instance stops").await;
-        paused.map_err(|error| error.to_string())?;
+        self.end_all_paused().await?;
+        let ended = self.turn_until(until, &mut asked, |term| term.resting_entries().next().is_none()).await;
+        // Also where that failed: whoever starts next would go on with them.
+        self.end_all_paused().await?;
+        let ended = ended?;
         let doubted = self.open_entries().filter(|entry| !entry.state.is_live()).count();
         match (ended, asked.len(), doubted) {
             (true, 0, 0) => Ok("no entry rests at the broker".to_owned()),
@@ -106,6 +107,12 @@ impl Term<'_> {
                 "not all of {resting} resting entries are seen to have ended; {doubted} more are in doubt"
             )),
         }
+    }
+
+    /// Ends the entries that are between two orders: nobody orders their rest.
+    async fn end_all_paused(&mut self) -> Result<(), String> {
+        let paused = self.end_paused_entries(|_| true, "the last instance stops").await;
+        paused.map_err(|error| error.to_string())
     }
 
     /// Entries that may still be filled.
@@ -140,7 +147,9 @@ impl Term<'_> {
         let mut asked = self.resting_entries().map(|entry| entry.id).collect();
         let over =
             |term: &Self| term.book.portfolio.held().next().is_none() && term.open_entries().next().is_none();
-        if self.turn_until(until, &mut asked, over).await? {
+        let ended = self.turn_until(until, &mut asked, over).await;
+        self.end_all_paused().await?;
+        if ended? {
             return Ok(format!("{} positions closed, flat by the broker's books", held.len()));
         }
         let open = self.book.portfolio.held().map(|position| {

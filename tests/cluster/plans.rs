@@ -7,7 +7,7 @@ use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 
 use crate::doubt::hit;
-use crate::signals::{GOLD, base, exit};
+use crate::signals::{GOLD, SILVER, SILVER_SYMBOL, base, exit};
 use crate::stops::{flat, price};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::paper::PaperOrder;
@@ -156,6 +156,29 @@ async fn a_bid_under_reduce_only_ends_and_nothing_follows_it() {
         "{view}"
     );
     assert_eq!(purchases(&cluster).await.len(), 1);
+    cluster.finish().await;
+}
+
+// R: B4: a limit that is hit while a bid stands takes it away, as it refuses a new entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: a plan of its own"]
+async fn a_bid_that_stands_when_a_limit_is_hit_is_called_off() {
+    let long =
+        [("TRADING__EXECUTION__LIMIT_TIMEOUT_MS", "60000"), ("TRADING__LIMITS__MAX_DAILY_LOSS", "1000")];
+    let cluster = cluster(1, &[&LIMIT[..1], &long]).await;
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
+    hold(&cluster, false).await;
+    let held = cluster.play(0, &base("held", SILVER, 150_000)).await;
+    assert_eq!(held["status"], "executed", "{held}");
+    hold(&cluster, true).await;
+    let accepted = cluster.post(0, &base("in", GOLD, 140_000)).await;
+    bids(&cluster, 2).await;
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(149000)).await;
+    let view = cluster.terminal(&accepted.id).await;
+    assert_eq!(view["status"], "rejected", "{view}");
+    assert_eq!(cluster.count("SELECT count(*) FROM limit_latch WHERE code = 'MAX_DAILY_LOSS'").await, 1);
+    assert_eq!(purchases(&cluster).await.pop().unwrap().order_status, "cancelled");
+    hold(&cluster, false).await;
     cluster.finish().await;
 }
 

@@ -137,6 +137,13 @@ async fn all_that_is_held_is_sold_in_slices_and_what_stops_one_contract_stops_no
     });
     let bought = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&intraday);
     assert!(bought.send().await.unwrap().status().is_success());
+    // And a bid of somebody's rests: what it bought after the close, nobody would watch.
+    let resting = json!({
+        "apikey": paper::KEY, "strategy": "by hand", "symbol": GOLD_SYMBOL, "exchange": "MCX", "action": "BUY",
+        "product": "NRML", "pricetype": "LIMIT", "quantity": 100, "price": 100000, "trigger_price": 0,
+    });
+    let rests = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&resting);
+    let rests: Value = rests.send().await.unwrap().json().await.unwrap();
     let held_units = cluster.count("SELECT sum(quantity)::bigint FROM position").await;
     outage(&mut cluster).await;
 
@@ -158,8 +165,12 @@ async fn all_that_is_held_is_sold_in_slices_and_what_stops_one_contract_stops_no
     assert_eq!(told["foreign"][0]["held"], json!(100), "{told}");
 
     let output = run_as(&launch, &all).await;
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(!output.status.success(), "a bid rests: {}", text(&output));
+    assert_eq!(answer(&output)["buying"][0]["order_id"], rests["orderid"], "{}", text(&output));
     assert_eq!(units(&cluster, "SELL").await, held_units);
+    let cancel = json!({ "apikey": paper::KEY, "strategy": "by hand", "orderid": rests["orderid"] });
+    let cancelled = cluster.client.post(format!("{}/api/v1/cancelorder", cluster.paper.http)).json(&cancel);
+    assert!(cancelled.send().await.unwrap().status().is_success());
     let output = run_as(&launch, &all).await;
     assert!(output.status.success() && answer(&output)["contracts"] == json!([]), "{}", text(&output));
 

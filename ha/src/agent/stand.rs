@@ -146,6 +146,8 @@ impl Agent {
         self.stats.send_modify(|stats| {
             *stats.transitions.entry(ballot.reason).or_default() += 1;
             stats.last_failover_gap = gap;
+            // Whoever is woken by the transition tells which epoch it was.
+            stats.epoch = promotion.epoch;
         });
         let after = match (&ballot.previous, gap) {
             (Some(previous), Some(gap)) => {

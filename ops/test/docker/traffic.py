@@ -1,4 +1,4 @@
-"""Signals flow through the proxy while agents are killed, cut off and rolled; then ledger and bridge are compared.
+"""Signals flow through the proxy while agents are killed, cut off, rolled and replaced by a later version; then ledger and bridge are compared.
 
 Ends with exit code 0 only if every accepted signal became final, and each order at the bridge is one order of the ledger.
 """
@@ -6,6 +6,7 @@ Ends with exit code 0 only if every accepted signal became final, and each order
 import collections
 import datetime
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -131,6 +132,7 @@ def disturb(traffic):
     for container in agents():
         step(f"rolling restart: {container}", lambda container=container: docker("restart", "--time", "20", container))
         until("all agents are healthy", lambda: healthy() == 3)
+    upgrade(step)
 
 
 def healthy():
@@ -172,6 +174,37 @@ def final(signal):
     """The signal's end, once there is one."""
     status, answer = call(f"{PROXY}/api/v1/signals/{signal}")
     return answer["status"] if status == 200 and answer["status"] in FINAL else None
+
+
+def compose(*arguments, image):
+    """Runs compose on the project, with agents of this image."""
+    files = ["-f", "docker-compose.yml", "-f", "ops/test/docker/compose.local.yml", "--profile", "demo"]
+    done = subprocess.run(["docker-compose", *files, *arguments], env=os.environ | {"BATON_IMAGE": image},
+                          check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"compose {' '.join(arguments)}: {done.stderr}")
+    return done.stdout + done.stderr
+
+
+def upgrade(step):
+    """The next version with its migration, as RUNBOOK.md#rolling-deployment says it for compose."""
+    old = agents()
+    step("the next version migrates beside the old one",
+         lambda: compose("run", "--rm", "--no-deps", "migrate", image="baton:next"))
+    step("as many of the next version stand beside the old ones",
+         lambda: compose("up", "-d", "--no-build", "--no-deps", "--no-recreate", "--scale", f"baton={2 * len(old)}", "baton",
+                         image="baton:next"))
+    until("all agents are healthy", lambda: healthy() == 2 * len(old))
+    leads = until("somebody leads", leader)
+    for container in sorted(old, key=lambda container: container == leads):
+        def replace(container=container):
+            docker("stop", "--time", "20", container)
+            docker("rm", container)
+        step(f"an old one is stopped: {container}", replace)
+    versions = {call(f"http://{address(container)}:8080/healthz")[1]["version"] for container in agents()}
+    print(f"  {len(agents())} agents, all of version {', '.join(versions)}")
+    if len(agents()) != len(old) or versions != {"99.0.0"}:
+        sys.exit("not every agent is of the next version")
 
 
 def compare(control, ends):

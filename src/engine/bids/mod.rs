@@ -128,8 +128,11 @@ impl Term<'_> {
         self.end_moves(now).await?;
         let unwanted = self.unwanted_bids(now).await?;
         let times = (wall_clock(), self.engine.rules.policy.age.reject_s);
+        let waits = !self.entries_wait_for().is_empty();
         for (id, step) in self.bids.look(&self.book, &self.at_broker, &unwanted, times, now) {
             match step {
+                // It stands where it is, as a new entry would wait.
+                Step::Raise(_) if waits => {}
                 Step::Raise(price) => self.raise_bid(id, price, now).await?,
                 Step::EndForMore => self.end_bid(id, OrderClass::Entry, "timed_out").await?,
                 Step::End => self.end_bid(id, OrderClass::Operator, "timed_out").await?,
@@ -139,7 +142,8 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// Bids that an EXIT means which waits for its turn or that a switch holds back, or all of them over damaged state.
+    /// Bids that an EXIT means which waits for its turn, that a switch holds back, or that the clock or a limit would not let in any
+    /// more; or all of them over damaged state.
     async fn unwanted_bids(&mut self, now: Moment) -> Result<BTreeSet<IntentId>, LedgerError> {
         if self.custody.is_some() {
             return Ok(self.book.intents.keys().copied().collect());
@@ -151,7 +155,11 @@ impl Term<'_> {
             self.bids.held_back = self.ask_pool(|| self.engine.ledger.entries_held_back(&bids)).await?;
         }
         let meant = self.lanes.exits().flat_map(|exit| self.book.entries_meant(&exit));
-        Ok(meant.chain(self.bids.held_back.iter().copied()).collect())
+        let wall = wall_clock();
+        let bids = self.book.intents.values().filter_map(|tracked| bid(&tracked.intent));
+        let late = bids.filter(|(intent, _)| self.lets_in_no_more(intent, wall).is_some());
+        let late = late.map(|(intent, _)| intent.id);
+        Ok(meant.chain(self.bids.held_back.iter().copied()).chain(late).collect())
     }
 
     /// Has a bid raised, unless a move or a cancel of it is under way: a late one would undo the next.

@@ -14,6 +14,7 @@ use super::is_unwanted;
 use crate::domain::execution::Bidding;
 use crate::domain::ids::SignalId;
 use crate::domain::intent::{EntryPlan, OrderIntent};
+use crate::domain::limits::ORDERS_A_DAY;
 use crate::domain::money::Quantity;
 use crate::domain::order::IntentState;
 use crate::domain::refusal::Refusal;
@@ -170,12 +171,21 @@ impl Term<'_> {
         if bidding.is_stale(wall, rules.policy.age.reject_s) {
             return Some(Refusal::new("SIGNAL_TOO_OLD", "nobody led for too long between its two orders"));
         }
-        let judged = sessions::judge(self.book.calendar.as_deref(), &pause.last.order.exchange, wall);
+        self.lets_in_no_more(&pause.last, wall)
+    }
+
+    /// What of the clock and of the account's limits would refuse an entry now whose order is this one's.
+    pub(super) fn lets_in_no_more(
+        &self,
+        entry: &OrderIntent,
+        wall: chrono::DateTime<chrono::Utc>,
+    ) -> Option<Refusal> {
+        let rules = &self.engine.rules;
+        let judged = sessions::judge(self.book.calendar.as_deref(), &entry.order.exchange, wall);
         if let Some(closed) = judged.err().filter(|_| !rules.allow_after_market) {
             return Some(closed);
         }
-        // What would refuse a new entry of it by the clock.
-        if let Some(instrument) = rules.catalog.get(&pause.last.instrument) {
+        if let Some(instrument) = rules.catalog.get(&entry.instrument) {
             let (calendar, square_off) = (self.book.calendar.as_deref(), &rules.policy.square_off);
             let late = square_off::judge_entry(square_off, calendar, instrument, wall).err();
             let auction = || auction::judge_entry(calendar, instrument, wall).err();
@@ -183,9 +193,9 @@ impl Term<'_> {
                 return Some(refusal);
             }
         }
-        // Its own position counts among the open ones already.
+        // Its own order and its own position count already.
         let hit = self.book.day.as_ref().map(|day| day.refusals(&rules.policy.limits, 0));
-        hit.and_then(|refusals| refusals.into_iter().next())
+        hit.and_then(|refusals| refusals.into_iter().find(|refusal| refusal.code != ORDERS_A_DAY))
     }
 
     async fn order_rest(&mut self, pause: &Pause, rest: OrderIntent) -> Result<(), LedgerError> {

@@ -1,6 +1,6 @@
 //! The engine's memory: what is held, what is out, what is asked for. Changed only by installing a committed change.
 //!
-//! Decisions are made over a [`Book`] and come out as a [`Change`]; the ledger commits it; only then is it
+//! Decisions are made over a [`Book`] and come out as a [`Change`](crate::ledger::Change); the ledger commits it; only then is it
 //! installed here. A crash between the two loses memory, never truth.
 
 mod changed;

@@ -11,7 +11,7 @@ use crate::domain::fixtures;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::order::IntentState;
-use crate::domain::position::Position;
+use crate::domain::position::{HoldingKey, Position};
 use crate::engine::book::Book;
 use crate::engine::holdings::{Allowed, Holdings};
 use crate::engine::intents::exit_order;
@@ -70,6 +70,24 @@ fn without_a_reading_nothing_is_known_and_nothing_is_sold() {
     holdings.came(&reading(&book, units(4)), at(1000), at(1000));
     let late = 1000 + u64::try_from(Duration::from_secs(3).as_millis()).unwrap();
     assert_eq!(judged(&mut holdings, &book, &exits, late), [Allowed::Unknown, Allowed::Unknown]);
+}
+
+// R: "repeated EXIT opened a short"
+#[test]
+fn a_reading_from_before_a_trade_allows_no_exit() {
+    let book = book();
+    let exits = exits(&book);
+    let key = exits[0].order.clone();
+    let key = HoldingKey { symbol: key.symbol, exchange: key.exchange, product: key.product };
+    let mut holdings = Holdings::default();
+    holdings.came(&reading(&book, units(4)), at(5), at(6));
+    holdings.traded(key, at(7));
+    assert_eq!(judged(&mut holdings, &book, &exits[..1], 8), [Allowed::Unknown]);
+    // It may show what was sold meanwhile, or not.
+    holdings.came(&reading(&book, units(4)), at(6), at(9));
+    assert_eq!(judged(&mut holdings, &book, &exits[..1], 9), [Allowed::Unknown]);
+    holdings.came(&reading(&book, units(4)), at(8), at(10));
+    assert_eq!(judged(&mut holdings, &book, &exits[..1], 10), [lots(2)]);
 }
 
 // R: "repeated EXIT opened a short"
