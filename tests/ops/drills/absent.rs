@@ -72,6 +72,7 @@ async fn drill_duplicate_member() {
     twin.env.insert("BATON_CLUSTER__MEMBER".to_owned(), "b4".to_owned());
     let (mut process, _) = twin.announced().await;
     wait::until("both are there", PATIENCE, async || {
+        status_is(&cluster, leader, 0).await;
         let printed = done(&cluster, leader, told("duplicate-member", "baton status")).await;
         if printed.contains(name.as_str()) && printed.contains("b4") { Ok(()) } else { Err(printed) }
     })
@@ -215,6 +216,7 @@ async fn drill_first_installation() {
     let pager = Pager::beside(&cluster).await;
 
     // Verify: healthy, another leads when the leader is killed, the Watchdog barks.
+    status_is(&cluster, 0, 0).await;
     done(&cluster, 0, told("first-installation", "baton status")).await;
     pager.hears("Watchdog").await;
     let (old, new, _) = cluster.kill_leader().await;

@@ -112,6 +112,7 @@ async fn drill_agent_down() {
     cluster.leader().await;
     cluster.all_ready().await;
     status_is(&cluster, 0, 0).await;
+    status_is(&cluster, 0, 0).await;
     done(&cluster, 0, told("agent-down", "baton status")).await;
     pager.rests("AgentDown").await;
     cluster.finish().await;
