@@ -156,7 +156,10 @@ async fn ten_thousand_deliveries_are_a_thousand_signals() {
     println!("{}", ends(&cluster).await);
     let check = cluster.finish().await;
     println!("{check:?}");
-    assert_eq!((check.signals, check.intents, check.orders, check.arrivals), (1000, TRADED, TRADED, TRADED));
+    assert_eq!((check.signals, check.orders, check.arrivals), (1000, TRADED, TRADED));
+    // On a busy machine an order may miss its time to be sent: it provably never left, and its signal is decided anew.
+    let withheld = check.states.get("not_sent").copied().unwrap_or(0);
+    assert_eq!(check.intents, TRADED + withheld, "{check:?}");
     assert_eq!((check.open_positions, check.states.get("filled")), (TRADED, Some(&TRADED)), "{check:?}");
     assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
 }
