@@ -32,13 +32,14 @@ pub(super) fn watch(pulse: Pulse, stopped: CancellationToken, ttl: Duration) -> 
                 return;
             }
             if still.look(pulse.read().count) {
-                let words = std::thread::spawn(|| {
+                // A system that gives no thread for them must not save the process.
+                let words = std::thread::Builder::new().spawn(|| {
                     tracing::error!(
                         "[HA] the engine stands still: aborts the process, so that nothing acts later"
                     );
                 });
                 let begun = Instant::now();
-                while !words.is_finished() && begun.elapsed() < LAST_WORDS {
+                while words.as_ref().is_ok_and(|words| !words.is_finished()) && begun.elapsed() < LAST_WORDS {
                     std::thread::sleep(LAST_WORDS / 100);
                 }
                 std::process::abort();

@@ -15,7 +15,9 @@ use super::output::Output;
 use crate::app;
 use crate::broker::BrokerOrder;
 use crate::config::{self, Config, Inputs};
-use crate::emergency::all::{Holdings, Outcome};
+use crate::domain::money::Quantity;
+use crate::domain::position::HoldingKey;
+use crate::emergency::all::{Holdings, Outcome, unexplained};
 use crate::emergency::close::{Closed, Closer};
 use crate::emergency::journal::End;
 use crate::emergency::mark::Marks;
@@ -141,20 +143,15 @@ async fn close_all(
     }
     // What was bought meanwhile, or may still be, would be nobody's.
     let after = closer.holdings().await;
-    let still_buying = match &after {
-        Ok(after) => after.buying.as_slice(),
-        Err(_) => buying.as_slice(),
-    };
-    let bought =
-        after.as_ref().is_ok_and(|after| after.ours.keys().any(|contract| !ours.contains_key(contract)));
+    let still_buying = after.as_ref().map_or(&buying, |after| &after.buying);
+    let still_held = after.as_ref().map(|after| unexplained(&after.ours, &outcomes)).unwrap_or_default();
     let unread = after.as_ref().err().map(ToString::to_string);
     if output.is_json() {
         let contracts: Vec<Value> = outcomes.iter().map(shown_outcome).collect();
-        let foreign: Vec<Value> =
-            foreign.iter().map(|(contract, held)| json!({ "contract": contract, "held": held })).collect();
         let buying: Vec<Value> = still_buying.iter().map(shown_order).collect();
         output.json(&json!({
-            "contracts": contracts, "buying": buying, "foreign": foreign, "bought_meanwhile": bought, "error": unread,
+            "contracts": contracts, "buying": buying, "still_held": shown_holdings(still_held.iter().copied()),
+            "foreign": shown_holdings(foreign.iter().map(|(contract, held)| (contract, *held))), "error": unread,
         }))?;
     } else {
         if ours.is_empty() {
@@ -163,14 +160,18 @@ async fn close_all(
         if let Some(why) = &unread {
             output.line(format!("What is left is not known: {why}. Ask again."))?;
         }
-        if bought {
-            output.line("Something was bought meanwhile. Ask again.")?;
+        for (contract, held) in &still_held {
+            output.line(format!("The broker shows {held} units of {contract} all the same: ask again."))?;
         }
         tell_buying(still_buying, output)?;
     }
-    let flat =
-        outcomes.iter().all(Outcome::is_flat) && still_buying.is_empty() && !bought && unread.is_none();
-    Ok(if flat { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_sold = outcomes.iter().all(Outcome::is_flat);
+    let nothing_left = still_held.is_empty() && still_buying.is_empty() && unread.is_none();
+    Ok(if all_sold && nothing_left { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn shown_holdings<'a>(held: impl Iterator<Item = (&'a HoldingKey, Quantity)>) -> Vec<Value> {
+    held.map(|(contract, held)| json!({ "contract": contract, "held": held })).collect()
 }
 
 fn tell_buying(buying: &[BrokerOrder], output: &Output) -> anyhow::Result<()> {

@@ -43,6 +43,15 @@ impl Outcome {
     }
 }
 
+/// What `held` shows of contracts that the outcomes call sold, or do not know: bought meanwhile, or a book that lags.
+pub fn unexplained<'a>(
+    held: &'a BTreeMap<HoldingKey, Quantity>,
+    outcomes: &[Outcome],
+) -> Vec<(&'a HoldingKey, Quantity)> {
+    let told = |contract: &HoldingKey| outcomes.iter().any(|of| of.contract == *contract && !of.is_flat());
+    held.iter().filter(|(contract, _)| !told(contract)).map(|(contract, units)| (contract, *units)).collect()
+}
+
 impl Closed {
     /// Units sold, as the books tell; zero while the order works.
     pub fn sold(&self) -> Quantity {
@@ -96,5 +105,40 @@ impl Closer<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rust_decimal::dec;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::money::Price;
+    use crate::domain::order::Product;
+
+    fn contract(symbol: &str) -> HoldingKey {
+        HoldingKey { symbol: symbol.to_owned(), exchange: "MCX".to_owned(), product: Product::Nrml }
+    }
+
+    fn sold(symbol: &str, held: i64, quantity: i64) -> Outcome {
+        let (contract, held, quantity) = (contract(symbol), Quantity(held), Quantity(quantity));
+        let end = End::Sold { order_id: "1".to_owned(), quantity, price: Price(dec!(1)) };
+        let (end, order_id) = (Some(end), None);
+        let order = Closed { id: Uuid::nil(), contract: contract.clone(), held, quantity, end, order_id };
+        Outcome { contract, orders: vec![order], stopped: None }
+    }
+
+    #[test]
+    fn what_is_held_after_all_was_sold_is_not_passed_over() {
+        let outcomes = [sold("FLAT", 100, 100), sold("PART", 100, 40)];
+        let held = |symbols: &[&str]| symbols.iter().map(|of| (contract(of), Quantity(5))).collect();
+        let left = |held: &BTreeMap<HoldingKey, Quantity>| {
+            let left = unexplained(held, &outcomes).into_iter();
+            left.map(|(of, _)| of.symbol.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&held(&[])), Vec::<String>::new());
+        assert_eq!(left(&held(&["PART"])), Vec::<String>::new(), "its outcome says so");
+        assert_eq!(left(&held(&["FLAT", "NEW", "PART"])), ["FLAT", "NEW"]);
     }
 }
