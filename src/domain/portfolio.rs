@@ -240,10 +240,18 @@ impl Portfolio {
         raised
     }
 
-    /// Books a deposit, or a withdrawal if negative. The high-water mark moves with it: neither is performance.
+    /// Books a deposit, or a withdrawal if negative. Neither is performance: the high-water mark moves in proportion, so that a
+    /// drawdown stays the share that it was. Where nothing is left to be a share of, it moves by the amount.
     pub fn move_cash(&mut self, amount: Rupees) {
+        let before = self.closed_equity();
         self.cash += amount;
-        self.equity_high += amount;
+        let after = self.closed_equity();
+        let share = |(before, after): (Rupees, Rupees)| {
+            self.equity_high.0.checked_mul(after.0)?.checked_div(before.0)
+        };
+        let both = Some((before, after)).filter(|_| before.min(after) > Rupees::ZERO);
+        self.equity_high =
+            both.and_then(share).map_or(self.equity_high + amount, |high| Rupees(high).rounded());
     }
 
     /// The sums over what is held; entries on their way do not count.

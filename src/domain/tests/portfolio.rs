@@ -53,14 +53,30 @@ fn an_unknown_price_is_not_zero_profit() {
 fn the_high_water_mark_follows_profit_and_not_deposits() {
     let mut portfolio = portfolio();
     assert!(!portfolio.mark_high());
+    portfolio.equity_high = portfolio.closed_equity();
     portfolio.move_cash(Rupees(dec!(-1_000_000)));
-    assert_eq!(
-        (portfolio.equity_high, portfolio.closed_equity()),
-        (Rupees(dec!(4_050_000)), Rupees(dec!(4_025_000)))
-    );
+    assert_eq!(portfolio.closed_equity(), Rupees(dec!(4_025_000)));
+    assert_eq!(portfolio.equity_high, portfolio.closed_equity());
     portfolio.realised_closed += Rupees(dec!(30_000));
     assert!(portfolio.mark_high());
     assert_eq!(portfolio.equity_high, Rupees(dec!(4_055_000)));
+}
+
+#[test]
+fn a_drawdown_stays_the_share_that_it_was_whatever_is_paid_in_or_out() {
+    let (cash, equity_high) = (Rupees(dec!(90)), Rupees(dec!(100)));
+    let after = |amount| {
+        let mut portfolio = Portfolio { cash, equity_high, ..Portfolio::default() };
+        portfolio.move_cash(Rupees(amount));
+        (portfolio.cash.0, portfolio.equity_high.0)
+    };
+    assert_eq!(after(dec!(90)), (dec!(180), dec!(200)));
+    assert_eq!(after(dec!(-45)), (dec!(45), dec!(50)));
+    assert_eq!(after(dec!(-90)), (dec!(0), dec!(10)), "no share of nothing");
+    assert_eq!(after(dec!(-89.99)), (dec!(0.01), dec!(0.01111111)), "as it is stored");
+    let mut in_debt = Portfolio { cash: Rupees(dec!(-10)), equity_high, ..Portfolio::default() };
+    in_debt.move_cash(Rupees(dec!(30)));
+    assert_eq!((in_debt.cash.0, in_debt.equity_high.0), (dec!(20), dec!(130)));
 }
 
 #[test]
