@@ -189,6 +189,16 @@ impl OpenAlgo {
         self.account("orderbook", |data| books::orders(&self.plugin, data)).await
     }
 
+    async fn trade_book(&self) -> Result<Vec<BrokerTrade>, BrokerError> {
+        self.account("tradebook", |data| books::trades(&self.plugin, data)).await
+    }
+
+    /// Believes an empty book only of a session that is alive: a bridge whose session is dead may answer empty ones, and funds
+    /// without data give it away.
+    async fn alive_if(&self, empty: bool) -> Result<(), BrokerError> {
+        if empty { self.funds().await.map(drop) } else { Ok(()) }
+    }
+
     async fn read<T>(
         &self,
         route: &'static str,
@@ -233,22 +243,38 @@ impl Broker for OpenAlgo {
     fn books(&self) -> BoxFuture<'_, Result<Books, BrokerError>> {
         async {
             let (orders, foreign) = self.order_book().await?;
-            let trades = self.trades().await?;
+            let trades = self.trade_book().await?;
+            self.alive_if(orders.is_empty() && trades.is_empty() && foreign.is_empty()).await?;
             Ok(Books { orders, trades, foreign })
         }
         .boxed()
     }
 
     fn orders(&self) -> BoxFuture<'_, Result<Vec<BrokerOrder>, BrokerError>> {
-        async { Ok(self.order_book().await?.0) }.boxed()
+        async {
+            let (orders, foreign) = self.order_book().await?;
+            self.alive_if(orders.is_empty() && foreign.is_empty()).await?;
+            Ok(orders)
+        }
+        .boxed()
     }
 
     fn trades(&self) -> BoxFuture<'_, Result<Vec<BrokerTrade>, BrokerError>> {
-        self.account("tradebook", |data| books::trades(&self.plugin, data)).boxed()
+        async {
+            let trades = self.trade_book().await?;
+            self.alive_if(trades.is_empty()).await?;
+            Ok(trades)
+        }
+        .boxed()
     }
 
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
-        self.account("positionbook", |data| books::positions(&self.plugin, data)).boxed()
+        async {
+            let positions = self.account("positionbook", |data| books::positions(&self.plugin, data)).await?;
+            self.alive_if(positions.is_empty()).await?;
+            Ok(positions)
+        }
+        .boxed()
     }
 
     fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>> {

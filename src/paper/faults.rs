@@ -65,6 +65,8 @@ pub enum Fault {
     WrongMode,
     /// State: the broker's token is dead, the bridge has not noticed (OPENALGO.md, "Session expiry").
     SessionExpired,
+    /// State: as [`SessionExpired`](Self::SessionExpired), but the books are answered, and empty.
+    EmptyBooks,
     /// State: the bridge has revoked the session: 403 "Invalid openalgo apikey" everywhere.
     SessionRevoked,
     /// State: no ticks for the rule's symbol, or for any; sockets stay open and pings are answered.
@@ -144,6 +146,7 @@ impl Fault {
             | Self::DelayUpdates { .. }
             | Self::LoseUpdates => Nature::ShapesOrder,
             Self::SessionExpired
+            | Self::EmptyBooks
             | Self::SessionRevoked
             | Self::TickSilence
             | Self::StalledUpstream

@@ -224,7 +224,12 @@ impl State {
     }
 
     pub(super) fn session_expired(&self) -> bool {
-        self.faults.holds(&Fault::SessionExpired, None)
+        self.faults.holds(&Fault::SessionExpired, None) || self.books_are_empty()
+    }
+
+    /// The token is dead, and the books do not say so.
+    pub(super) fn books_are_empty(&self) -> bool {
+        self.faults.holds(&Fault::EmptyBooks, None)
     }
 
     pub(super) fn session_revoked(&self) -> bool {

@@ -86,6 +86,7 @@ pub fn faults() -> Vec<Vec<Fault>> {
         Fault::NumericOrderid,
         Fault::WrongMode,
         Fault::SessionExpired,
+        Fault::EmptyBooks,
         Fault::SessionRevoked,
         Fault::TickSilence,
         Fault::StalledUpstream,
@@ -146,6 +147,7 @@ fn kind(fault: &Fault) -> usize {
         Fault::RenamedLastPrice => 26,
         Fault::ZeroAverages => 27,
         Fault::RiskRefusal => 28,
+        Fault::EmptyBooks => 29,
     }
 }
 
@@ -154,6 +156,7 @@ pub fn is_state(fault: &Fault) -> bool {
     matches!(
         fault,
         Fault::SessionExpired
+            | Fault::EmptyBooks
             | Fault::SessionRevoked
             | Fault::TickSilence
             | Fault::StalledUpstream
@@ -291,7 +294,7 @@ impl Bench {
 async fn whatever_goes_wrong_no_order_is_doubled_lost_or_in_a_wrong_state() {
     let faults = faults();
     let kinds: HashSet<usize> = faults.iter().flatten().map(kind).collect();
-    assert_eq!(kinds.len(), 28, "a fault is not in the table");
+    assert_eq!(kinds.len(), 29, "a fault is not in the table");
     let mut counts = [0; 4];
     let mut cells = 0;
     for mode in [BridgeMode::Live, BridgeMode::Analyze] {

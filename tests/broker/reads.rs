@@ -7,6 +7,7 @@ use baton::broker::{BridgeMode, Broker, BrokerError, OpenAlgo};
 use crate::double::{Double, Script, answer};
 use crate::support::settings;
 
+const FUNDS: &str = r#"{"status":"success","data":{"availablecash":"7"}}"#;
 const EMPTY_ORDERS: &str = r#"{"status":"success","data":{"orders":[],"statistics":{}}}"#;
 
 /// No warm order connections: the double's scripts are for reads only.
@@ -19,9 +20,26 @@ fn client(double: &Double) -> OpenAlgo {
 #[tokio::test]
 async fn a_passing_error_is_repeated() {
     let html = Script::Answer(answer(502, "text/html", "<html>"));
-    let double = Double::start([html, Script::Reset, Script::json(200, EMPTY_ORDERS)]);
+    let answers = [html, Script::Reset, Script::json(200, EMPTY_ORDERS), Script::json(200, FUNDS)];
+    let double = Double::start(answers);
     assert_eq!(client(&double).orders().await, Ok(Vec::new()));
-    assert_eq!(double.requests().len(), 3);
+    assert_eq!(double.requests().len(), 4, "and whether the session lives, which shows an empty book");
+}
+
+// R: B3
+#[tokio::test]
+async fn an_empty_book_is_believed_only_of_a_session_that_lives() {
+    let empty = r#"{"status":"success","data":[]}"#;
+    let dead = r#"{"status":"success","data":{}}"#;
+    let books = || [Script::json(200, EMPTY_ORDERS), Script::json(200, empty)];
+    let alive = Double::start(books().into_iter().chain([Script::json(200, FUNDS)]));
+    assert!(client(&alive).books().await.unwrap().orders.is_empty());
+    let expired = Double::start(books().into_iter().chain([Script::json(200, dead)]));
+    let error = client(&expired).books().await.unwrap_err();
+    assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
+    let positions = Double::start([Script::json(200, empty), Script::json(200, dead)]);
+    let error = client(&positions).positions().await.unwrap_err();
+    assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -46,7 +64,8 @@ async fn a_timeout_is_not_repeated() {
 #[tokio::test]
 async fn the_trade_book_is_read_after_the_order_book() {
     let trades = r#"{"status":"success","data":[]}"#;
-    let double = Double::start([Script::json(200, EMPTY_ORDERS), Script::json(200, trades)]);
+    let double =
+        Double::start([Script::json(200, EMPTY_ORDERS), Script::json(200, trades), Script::json(200, FUNDS)]);
     client(&double).books().await.unwrap();
     let requests = double.requests();
     assert!(requests[0].contains("/orderbook") && requests[1].contains("/tradebook"), "{requests:?}");

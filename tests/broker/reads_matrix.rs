@@ -97,7 +97,9 @@ impl Cell<'_> {
     /// True for the right answer, false for an error.
     fn judge(self, said: &Result<Seen, BrokerError>, truth: &Seen) -> bool {
         let dead = self.mode == BridgeMode::Live
-            && self.faults.iter().any(|fault| matches!(fault, Fault::SessionExpired | Fault::SessionRevoked));
+            && self.faults.iter().any(|fault| {
+                matches!(fault, Fault::SessionExpired | Fault::EmptyBooks | Fault::SessionRevoked)
+            });
         match said {
             Err(error) => {
                 assert!(!dead || matches!(error, BrokerError::SessionExpired { .. }), "{self}: {error}");

@@ -17,12 +17,12 @@ const PRICE_RETRIES: Duration = Duration::from_millis(950);
 
 /// What a dead broker session makes of a request while the bridge has not noticed; `None` = nothing.
 pub(super) async fn without(hub: &Hub, verb: Verb, command: &Command, shape: BridgeMode) -> Option<Reply> {
-    let mode = {
+    let (mode, empty) = {
         let state = hub.lock();
         if !state.session_expired() {
             return None;
         }
-        state.mode
+        (state.mode, state.books_are_empty())
     };
     let needs_quotes = matches!(
         verb,
@@ -51,6 +51,12 @@ pub(super) async fn without(hub: &Hub, verb: Verb, command: &Command, shape: Bri
         Verb::PlaceOrder | Verb::PlaceSmartOrder => Some(broker_error(403, None)),
         // Each order of these is refused by itself; the whole is a success.
         Verb::BasketOrder | Verb::SplitOrder => Some(each_refused(command, shape)),
+        Verb::OrderBook if empty => {
+            Some(Reply::success(shape, json!({ "data": { "orders": [], "statistics": {} } })))
+        }
+        Verb::TradeBook | Verb::PositionBook | Verb::Holdings if empty => {
+            Some(Reply::success(shape, json!({ "data": [] })))
+        }
         Verb::Funds => Some(Reply::success(shape, json!({ "data": {} }))),
         Verb::CancelAllOrder => Some(Reply::internal("Failed to cancel orders due to internal error")),
         Verb::ClosePosition => Some(Reply::internal("Failed to close positions due to internal error")),
