@@ -51,12 +51,15 @@ async fn ready(context: &Context) -> Result<(), Problem> {
     if context.0.draining.borrow().is_some() {
         return Err(not_ready("DRAINING", "the instance is on its way out".to_owned()));
     }
+    let operational = context.operational();
+    if let (None, Some(code)) = (context.0.handle.get(), operational.code) {
+        return Err(not_ready(code, format!("not a member yet: {}", operational.reason)));
+    }
     let stats = context.handle()?.stats().borrow().clone();
     context.0.ledger.ping().await?;
     match stats.status {
         Some(Status::Active) => warm(context).await,
         Some(Status::Recovering) | None => {
-            let operational = context.operational();
             // What keeps it from recovering, where that has a section of its own in the RUNBOOK.
             let code = operational.code.unwrap_or("RECOVERING");
             Err(not_ready(code, format!("not recovered yet: {}", operational.reason)))

@@ -130,6 +130,14 @@ fn explain(error: &LedgerError, operational: &OperationalState, metrics: &Metric
             ));
             RETRY
         }
+        error if error.is_corruption() => {
+            metrics.recovery_failures.with_label_values(&["DATA_CORRUPT"]).inc();
+            operational.error(
+                "DATA_CORRUPT",
+                format!("DATA_CORRUPT: {cause}: stored state cannot be used; this instance goes on by itself once it is mended"),
+            );
+            RECHECK
+        }
         _ => {
             // As a recovery that finds it away, which begins only once the instance has joined.
             metrics.recovery_failures.with_label_values(&["DB_UNAVAILABLE"]).inc();

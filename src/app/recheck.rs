@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::engine::wholeness::Wholeness;
 use crate::health::operational::{OperationalState, State};
 use crate::ledger::Ledger;
+use crate::ledger::seals::Sealing;
 use crate::ledger::snapshot::Depth;
 use crate::notify::{Event, Kind, Notifier};
 use crate::recovery::{CrashRecoveryManager, Report};
@@ -111,13 +112,17 @@ impl Recheck {
             return;
         }
         match self.ledger.seal_audit(fence.instance().member.as_str()).await {
-            Ok(Some(seal)) => tracing::info!(
+            Ok(Sealing::Sealed(seal)) => tracing::info!(
                 row = seal.seq,
                 "[RECOVERY] the audit chain is whole and sealed up to row {}, head {}",
                 seal.seq,
                 seal.hash
             ),
-            Ok(None) => {}
+            Ok(Sealing::Unchanged) => {}
+            // Further back than a recovery walks.
+            Ok(Sealing::Broken(faults)) => {
+                self.notifier.raise(Event::new(Kind::AuditBroken, faults.join("; ")));
+            }
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "[RECOVERY] the audit chain was not sealed; it will be walked from the last seal on"

@@ -26,6 +26,17 @@ pub struct Seal {
     pub hash: String,
 }
 
+/// What became of an attempt to seal the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sealing {
+    /// It is whole, and sealed.
+    Sealed(Seal),
+    /// Nothing came since the last seal.
+    Unchanged,
+    /// It is not whole since the last seal, however far back that is: what does not fit. Nothing is sealed over that.
+    Broken(Vec<String>),
+}
+
 /// One link beside what it is held against.
 #[derive(Default)]
 struct Read {
@@ -114,12 +125,11 @@ fn from(before: Option<&Link>, link: &Link, sealed: Option<&Vec<u8>>) -> Walk {
 }
 
 impl Ledger {
-    /// Walks what came since the last seal and seals it, under a row that tells how things stand; none if nothing came, or
-    /// if it is not whole.
+    /// Walks all that came since the last seal and seals it, under a row that tells how things stand.
     ///
     /// # Errors
     /// Any database error.
-    pub async fn seal_audit(&self, by: &str) -> Result<Option<Seal>, LedgerError> {
+    pub async fn seal_audit(&self, by: &str) -> Result<Sealing, LedgerError> {
         let failed = LedgerError::during("seal the audit chain");
         let mut client = self.client().await?;
         let begin =
@@ -143,21 +153,24 @@ impl Ledger {
         };
         let walked = audit::walk(&tx, begun).await?;
         tx.commit().await.map_err(&failed)?;
-        if !walked.faults.is_empty() || walked.seq == sealed {
-            return Ok(None);
+        if !walked.faults.is_empty() {
+            return Ok(Sealing::Broken(walked.faults));
+        }
+        if walked.seq == sealed {
+            return Ok(Sealing::Unchanged);
         }
         seal(&mut client, walked, by).await
     }
 }
 
 /// Seals behind what was walked and what has come meanwhile, of which nothing is added until it is committed.
-async fn seal(client: &mut Object, walked: Walk, by: &str) -> Result<Option<Seal>, LedgerError> {
+async fn seal(client: &mut Object, walked: Walk, by: &str) -> Result<Sealing, LedgerError> {
     let failed = LedgerError::during("seal the audit chain");
     let tx = client.transaction().await.map_err(&failed)?;
     tx.batch_execute("SELECT FROM audit_head FOR UPDATE").await.map_err(&failed)?;
     let walked = audit::walk(&tx, walked).await?;
     if !walked.faults.is_empty() {
-        return Ok(None);
+        return Ok(Sealing::Broken(walked.faults));
     }
     let told = walked.recorded.told().to_string();
     let row = tx.query_one("SELECT audit_append($1, $2, $3)", &[&HELD, &by, &told]).await.map_err(&failed)?;
@@ -167,5 +180,5 @@ async fn seal(client: &mut Object, walked: Walk, by: &str) -> Result<Option<Seal
         RETURNING hash";
     let row = tx.query_one(set, &[&seq, &by]).await.map_err(&failed)?;
     tx.commit().await.map_err(&failed)?;
-    Ok(Some(Seal { seq, hash: audit::hex(row.get(0)) }))
+    Ok(Sealing::Sealed(Seal { seq, hash: audit::hex(row.get(0)) }))
 }

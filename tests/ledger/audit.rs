@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use baton::domain::instrument::Catalog;
 use baton::domain::money::Rupees;
+use baton::ledger::seals::Sealing;
 use baton::ledger::snapshot::{Depth, Meter, READS};
 use baton::ledger::switching::{Switch, SwitchChange};
 use baton::recovery::{Recovered, Severity};
@@ -109,13 +110,19 @@ async fn a_recovery_proves_the_audit_chain_from_its_last_seal_on() {
         let sql = "SELECT audit_append('drill', 'asha', '{}') FROM generate_series(1, $1)";
         client.query(sql, &[&rows]).await.unwrap();
     };
-    assert_eq!(database.ledger.seal_audit("b1").await.unwrap(), None, "nothing is there to be sealed");
+    assert_eq!(
+        database.ledger.seal_audit("b1").await.unwrap(),
+        Sealing::Unchanged,
+        "nothing is there to be sealed"
+    );
     grow(5).await;
-    let seal = database.ledger.seal_audit("b1").await.unwrap().unwrap();
+    let Sealing::Sealed(seal) = database.ledger.seal_audit("b1").await.unwrap() else {
+        panic!("it is whole")
+    };
     let report = database.ledger.verify_audit().await.unwrap();
     // The row that tells how things stand is the one that is sealed.
     assert_eq!((seal.seq, seal.hash, report.sealed), (6, report.head, 6));
-    assert_eq!(database.ledger.seal_audit("b1").await.unwrap(), None, "nothing came since");
+    assert_eq!(database.ledger.seal_audit("b1").await.unwrap(), Sealing::Unchanged, "nothing came since");
     grow(5).await;
     assert_eq!(found(&database).await, [""; 0]);
 
@@ -144,9 +151,20 @@ async fn a_recovery_proves_the_audit_chain_from_its_last_seal_on() {
         let faults = found(&database).await;
         assert!(faults.iter().any(|fault| fault.contains(told)), "{name}: {faults:?}");
         // Nothing is sealed over a fault, and nothing is hidden from the whole walk.
-        assert_eq!(database.ledger.seal_audit("b1").await.unwrap(), None, "{name}");
+        let sealing = database.ledger.seal_audit("b1").await.unwrap();
+        assert!(matches!(&sealing, Sealing::Broken(faults) if !faults.is_empty()), "{name}: {sealing:?}");
         assert!(!database.ledger.verify_audit().await.unwrap().ok, "{name}");
         client.batch_execute("DELETE FROM audit_log; INSERT INTO audit_log TABLE as_it_was").await.unwrap();
     }
     assert_eq!(found(&database).await, [""; 0]);
+    // A recovery walks no further back than ten thousand rows; whoever seals walks from the last seal on, and tells.
+    client.batch_execute("UPDATE audit_log SET actor = 'x' WHERE seq = 8").await.unwrap();
+    grow(10_010).await;
+    assert_eq!(found(&database).await, [""; 0], "out of its sight");
+    let sealing = database.ledger.seal_audit("b1").await.unwrap();
+    let Sealing::Broken(faults) = sealing else { panic!("{sealing:?}") };
+    assert!(
+        faults.len() == 1 && faults[0].starts_with("row 8 (drill by x) is not what was written"),
+        "{faults:?}"
+    );
 }

@@ -86,6 +86,22 @@ async fn each_code_is_counted_logged_told_answered_and_explained() {
     cluster.finish().await;
 }
 
+// R: C4. What a start itself reads and writes is state, too: a server that answers is not away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_finds_its_own_table_gone_says_that_state_is_damaged() {
+    let mut cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    cluster.leader().await;
+    cluster.members[0].process.kill().await;
+    cluster.sql.batch_execute("ALTER TABLE process_start RENAME TO moved_away").await.unwrap();
+    cluster.members[0].restart().await;
+    answered(&cluster, "DATA_CORRUPT").await;
+    cluster.members[0].says("process_start").await;
+    counted(&cluster, "DATA_CORRUPT").await;
+    cluster.sql.batch_execute("ALTER TABLE moved_away RENAME TO process_start").await.unwrap();
+    cluster.leader_within(PATIENCE + Duration::from_secs(10), |_| true).await;
+    cluster.finish().await;
+}
+
 /// The probe's answer is a problem whose type is the code's section.
 async fn answered(cluster: &Cluster, code: &str) {
     wait::until(&format!("/readyz is {code}"), PATIENCE, async || {

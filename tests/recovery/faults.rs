@@ -123,6 +123,11 @@ const DAMAGES: &[Damage] = &[
     ),
     corrupt("UPDATE position SET entry_bar_time = 'infinity' {base}", "position", "entry_bar_time"),
     corrupt("UPDATE position SET opened_at = 'infinity' {base}", "position", "opened_at"),
+    corrupt(
+        "INSERT INTO limit_latch (day, code, sentence, at) VALUES ('2026-01-05', 'MAX_DAILY_LOSS', 'hit', 'infinity')",
+        "limit_latch",
+        "at",
+    ),
     invalid("UPDATE position SET version = -5 {base}", "position", "version"),
     corrupt("ALTER TABLE position ALTER COLUMN version TYPE text", "position", "version"),
     corrupt(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton::domain::instrument::Catalog;
 use baton::domain::money::Rupees;
 use baton::ledger::Ledger;
+use baton::ledger::seals::Sealing;
 use baton::recovery::CrashRecoveryManager;
 use baton::telemetry::metrics::Metrics;
 use serde_json::json;
@@ -150,8 +151,14 @@ async fn the_row_of_a_seal_proves_to_a_takeover_what_was_recorded_before_it() {
     ] {
         let copy = seeded.copy(name).await;
         let ledger = Ledger::new(&copy.url, 4, "baton-test").unwrap();
-        let seal = ledger.seal_audit("b1").await.unwrap().expect("something came since the last seal");
-        assert_eq!(ledger.seal_audit("b1").await.unwrap(), None, "its own row is sealed with it");
+        let Sealing::Sealed(seal) = ledger.seal_audit("b1").await.unwrap() else {
+            panic!("something came since the last seal")
+        };
+        assert_eq!(
+            ledger.seal_audit("b1").await.unwrap(),
+            Sealing::Unchanged,
+            "its own row is sealed with it"
+        );
         assert!(ledger.verify_audit().await.unwrap().ok);
         let capital = Rupees(copy.row("SELECT capital FROM portfolio_state").await.get(0));
         let manager = CrashRecoveryManager::new(

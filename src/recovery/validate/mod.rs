@@ -39,7 +39,7 @@ const WORTH_A_THREAD: usize = 1000;
 pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) -> Vec<Finding> {
     let rows_and_sums = || {
         let mut rows = rows::positions(&snapshot.positions, catalog);
-        let sums_make_sense = rows.is_empty();
+        let sums_make_sense = !rows.iter().any(Finding::is_critical);
         rows.extend(rows::intents(snapshot));
         let sums = if sums_make_sense { whole::aggregates(snapshot, capital) } else { Vec::new() };
         (rows, sums)
@@ -65,7 +65,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
 
 /// The stored aggregates that are not what the rows give; none where the rows make no sum, or none is stored.
 pub(super) fn figures_off(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) -> Option<Vec<Finding>> {
-    let sums_make_sense = rows::positions(&snapshot.positions, catalog).is_empty();
+    let sums_make_sense = !rows::positions(&snapshot.positions, catalog).iter().any(Finding::is_critical);
     (sums_make_sense && snapshot.portfolio.is_some()).then(|| whole::aggregates(snapshot, capital))
 }
 

@@ -238,7 +238,13 @@ fn a_part_of_a_lot_is_a_warning_and_stops_nothing() {
     let findings = found(&snapshot);
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].severity, Severity::Warning);
-    assert!(Recovered::prove(snapshot, CAPITAL, &Catalog::default()).is_ok());
+    assert!(Recovered::prove(snapshot.clone(), CAPITAL, &Catalog::default()).is_ok());
+    // And hides nothing.
+    let mut tampered = snapshot.clone();
+    tampered.portfolio.as_mut().unwrap().risk = Rupees(dec!(999_999.99));
+    assert!(Recovered::prove(tampered, CAPITAL, &Catalog::default()).is_err());
+    let lost = Snapshot { portfolio: None, ..snapshot };
+    assert!(Recovered::prove(lost, CAPITAL, &Catalog::default()).is_err());
 }
 
 #[test]
