@@ -87,17 +87,26 @@ pub(super) fn start(
         listings.collect(),
         stop.clone(),
     ));
+    let refilled = contracts.clone();
+    tokio::spawn(at_each_login(session.clone(), move || refilled.logged_in(Utc::now()), stop.clone()));
 
     let live = match &feed.url {
         Some(url) => {
-            let endpoint = Endpoint::new(url, config.broker.api_key.clone(), resolver.clone());
+            let endpoint = Endpoint::new(
+                url,
+                config.broker.api_key.clone(),
+                resolver.clone(),
+                config.broker.ca_file.as_deref(),
+            );
             let endpoint = endpoint.context("the live feed cannot start")?;
             let live =
                 Live::new(endpoint, prices.clone(), news.clone(), clock, Arc::clone(metrics), feed.stale);
             let (known, board) = (hours.clone(), prices.clone());
             let live = live.with_hours(Arc::new(move || known.any_open(&board, Utc::now())));
             let status = live.status();
-            tokio::spawn(renew(session.clone(), live.kick(), stop.clone()));
+            // A renewed session is heard only by a socket that authenticates after it.
+            let kick = live.kick();
+            tokio::spawn(at_each_login(session.clone(), move || kick.notify_one(), stop.clone()));
             tokio::spawn(live.run(stop.clone()));
             status
         }
@@ -124,7 +133,8 @@ pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationTok
         // A moment after its start an instance wants no price, whatever it is about to lead.
         let known = needed || begun.elapsed() >= DOWN_FOR_LONG;
         let cached = *rung.borrow_and_update() == Rung::Cache;
-        priceless_since = cached.then(|| priceless_since.unwrap_or_else(Instant::now));
+        let is_night = feeds.hours.any_open(&feeds.prices, Utc::now()) == Some(false);
+        priceless_since = (cached && !is_night).then(|| priceless_since.unwrap_or_else(Instant::now));
         match priceless_since {
             Some(since) if priceless != Some(true) && since.elapsed() >= PRICELESS_FOR => {
                 priceless = Some(true);
@@ -135,14 +145,13 @@ pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationTok
                      RUNBOOK.md#no_prices",
                 ));
             }
-            None if priceless == Some(true) || (priceless.is_none() && known) => {
+            None if !cached && (priceless == Some(true) || (priceless.is_none() && known)) => {
                 priceless = Some(false);
                 notifier.resolve(Key::new(Kind::OperationalError, NO_PRICES));
             }
             _ => {}
         }
         let status = live.borrow_and_update().clone();
-        let is_night = feeds.hours.any_open(&feeds.prices, Utc::now()) == Some(false);
         let is_up = matches!(status.state, LiveState::Connected | LiveState::Disabled);
         down_since =
             if is_up || !needed || is_night { None } else { down_since.or_else(|| Some(Instant::now())) };
@@ -172,17 +181,12 @@ pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationTok
     }
 }
 
-/// A renewed session is heard only by a socket that authenticates after it.
-async fn renew(
-    mut session: watch::Receiver<Session>,
-    kick: Arc<tokio::sync::Notify>,
-    stop: CancellationToken,
-) {
+async fn at_each_login(mut session: watch::Receiver<Session>, act: impl Fn(), stop: CancellationToken) {
     let mut before = session.borrow_and_update().state;
     while let Some(Ok(())) = stop.run_until_cancelled(session.changed()).await {
         let now = session.borrow_and_update().state;
         if before == SessionState::Expired && now == SessionState::Valid {
-            kick.notify_one();
+            act();
         }
         before = now;
     }

@@ -346,6 +346,7 @@ pub(crate) fn bridge(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<
 fn broker_settings(config: &Config, resolver: &Resolver) -> Settings {
     let broker = &config.broker;
     let mut settings = Settings::new(broker.url.clone(), broker.api_key.clone());
+    settings.ca_file.clone_from(&broker.ca_file);
     settings.mode = armed(config);
     settings.plugin = broker.plugin;
     settings.resolver = resolver.clone();

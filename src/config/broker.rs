@@ -1,11 +1,13 @@
 //! `[broker]`: the bridge, whether its orders are real, and the times that decide what is in doubt.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::cluster::is_http_url;
 use super::reader::Reader;
+use super::tls;
 use crate::broker::plugin::{PLUGINS, Plugin};
 
 /// Whether orders are real.
@@ -32,6 +34,8 @@ impl Mode {
 pub struct Broker {
     /// The bridge's base URL without `/api/v1` and without a trailing slash.
     pub url: String,
+    /// Authorities in PEM beside the system's, for `https://` and `wss://`.
+    pub ca_file: Option<PathBuf>,
     /// The bridge's API key.
     pub api_key: SecretString,
     /// Paper unless set; every answer of the bridge is checked against it.
@@ -67,6 +71,7 @@ impl Broker {
         let default_url = "http://127.0.0.1:5000";
         let url = reader.text("broker.url", Some(default_url), "an http:// or https:// URL", is_http_url);
         let url = url.unwrap_or_default().trim_end_matches('/').trim_end_matches("/api/v1").to_owned();
+        let ca_file = tls::authority_file(reader, "broker.ca_file").map(|(path, _)| path);
         let api_key = reader.required_secret("broker.api_key");
         let mode = reader.choice("broker.mode", Mode::Paper, &[("paper", Mode::Paper), ("live", Mode::Live)]);
         let plugins: Vec<_> = PLUGINS.iter().map(|plugin| (plugin.name, *plugin)).collect();
@@ -81,8 +86,9 @@ impl Broker {
         let idle_close = reader.optional_whole("broker.idle_close_ms", None, 100..=3_600_000, "ms");
         let idle_close = idle_close.map(Duration::from_millis);
         let hides = reader.millis("broker.hides_ms", 90_000, 0..=3_600_000);
+        // One of them is the exits' own.
         let orders_per_second =
-            reader.whole("broker.orders_per_second", 3, 1..=1000, "orders a second") as u32;
+            reader.whole("broker.orders_per_second", 3, 2..=1000, "orders a second") as u32;
         let reads_per_second =
             reader.whole("broker.reads_per_second", 10, 1..=10_000, "reads a second") as u32;
         let warm_connections = reader.whole("broker.warm_connections", 2, 1..=32, "connections") as usize;
@@ -95,6 +101,7 @@ impl Broker {
         settles_late_enough(reader, settle, idle_close, hides);
         Self {
             url,
+            ca_file,
             api_key,
             mode,
             plugin,

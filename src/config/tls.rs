@@ -3,6 +3,7 @@
 //! `require` encrypts and believes whoever answers, as PostgreSQL's own clients do: it keeps listeners out, not
 //! impostors. `verify-full` also wants a certificate for the host's name, signed by an authority that is trusted.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ha::PgTls;
@@ -15,8 +16,13 @@ use toml::Value;
 
 use super::reader::{Reader, shown};
 
-/// A file of certificates in PEM, as an optional path under `key`; at least one must be in it.
+/// What is in a file of certificates in PEM, an optional path under `key`.
 pub(super) fn authority(reader: &mut Reader, key: &str) -> Option<Vec<u8>> {
+    authority_file(reader, key).map(|(_, pem)| pem)
+}
+
+/// A file of certificates in PEM, as an optional path under `key`, and what is in it: at least one.
+pub(super) fn authority_file(reader: &mut Reader, key: &str) -> Option<(PathBuf, Vec<u8>)> {
     let allowed = "the path of a readable file of certificates in PEM";
     let found = reader.take(key);
     let path = match &found {
@@ -32,7 +38,7 @@ pub(super) fn authority(reader: &mut Reader, key: &str) -> Option<Vec<u8>> {
     reader.note(key, serde_json::json!(path));
     let path = path?;
     match std::fs::read(&path) {
-        Ok(pem) if anchors(&pem).is_ok_and(|roots| !roots.is_empty()) => Some(pem),
+        Ok(pem) if anchors(&pem).is_ok_and(|roots| !roots.is_empty()) => Some((path.into(), pem)),
         Ok(_) => {
             reader.invalid(key, format!("{path:?}, which holds no usable certificate"), allowed);
             None

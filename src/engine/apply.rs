@@ -7,7 +7,7 @@ use super::custody::Custody;
 use super::evidence::{Evidence, Reading};
 use super::holdings::key;
 use super::lanes::Phase;
-use super::takeover::SESSION_EXPIRED;
+use super::takeover::{SESSION_EXPIRED, WRONG_MODE};
 use super::tell::{self, tell};
 use super::term::{Event, Term};
 use super::trace::trace;
@@ -64,6 +64,11 @@ impl Term<'_> {
     async fn books(&mut self, reading: Reading) -> Result<(), LedgerError> {
         if self.bridge_failures >= BRIDGE_PATIENCE && self.custody.is_none() {
             self.engine.operational.over(SESSION_EXPIRED, "the broker's session is back");
+            if std::mem::take(&mut self.mode_is_other) {
+                self.engine
+                    .operational
+                    .over(WRONG_MODE, "the bridge is back in the mode that this agent is armed for");
+            }
             self.engine.operational.active("the bridge answers again");
         }
         self.bridge_failures = 0;
@@ -103,6 +108,11 @@ impl Term<'_> {
 
     fn books_failed(&mut self, error: &BrokerError) {
         self.bridge_failures += 1;
+        if matches!(error, BrokerError::WrongMode { .. }) {
+            // Its first word in the other mode is enough: an order would be real where none is meant to be, or none.
+            self.bridge_failures = self.bridge_failures.max(BRIDGE_PATIENCE);
+            self.mode_is_other |= !self.engine.operational.is_error();
+        }
         tracing::warn!(
             error = error as &dyn std::error::Error,
             failures = self.bridge_failures,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::anew;
 use super::draft::Draft;
 use super::senders::{self, say_unsent};
+use super::takeover::WRONG_MODE;
 use super::term::{Term, wall_clock};
 use crate::broker::{NotSentCause, Submission};
 use crate::domain::ids::{IntentId, SignalId};
@@ -105,10 +106,11 @@ impl Term<'_> {
                     if let Some(order) = &wrong.order_id {
                         reason = format!("{reason}; there it is order {order}");
                     }
-                    self.engine.operational.error(
-                        "WRONG_MODE",
-                        format!("the bridge answered in {} mode: {reason}", wrong.found),
-                    );
+                    // An order went there: that the bridge is back is not the end of it.
+                    self.mode_is_other = false;
+                    self.engine
+                        .operational
+                        .error(WRONG_MODE, format!("the bridge answered in {} mode: {reason}", wrong.found));
                 }
                 (IntentState::InDoubt, Some(reason), None)
             }

@@ -29,6 +29,8 @@ use crate::recovery::{Recovered, RecoveryError};
 
 /// The code of a broker session that somebody has to renew.
 pub(super) const SESSION_EXPIRED: &str = "SESSION_EXPIRED";
+/// The code of a bridge in the other mode than the one that the agent is armed for.
+pub(super) const WRONG_MODE: &str = "WRONG_MODE";
 /// Between two attempts at a step that failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -253,10 +255,7 @@ fn ledger_failed(engine: &Engine, fence: &Fence, error: &LedgerError) -> Duratio
 }
 
 fn unreachable(engine: &Engine, error: &BrokerError) -> Duration {
-    match error {
-        BrokerError::WrongMode { .. } => engine.operational.error("WRONG_MODE", error.to_string()),
-        _ => engine.without_bridge(error),
-    }
+    engine.without_bridge(error);
     RETRY
 }
 
@@ -268,6 +267,7 @@ impl Engine {
             self.rules.catalog.iter().map(|instrument| instrument.exchange.clone()).collect();
         let rests = || self.hours.wants_broker(&exchanges, Utc::now()) == Some(false);
         match error {
+            BrokerError::WrongMode { .. } => self.operational.error(WRONG_MODE, error.to_string()),
             BrokerError::SessionExpired { .. } if !rests() => {
                 self.operational.error(SESSION_EXPIRED, error.to_string());
             }

@@ -1,24 +1,28 @@
 //! Today's contracts, from the bridge and, while it cannot be asked, from what the ledger keeps of today's word. Yesterday's
 //! says nothing: lots, steps and limits change overnight. What is missing is asked for again, since a bridge refills its
-//! list at each login and knows nothing meanwhile.
+//! list at each login and knows nothing meanwhile; and all of it once more before the day's first market opens, and after a
+//! login: what a bridge says soon after midnight is still the list of the day before.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::Listing;
 use crate::broker::{Broker, BrokerError};
 use crate::domain::contract::Contracts;
-use crate::domain::sessions::trading_day;
+use crate::domain::sessions::{day_start, trading_day};
 use crate::ledger::{Ledger, LedgerError};
 
 /// Between two looks at what is missing; doubled while the bridge has nothing new to say.
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_AT_MOST: Duration = Duration::from_secs(60);
+/// When brokers' lists of the day are out, half an hour before the first market: 08:30 in India, in UTC.
+const LISTS_ARE_OUT: NaiveTime = NaiveTime::from_hms_opt(3, 0, 0).expect("a time of day");
 
 /// What is known of today's contracts; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,15 @@ struct Inner {
     /// What was last told to be missing, and of which day.
     missing: Mutex<Option<(NaiveDate, String)>>,
     asked: AtomicBool,
+    said: Mutex<Said>,
+}
+
+/// What the bridge said since its list was made anew.
+#[derive(Debug, Default)]
+struct Said {
+    since: DateTime<Utc>,
+    login: DateTime<Utc>,
+    of: BTreeSet<Listing>,
 }
 
 impl ContractData {
@@ -69,6 +82,27 @@ impl ContractData {
         }
     }
 
+    /// Somebody has logged in at the bridge, which fills its list anew: all is asked for again.
+    pub fn logged_in(&self, at: DateTime<Utc>) {
+        self.said().login = at;
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that the bridge has said nothing of since its list was made anew.
+    fn due<'a>(&self, listings: &'a [Listing], day: NaiveDate, now: DateTime<Utc>) -> Vec<&'a Listing> {
+        let mut said = self.said();
+        let lists_are_out = day.and_time(LISTS_ARE_OUT).and_utc();
+        let morning = if now < lists_are_out { day_start(day) } else { lists_are_out };
+        let since = morning.max(said.login);
+        if said.since != since {
+            (said.since, said.of) = (since, BTreeSet::new());
+        }
+        listings.iter().filter(|listing| !said.of.contains(listing)).collect()
+    }
+
     /// Says what is missing, once a day and change.
     fn tell_missing(&self, day: NaiveDate, unknown: &str, failure: &str) {
         let mut told = self.0.missing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,13 +120,13 @@ impl ContractData {
         let day = trading_day(now);
         let known = self.known().filter(|known| known.day() == day);
         let mut known = known.map_or_else(|| Contracts::new(day), |known| (*known).clone());
-        let missing: Vec<&Listing> = listings.iter().filter(|listing| known.get(listing).is_none()).collect();
-        if missing.is_empty() && self.0.kept.load(Ordering::Relaxed) {
+        let due = self.due(listings, day, now);
+        if due.is_empty() && self.0.kept.load(Ordering::Relaxed) {
             return;
         }
         let mut told = Vec::new();
         let mut failure = None;
-        for listing in missing {
+        for listing in due {
             match broker.symbol(&listing.symbol, &listing.exchange).await {
                 Ok(contract) => told.push((listing.clone(), contract)),
                 Err(error) => {
@@ -109,6 +143,7 @@ impl ContractData {
                 }
             }
         }
+        self.said().of.extend(told.iter().map(|(listing, _)| listing.clone()));
         known.extend(told.iter().cloned());
         let kept = match self.0.kept.load(Ordering::Relaxed) {
             true => ledger.keep_contracts(day, &told).await,

@@ -1,9 +1,10 @@
 //! Name resolution against a DNS server that refuses, denies, hangs and lies.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use baton::broker::dns::{DnsSettings, Resolver};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::names::{Double, Manner};
@@ -157,4 +158,42 @@ async fn literals_and_local_names_need_no_server() {
     assert_eq!(resolver.resolve("127.0.0.1").await.unwrap(), [ONE]);
     assert!(!resolver.resolve("localhost").await.unwrap().is_empty());
     assert_eq!(server.asked(), 0);
+}
+
+/// An address that takes no connection and refuses none: its queue is full, and further handshakes are dropped.
+struct Swallowing {
+    listener: socket2::Socket,
+    _queued: Vec<std::net::TcpStream>,
+}
+
+impl Swallowing {
+    async fn at(address: IpAddr, port: u16) -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::new(address, port).into()).unwrap();
+        listener.listen(0).unwrap();
+        let at = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(at)).await {
+            queued.push(stream.into_std().unwrap());
+        }
+        Self { listener, _queued: queued }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().as_socket().unwrap().port()
+    }
+}
+
+// The bridge has moved, and its old host is gone: whoever gives up on that address asks for the name anew.
+#[tokio::test]
+async fn an_address_that_swallows_packets_is_asked_for_anew() {
+    let gone = Swallowing::at(OTHER, 0).await;
+    let bridge = tokio::net::TcpListener::bind((ONE, gone.port())).await.unwrap();
+    let system = Double::start(Manner::Answers(OTHER, 60)).await;
+    let resolver = Resolver::instead_of_system(system.address, settings(&[]));
+    let given_up = timeout(Duration::from_millis(200), resolver.connect(HOST, gone.port())).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    system.now(Manner::Answers(ONE, 60));
+    let moved = timeout(Duration::from_secs(5), resolver.connect(HOST, gone.port())).await;
+    assert_eq!(moved.expect("in time").unwrap().peer_addr().unwrap(), bridge.local_addr().unwrap());
 }

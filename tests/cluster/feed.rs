@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, base, exit};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::names::{Double, Manner};
+use crate::support::paper::KEY;
 use crate::support::process::Launch;
 use crate::support::stalls::Stalls;
 use crate::support::wait;
@@ -94,6 +95,42 @@ async fn an_expired_session_is_shown_stops_entries_and_ends_by_itself() {
         seen["websocket"]["connected"] == true && seen["websocket"]["generation"].as_u64() > Some(1)
     })
     .await;
+    cluster.finish().await;
+}
+
+// R: K6
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_is_switched_to_the_other_mode_gets_no_entry_and_trading_goes_on_when_it_is_back() {
+    let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let leader = cluster.leader().await;
+    let toggled = async |analyze: bool| {
+        let body = json!({ "apikey": KEY, "mode": analyze });
+        let url = format!("{}/api/v1/analyzer/toggle", cluster.paper.http);
+        assert!(cluster.client.post(url).json(&body).send().await.unwrap().status().is_success());
+    };
+    let code = async |wanted: Option<&str>| {
+        wait::until(&format!("the state's code is {wanted:?}"), PATIENCE, async || {
+            let seen = cluster.members[leader].json("/api/v1/monitoring/health").await.unwrap_or_default();
+            let state = &seen["operational"];
+            if state["code"].as_str() == wanted && (wanted.is_some() || state["state"] == "ACTIVE") {
+                Ok(())
+            } else {
+                Err((seen, cluster.logs()))
+            }
+        })
+        .await;
+    };
+    code(None).await;
+    toggled(true).await;
+    code(Some("WRONG_MODE")).await;
+    let entry = cluster.post(leader, &base("during", GOLD, 140_000)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.paper.arrivals().await.len(), 0, "an entry left for the other mode");
+    toggled(false).await;
+    let view = cluster.terminal(&entry.id).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    code(None).await;
     cluster.finish().await;
 }
 

@@ -109,3 +109,37 @@ async fn contracts_are_known_for_their_day_only_and_outlive_the_bridge_in_the_le
     let next = data.known().unwrap();
     assert_eq!((next.day(), next.get(&gold)), (trading_day(tomorrow), None), "yesterday's word says nothing");
 }
+
+#[tokio::test]
+async fn a_days_contracts_are_asked_for_again_when_the_lists_are_out_and_after_a_login() {
+    let database = Database::start().await;
+    let ledger = &database.ledger;
+    let (paper, broker) = bridge().await;
+    let gold = [Listing::new("MCX", "GOLDM05DEC25FUT")];
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let asked = async || {
+        let url = format!("{}/_ctl/requests", paper.control_url());
+        let seen: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        seen["requests"]["symbol"].as_u64().unwrap_or_default()
+    };
+    let data = ContractData::default();
+    for (moment, count) in [
+        ("00:05", 1),
+        ("08:29", 1),
+        // Between the two a lot or a freeze quantity may have changed.
+        ("08:30", 2),
+        ("08:31", 2),
+        ("10:00", 2),
+    ] {
+        data.read(&broker, ledger, &gold, at(&format!("2026-08-10T{moment}:00+05:30"))).await;
+        assert_eq!(asked().await, count, "{moment}");
+    }
+    data.logged_in(at("2026-08-10T10:30:00+05:30"));
+    for moment in ["10:31", "10:32"] {
+        data.read(&broker, ledger, &gold, at(&format!("2026-08-10T{moment}:00+05:30"))).await;
+        assert_eq!(asked().await, 3, "{moment}");
+    }
+    data.read(&broker, ledger, &gold, at("2026-08-11T00:05:00+05:30")).await;
+    assert_eq!(asked().await, 4, "the next day");
+}

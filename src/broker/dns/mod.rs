@@ -29,6 +29,8 @@ use lookup::{Answer, Lookup, Server, System};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What a caller allows beyond the question's own time, when there is no address to go on with.
 const SPARE: Duration = Duration::from_millis(300);
+/// How long one address may take to answer while there is another one to try.
+const NEXT_ADDRESS: Duration = Duration::from_millis(500);
 /// Bounds of the time that an answer is kept.
 const KEPT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
@@ -55,6 +57,21 @@ struct Inner {
     servers: Vec<Arc<dyn Lookup>>,
     names: Mutex<HashMap<String, Entry>>,
     counter: Option<IntCounterVec>,
+}
+
+/// An attempt to connect; dropped without a connection, its addresses are doubted.
+struct Attempt<'a> {
+    resolver: &'a Resolver,
+    host: &'a str,
+    connected: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.connected {
+            self.resolver.doubt(self.host);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -184,15 +201,27 @@ impl Resolver {
     /// The name is not known, or no address takes it.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let addresses = self.resolve(host).await.map_err(io::Error::other)?;
-        let mut last = None;
-        for address in &addresses {
-            match TcpStream::connect((*address, port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
+        // Also where the caller gives up first: an address that swallows packets gives no answer at all.
+        let mut attempt = Attempt { resolver: self, host, connected: false };
+        let mut last = io::Error::other("no address");
+        for (place, address) in addresses.iter().enumerate() {
+            let connecting = TcpStream::connect((*address, port));
+            let tried = if place + 1 < addresses.len() {
+                timeout(NEXT_ADDRESS, connecting)
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            } else {
+                connecting.await
+            };
+            match tried {
+                Ok(stream) => {
+                    attempt.connected = true;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
             }
         }
-        self.doubt(host);
-        Err(last.unwrap_or_else(|| io::Error::other("no address")))
+        Err(last)
     }
 
     /// The addresses are of no use: the bridge may have moved. They stay the last good ones, but are asked for anew.

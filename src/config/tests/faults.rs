@@ -158,3 +158,16 @@ fn every_fault_of_a_strategy_is_told_and_a_sound_one_is_read() {
     );
     assert_eq!(thresholds.stale, chrono::TimeDelta::seconds(30));
 }
+
+#[test]
+fn the_bridges_authorities_are_a_readable_file_of_certificates() {
+    let no_pem = file("nothing of the kind");
+    for path in ["/nowhere/ca.pem", no_pem.path().to_str().unwrap()] {
+        let faults = faults(&with(&[("BATON_BROKER__CA_FILE", path)]));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains("broker.ca_file") && faults[0].contains(path), "{faults:?}");
+    }
+    let known = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/certs/localhost.crt");
+    let config = load(&with(&[("BATON_BROKER__CA_FILE", known)])).unwrap();
+    assert_eq!(config.broker.ca_file.as_deref(), Some(std::path::Path::new(known)));
+}

@@ -264,6 +264,7 @@ fn the_example_file_names_every_setting_with_its_default() {
     let active = [
         ("/etc/baton/postgres-ca.pem", authority),
         ("/etc/baton/redis-ca.pem", authority),
+        ("/etc/baton/bridge-ca.pem", authority),
         (":5432/baton\"", ":5432/baton?sslmode=verify-full\""),
         ("\"redis://", "\"rediss://"),
     ]

@@ -88,6 +88,8 @@ pub struct Term<'a> {
     pub(super) poll: Duration,
     next_sweep: Moment,
     pub(super) bridge_failures: u32,
+    /// The books came from a bridge in the other mode, and no order of ours did.
+    pub(super) mode_is_other: bool,
     pub(super) stops: StopMonitor,
     pub(super) at_broker: AtBroker,
     pub(super) overdue: Overdue,
@@ -138,6 +140,7 @@ impl<'a> Term<'a> {
             poll: FIRST_POLL,
             next_sweep: now,
             bridge_failures: 0,
+            mode_is_other: false,
             stops: StopMonitor::default(),
             at_broker: AtBroker::default(),
             overdue: Overdue::default(),

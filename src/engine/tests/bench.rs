@@ -182,7 +182,7 @@ fn proxy(send: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
 
 fn feed(address: SocketAddr, board: &PriceBoard, metrics: &Arc<Metrics>) -> Live {
     let url = format!("ws://{address}");
-    let endpoint = Endpoint::new(&url, "key".to_owned().into(), Resolver::default()).unwrap();
+    let endpoint = Endpoint::new(&url, "key".to_owned().into(), Resolver::default(), None).unwrap();
     let (news, clock) = (OrderNews::default(), Arc::new(BootClock));
     Live::new(endpoint, board.clone(), news, clock, Arc::clone(metrics), RUN * 10)
 }

@@ -177,17 +177,17 @@ impl<'a> Session<'a> {
             self.awake = now;
         }
         self.heard = now;
-        let mut message = first;
-        for _ in 0..BURST {
+        let mut next = Some(first);
+        let mut left = BURST;
+        while let Some(message) = next {
             if let Some(text) = text(&message)?
                 && self.ear.hear(text, now)?
             {
                 self.live.ticked(self.generation);
             }
-            match self.socket.next().now_or_never() {
-                Some(next) => message = next,
-                None => break,
-            }
+            left -= 1;
+            // What is taken off the socket is heard: nothing is taken beyond the burst.
+            next = if left == 0 { None } else { self.socket.next().now_or_never() };
         }
         Ok(())
     }
@@ -241,6 +241,7 @@ impl<'a> Session<'a> {
         }
         self.subscribe_what_is_due().await?;
         if (self.live.hours)() == Some(false) {
+            self.ear.subscriptions.rest(now);
             return Ok(());
         }
         let quoted = |listing: &Listing| {

@@ -346,7 +346,7 @@ fn resident_kib() -> u64 {
 /// A feed to the proxy, and what is seen of it.
 fn member(world: &Arc<World>, accepted: mpsc::UnboundedSender<DuplexStream>) -> (Live, Watched) {
     let time = world.time.clone();
-    let endpoint = Endpoint::new("ws://proxy", "key".to_owned().into(), Resolver::default()).unwrap();
+    let endpoint = Endpoint::new("ws://proxy", "key".to_owned().into(), Resolver::default(), None).unwrap();
     let endpoint = endpoint.dialled(dial(world, accepted));
     let (board, news) = (PriceBoard::new(), OrderNews::default());
     let (metrics, clock) = (Arc::new(Metrics::new()), Arc::new(time.clone()));

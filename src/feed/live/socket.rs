@@ -1,6 +1,7 @@
 //! Connecting: the shared resolver finds the address, then TCP, TLS where the URL says so, and the handshake.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,11 +64,16 @@ pub(super) enum ConnectError {
 }
 
 impl Endpoint {
-    /// The proxy at `url` (`ws://` or `wss://`), reached by `resolver`.
+    /// The proxy at `url` (`ws://` or `wss://`), reached by `resolver`; `ca_file` names authorities beside the system's.
     ///
     /// # Errors
     /// The URL cannot be one, or no trust anchors were found for `wss://`.
-    pub fn new(url: &str, api_key: SecretString, resolver: Resolver) -> Result<Self, BadEndpoint> {
+    pub fn new(
+        url: &str,
+        api_key: SecretString,
+        resolver: Resolver,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, BadEndpoint> {
         let bad = |problem: &str| BadEndpoint { url: url.to_owned(), problem: problem.to_owned() };
         let parsed = reqwest::Url::parse(url).map_err(|error| bad(&error.to_string()))?;
         let secure = match parsed.scheme() {
@@ -78,7 +84,7 @@ impl Endpoint {
         let host = parsed.host_str().ok_or_else(|| bad("no host"))?;
         let port = parsed.port_or_known_default().ok_or_else(|| bad("no port"))?;
         let tls = match secure {
-            true => Some(Arc::new(tls_config(true, None).map_err(|problem| bad(&problem))?)),
+            true => Some(Arc::new(tls_config(true, ca_file).map_err(|problem| bad(&problem))?)),
             false => None,
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

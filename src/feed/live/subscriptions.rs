@@ -124,6 +124,13 @@ impl Subscriptions {
         Some(&line.listing)
     }
 
+    /// The market rests: its silence is nobody's, and counts from the opening on.
+    pub fn rest(&mut self, now: Moment) {
+        for line in self.lines.values_mut().flatten() {
+            line.quiet_since = line.quiet_since.max(now);
+        }
+    }
+
     /// Listings that the socket is to hear.
     pub fn len(&self) -> usize {
         self.count
@@ -216,6 +223,18 @@ mod tests {
         assert_eq!(hearing(&subscriptions, at(35)), Hearing::Well, "A ticked 25 s ago");
         assert_eq!(hearing(&subscriptions, at(41)), Hearing::Mute { silent: 2, of: 2 });
         assert_eq!(hearing(&Subscriptions::default(), at(100)), Hearing::Well, "nothing to be heard");
+    }
+
+    #[test]
+    fn the_night_before_an_opening_is_no_silence() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.want(&set(&["A", "B"]), at(0));
+        subscriptions.heard("NFO", "A", Price(dec!(100)), at(1));
+        let elsewhere = |_: &Listing| Some(Price(dec!(105)));
+        assert_eq!(subscriptions.hearing(PATIENCE, at(1000), elsewhere), Hearing::Mute { silent: 2, of: 2 });
+        subscriptions.rest(at(1000));
+        assert_eq!(subscriptions.hearing(PATIENCE, at(1030), elsewhere), Hearing::Well, "it opened above");
+        assert_eq!(subscriptions.hearing(PATIENCE, at(1031), elsewhere), Hearing::Mute { silent: 2, of: 2 });
     }
 
     #[test]

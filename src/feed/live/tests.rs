@@ -2,9 +2,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use ha::{BootClock, Clock};
 use rust_decimal::dec;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 use crate::broker::dns::Resolver;
@@ -58,7 +60,7 @@ struct Running {
 
 fn run(url: &str, key: &str, patience: Duration) -> Running {
     let (board, news, metrics) = (PriceBoard::new(), OrderNews::default(), Arc::new(Metrics::new()));
-    let endpoint = Endpoint::new(url, key.to_owned().into(), Resolver::default()).unwrap();
+    let endpoint = Endpoint::new(url, key.to_owned().into(), Resolver::default(), None).unwrap();
     let (clock, stop) = (Arc::new(BootClock), CancellationToken::new());
     let live = Live::new(endpoint, board.clone(), news.clone(), clock, Arc::clone(&metrics), patience);
     let (status, kick) = (live.status(), live.kick());
@@ -105,6 +107,43 @@ async fn ticks_of_what_is_wanted_arrive_and_of_nothing_else() {
     assert_eq!(feed.board.get(&gold()), None);
     assert_eq!(feed.status.borrow().subscribed_symbols, 1);
     assert_eq!(feed.status.borrow().generation, 1, "one socket for all of it");
+}
+
+/// A proxy that says all it has to say at once.
+async fn in_one_go(symbols: u32) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        socket.next().await.unwrap().unwrap();
+        let mut frames = vec![json!({ "type": "auth", "status": "success" })];
+        frames.extend((0..symbols).map(|n| {
+            json!({
+                "type": "market_data", "symbol": format!("S{n}"), "exchange": "NFO", "mode": 1,
+                "data": { "symbol": format!("S{n}"), "ltp": n + 1, "ltt": 1 },
+            })
+        }));
+        for frame in frames {
+            socket.feed(Message::text(frame.to_string())).await.unwrap();
+        }
+        socket.flush().await.unwrap();
+        // It is heard until it ends.
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+    address
+}
+
+#[tokio::test]
+async fn of_a_thousand_ticks_at_once_each_is_heard() {
+    let proxy = in_one_go(1_000).await;
+    let feed = run(&format!("ws://{proxy}"), "paper", SOON);
+    let listings: BTreeSet<Listing> = (0..1_000).map(|n| Listing::new("NFO", format!("S{n}"))).collect();
+    feed.board.want(listings.clone());
+    let missing =
+        |feed: &Running| listings.iter().filter(|listing| feed.board.get(listing).is_none()).count();
+    feed.until("all are heard", |feed, _| missing(feed) == 0).await;
+    assert_eq!(feed.status.borrow().generation, 1);
 }
 
 #[tokio::test]
@@ -280,7 +319,8 @@ async fn silence_outside_of_market_hours_is_no_fault() {
     post(&paper, "faults", json!({"fault": {"kind": "tick_silence"}})).await;
     let (board, metrics) = (PriceBoard::new(), Arc::new(Metrics::new()));
     board.want(BTreeSet::from([gold()]));
-    let endpoint = Endpoint::new(&paper.ws_url(), "paper".to_owned().into(), Resolver::default()).unwrap();
+    let endpoint =
+        Endpoint::new(&paper.ws_url(), "paper".to_owned().into(), Resolver::default(), None).unwrap();
     let (clock, patience) = (Arc::new(BootClock), Duration::from_millis(200));
     let live = Live::new(endpoint, board, OrderNews::default(), clock, Arc::clone(&metrics), patience);
     let live = live.with_hours(Arc::new(|| Some(false)));
@@ -330,7 +370,8 @@ fn an_address_that_is_none_is_told() {
     for (url, problem) in
         [("http://h", "neither ws nor wss"), ("ws://", "empty host"), ("nonsense", "relative")]
     {
-        let error = Endpoint::new(url, String::new().into(), Resolver::default()).err().unwrap().to_string();
+        let error =
+            Endpoint::new(url, String::new().into(), Resolver::default(), None).err().unwrap().to_string();
         assert!(error.contains(problem) && error.contains("feed.url"), "{error}");
     }
 }
