@@ -101,6 +101,11 @@ impl Copy {
 
     /// What `baton recover --check` would say of it, without a process for each question.
     pub async fn examined(&self) -> Report {
+        self.proven(Depth::Whole).await
+    }
+
+    /// What a recovery finds; a start, a takeover and the leader's look once a minute prove [`Depth::Open`].
+    pub async fn proven(&self, depth: Depth) -> Report {
         let capital = self.launch.env["BATON_TRADING__CAPITAL"].parse().unwrap();
         let manager = CrashRecoveryManager::new(
             Ledger::new(&self.url, 2, "baton-test").unwrap(),
@@ -110,7 +115,7 @@ impl Copy {
             Duration::from_millis(1),
             Arc::new(Metrics::new()),
         );
-        manager.examine(Depth::Whole).await
+        manager.examine(depth).await
     }
 
     /// Runs `baton` on it.
