@@ -5,6 +5,7 @@
 
 mod admission;
 mod books;
+mod budget;
 mod cash;
 mod catalogue;
 mod clock;

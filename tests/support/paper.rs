@@ -73,6 +73,8 @@ pub struct Arrival {
     pub verb: String,
     pub body: Value,
     pub orderid: Option<String>,
+    /// Microseconds since the bridge began.
+    pub elapsed_us: u64,
 }
 
 impl Paper {
