@@ -98,6 +98,30 @@ async fn an_expired_session_is_shown_stops_entries_and_ends_by_itself() {
     cluster.finish().await;
 }
 
+// R: B5
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_was_crossed_under_a_dead_session_fires_when_it_is_back() {
+    let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let entered = cluster.play(0, &base("in", GOLD, 140_000)).await;
+    assert_eq!(entered["status"], "executed", "{entered}");
+    cluster.paper.fault(json!({ "fault": { "kind": "session_expired" } })).await;
+    until(&cluster, "the dead session is noticed", |seen| session(seen) == "expired").await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(130000)).await;
+    assert_eq!(cluster.count("SELECT count(*) FROM position WHERE status = 'open'").await, 1);
+    cluster.paper.heal().await;
+    wait::until("it is sold", PATIENCE, async || {
+        let sold = "SELECT count(*) FROM position WHERE status = 'closed' AND exit_cause = 'stop_loss'";
+        match cluster.count(sold).await {
+            1 => Ok(()),
+            other => Err((other, cluster.logs())),
+        }
+    })
+    .await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0));
+}
+
 // R: K6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_that_is_switched_to_the_other_mode_gets_no_entry_and_trading_goes_on_when_it_is_back() {
