@@ -16,6 +16,9 @@ pub const PLACES: [&str; 7] = [
     "before_fill_commit",
 ];
 
+/// Where a signal's row can be seen and the leader that stored it has not handed it over.
+pub const STORED: &str = "stored";
+
 /// The places of a recovery and of a takeover, in the order they are passed.
 pub const RECOVERY_PLACES: [&str; 4] =
     ["takeover_doubted", "recovery_read", "takeover_recovered", "takeover_books_read"];

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::relay::Relay;
+use crate::shared::processors::Spent;
 use crate::signals::{base, exit};
 use crate::support::cluster::{Cluster, Options, independent};
 
@@ -49,6 +50,22 @@ impl Desk {
         })
         .await;
         Self { cluster, relay: relay.expect("a cluster has members") }
+    }
+
+    /// The time of the processors so far, by whose work they did.
+    pub fn spent(&self, leader: usize) -> Spent {
+        let leader = self.cluster.members[leader].process.id();
+        let members: Vec<u32> = self.cluster.members.iter().map(|member| member.process.id()).collect();
+        Spent::so_far(|pid, program| {
+            let name = match program {
+                _ if pid == std::process::id() => "senders and relay",
+                _ if pid == leader => "leader",
+                _ if members.contains(&pid) => "followers",
+                "baton" => "bridge",
+                other => other,
+            };
+            name.to_owned()
+        })
     }
 
     /// When the order of a lane's last signal came by.

@@ -49,7 +49,7 @@ async fn measure() {
         let span = Duration::from_secs(setting("BATON_BENCH_SECONDS", 10).try_into().unwrap());
         eprintln!("rate: twice {span:?}");
         let commits = rate::commits(span).await;
-        let (intents, sent) = rate::intents(span).await;
+        let rate::Rate { intents, sent, spent } = rate::intents(span).await;
         let senders = rate::SENDERS;
         let note = format!(
             "{intents:.0}/s ({sent} orders), pgbench {commits:.0}/s: {:.2} ×, {}",
@@ -58,6 +58,7 @@ async fn measure() {
         );
         let case = format!("{senders} senders: durable intents");
         figures.push(Figure::new(&case, "≥ 0.8 × pgbench's rate of the same insert", Vec::new(), note));
+        figures.push(Figure::new("the processors' time for one of them", "", Vec::new(), spent));
     }
     if wanted("burst") {
         let signals = setting("BATON_BENCH_BURST", 10_000);

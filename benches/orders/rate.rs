@@ -15,11 +15,21 @@ pub const SENDERS: usize = 16;
 /// Instruments that a sender takes in turn: by the time one comes again its order has filled.
 const LANES: usize = 20;
 
-/// Intents a second, each of which was committed before its order's first byte came by; and how many there were.
-pub async fn intents(span: Duration) -> (f64, usize) {
+/// What the senders got.
+pub struct Rate {
+    /// Intents a second, each of which was committed before its order's first byte came by.
+    pub intents: f64,
+    /// How many there were.
+    pub sent: usize,
+    /// The time of the processors that one took, by whose work they did.
+    pub spent: String,
+}
+
+/// Sends for so long.
+pub async fn intents(span: Duration) -> Rate {
     let desk = Desk::start(SENDERS * LANES).await;
     let leader = desk.cluster.leader().await;
-    let begun = Instant::now();
+    let (before, begun) = (desk.spent(leader), Instant::now());
     let sender = async |number: usize| {
         let mut lanes: Vec<Lane> = (0..LANES).map(|lane| Lane::new(number * LANES + lane)).collect();
         let mut sent = 0;
@@ -33,10 +43,11 @@ pub async fn intents(span: Duration) -> (f64, usize) {
         sent
     };
     let sent: usize = join_all((0..SENDERS).map(sender)).await.into_iter().sum();
-    let rate = sent as f64 / begun.elapsed().as_secs_f64();
+    let intents = sent as f64 / begun.elapsed().as_secs_f64();
+    let spent = desk.spent(leader).each_of(sent, &before);
     let check = desk.cluster.finish().await;
     assert_eq!((check.signals, check.orders, check.arrivals), (sent, sent, sent), "{check:?}");
-    (rate, sent)
+    Rate { intents, sent, spent }
 }
 
 /// Bare commits of the same row a second.

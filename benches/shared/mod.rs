@@ -3,6 +3,7 @@
 
 pub mod commit;
 pub mod figures;
+pub mod processors;
 
 use std::future::Future;
 

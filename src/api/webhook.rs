@@ -16,7 +16,8 @@ use super::credentials::{bearer, matches};
 use super::{Context, Problem};
 use crate::domain::ids::SignalId;
 use crate::domain::signal::{self, RejectionKind, Signal, SignalType};
-use crate::ledger::inbox::{NewSignal, Receipt};
+use crate::failpoint;
+use crate::ledger::inbox::{NewSignal, PendingSignal, Placed, Receipt};
 use crate::mutant::Mutant;
 use crate::notify::{Event, Kind};
 use crate::telemetry::Traces;
@@ -66,7 +67,7 @@ async fn take(
             format!("the signal cannot be stored: {error}"),
         )
     })?;
-    let stored = redacted(body);
+    let kept = redacted(body);
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     let sender = traceparent.and_then(traces::sender);
     let row = NewSignal {
@@ -75,13 +76,20 @@ async fn take(
         strategy: &signal.strategy,
         instrument: &signal.instrument,
         payload: &payload,
-        raw_body: &stored,
+        raw_body: &kept,
         received_by: &member,
         traceparent: traceparent.filter(|_| sender.is_some()),
     };
     let id = SignalId::new();
     context.0.coming.announce(id, signal.kind(), &signal.instrument);
-    let accepted = context.0.ledger.accept(id, &row, || context.0.arrivals.notify_one()).await;
+    let expected = context.0.coming.handed.expect(id);
+    let stored = |Placed { seq, first }| {
+        failpoint::hit(failpoint::STORED);
+        if !first || !expected.hand_over(PendingSignal::fresh(id, seq, payload.clone())) {
+            context.0.arrivals.notify_one();
+        }
+    };
+    let accepted = context.0.ledger.accept(id, &row, stored).await;
     let receipt = match accepted {
         Err(_) if Mutant::AcknowledgesUnstored.is_on() => Receipt::unstored(),
         accepted => accepted?,

@@ -34,9 +34,10 @@ use futures_util::future::BoxFuture;
 use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
 use crate::domain::market::Candle;
-use crate::domain::order::OrderSpec;
+use crate::domain::order::{OrderClass, OrderSpec};
 use crate::domain::sessions::{Holiday, Session};
 
+pub use budget::Ahead;
 pub use openalgo::OpenAlgo;
 pub use plugin::Plugin;
 pub use settings::{Settings, SettingsError, SharedBudget};
@@ -52,6 +53,13 @@ pub use types::{
 /// their future after the write has begun leaves the outcome in doubt; the connection is then reset, so that
 /// bytes not yet delivered are discarded.
 pub trait Broker: Send + Sync + 'static {
+    /// Asks for a place in the rate budget for an order that is still being journaled: the wait for it and for the journal are
+    /// one. It sends nothing, and is given back where it is dropped. None where a place is waited for by the order alone.
+    fn ahead(&self, class: OrderClass) -> Option<Ahead> {
+        let _ = class;
+        None
+    }
+
     /// Places `order`, once, without any retry.
     fn place<'a>(&'a self, order: &'a OrderSpec, ticket: Ticket<'a>) -> BoxFuture<'a, Submission>;
 

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::Budget;
+use super::budget::{Ahead, Budget};
 use super::json::Object;
 use super::outcome::{self, Fault, Verb};
 use super::plugin::Plugin;
@@ -29,7 +29,7 @@ use super::{Broker, books, tls};
 use crate::domain::contract::Contract;
 use crate::domain::listing::Listing;
 use crate::domain::market::Candle;
-use crate::domain::order::OrderSpec;
+use crate::domain::order::{OrderClass, OrderSpec};
 use crate::domain::sessions::{Holiday, Session};
 
 /// The bridge's column for `strategy`.
@@ -145,10 +145,11 @@ impl OpenAlgo {
     }
 
     /// Budget, connection, check, write, answer: each at most once.
-    async fn send(&self, written: Written, ticket: Ticket<'_>) -> Result<outcome::Answer, Fault> {
+    async fn send(&self, written: Written, mut ticket: Ticket<'_>) -> Result<outcome::Answer, Fault> {
         let limit = ticket.within.map_or(self.order_timeout, |within| within.min(self.order_timeout));
         let deadline = Instant::now() + limit;
-        let Ok(()) = timeout_at(deadline, self.budget.take(ticket.class)).await else {
+        let place = self.budget.take_or_use(ticket.class, ticket.ahead.take());
+        let Ok(()) = timeout_at(deadline, place).await else {
             return Err(Fault::Budget(limit.as_millis()));
         };
         let Ok(lent) = timeout_at(deadline, self.warm.take()).await else {
@@ -221,6 +222,10 @@ impl OpenAlgo {
 }
 
 impl Broker for OpenAlgo {
+    fn ahead(&self, class: OrderClass) -> Option<Ahead> {
+        self.budget.ahead(class)
+    }
+
     fn place<'a>(&'a self, order: &'a OrderSpec, ticket: Ticket<'a>) -> BoxFuture<'a, Submission> {
         self.submit(Verb::Place, object(order_fields(order)), ticket).boxed()
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::budget::Ahead;
 use crate::domain::listing::Listing;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, PriceType, Product, Side, UnknownName, named};
@@ -12,10 +13,11 @@ use crate::domain::order::{OrderClass, PriceType, Product, Side, UnknownName, na
 pub type MaySend<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 
 /// What accompanies an order request besides the order itself.
-#[derive(Clone, Copy)]
 pub struct Ticket<'a> {
     /// Why the order exists; decides which part of the rate budget it may use.
     pub class: OrderClass,
+    /// The place in the budget that was asked for before, if one was.
+    pub ahead: Option<Ahead>,
     /// The name sent as `strategy`, at most 100 characters. Unique per intent: an exact key in analyze mode.
     pub strategy: &'a str,
     /// What remains of the caller's own step; shortens the order timeout, never lengthens it.

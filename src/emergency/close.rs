@@ -289,8 +289,13 @@ impl Closer<'_> {
         failpoint::hit("emergency_after_journal");
         let may_send = move || BootClock.now() < send_by;
         let tag = entry.tag();
-        let ticket =
-            Ticket { class: OrderClass::Operator, strategy: &tag, within: None, may_send: &may_send };
+        let ticket = Ticket {
+            class: OrderClass::Operator,
+            ahead: None,
+            strategy: &tag,
+            within: None,
+            may_send: &may_send,
+        };
         let submission = self.broker.place(&entry.order(), ticket).await;
         failpoint::hit("emergency_after_reply");
         let mut closed = Closed { id, contract: contract.clone(), held, quantity, end: None, order_id: None };

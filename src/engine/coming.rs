@@ -13,6 +13,7 @@ use ha::Moment;
 use tokio::sync::Notify;
 
 use super::decide::contracts_needed;
+use super::handed::Handed;
 use super::lanes::QUOTE_LIFE;
 use super::term::{Event, Term};
 use crate::broker::Broker;
@@ -23,7 +24,11 @@ use crate::ledger::listen::Stored;
 
 /// What is said of signals that are about to be stored; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Coming(Arc<Announced>);
+pub struct Coming {
+    announced: Arc<Announced>,
+    /// The way of those that were stored here to this member's own term.
+    pub handed: Handed,
+}
 
 /// The newest of each instrument that is to be bought, and that is to be sold: bounded by the configured instruments, also where
 /// nobody leads who takes them out.
@@ -54,13 +59,13 @@ impl Coming {
     pub fn announce(&self, id: SignalId, kind: SignalType, instrument: &str) {
         if kind.opens() || kind == SignalType::Exit {
             self.lock().insert((instrument.to_owned(), kind.opens()), id);
-            self.0.news.notify_one();
+            self.announced.news.notify_one();
         }
     }
 
     /// Returns once something was announced.
     pub(super) async fn news(&self) {
-        self.0.news.notified().await;
+        self.announced.news.notified().await;
     }
 
     /// What was announced since this was asked last.
@@ -70,7 +75,7 @@ impl Coming {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, bool), SignalId>> {
         // A map is changed or taken; nothing panics in between.
-        self.0.named.lock().unwrap_or_else(PoisonError::into_inner)
+        self.announced.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

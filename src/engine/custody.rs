@@ -320,7 +320,7 @@ impl Term<'_> {
             );
             self.engine.metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), None, intent.send_by());
-            self.send(intent, begun);
+            self.send(intent, None, begun);
         }
         Ok(journaled.blocked.iter().map(|(intent, _)| intent.id).collect())
     }

@@ -21,6 +21,7 @@ mod ends;
 pub mod evidence;
 mod expiry;
 mod failover;
+pub mod handed;
 mod holdings;
 mod intents;
 pub mod lanes;

@@ -13,6 +13,7 @@ use super::lanes::Waiting;
 use super::senders::say_unsent;
 use super::submit::{Way, submit};
 use super::term::Term;
+use crate::broker::Ahead;
 use crate::domain::exit::ExitRequest;
 use crate::domain::ids::{IntentId, SignalId};
 use crate::domain::intent::OrderIntent;
@@ -80,6 +81,10 @@ impl Term<'_> {
         failpoint::hit("before_journal");
         let (begun, at) = (Instant::now(), SystemTime::now());
         let verified = self.verified_units(&batch);
+        let broker = &self.engine.broker;
+        // One that is not journaled is given back.
+        let mut ahead: HashMap<IntentId, Ahead> =
+            batch.iter().filter_map(|intent| Some((intent.id, broker.ahead(intent.class)?))).collect();
         let ids: Vec<IntentId> = batch.iter().map(|intent| intent.id).collect();
         let journaled = match self.patiently(self.journal.commit(batch, decisions, &verified)).await {
             Ok(journaled) => journaled,
@@ -109,7 +114,8 @@ impl Term<'_> {
             out.extend(signal);
             metrics.orders.with_label_values(&[IntentState::Journaled.as_str()]).inc();
             self.book.journaled(intent.intent().clone(), kind, intent.send_by());
-            self.send(intent, at);
+            let ahead = ahead.remove(&intent.id());
+            self.send(intent, ahead, at);
         }
         // Not sooner: a signal may have made several orders.
         out.into_iter().for_each(|signal| self.clocks.forget(signal));
@@ -119,8 +125,8 @@ impl Term<'_> {
         Ok(())
     }
 
-    /// Sends an order in a task of its own; its journaling began at `begun`.
-    pub(super) fn send(&mut self, journaled: JournaledIntent, begun: SystemTime) {
+    /// Sends an order in a task of its own, by the place in the budget that was asked for `ahead`; its journaling began at `begun`.
+    pub(super) fn send(&mut self, journaled: JournaledIntent, ahead: Option<Ahead>, begun: SystemTime) {
         let epoch = self.fence().epoch().get();
         self.clocks.sent(journaled.intent());
         self.engine
@@ -129,6 +135,7 @@ impl Term<'_> {
         self.in_flight += 1;
         let way = Way {
             broker: Arc::clone(&self.engine.broker),
+            ahead,
             fence: self.fence().clone(),
             ledger: self.engine.ledger.clone(),
             events: self.sender.clone(),

@@ -91,7 +91,8 @@ impl Way {
             }
             allowed
         };
-        let ticket = Ticket { class: request.class, strategy: &tag, within: None, may_send: &may_send };
+        let ticket =
+            Ticket { class: request.class, ahead: None, strategy: &tag, within: None, may_send: &may_send };
         let order_id = &request.order_id;
         let submission = match &request.ask {
             Ask::Cancel => broker.cancel(order_id, ticket).await,

@@ -138,9 +138,10 @@ impl Term<'_> {
 }
 
 impl Drop for Term<'_> {
-    /// Outcomes that came too late for this term: the next one, whoever's it is, need not wonder about those that were
-    /// never sent.
+    /// Nothing is handed to this term any more. Of outcomes that came too late for it: the next one, whoever's it is, need
+    /// not wonder about those that were never sent.
     fn drop(&mut self) {
+        self.engine.coming.handed.close();
         for (id, why) in self.last_words() {
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(say_unsent(self.engine.ledger.clone(), vec![id], why));

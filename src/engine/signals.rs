@@ -38,12 +38,14 @@ impl Term<'_> {
         let limit = i64::try_from(room).unwrap_or(0);
         let found = self.ask_pool(|| self.engine.ledger.unfinished_signals(&known, limit)).await?;
         for pending in found {
+            self.engine.coming.handed.found(pending.id);
             self.admit(pending).await?;
         }
         Ok(())
     }
 
-    async fn admit(&mut self, pending: PendingSignal) -> Result<(), LedgerError> {
+    /// Takes up a signal of the inbox; to be called once for each.
+    pub(super) async fn admit(&mut self, pending: PendingSignal) -> Result<(), LedgerError> {
         let signal: Signal = match serde_json::from_value(pending.payload) {
             Ok(signal) => signal,
             Err(error) => {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::outcomes::Outcome;
 use super::senders::{Underway, proof, say_unsent};
 use super::term::Event;
-use crate::broker::{Broker, Submission, Ticket};
+use crate::broker::{Ahead, Broker, Submission, Ticket};
 use crate::failpoint;
 use crate::ledger::{JournaledIntent, Ledger};
 use crate::mutant::Mutant;
@@ -19,6 +19,8 @@ use crate::telemetry::traces::Step;
 /// What an order needs on its way.
 pub(super) struct Way {
     pub broker: Arc<dyn Broker>,
+    /// The place in the budget that was asked for while it was journaled.
+    pub ahead: Option<Ahead>,
     pub fence: Fence,
     pub ledger: Ledger,
     /// To the term.
@@ -30,7 +32,7 @@ pub(super) struct Way {
 
 /// Sends a journaled intent, once, and reports what became of it.
 pub(super) async fn submit(journaled: JournaledIntent, way: Way) {
-    let Way { broker, fence, ledger, events, traces, underway } = way;
+    let Way { broker, ahead, fence, ledger, events, traces, underway } = way;
     failpoint::hit("after_journal");
     let send_by = journaled.send_by();
     let may_send = move || {
@@ -41,16 +43,17 @@ pub(super) async fn submit(journaled: JournaledIntent, way: Way) {
         }
         allowed
     };
-    let ticket = Ticket {
+    let ticket = |ahead| Ticket {
         class: journaled.intent().class,
+        ahead,
         strategy: journaled.strategy_tag(),
         within: None,
         may_send: &may_send,
     };
     let (begun, at) = (Instant::now(), SystemTime::now());
-    let mut submission = broker.place(journaled.order(), ticket).await;
+    let mut submission = broker.place(journaled.order(), ticket(ahead)).await;
     if Mutant::ResendsInDoubt.is_on() && matches!(submission, Submission::InDoubt { .. }) {
-        submission = broker.place(journaled.order(), ticket).await;
+        submission = broker.place(journaled.order(), ticket(None)).await;
     }
     failpoint::hit("after_reply");
     traces.record(|| {

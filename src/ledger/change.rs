@@ -134,6 +134,17 @@ impl Change {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// It tells of nothing but acknowledgements. One that a crash of the database forgets is as one that this process did not
+    /// live to record: the intent is journaled, so the next term puts it in doubt, and the books have its order. And it is not
+    /// forgotten where anything followed from it: whatever is committed after it, and waited for, has it on disk before.
+    fn is_found_again(&self) -> bool {
+        let acknowledges = |update: &IntentUpdate| {
+            update.state == IntentState::Acknowledged && update.filled == Quantity::ZERO && !update.unwind
+        };
+        self.intents.iter().all(acknowledges)
+            && Self { intents: self.intents.clone(), ..Self::default() } == *self
+    }
 }
 
 impl Ledger {
@@ -146,7 +157,7 @@ impl Ledger {
     pub async fn commit(&self, fence: &Fence, change: &Change) -> Result<(), LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
-        lock_leadership(&tx, fence).await?;
+        lock_leadership(&tx, fence, !change.is_found_again()).await?;
         let told = audit::of_change(change, fence.epoch().get());
         let member = fence.instance().member.as_str();
         let moved = change.cash.as_ref().map_or(Rupees::ZERO, |cash| cash.movement.amount);
@@ -176,7 +187,7 @@ impl Ledger {
     ) -> Result<i64, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
-        lock_leadership(&tx, fence).await?;
+        lock_leadership(&tx, fence, true).await?;
         tx.run(
             "INSERT INTO broker_order_seen (order_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
             &[&order_ids],
@@ -193,13 +204,19 @@ impl Ledger {
 }
 
 /// Takes the row lock that a takeover waits for, and proves that the epoch still leads, through the session that this
-/// term began with: after a repair, or a resumption, what an older term remembers is not written any more.
-pub(super) async fn lock_leadership(tx: &Transaction<'_>, fence: &Fence) -> Result<(), LedgerError> {
+/// term began with: after a repair, or a resumption, what an older term remembers is not written any more. Its commit waits
+/// for the disk where it is to be `kept` through a crash of the database.
+pub(super) async fn lock_leadership(
+    tx: &Transaction<'_>,
+    fence: &Fence,
+    kept: bool,
+) -> Result<(), LedgerError> {
     let row = tx
         .maybe_row(
-            "SELECT backend_pid IS NOT DISTINCT FROM $3 FROM leadership
-             WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE",
-            &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid(), &fence.backend_pid()],
+            "SELECT backend_pid IS NOT DISTINCT FROM $3,
+                CASE WHEN NOT $4 THEN set_config('synchronous_commit', 'off', true) END
+             FROM leadership WHERE epoch = $1 AND holder_incarnation = $2 FOR SHARE",
+            &[&fence.epoch().get(), &fence.instance().incarnation.as_uuid(), &fence.backend_pid(), &kept],
         )
         .await
         .map_err(LedgerError::during("lock the leadership row"))?;

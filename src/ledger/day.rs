@@ -97,7 +97,7 @@ impl Ledger {
     ) -> Result<Rupees, LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
-        lock_leadership(&tx, fence).await?;
+        lock_leadership(&tx, fence, true).await?;
         let during = || LedgerError::during("open the account's day");
         tx.execute(
             "INSERT INTO trading_day (day, opening_equity) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -120,7 +120,7 @@ impl Ledger {
     pub async fn latch(&self, fence: &Fence, date: NaiveDate, hit: &[Refusal]) -> Result<(), LedgerError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(LedgerError::during("begin a transaction"))?;
-        lock_leadership(&tx, fence).await?;
+        lock_leadership(&tx, fence, true).await?;
         for refusal in hit {
             tx.execute(
                 "INSERT INTO limit_latch (day, code, sentence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use ha::Fence;
 use serde::Serialize;
@@ -70,14 +69,28 @@ pub struct PendingSignal {
     pub status: SignalStatus,
     /// The parsed signal.
     pub payload: Value,
-    /// When the database received it.
-    pub received_at: DateTime<Utc>,
-    /// How long ago that was by the database's own clock, in milliseconds.
+    /// How long ago the database received it, by its own clock, in milliseconds.
     pub age_ms: i64,
     /// How many intents its first leg has had.
     pub attempts: i32,
     /// Every one of its intents provably never left, and no EXIT has called it off.
     pub unsent: bool,
+}
+
+impl PendingSignal {
+    /// One that was stored a moment ago, and that nobody has begun.
+    pub fn fresh(id: SignalId, seq: i64, payload: Value) -> Self {
+        Self { id, seq, status: SignalStatus::Pending, payload, age_ms: 0, attempts: 0, unsent: true }
+    }
+}
+
+/// What is known of a new row as soon as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Its place in the inbox.
+    pub seq: i64,
+    /// Nothing before it on its instrument is unfinished: whoever decides it at once comes before nobody's turn.
+    pub first: bool,
 }
 
 /// A signal's status. All but the first two are final.
@@ -117,22 +130,22 @@ impl SignalStatus {
 }
 
 /// Stores a signal once, and gives its receipt: the first one's, for a repeat. With `$10` nobody waits until a new row is on
-/// disk: others see it at once, and whatever is committed after it puts it there, too ([`FLUSH`]).
+/// disk: others see it at once, and whatever is committed after it puts it there, too. A new one's place is told,
+/// and whether it is the first of its instrument: the statement's snapshot has every signal that was answered before it came.
+/// Of a long backlog that is not looked for.
 const STORE: &str = "
 WITH fresh AS (
     INSERT INTO signal (id, key, type, strategy, instrument, payload, raw_body, received_by, traceparent)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-    ON CONFLICT (key) DO NOTHING RETURNING id, status)
-SELECT id, status, true, pg_notify('baton_signal', concat_ws(' ', $1::uuid, $3::text, $8::text, $5::text))::text,
+    ON CONFLICT (key) DO NOTHING RETURNING id, status, seq)
+SELECT id, status, true, seq,
+    (SELECT count(*) < 64 AND bool_and(u.instrument <> $5) IS NOT FALSE FROM (
+        SELECT instrument FROM signal WHERE status IN ('pending', 'working') ORDER BY seq LIMIT 64) u),
+    pg_notify('baton_signal', concat_ws(' ', $1::uuid, $3::text, $8::text, $5::text))::text,
     CASE WHEN $10 THEN set_config('synchronous_commit', 'off', true) END
 FROM fresh
 UNION ALL
-SELECT id, status, false, NULL, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
-
-/// Makes a signal's row durable, and gives it: by a commit that is waited for, and that has everything committed before it on
-/// disk, too. A signal that was decided needs none: what decided it was committed so.
-const FLUSH: &str = "
-SELECT CASE WHEN status = 'pending' THEN pg_logical_emit_message(true, 'baton', '') END FROM signal WHERE id = $1";
+SELECT id, status, false, seq, false, NULL, NULL FROM signal WHERE key = $2 AND NOT EXISTS (SELECT 1 FROM fresh)";
 
 /// For so long a sender's answer waits for the commit of what the signal decides. A flush of its own would be in that one's
 /// way: the disk takes one after the other.
@@ -158,7 +171,7 @@ pub(super) async fn store(tx: &Transaction<'_>, signal: &NewSignal<'_>) -> Resul
     let mut values = signal.values(&id, &signal.key.0);
     values.push(&false);
     let found = look_twice(tx, STORE, &values).await?;
-    found.ok_or_else(|| LedgerError::Conflict { what: format!("signal {}", signal.key) })
+    found.map(|row| receipt(&row)).ok_or_else(|| lost(signal))
 }
 
 /// A repeat that raced the first delivery's commit sees neither the row nor a conflict in its snapshot: the second look does.
@@ -166,14 +179,23 @@ async fn look_twice(
     client: &impl Planned,
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
-) -> Result<Option<Receipt>, LedgerError> {
+) -> Result<Option<Row>, LedgerError> {
     for _ in 0..2 {
         let row = client.maybe_row(sql, values).await.map_err(LedgerError::during("store a signal"))?;
-        if let Some(row) = row {
-            return Ok(Some(Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) }));
+        if row.is_some() {
+            return Ok(row);
         }
     }
     Ok(None)
+}
+
+/// The receipt in a row of [`STORE`] or [`STORE_UNDER`].
+fn receipt(row: &Row) -> Receipt {
+    Receipt { id: SignalId(row.get(0)), status: row.get(1), fresh: row.get(2) }
+}
+
+fn lost(signal: &NewSignal<'_>) -> LedgerError {
+    LedgerError::Conflict { what: format!("signal {}", signal.key) }
 }
 
 /// The key of a new row.
@@ -239,21 +261,19 @@ impl Ledger {
         &self,
         id: SignalId,
         signal: &NewSignal<'_>,
-        stored: impl FnOnce(),
+        stored: impl FnOnce(Placed),
     ) -> Result<Receipt, LedgerError> {
         let key = new_key(signal, id);
         let mut values = signal.values(&id, &key);
         values.push(&true);
-        let found = look_twice(&self.client().await?, STORE, &values).await?;
-        let receipt =
-            found.ok_or_else(|| LedgerError::Conflict { what: format!("signal {}", signal.key) })?;
+        let row = look_twice(&self.client().await?, STORE, &values).await?.ok_or_else(|| lost(signal))?;
+        let receipt = receipt(&row);
         if receipt.fresh {
-            stored();
+            stored(Placed { seq: row.get(3), first: row.get(4) });
             tokio::time::sleep(RIDE).await;
         }
         // A repeat may find a row that its first delivery still waits for.
-        let durable = self.client().await?.row(FLUSH, &[&receipt.id.0]).await;
-        durable.map_err(LedgerError::during("have a signal on disk"))?;
+        self.durable(receipt.id).await?;
         Ok(receipt)
     }
 
@@ -269,7 +289,7 @@ impl Ledger {
         let mut values = signal.values(&id, &key);
         values.extend([&epoch as &(dyn ToSql + Sync), &incarnation]);
         let found = look_twice(&client, STORE_UNDER, &values).await?;
-        found.ok_or(LedgerError::Fenced(fence.epoch()))
+        found.map(|row| receipt(&row)).ok_or(LedgerError::Fenced(fence.epoch()))
     }
 
     /// The signal that a delivery of this key would be a repeat of.
@@ -320,7 +340,7 @@ impl Ledger {
         let client = self.client().await?;
         let statement = client
             .prepare_cached(
-                "SELECT id, seq, status, payload, received_at,
+                "SELECT id, seq, status, payload,
                         (extract(epoch FROM clock_timestamp() - received_at) * 1000)::bigint AS age_ms,
                         (SELECT count(*)::int FROM order_intent WHERE signal_id = signal.id AND leg = 0) AS attempts,
                         NOT EXISTS (SELECT 1 FROM order_intent
@@ -345,7 +365,6 @@ fn pending_signal(row: &Row) -> Result<PendingSignal, LedgerError> {
         seq: cells.get("seq"),
         status: cells.word("status", SignalStatus::Pending),
         payload: cells.get("payload"),
-        received_at: cells.get("received_at"),
         age_ms: cells.get("age_ms"),
         attempts: cells.get("attempts"),
         unsent: cells.get("unsent"),

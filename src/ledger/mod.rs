@@ -21,6 +21,7 @@ pub mod events;
 pub mod exits;
 mod failover;
 pub mod flapping;
+mod flush;
 pub mod guard;
 pub mod holdings;
 pub mod inbox;
@@ -52,6 +53,7 @@ pub mod views;
 pub mod wishes;
 mod writes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -62,6 +64,7 @@ use tokio_postgres::{NoTls, Transaction};
 
 pub use change::Change;
 pub use error::LedgerError;
+use flush::Flushes;
 pub use journal::{Journal, JournaledIntent};
 
 /// How long a statement waits for a pooled connection before it is an error.
@@ -73,6 +76,7 @@ pub struct Ledger {
     pool: Pool,
     config: tokio_postgres::Config,
     tls: PgTls,
+    flushes: Arc<Flushes>,
 }
 
 impl Ledger {
@@ -117,7 +121,7 @@ impl Ledger {
             .timeouts(Timeouts { wait: Some(POOL_WAIT), create: Some(POOL_WAIT), recycle: Some(POOL_WAIT) })
             .build()
             .map_err(LedgerError::Pool)?;
-        Ok(Self { pool, config, tls })
+        Ok(Self { pool, config, tls, flushes: Arc::default() })
     }
 
     pub(crate) async fn client(&self) -> Result<Object, LedgerError> {

@@ -84,7 +84,7 @@ impl Bench {
 }
 
 pub fn named(strategy: &str) -> Ticket<'_> {
-    Ticket { class: OrderClass::Entry, strategy, within: None, may_send: &|| true }
+    Ticket { class: OrderClass::Entry, ahead: None, strategy, within: None, may_send: &|| true }
 }
 
 pub fn gold(kind: PriceType, price: Price) -> OrderSpec {

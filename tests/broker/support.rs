@@ -36,7 +36,7 @@ pub fn order() -> OrderSpec {
 }
 
 pub fn ticket<'a>(class: OrderClass, may_send: &'a MaySend<'a>) -> Ticket<'a> {
-    Ticket { class, strategy: "intent-1", within: None, may_send }
+    Ticket { class, ahead: None, strategy: "intent-1", within: None, may_send }
 }
 
 /// A ticket that always may.

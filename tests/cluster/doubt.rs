@@ -94,3 +94,35 @@ async fn s6_an_order_that_the_bridge_hides_and_then_fills_is_never_sent_again() 
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (1, 1), "one order, found in the books");
 }
+
+// R: S6: the answer is recorded by a commit that does not wait for the disk. PostgreSQL is killed with it in its memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_that_postgresql_forgets_is_found_in_the_books() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let mut forgotten = 0;
+    for round in 0..3 {
+        cluster.leader().await;
+        let slow = json!({ "kind": "slow_fills", "ms": 3000 });
+        cluster.paper.fault(json!({ "fault": slow, "verb": "placeorder", "count": 1 })).await;
+        let entry = cluster.post(round, &base(&format!("in-{round}"), GOLD, 140_000)).await;
+        let acknowledged = "SELECT count(*) FROM order_intent WHERE state = 'acknowledged'";
+        wait::until("it is acknowledged", PATIENCE, async || match cluster.count(acknowledged).await {
+            1 => Ok(()),
+            _ => Err(cluster.logs()),
+        })
+        .await;
+        cluster.stores.postgres().kill().await.unwrap();
+        cluster.stores.postgres().start().await.unwrap();
+        cluster = cluster.reconnected().await;
+        forgotten += 1 - cluster.count(acknowledged).await;
+        let view = cluster.terminal(&entry.id).await;
+        assert_eq!(view["status"], "executed", "{view}");
+        assert_eq!(view["orders"].as_array().unwrap().len(), 1, "never sent again: {view}");
+        let out = cluster.play(round, &exit(&format!("out-{round}"), GOLD, "ALL", 140_000)).await;
+        assert_eq!(out["status"], "executed", "{out}");
+    }
+    println!("{forgotten} of three acknowledgements were forgotten");
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (6, 0), "{check:?}");
+}

@@ -20,6 +20,7 @@ mod failover;
 mod faults;
 mod feed;
 mod halves;
+mod handed;
 mod idle_bench;
 mod limits;
 mod load;

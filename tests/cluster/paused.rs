@@ -11,7 +11,7 @@ use crate::support::seed::Seed;
 use crate::support::wait;
 
 /// Wakes a member and waits until it is a part of the cluster again: as a follower, or restarted if it ended itself.
-async fn wake(cluster: &mut Cluster, index: usize) {
+pub async fn wake(cluster: &mut Cluster, index: usize) {
     let member = &mut cluster.members[index];
     member.process.signal(Signal::CONT);
     wait::until(&format!("{} is back", member.name), PATIENCE, async || {

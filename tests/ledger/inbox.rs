@@ -30,7 +30,7 @@ fn signal<'a>(key: &'a SignalKey, payload: &'a Value, member: &'a str) -> NewSig
 
 async fn deliver(ledger: &Ledger, key: &str, member: &str) -> Receipt {
     let (key, payload) = (SignalKey(key.to_owned()), json!({ "by": member }));
-    ledger.accept(SignalId::new(), &signal(&key, &payload, member), || {}).await.unwrap()
+    ledger.accept(SignalId::new(), &signal(&key, &payload, member), |_| {}).await.unwrap()
 }
 
 // R: B2
@@ -187,7 +187,7 @@ async fn the_leader_has_a_signal_before_its_sender_and_its_sender_has_it_for_goo
     let (key, payload) = (SignalKey("test/told again".to_owned()), json!({ "by": "b1" }));
     let (stored, seen) = oneshot::channel();
     let again = signal(&key, &payload, "b1");
-    let mut accepted = pin!(ledger.accept(SignalId::new(), &again, || stored.send(()).unwrap()));
+    let mut accepted = pin!(ledger.accept(SignalId::new(), &again, |_| stored.send(()).unwrap()));
     tokio::select! {
         biased;
         accepted = &mut accepted => panic!("its sender was told first: {accepted:?}"),

@@ -20,7 +20,7 @@ const FAILED_OVER: &str = "INSERT INTO switch_history (switch, value, who, why)
     VALUES ('reduce_only', true, 'b1', 'PostgreSQL failed over (other system or timeline): it may be missing')";
 
 async fn store(ledger: &Ledger, key: &str) -> SignalId {
-    ledger.accept(SignalId::new(), &entry(&SignalKey(key.to_owned())), || {}).await.unwrap().id
+    ledger.accept(SignalId::new(), &entry(&SignalKey(key.to_owned())), |_| {}).await.unwrap().id
 }
 
 fn entry(key: &SignalKey) -> NewSignal<'_> {

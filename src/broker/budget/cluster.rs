@@ -23,7 +23,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// After a failure Redis is not asked for so long: an order in fifteen of a hung Redis waits, not each.
 pub(super) const REST: Duration = Duration::from_millis(300);
 
-// KEYS count; ARGV order, ceiling, window in µs, then name and age in µs of orders that went without being counted.
+// KEYS count; ARGV order, ceiling, window in µs, how many orders do not go after all and their names, then name and age in µs of
+// orders that went without being counted.
 // 0: it may go, and is counted; else µs until there may be room. What is dated ahead of the server's clock was dated by
 // the clock before it was set back.
 const ASK: &str = "
@@ -31,7 +32,9 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
 local t = redis.call('TIME')
 local now, window = t[1] * 1000000 + t[2], tonumber(ARGV[3])
-for i = 4, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i]) end
+local given = tonumber(ARGV[4])
+for i = 5, 4 + given do redis.call('ZREM', KEYS[1], ARGV[i]) end
+for i = 5 + given, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
 redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')
 redis.call('PEXPIRE', KEYS[1], math.ceil(window / 500))
@@ -66,19 +69,25 @@ impl Count {
         Ok(Self { line, key, process: Uuid::now_v7(), away_until: Mutex::default() })
     }
 
-    /// Asks for a place among `ceiling`, and has `uncounted` orders of this process counted, with their ages. `Err` says
+    /// Asks for a place among `ceiling`, has `uncounted` orders of this process counted, with their ages, and `returned` ones
+    /// not any more. `Err` says
     /// after what time to ask again; none is no answer: Redis is away, or too slow.
     pub async fn ask(
         &self,
         order: u64,
         ceiling: usize,
         uncounted: &[(u64, Duration)],
+        returned: &[u64],
     ) -> Option<Result<(), Duration>> {
         if self.away_until().is_some_and(|until| Instant::now() < until) {
             return None;
         }
         let mut eval = redis::cmd("EVAL");
         eval.arg(ASK).arg(1).arg(&self.key).arg(self.name(order)).arg(ceiling).arg(WINDOW.as_micros() as u64);
+        eval.arg(returned.len());
+        for order in returned {
+            eval.arg(self.name(*order));
+        }
         for (order, age) in uncounted {
             eval.arg(self.name(*order)).arg(age.as_micros() as u64);
         }

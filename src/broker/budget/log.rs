@@ -11,6 +11,8 @@ use super::WINDOW;
 #[derive(Debug, Default)]
 pub(super) struct Log {
     orders: VecDeque<Order>,
+    /// Places of these that were given back, and that the cluster's count still has.
+    returned: Vec<Order>,
     last: u64,
 }
 
@@ -47,6 +49,24 @@ impl Log {
     /// Notes an order that goes.
     pub fn add(&mut self, number: u64, at: Instant, counted: bool) {
         self.orders.push_back(Order { number, at, counted });
+    }
+
+    /// An order does not go after all.
+    pub fn give_back(&mut self, number: u64) {
+        let place = self.orders.iter().position(|order| order.number == number);
+        let order = place.and_then(|place| self.orders.remove(place));
+        self.returned.extend(order.filter(|order| order.counted));
+    }
+
+    /// Numbers of places that were given back, and that the cluster's count may still have.
+    pub fn returned(&self, now: Instant) -> Vec<u64> {
+        let young = |order: &&Order| now.saturating_duration_since(order.at) < WINDOW;
+        self.returned.iter().filter(young).map(|order| order.number).collect()
+    }
+
+    /// The cluster's count has no more of these, nor of what is older than its window.
+    pub fn told(&mut self, numbers: &[u64]) {
+        self.returned.retain(|order| !numbers.contains(&order.number) && order.at.elapsed() < WINDOW);
     }
 
     /// Orders of the last second that the cluster's count lacks, with their ages.

@@ -9,6 +9,10 @@
 //! with Redis, one without and the takeover in its middle: one and a half. What went without Redis is added to its count
 //! when it answers again.
 //!
+//! A place may be taken [`Ahead`] of its order, while that is being journaled. One that is not used is given back: here at once,
+//! in Redis with the next order that asks. What was taken longer ago than [`cluster::BOUND`] is not used: by then the order would
+//! leave later than it was counted by more than one may whose answer Redis kept it waiting for.
+//!
 //! Orders wait in line: entries in one, everything that takes risk off in another. A waiting order has a deadline, and
 //! one that later orders overtake again and again would miss it.
 
@@ -16,11 +20,12 @@ mod cluster;
 mod log;
 
 use std::num::NonZeroU32;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::cluster::Count;
 use self::log::Log;
@@ -31,7 +36,19 @@ use crate::domain::order::OrderClass;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The budget as one instance draws on it.
-pub(super) struct Budget(Option<Parts>);
+pub(super) struct Budget(Option<Arc<Parts>>);
+
+/// A place that is asked for before its order can be sent. Dropping this gives it back, or leaves the line.
+#[derive(Debug)]
+pub struct Ahead(AbortOnDropHandle<Place>);
+
+/// A place in the window; given back where it is dropped unused.
+struct Place {
+    parts: Arc<Parts>,
+    order: u64,
+    at: Instant,
+    is_used: bool,
+}
 
 struct Parts {
     limits: Limits,
@@ -66,37 +83,84 @@ impl Budget {
         let limits = Limits::new(total, settings.exit_reserve_per_second)?;
         let cluster = settings.shared_budget.as_ref().map(Count::new).transpose()?;
         let (entries, others) = (Line::default(), Line::default());
-        Ok(Self(Some(Parts { limits, log: std::sync::Mutex::default(), cluster, entries, others })))
+        let log = std::sync::Mutex::default();
+        Ok(Self(Some(Arc::new(Parts { limits, log, cluster, entries, others }))))
     }
 
     /// Waits until an order of this class may go, behind those of its line that asked before it; the caller bounds
     /// the wait, and one that gives up leaves the line.
     pub async fn take(&self, class: OrderClass) {
-        let Some(parts) = &self.0 else { return };
-        let line = match class {
-            OrderClass::Entry => &parts.entries,
-            OrderClass::Exit | OrderClass::Protective | OrderClass::Operator => &parts.others,
-        };
-        let _first = line.lock().await;
-        let order = parts.log().number();
-        while let Err(wait) = parts.try_take(class, order).await {
-            tokio::time::sleep(wait).await;
+        if let Some(parts) = &self.0 {
+            parts.wait(class).await;
+        }
+    }
+
+    /// Asks for a place for an order that cannot be sent yet; none where nothing is counted.
+    pub fn ahead(&self, class: OrderClass) -> Option<Ahead> {
+        let parts = Arc::clone(self.0.as_ref()?);
+        Some(Ahead(AbortOnDropHandle::new(tokio::spawn(async move {
+            let (order, at) = (parts.wait(class).await, Instant::now());
+            Place { parts, order, at, is_used: false }
+        }))))
+    }
+
+    /// Waits as [`take`](Self::take) does, by what was asked for ahead if that serves.
+    pub async fn take_or_use(&self, class: OrderClass, ahead: Option<Ahead>) {
+        if let Some(Ahead(place)) = ahead
+            && let Ok(mut place) = place.await
+            && place.at.elapsed() <= cluster::BOUND
+        {
+            place.is_used = true;
+            return;
+        }
+        self.take(class).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.parts.log().give_back(self.order);
         }
     }
 }
 
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "place {}", self.order)
+    }
+}
+
 impl Parts {
+    /// Waits for a place; gives the order's number.
+    async fn wait(&self, class: OrderClass) -> u64 {
+        let line = match class {
+            OrderClass::Entry => &self.entries,
+            OrderClass::Exit | OrderClass::Protective | OrderClass::Operator => &self.others,
+        };
+        let _first = line.lock().await;
+        let order = self.log().number();
+        while let Err(wait) = self.try_take(class, order).await {
+            tokio::time::sleep(wait).await;
+        }
+        order
+    }
+
     /// Takes a place for an order, or says after what time to ask again.
     async fn try_take(&self, class: OrderClass, order: u64) -> Result<(), Duration> {
         let whole = self.limits.ceiling(class);
         // Whoever else draws on it: this instance alone stays within the limits, should Redis forget what it counted.
         self.log().room(whole, Instant::now())?;
         let Some(cluster) = &self.cluster else { return self.log().take(order, whole, Instant::now()) };
-        let uncounted = self.log().uncounted(Instant::now());
-        match cluster.ask(order, whole, &uncounted).await {
+        let (uncounted, returned) = {
+            let log = self.log();
+            (log.uncounted(Instant::now()), log.returned(Instant::now()))
+        };
+        match cluster.ask(order, whole, &uncounted, &returned).await {
             Some(answer) => {
                 let mut log = self.log();
                 log.counted(&uncounted);
+                log.told(&returned);
                 answer.inspect(|()| log.add(order, Instant::now(), true))
             }
             None => self.log().take(order, self.limits.share().ceiling(class), Instant::now()),

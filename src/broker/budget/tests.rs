@@ -119,6 +119,62 @@ async fn who_gives_up_leaves_the_line() {
     budget.take(OrderClass::Entry).await;
 }
 
+/// A place that was taken ahead, once it is.
+async fn taken_ahead(budget: &Budget, class: OrderClass) -> Ahead {
+    let ahead = budget.ahead(class).unwrap();
+    let wait = async {
+        while !ahead.0.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("there is room");
+    ahead
+}
+
+#[tokio::test]
+async fn a_place_that_was_taken_ahead_is_used_once_and_given_back_where_nothing_is_sent() {
+    let budget = alone(3, 1);
+    let [used, unused] =
+        [taken_ahead(&budget, OrderClass::Entry).await, taken_ahead(&budget, OrderClass::Entry).await];
+    assert_eq!(drawn(&budget, OrderClass::Entry).await, 0, "both count while they are held");
+    budget.take_or_use(OrderClass::Entry, Some(used)).now_or_never().expect("it has its place");
+    drop(unused);
+    assert_eq!(drawn(&budget, OrderClass::Entry).await, 1);
+}
+
+#[tokio::test]
+async fn a_place_that_was_taken_too_long_ago_is_taken_anew() {
+    let budget = alone(3, 1);
+    let old = taken_ahead(&budget, OrderClass::Entry).await;
+    tokio::time::sleep(cluster::BOUND * 2).await;
+    budget.take_or_use(OrderClass::Entry, Some(old)).await;
+    assert_eq!(drawn(&budget, OrderClass::Entry).await, 1, "an order has one place");
+}
+
+#[tokio::test]
+async fn who_waits_ahead_and_is_not_sent_leaves_the_line() {
+    let budget = alone(3, 1);
+    assert_eq!(drawn(&budget, OrderClass::Entry).await, 2);
+    let waiting = budget.ahead(OrderClass::Entry).unwrap();
+    tokio::task::yield_now().await;
+    drop(waiting);
+    budget.take(OrderClass::Entry).await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_given_back_is_free_for_the_cluster_with_the_next_order() {
+    let stores = Stores::temporary().await.expect("private stores start");
+    let [first, second] = [member(&stores, 4, 1), member(&stores, 4, 1)];
+    until_counted(&first).await;
+    until_counted(&second).await;
+    let unused = [taken_ahead(&first, OrderClass::Exit).await, taken_ahead(&first, OrderClass::Exit).await];
+    drop(unused);
+    // Tells Redis.
+    first.take(OrderClass::Exit).await;
+    assert_eq!(drawn(&second, OrderClass::Exit).await, 3, "four in all");
+    stores.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn settings_that_leave_nothing_to_somebody_are_refused() {
     assert!(Budget::new(&settings(3, 3)).is_err());

@@ -196,6 +196,7 @@ impl<'a> Term<'a> {
         let mut commands = commands.lock().await;
         // What was announced while another led is stored by now.
         self.engine.coming.take();
+        self.engine.coming.handed.open();
         loop {
             self.engine.pulse.beat();
             if drain.is_cancelled() {
@@ -206,6 +207,7 @@ impl<'a> Term<'a> {
                     Ok(()) => Woken::Time,
                     Err(error) => return self.failed(error),
                 },
+                Selected::Handed => Woken::Handed,
                 Selected::Arrival => Woken::Arrival,
                 Selected::News => {
                     self.news = true;
@@ -262,6 +264,7 @@ impl<'a> Term<'a> {
             Some(event) = self.events.recv() => Selected::Event(event),
             Some(command) = commands.recv() => Selected::Command(command),
             () = self.engine.coming.news() => Selected::Coming,
+            () = self.engine.coming.handed.news() => Selected::Handed,
             () = self.engine.arrivals.notified() => Selected::Arrival,
             () = self.engine.news.arrived() => Selected::News,
             () = drain.cancelled() => Selected::Time,
@@ -301,13 +304,16 @@ impl<'a> Term<'a> {
         self.watch_stops(woken == Woken::Prices);
         self.watch_exits();
         if self.custody.is_some() {
-            let swept = woken == Woken::Arrival || now >= self.next_sweep;
+            let swept = matches!(woken, Woken::Arrival | Woken::Handed) || now >= self.next_sweep;
             if swept {
                 self.next_sweep = now.plus(SWEEP);
             }
             return self.keep_custody(swept).await;
         }
         self.keep_day().await?;
+        if woken == Woken::Handed {
+            self.take_handed().await?;
+        }
         if woken == Woken::Arrival || now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP);
             self.listen().await;
@@ -352,6 +358,7 @@ enum Selected {
     Event(Event),
     Command(Command),
     Coming,
+    Handed,
     Arrival,
     News,
     Prices,
@@ -362,6 +369,7 @@ enum Selected {
 /// What the loop came round for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Woken {
+    Handed,
     Arrival,
     Prices,
     Time,
