@@ -29,6 +29,13 @@ impl fmt::Display for UnreadableCell {
     }
 }
 
+impl UnreadableCell {
+    /// The column is of a type that this version does not read: no row of its can be.
+    pub fn is_of_another_type(&self) -> bool {
+        self.why.contains("cannot convert between the Rust type")
+    }
+}
+
 /// One row being read; an unreadable cell gives a placeholder and a fault.
 pub(super) struct Cells<'a> {
     row: &'a Row,

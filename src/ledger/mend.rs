@@ -8,7 +8,8 @@ use deadpool_postgres::Transaction;
 use serde_json::json;
 
 use super::LedgerError;
-use super::repair::{Mending, WishWrite};
+use super::recorded::Moved;
+use super::repair::{CashMend, Mending, WishWrite};
 use super::writes::one_row;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::money::{Quantity, Rupees};
@@ -29,6 +30,9 @@ pub(super) async fn write(tx: &Transaction<'_>, mending: &Mending) -> Result<(),
     }
     for wish in &mending.wishes {
         set_wish(tx, wish).await?;
+    }
+    if !mending.cash.is_empty() {
+        set_cash(tx, &mending.cash).await?;
     }
     Ok(())
 }
@@ -97,4 +101,32 @@ async fn set_wish(tx: &Transaction<'_>, wish: &WishWrite) -> Result<(), LedgerEr
         .await
         .map_err(LedgerError::during("put back what an operator wants closed"))?;
     one_row(rows, || format!("position {position}"))
+}
+
+/// Their rows are only ever added; the table's owner may do what a running program never does. A row that was gone was booked
+/// when the audit log told it.
+async fn set_cash(tx: &Transaction<'_>, cash: &[CashMend]) -> Result<(), LedgerError> {
+    let during = LedgerError::during("put back what was paid in and out");
+    let [free, keep] = ["DISABLE", "ENABLE"]
+        .map(|able| format!("ALTER TABLE cash_movement {able} TRIGGER cash_movement_rows"));
+    tx.batch_execute(&free).await.map_err(&during)?;
+    for mend in cash {
+        let done = match mend {
+            CashMend::Remove(id) => tx.execute("DELETE FROM cash_movement WHERE id = $1", &[id]).await,
+            CashMend::Put(moved) => {
+                let sql = "WITH told AS (SELECT at_us, payload::jsonb ->> 'epoch' AS epoch FROM audit_log
+                        WHERE kind = 'change' AND payload LIKE '%' || $1::uuid || '%' ORDER BY seq LIMIT 1),
+                    first AS (SELECT at_us FROM audit_log ORDER BY seq LIMIT 1)
+                    INSERT INTO cash_movement (id, kind, amount, who, why, epoch, at)
+                    SELECT $1, $2, $3, $4, $5, (SELECT epoch::bigint FROM told), coalesce(to_timestamp(
+                        (SELECT at_us / 1000000.0 FROM told)), to_timestamp((SELECT at_us / 1000000.0 FROM first)), now())
+                    ON CONFLICT (id) DO UPDATE
+                    SET kind = excluded.kind, amount = excluded.amount, who = excluded.who, why = excluded.why";
+                let Moved { id, kind, amount, who, why } = moved;
+                tx.execute(sql, &[&id.0, &kind.as_str(), &amount.0, who, why]).await
+            }
+        };
+        one_row(done.map_err(&during)?, || "a deposit or withdrawal".to_owned())?;
+    }
+    tx.batch_execute(&keep).await.map_err(&during)
 }

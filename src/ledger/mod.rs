@@ -38,6 +38,8 @@ mod planned;
 pub mod recorded;
 pub mod repair;
 pub mod requests;
+pub mod reread;
+mod resolve;
 pub mod restore;
 mod rows;
 pub mod seals;
@@ -51,6 +53,7 @@ pub mod switching;
 pub mod telegram;
 pub mod views;
 pub mod wishes;
+mod witness;
 mod writes;
 
 use std::sync::Arc;

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::change::PortfolioRow;
-use crate::domain::ids::PositionId;
+use crate::domain::cash::CashKind;
+use crate::domain::ids::{IntentId, MovementId, PositionId};
 use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::order::IntentState;
 use crate::domain::position::{Position, PositionStatus};
 
 /// The kind of the row that tells everything again.
@@ -50,6 +52,33 @@ pub struct Figures {
     pub equity_high: Rupees,
 }
 
+/// How the chain last had an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Its state.
+    pub state: IntentState,
+    /// Units filled.
+    pub filled: Quantity,
+    /// The broker's id, if the chain tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+}
+
+/// A deposit or withdrawal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Moved {
+    /// Its key.
+    pub id: MovementId,
+    /// Which way.
+    pub kind: CashKind,
+    /// Rupees; below zero for a withdrawal.
+    pub amount: Rupees,
+    /// Who asked for it.
+    pub who: String,
+    /// Why.
+    pub why: String,
+}
+
 /// What is known from the part of the chain that was walked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
@@ -61,6 +90,10 @@ pub struct Recorded {
     pub wishes: BTreeMap<PositionId, Wanted>,
     /// The portfolio's figures.
     pub figures: Option<Figures>,
+    /// What became of orders; one that is not here is not known.
+    pub orders: BTreeMap<IntentId, Outcome>,
+    /// Every deposit and withdrawal; known only to whoever has walked the chain from its first row on.
+    pub movements: Option<BTreeMap<MovementId, Moved>>,
 }
 
 /// What of a payload is of interest here.
@@ -73,6 +106,24 @@ struct Told {
     wishes: BTreeMap<PositionId, Wanted>,
     position: Option<PositionId>,
     why: Option<String>,
+    cash: Option<Moved>,
+    #[serde(default)]
+    intents: Vec<Became>,
+    /// Of a seal's row.
+    #[serde(default)]
+    orders: BTreeMap<IntentId, Outcome>,
+    /// Of an operator's word.
+    intent: Option<IntentId>,
+    to: Option<IntentState>,
+    order: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Became {
+    id: IntentId,
+    state: Option<IntentState>,
+    filled: Option<Quantity>,
+    order: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -86,12 +137,12 @@ struct Held {
 impl Recorded {
     /// Nothing was recorded yet, and that is known.
     pub(super) fn from_the_first() -> Self {
-        Self { complete: true, ..Self::default() }
+        Self { complete: true, movements: Some(BTreeMap::new()), ..Self::default() }
     }
 
     /// Takes the next row in.
     pub(super) fn take(&mut self, kind: &str, actor: &str, payload: &str) {
-        if !matches!(kind, "change" | "repair" | "adopt" | "emergency" | "close" | HELD) {
+        if !matches!(kind, "change" | "repair" | "adopt" | "emergency" | "close" | "resolve" | HELD) {
             return;
         }
         let Ok(told) = serde_json::from_str::<Told>(payload) else {
@@ -105,19 +156,40 @@ impl Recorded {
                 self.wishes.insert(position, wanted);
             }
             ("close", None) => {}
+            ("resolve", _) => self.resolved(told),
             // Whoever has seen it all needs no summary.
             (HELD, _) if self.complete => {}
             (HELD, _) => {
                 let positions = told.positions.into_iter().map(|held| (held.id, held.standing)).collect();
-                *self = Self { complete: true, positions, wishes: told.wishes, figures: told.figures };
+                let Told { wishes, figures, orders, .. } = told;
+                *self = Self { complete: true, positions, wishes, figures, orders, movements: None };
             }
             _ => self.change(told, kind == "change"),
         }
     }
 
-    fn change(&mut self, told: Told, moves_figures_with_positions: bool) {
+    fn resolved(&mut self, told: Told) {
+        if let Some((at, state)) = told.intent.and_then(|id| self.orders.get_mut(&id)).zip(told.to) {
+            at.state = state;
+            at.order = told.order.or(at.order.take());
+        }
+    }
+
+    fn change(&mut self, told: Told, is_change: bool) {
+        if !is_change {
+            // A repair tells in words what it sets of orders.
+            self.orders.clear();
+        }
+        for Became { id, state, filled, order } in told.intents {
+            let order = order.or(self.orders.remove(&id).and_then(|before| before.order));
+            let outcome = state.zip(filled).map(|(state, filled)| Outcome { state, filled, order });
+            self.orders.extend(outcome.map(|outcome| (id, outcome)));
+        }
+        if let Some((movements, moved)) = self.movements.as_mut().zip(told.cash) {
+            movements.insert(moved.id, moved);
+        }
         // An older version moves the figures with every position, and by every repair, and does not tell.
-        if told.figures.is_some() || !told.positions.is_empty() || !moves_figures_with_positions {
+        if told.figures.is_some() || !told.positions.is_empty() || !is_change {
             self.figures = told.figures;
         }
         for Held { id, status, standing } in told.positions {
@@ -140,7 +212,9 @@ impl Recorded {
             .collect();
         let held = |id: &&PositionId| self.positions.contains_key(id);
         let wishes: BTreeMap<&PositionId, &Wanted> = self.wishes.iter().filter(|(id, _)| held(id)).collect();
-        json!({ "positions": positions, "wishes": wishes, "figures": self.figures })
+        let is_open = |(_, at): &(&IntentId, &Outcome)| !at.state.is_terminal();
+        let orders: BTreeMap<&IntentId, &Outcome> = self.orders.iter().filter(is_open).collect();
+        json!({ "positions": positions, "wishes": wishes, "figures": self.figures, "orders": orders })
     }
 }
 
@@ -180,6 +254,8 @@ mod tests {
         walked.take("close", "asha", &json!({ "position": gold.id, "why": "news" }).to_string());
         let mut from_the_seal = Recorded::default();
         from_the_seal.take(HELD, "b1", &walked.told().to_string());
+        // Movements are told by their own rows alone.
+        walked.movements = None;
         assert_eq!(from_the_seal, walked);
         assert_eq!(walked.positions[&gold.id].stop, gold.current_stop);
         assert_eq!(walked.wishes[&gold.id].by, "asha");
@@ -189,6 +265,33 @@ mod tests {
         from_the_seal.take("change", "b2", &change(&closed));
         assert!(from_the_seal.positions.is_empty());
         assert_eq!(from_the_seal.told()["wishes"], json!({}));
+    }
+
+    #[test]
+    fn what_became_of_an_open_order_is_told_again_and_a_repair_leaves_it_open() {
+        let mut walked = Recorded::from_the_first();
+        let [open, over] = [1, 2].map(|id| IntentId(uuid::Uuid::from_u128(id)));
+        let told = |id, state: &str, order: Option<&str>| {
+            let became = json!({ "id": id, "state": state, "filled": 0, "order": order, "reason": null });
+            json!({ "intents": [became] }).to_string()
+        };
+        walked.take("change", "b1", &told(open, "acknowledged", Some("77")));
+        walked.take("change", "b1", &told(open, "acknowledged", None));
+        walked.take("change", "b1", &told(over, "in_doubt", None));
+        let word = json!({ "intent": over, "from": "in_doubt", "to": "rejected", "order": null, "evidence": "none" });
+        walked.take("resolve", "asha", &word.to_string());
+        let at = |order: Option<&str>, state| Outcome {
+            state,
+            filled: Quantity::ZERO,
+            order: order.map(str::to_owned),
+        };
+        assert_eq!(walked.orders[&open], at(Some("77"), IntentState::Acknowledged));
+        assert_eq!(walked.orders[&over], at(None, IntentState::Rejected));
+        let mut from_the_seal = Recorded::default();
+        from_the_seal.take(HELD, "b1", &walked.told().to_string());
+        assert_eq!(from_the_seal.orders.keys().collect::<Vec<_>>(), [&open], "what is over is told no more");
+        walked.take("repair", "asha", &json!({ "reason": "drill", "proposals": [] }).to_string());
+        assert!(walked.orders.is_empty());
     }
 
     #[test]

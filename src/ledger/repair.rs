@@ -1,4 +1,5 @@
-//! Repairs and operators' words: one transaction each, under the leadership row's lock, with an audit row.
+//! Repairs, and what an operator's word does ([`super::resolve`]): one transaction each, under the leadership row's lock,
+//! with an audit row.
 //!
 //! The row is locked `FOR UPDATE`, so no leader writes meanwhile; it is looked at, mended and proven inside, and rolled
 //! back unless it is whole. What a leader remembers is behind the ledger afterwards, so its session is ended, as the last
@@ -13,6 +14,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::change::{FillRow, PortfolioRow, PyramidWrite};
+use super::recorded::Moved;
+use super::reread::{self, Readable};
 use super::snapshot::{self, Depth, Snapshot};
 use super::wishes::Wish;
 use super::{Ledger, LedgerError, audit, mend, recorded, writes};
@@ -77,6 +80,15 @@ pub enum WishWrite {
     Forget(PositionId),
 }
 
+/// A deposit or withdrawal as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CashMend {
+    /// It was booked so.
+    Put(Moved),
+    /// Nobody booked it.
+    Remove(Uuid),
+}
+
 /// What a repair writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mending {
@@ -90,6 +102,8 @@ pub struct Mending {
     pub filled: Vec<(IntentId, Quantity)>,
     /// What operators want closed, or never wanted.
     pub wishes: Vec<WishWrite>,
+    /// Deposits and withdrawals, past what keeps their rows as they are.
+    pub cash: Vec<CashMend>,
     /// Orders that were sent beside the ledger: kept as they were, of no position.
     pub outside: Vec<Outside>,
     /// A position that is taken up.
@@ -128,101 +142,57 @@ impl Ledger {
         prove: impl FnOnce(Snapshot) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut client = self.client().await?;
-        let tx = locked(&mut client).await?;
-        if depth == Depth::Whole {
-            Self::unhurried(&tx).await?;
-        }
-        let meter = Arc::default();
-        let before = snapshot::read(&tx, depth, &meter).await?;
-        let (mending, told) = plan(&before)?;
+        let tx = locked(&mut client, depth).await?;
+        let before = snapshot::read(&tx, depth, &Arc::default()).await?;
+        let planned = plan(&before)?;
+        Self::mend(tx, (operator, kind), depth, before.portfolio, planned, prove).await
+    }
+
+    /// As [`Ledger::repair`], over all of history, of state of which some cells cannot be read: they are put back first.
+    ///
+    /// # Errors
+    /// As for [`Ledger::repair`].
+    pub async fn repair_unreadable<E: From<LedgerError>>(
+        &self,
+        operator: Operator<'_>,
+        kind: &'static str,
+        plan: impl FnOnce(&Readable) -> Result<(Mending, Value), E>,
+        prove: impl FnOnce(Snapshot) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut client = self.client().await?;
+        let tx = locked(&mut client, Depth::Whole).await?;
+        let before = reread::readable(&tx).await?;
+        let planned = plan(&before)?;
+        let portfolio = before.snapshot.and_then(|snapshot| snapshot.portfolio);
+        Self::mend(tx, (operator, kind), Depth::Whole, portfolio, planned, prove).await
+    }
+
+    /// Writes, tells the audit, and commits what is proven.
+    async fn mend<E: From<LedgerError>>(
+        tx: Transaction<'_>,
+        (operator, kind): (Operator<'_>, &'static str),
+        depth: Depth,
+        portfolio: Option<PortfolioRow>,
+        (mending, told): (Mending, Value),
+        prove: impl FnOnce(Snapshot) -> Result<(), E>,
+    ) -> Result<(), E> {
         write(&tx, &mending, operator).await?;
         let positions = mending.positions.iter().chain(&mending.made_again).map(recorded::position);
         let told = serde_json::json!({
             "reason": operator.reason, "proposals": told, "positions": positions.collect::<Vec<_>>(),
-            "figures": mending.portfolio.or(before.portfolio).as_ref().map(recorded::figures),
+            "figures": mending.portfolio.or(portfolio).as_ref().map(recorded::figures),
         });
         audit::append(&tx, kind, operator.name, &told).await?;
         // The audit log's row included: it is what the next recovery holds the others against.
-        prove(snapshot::read(&tx, depth, &meter).await?)?;
+        prove(snapshot::read(&tx, depth, &Arc::default()).await?)?;
         have_leader_reread(&tx).await?;
         tx.commit().await.map_err(LedgerError::during("commit a repair"))?;
         Ok(())
     }
-
-    /// Ends an order by the operator's word. One in doubt was `abandoned`, `rejected`, `cancelled` or `not_sent`; or its
-    /// order at the broker is named (`acknowledged`), whose fills the books then tell. One that is known to have been at
-    /// the broker can only have been `cancelled` (which an order that expires is, too) or `rejected`, and keeps the fills
-    /// that are known. False for no such order.
-    ///
-    /// # Errors
-    /// [`LedgerError::Unresolvable`] when its end is known already, or cannot be this one; any database error.
-    pub async fn resolve_intent(
-        &self,
-        intent: Uuid,
-        state: &str,
-        broker_order_id: Option<&str>,
-        operator: Operator<'_>,
-    ) -> Result<bool, LedgerError> {
-        let during = LedgerError::during("resolve an order in doubt");
-        let mut client = self.client().await?;
-        let tx = locked(&mut client).await?;
-        let row = tx
-            .query_opt(
-                "SELECT state, class, signal_id FROM order_intent WHERE id = $1 FOR UPDATE",
-                &[&intent],
-            )
-            .await
-            .map_err(&during)?;
-        let Some(row) = row else { return Ok(false) };
-        let (found, class): (String, String) = (row.get(0), row.get(1));
-        let takes: &[&str] = match found.as_str() {
-            "in_doubt" => &["abandoned", "acknowledged", "cancelled", "not_sent", "rejected"],
-            "acknowledged" | "partially_filled" => &["cancelled", "rejected"],
-            _ => &[],
-        };
-        if !takes.contains(&state) {
-            return Err(LedgerError::Unresolvable { intent, found, wanted: state.to_owned() });
-        }
-        let reason = format!("{} by {}'s word: {}", state, operator.name, operator.reason);
-        tx.execute(
-            "UPDATE order_intent SET state = $2, reason = $3, broker_order_id = coalesce($4, broker_order_id)
-             WHERE id = $1",
-            &[&intent, &state, &reason, &broker_order_id],
-        )
-        .await
-        .map_err(&during)?;
-        let signal: Option<Uuid> = row.get(2);
-        if let (Some(signal), true) = (signal, class == "entry" && state != "acknowledged") {
-            end_entry_signal(&tx, signal, state, &reason).await?;
-        }
-        let told = serde_json::json!({
-            "intent": intent, "from": found, "to": state, "order": broker_order_id, "evidence": operator.reason,
-        });
-        audit::append(&tx, "resolve", operator.name, &told).await?;
-        have_leader_reread(&tx).await?;
-        tx.commit().await.map_err(&during)?;
-        Ok(true)
-    }
-}
-
-impl Ledger {
-    /// Says whether an intent is there.
-    ///
-    /// # Errors
-    /// Any database error.
-    pub async fn knows_intent(&self, intent: IntentId) -> Result<bool, LedgerError> {
-        let row = self
-            .client()
-            .await?
-            .query_one("SELECT EXISTS (SELECT 1 FROM order_intent WHERE id = $1)", &[&intent.0])
-            .await
-            .map_err(LedgerError::during("look for an order"))?;
-        Ok(row.get(0))
-    }
 }
 
 /// Ends the leader's session: what it remembers is older than what is about to be committed.
-async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
+pub(super) async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
     tx.batch_execute(
         "SELECT pg_terminate_backend(a.pid) FROM leadership l
             JOIN pg_stat_activity a ON a.pid = l.backend_pid AND a.backend_start = l.backend_start;
@@ -232,7 +202,10 @@ async fn have_leader_reread(tx: &Transaction<'_>) -> Result<(), LedgerError> {
     .map_err(LedgerError::during("have the leader read state back"))
 }
 
-async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, LedgerError> {
+pub(super) async fn locked(
+    client: &mut deadpool_postgres::Object,
+    depth: Depth,
+) -> Result<Transaction<'_>, LedgerError> {
     let during = LedgerError::during("lock the leadership row");
     let tx = client.transaction().await.map_err(&during)?;
     // The chain's head, too: it is walked, and nothing may be added between two looks at it.
@@ -241,6 +214,9 @@ async fn locked(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_
     )
         .await
         .map_err(&during)?;
+    if depth == Depth::Whole {
+        Ledger::unhurried(&tx).await?;
+    }
     Ok(tx)
 }
 
@@ -398,28 +374,5 @@ async fn explain(tx: &Transaction<'_>, orders: &[String]) -> Result<(), LedgerEr
     )
     .await
     .map_err(LedgerError::during("remember the orders of sales by hand"))?;
-    Ok(())
-}
-
-/// An entry's signal ends with the last of its orders.
-async fn end_entry_signal(
-    tx: &Transaction<'_>,
-    signal: Uuid,
-    state: &str,
-    reason: &str,
-) -> Result<(), LedgerError> {
-    // A signal's orders are cancelled, the signal itself is rejected: as when the books tell it.
-    let state = if state == "cancelled" { "rejected" } else { state };
-    let reasons = serde_json::json!([{ "code": state.to_uppercase(), "sentence": reason }]);
-    tx.execute(
-        "UPDATE signal SET finished_at = now(), reasons = $3,
-            status = CASE WHEN EXISTS (SELECT 1 FROM order_intent WHERE signal_id = $1 AND filled_quantity > 0)
-                THEN 'executed' ELSE $2 END
-         WHERE id = $1 AND status = 'working' AND NOT EXISTS (SELECT 1 FROM order_intent WHERE signal_id = $1
-            AND state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt'))",
-        &[&signal, &state, &reasons],
-    )
-    .await
-    .map_err(LedgerError::during("end a signal"))?;
     Ok(())
 }

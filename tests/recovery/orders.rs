@@ -122,11 +122,12 @@ async fn open(sql: &Sql, client: &Client, paper: &Paper, count: usize) {
         )
         INSERT INTO order_intent (id, signal_id, position_id, instrument, epoch, incarnation, class, symbol, exchange, side,
             quantity, price_type, product, price, trigger_price, strategy_tag, plan, state, broker_order_id, send_window_ms,
-            order_watermark, journaled_at)
-        SELECT gen_random_uuid(), s.id, gen_random_uuid(), s.instrument, 0, gen_random_uuid(), 'entry', s.instrument || 'FUT',
-            'MCX', 'BUY', 10, 'LIMIT', 'NRML', 990, 0, s.instrument, jsonb_build_object('label', 'Long_1', 'strategy',
+            order_watermark, journaled_at, trading_day)
+        SELECT s.id, s.id, gen_random_uuid(), s.instrument, 0, gen_random_uuid(), 'entry', s.instrument || 'FUT',
+            'MCX', 'BUY', 10, 'LIMIT', 'NRML', 990, 0, 'default:' || s.id, jsonb_build_object('label', 'Long_1', 'strategy',
             'default', 'lot_size', 10, 'point_value', '10', 'margin_per_lot', '100', 'atr', '5', 'stop', '980',
-            'planned_price', '990', 'signal_seq', s.seq, 'bar_time', now()), n.state, n.broker, 600000, 0, now() - interval '1 minute'
+            'planned_price', '990', 'signal_seq', s.seq, 'bar_time', now()), n.state, n.broker, 600000, 0, now() - interval '1 minute',
+            ((now() - interval '1 minute') AT TIME ZONE INTERVAL '05:30')::date
         FROM s JOIN n ON s.instrument = 'I' || n.n",
         &[&states, &known],
     )

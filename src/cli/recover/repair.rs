@@ -17,7 +17,8 @@ use crate::domain::money::Price;
 use crate::domain::order::Side;
 use crate::domain::position::HoldingKey;
 use crate::ledger::repair::Operator;
-use crate::ledger::snapshot::{Depth, Snapshot};
+use crate::ledger::reread::Readable;
+use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::Recovered;
 use crate::recovery::reconcile::{DiffRow, ReconcileError, Reconciler};
@@ -36,6 +37,7 @@ enum RepairError {
 }
 
 /// What the broker says, and what could not be learned from it.
+#[derive(Default)]
 struct Books {
     diff: Vec<DiffRow>,
     prices: BTreeMap<HoldingKey, Price>,
@@ -52,21 +54,25 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let ledger = ledger(config)?;
     same_schema(&ledger).await?;
-    let snapshot = ledger
-        .snapshot(Depth::Whole, &Arc::default())
+    let state = ledger
+        .readable()
         .await
         .context("stored state cannot be read, so nothing can be proposed: RUNBOOK.md#data_corrupt")?;
-    let books = ask_broker(config, &ledger, &snapshot, args).await?;
-    let of = |snapshot: &Snapshot| {
+    let books = match &state.snapshot {
+        Some(snapshot) => ask_broker(config, &ledger, snapshot, args, !state.restored.is_empty()).await?,
+        None => Books::default(),
+    };
+    let of = |state: &Readable| {
+        let Some(snapshot) = &state.snapshot else { return Plan::of_unreadable(state) };
         let mut plan =
             plan(snapshot, &books.diff, &books.prices, config.trading.capital, &config.instruments);
         let keys: BTreeSet<HoldingKey> =
             plan.mending.bookings.iter().map(|b| b.position.holding_key()).collect();
         let orders = keys.iter().filter_map(|key| books.by_hand.get(key)).flatten();
         plan.mending.by_hand = orders.cloned().collect();
-        plan
+        plan.after(&state.restored)
     };
-    let proposed = of(&snapshot);
+    let proposed = of(&state);
     let applied = match &args.apply {
         false => false,
         true if proposed.proposals.is_empty() => {
@@ -95,13 +101,16 @@ async fn apply(
     config: &Config,
     ledger: &Ledger,
     proposed: &Plan,
-    of: impl Fn(&Snapshot) -> Plan,
+    of: impl Fn(&Readable) -> Plan,
     operator: Operator<'_>,
 ) -> Result<(), RepairError> {
-    let same = |snapshot: &Snapshot| {
-        let now = of(snapshot);
+    let same = |state: &Readable| {
+        let now = of(state);
         if now.proposals != proposed.proposals {
             return Err(RepairError::Changed);
+        }
+        if state.snapshot.is_none() {
+            return Err(RepairError::StillBroken(now.unsolved));
         }
         Ok((now.mending, json!(now.proposals)))
     };
@@ -110,16 +119,17 @@ async fn apply(
             RepairError::StillBroken(error.findings().iter().map(ToString::to_string).collect())
         })
     };
-    ledger.repair(operator, "repair", Depth::Whole, same, whole).await
+    ledger.repair_unreadable(operator, "repair", same, whole).await
 }
 
-/// The verified comparison, and the prices of sales that are not Baton's. A book that cannot be verified says nothing:
-/// the ledger's own faults can still be mended.
+/// The verified comparison, and the prices of sales that are not Baton's. A book that cannot be verified, or compared with a
+/// ledger that is damaged, says nothing: the ledger's own faults can still be mended.
 async fn ask_broker(
     config: &Config,
     ledger: &Ledger,
     snapshot: &Snapshot,
     args: &Args,
+    is_damaged: bool,
 ) -> anyhow::Result<Books> {
     let metrics = Arc::new(Metrics::new());
     let broker = app::bridge(config, &metrics)?;
@@ -135,10 +145,13 @@ async fn ask_broker(
         Ok(first)
     };
     // What a custodian sold by the broker's book alone is booked like a sale by hand.
-    let custody = ledger.custody_prices().await?;
+    let custody = match ledger.custody_prices().await {
+        Err(error) if !is_damaged || error.is_transient() => return Err(error.into()),
+        custody => custody.unwrap_or_default(),
+    };
     let (diff, mut note) = match compared.await {
         Ok(diff) => (diff.rows, None),
-        Err(ReconcileError::Ledger(error)) => return Err(error.into()),
+        Err(ReconcileError::Ledger(error)) if !is_damaged || error.is_transient() => return Err(error.into()),
         Err(error) => (Vec::new(), Some(format!("{error}; only the ledger's own faults are looked at"))),
     };
     let (mut prices, mut by_hand) = (BTreeMap::new(), BTreeMap::new());

@@ -190,6 +190,8 @@ impl Rows {
             position_fills: self.position_fills(),
             strayed: self.unasked(),
             orphans: self.orphans(),
+            movements: None,
+            off_orders: Vec::new(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
             audit: Vec::new(),
             recorded: Default::default(),

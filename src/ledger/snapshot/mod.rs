@@ -8,6 +8,8 @@ mod beside;
 mod beyond;
 mod entries;
 mod meter;
+mod movements;
+mod open_orders;
 mod proofs;
 mod salvage;
 mod state;
@@ -23,6 +25,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::cash::CashRow;
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
 use super::recorded::Recorded;
@@ -37,6 +40,7 @@ use crate::domain::pyramiding::PyramidingState;
 use beside::Beside;
 pub use entries::{NOTHING, Strayed};
 pub use meter::{Meter, READS};
+pub use open_orders::OffOrder;
 use proofs::Proofs;
 pub use proofs::{Orphan, OrphanFill, PositionFills};
 pub use salvage::Salvage;
@@ -75,6 +79,8 @@ pub struct Snapshot {
     pub portfolio: Option<PortfolioRow>,
     /// What the account was opened with and all that moved since, added up; none without a row.
     pub moved: Option<Rupees>,
+    /// Each of them, the oldest first; read over all of history only.
+    pub movements: Option<Vec<CashRow>>,
     /// Realised profit and loss by every position ever, open ones included.
     pub realised: Rupees,
     /// The stored pyramids.
@@ -91,6 +97,8 @@ pub struct Snapshot {
     pub strayed: Vec<Strayed>,
     /// Filled orders without the position that they made.
     pub orphans: Vec<Orphan>,
+    /// Columns of open orders that are not what their signals and positions say.
+    pub off_orders: Vec<OffOrder>,
     /// What operators want closed and is not yet.
     pub wishes: Vec<Wish>,
     /// What does not fit in the audit chain since its last seal, or in all of it, in words.
@@ -184,6 +192,7 @@ fn put_together(
         filled: state.filled,
         portfolio: state.portfolio,
         moved: state.moved,
+        movements: proofs.movements,
         pyramids: state.pyramids,
         switches: state.switches,
         claimed_orders: state.claimed_orders,
@@ -191,6 +200,7 @@ fn put_together(
         wishes: state.wishes,
         position_fills: proofs.orders.fills,
         strayed,
+        off_orders: proofs.off_orders,
         orphans: proofs.orphans,
         audit: proofs.audit,
         recorded: proofs.recorded,
@@ -229,7 +239,9 @@ impl Faults {
     }
 
     fn none(&self) -> Result<(), LedgerError> {
-        let cells = std::mem::take(&mut *self.cells.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut cells = std::mem::take(&mut *self.cells.lock().unwrap_or_else(PoisonError::into_inner));
+        // The statements run side by side: whichever was first, the same damage is told in the same words.
+        cells.sort_by(|a, b| (a.table, &a.row, a.column).cmp(&(b.table, &b.row, b.column)));
         if cells.is_empty() { Ok(()) } else { Err(LedgerError::Unreadable(cells)) }
     }
 }

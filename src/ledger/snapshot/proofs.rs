@@ -11,12 +11,15 @@ use uuid::Uuid;
 
 use super::beyond::beyond;
 use super::entries::{ENTRY_COLUMNS, Entry, NOTHING, Strayed};
+use super::movements::movements;
+use super::open_orders::{OffOrder, off_orders};
 use super::{Depth, Faults, each};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::EntryPlan;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{OrderClass, Product};
+use crate::ledger::cash::CashRow;
 use crate::ledger::cells::{Cells, UnreadableCell};
 use crate::ledger::recorded::Recorded;
 use crate::ledger::{LedgerError, audit, seals};
@@ -97,6 +100,8 @@ pub(super) struct Proofs {
     pub orders: Orders,
     pub unasked: Vec<Strayed>,
     pub orphans: Vec<Orphan>,
+    pub off_orders: Vec<OffOrder>,
+    pub movements: Option<Vec<CashRow>>,
     pub audit: Vec<String>,
     pub recorded: Recorded,
 }
@@ -111,11 +116,13 @@ pub(super) struct Orders {
 impl Proofs {
     /// All of them to their end, as [`State::read`](super::state::State::read).
     pub async fn read(tx: &Transaction<'_>, depth: Depth, faults: &Faults) -> Result<Self, LedgerError> {
-        let (orders, unasked, earned, orphans, audit, beyond) = tokio::join!(
+        let (orders, unasked, earned, orphans, off_orders, movements, audit, beyond) = tokio::join!(
             orders(tx, faults),
             unasked(tx, faults),
             earned(tx, depth, faults),
             orphans(tx, depth, faults),
+            off_orders(tx, faults),
+            movements(tx, depth, faults),
             audit(tx, depth, faults),
             beyond(tx, faults),
         );
@@ -124,7 +131,8 @@ impl Proofs {
         let mut unasked = unasked?;
         unasked.extend(earned?);
         let (audit, recorded) = audit?;
-        Ok(Self { orders: orders?, unasked, orphans: orphans?, audit, recorded })
+        let (orphans, off_orders, movements) = (orphans?, off_orders?, movements?);
+        Ok(Self { orders: orders?, unasked, orphans, off_orders, movements, audit, recorded })
     }
 }
 
@@ -189,6 +197,19 @@ pub(super) async fn earned(
     if depth == Depth::Open {
         return Ok(Vec::new());
     }
+    // Of a closed position no fill is read otherwise.
+    each(
+        tx,
+        "SELECT intent_id, price FROM fill WHERE price = 'NaN'",
+        "look for prices of fills",
+        faults,
+        |row| {
+            let mut cells = Cells::keyed(row, "fill");
+            let price: Price = cells.get("price");
+            cells.finish(price)
+        },
+    )
+    .await?;
     // Fills of an entry beyond what its position bought are a position of their own; then the sums say nothing.
     let sql = "SELECT p.id, 'realised' AS column_name, trim_scale(p.realised)::text AS stored,
             trim_scale(earned.rupees)::text AS planned

@@ -1,7 +1,10 @@
 //! What would mend stored state: proposals from the orders, the fills, the audit log and the broker's verified book, pure and
 //! in order.
 //!
-//! - M1 A column goes back to what proves it: the entry's plan (`rows`), the fills (`fills`), the audit log (`rows`).
+//! - M0 A cell that cannot be read is what its witness says ([`crate::ledger::reread`]); then it is looked at like any other
+//!   (`unreadable`).
+//! - M1 A column goes back to what proves it: the entry's plan (`rows`), the fills (`fills`), the audit log (`rows`, and of what was paid in
+//!   and out `cash`).
 //!   A quantity follows its orders' fills: a closed position that was opened again is closed again.
 //! - M2 A position whose row is gone is made again from its entry's plan, its fills and its recorded stop (`lost`).
 //! - M3 Where the broker's verified book shows less than the ledger, what is missing was sold by hand: booked on the
@@ -12,11 +15,13 @@
 //!
 //! A repair is proven before it is committed: state that would still not be whole is rolled back.
 
+mod cash;
 mod figures;
 mod fills;
 mod lost;
 mod rows;
 mod sales;
+mod unreadable;
 
 use std::collections::BTreeMap;
 
@@ -98,6 +103,7 @@ pub fn plan(
     fills::follow_orders(&mut plan, &mut after);
     rows::follow_records(&mut plan, &mut after);
     lost::make_again(&mut plan, &mut after, catalog);
+    cash::follow_records(&mut plan, &mut after);
     // Before sales by hand change what the stored figures can be held against.
     let proven = figures::follow_records(&mut plan, &mut after, capital, catalog);
     for row in diff.iter().filter(|row| row.verdict.is_drift()) {

@@ -2,22 +2,24 @@
 //!
 //! - V1 Every position's figures are possible, its instrument is known, its stop can be where it stands ([`rows`]).
 //! - V2 Every open order's figures are possible, and its fills add up to what its row says ([`rows`]); an entry that bids stands
-//!   at its first bid, and its bids are for what was decided ([`bids`]).
+//!   at its first bid, and its bids are for what was decided ([`bids`]). Of an open one, too: its signal, its position, its key
+//!   and its day say the same as it does ([`rows`]).
 //! - V3 A position is what its entry's plan said, holds what its orders' fills bought less what they sold ([`whole`]), and
 //!   has realised what those earned ([`earned`]).
 //! - V4 The stored aggregates are what positions and cash give, to ₹0.01 ([`whole`]).
 //! - V5 The stored pyramids are what the positions give; a label is held once ([`whole`]).
 //! - V6 No filled order is without its position ([`whole`]).
 //! - V7 The audit log is as it was written since it was last sealed ([`whole`]). Trading does not stop for it.
-//! - V8 Stops, highest closes, operators' wishes, the capital and the high-water mark stand where the audit log, which is
+//! - V8 Stops, highest closes, operators' wishes, the capital, the high-water mark and what became of orders stand where the audit log, which is
 //!   their only other trace, put them ([`recorded`]).
-//! - V9 The capital is what the account was opened with, and what was paid in and out since ([`whole`]).
+//! - V9 The capital is what the account was opened with, and what was paid in and out since ([`whole`]); of all of history each
+//!   movement is what the audit log tells of it ([`recorded`]).
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
 mod bids;
 pub(super) mod earned;
-mod recorded;
+pub(super) mod recorded;
 mod rows;
 mod whole;
 
@@ -41,6 +43,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
         let mut rows = rows::positions(&snapshot.positions, catalog);
         let sums_make_sense = !rows.iter().any(Finding::is_critical);
         rows.extend(rows::intents(snapshot));
+        rows.extend(rows::off_orders(snapshot));
         let sums = if sums_make_sense { whole::aggregates(snapshot, capital) } else { Vec::new() };
         (rows, sums)
     };
@@ -58,7 +61,9 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
     findings.extend(recorded::positions(snapshot));
     findings.extend(recorded::wishes(snapshot));
     findings.extend(recorded::figures(snapshot));
+    findings.extend(recorded::orders(snapshot));
     findings.extend(whole::cash(snapshot));
+    findings.extend(recorded::movements(snapshot));
     findings.extend(whole::audit(snapshot));
     findings
 }

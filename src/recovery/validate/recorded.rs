@@ -1,5 +1,10 @@
 //! The rows against the audit log, which is the only other trace of some of their columns.
 
+use crate::domain::cash::CashKind;
+use crate::domain::money::Rupees;
+use crate::domain::order::IntentState;
+use crate::ledger::cash::CashRow;
+use crate::ledger::recorded::{Moved, Recorded};
 use crate::ledger::snapshot::{NOTHING, Snapshot};
 use crate::recovery::report::Finding;
 
@@ -16,6 +21,36 @@ pub(super) fn positions(snapshot: &Snapshot) -> Vec<Finding> {
         }
         if let Some(highest) = at.highest_close.filter(|highest| *highest != position.highest_close) {
             wrong("highest_close", position.highest_close, highest);
+        }
+    }
+    findings
+}
+
+/// V8, fourth part: what became of orders. One that is called ended would be given up while it rests at the broker.
+pub(super) fn orders(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for intent in &snapshot.intents {
+        let Some(at) = snapshot.recorded.orders.get(&intent.id) else { continue };
+        let mut wrong = |field, stored: &dyn ToString, told: &dyn ToString| {
+            findings.push(Finding::mismatch(
+                "order_intent",
+                intent.id,
+                field,
+                stored.to_string(),
+                told.to_string(),
+            ));
+        };
+        // A takeover puts all that was left journaled in doubt, and does not tell.
+        let is_left = (at.state, intent.state) == (IntentState::Journaled, IntentState::InDoubt);
+        if at.state != intent.state && !is_left {
+            wrong("state", &intent.state, &at.state);
+        }
+        if at.filled != intent.filled {
+            wrong("filled_quantity", &intent.filled, &at.filled);
+        }
+        if let Some(order) = at.order.as_ref().filter(|order| Some(*order) != intent.broker_order_id.as_ref())
+        {
+            wrong("broker_order_id", &intent.broker_order_id.as_deref().unwrap_or(NOTHING), order);
         }
     }
     findings
@@ -58,4 +93,90 @@ pub(super) fn figures(snapshot: &Snapshot) -> Vec<Finding> {
         .filter(|(_, stored, recorded)| stored != recorded)
         .map(|(field, stored, recorded)| Finding::mismatch("portfolio_state", 1, field, stored, recorded))
         .collect()
+}
+
+/// A movement's row against what the log tells of it.
+#[derive(Debug, PartialEq)]
+pub(in crate::recovery) enum OffMovement<'a> {
+    /// The log tells it, and there is no row.
+    Gone(&'a Moved),
+    /// Its row is another.
+    Other(&'a CashRow, &'a Moved),
+    /// Nobody moved it.
+    Untold(&'a CashRow),
+    /// What the account was opened with has no row.
+    OpeningGone(Rupees),
+    /// It was opened with that.
+    Opening(&'a CashRow, Rupees),
+}
+
+/// What is off in these rows, by a log that was walked from its first row on; the opening is what the capital leaves, which the
+/// log tells.
+pub(in crate::recovery) fn off_movements<'a>(
+    rows: &'a [CashRow],
+    recorded: &'a Recorded,
+) -> Vec<OffMovement<'a>> {
+    let Some(told) = &recorded.movements else { return Vec::new() };
+    let (openings, moved): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row.kind == CashKind::Opening.as_str());
+    let mut off = Vec::new();
+    for row in &moved {
+        match told.values().find(|told| told.id.0 == row.id) {
+            None => off.push(OffMovement::Untold(row)),
+            Some(told) => {
+                let stored = (&*row.kind, Rupees(row.amount), &row.who, &row.why);
+                if stored != (told.kind.as_str(), told.amount, &told.who, &told.why) {
+                    off.push(OffMovement::Other(row, told));
+                }
+            }
+        }
+    }
+    let gone = told.values().filter(|told| !moved.iter().any(|row| row.id == told.id.0));
+    off.extend(gone.map(OffMovement::Gone));
+    if let Some(figures) = recorded.figures {
+        let opened = figures.capital - told.values().map(|told| told.amount).sum();
+        match openings.first() {
+            Some(row) if Rupees(row.amount) != opened => off.push(OffMovement::Opening(row, opened)),
+            Some(_) => {}
+            None => off.push(OffMovement::OpeningGone(opened)),
+        }
+    }
+    off
+}
+
+/// A movement, for people.
+pub(in crate::recovery) fn told(moved: &Moved) -> String {
+    format!("{} of {} by {}: {}", moved.kind, moved.amount.0.normalize(), moved.who, moved.why)
+}
+
+/// And its row.
+pub(in crate::recovery) fn stored(row: &CashRow) -> String {
+    format!("{} of {} by {}: {}", row.kind, row.amount.normalize(), row.who, row.why)
+}
+
+/// V9, second part: each movement is what the log tells of it. Of sums a tampering with two of them says nothing.
+pub(super) fn movements(snapshot: &Snapshot) -> Vec<Finding> {
+    let rows = snapshot.movements.as_deref().unwrap_or_default();
+    let of = |off| match off {
+        OffMovement::Gone(moved) => Finding::mismatch("cash_movement", moved.id, "row", NOTHING, told(moved)),
+        OffMovement::Untold(row) => Finding::mismatch("cash_movement", row.id, "row", stored(row), NOTHING),
+        OffMovement::OpeningGone(opened) => {
+            Finding::mismatch("cash_movement", "(opening)", "row", NOTHING, format!("opening of {opened}"))
+        }
+        OffMovement::Opening(row, opened) => {
+            Finding::mismatch("cash_movement", row.id, "amount", row.amount.normalize(), opened)
+        }
+        OffMovement::Other(row, moved) => {
+            let field = match (&*row.kind, Rupees(row.amount)) {
+                (kind, _) if kind != moved.kind.as_str() => "kind",
+                (_, amount) if amount != moved.amount => "amount",
+                _ => "why",
+            };
+            Finding::mismatch("cash_movement", row.id, field, stored(row), told(moved))
+        }
+    };
+    match snapshot.movements {
+        Some(_) => off_movements(rows, &snapshot.recorded).into_iter().map(of).collect(),
+        None => Vec::new(),
+    }
 }

@@ -57,6 +57,13 @@ pub(super) fn intents(snapshot: &Snapshot) -> Vec<Finding> {
     snapshot.intents.iter().flat_map(|intent| one_intent(intent, filled(intent))).collect()
 }
 
+/// V2, third part. Whoever leads next knows an open order by these.
+pub(super) fn off_orders(snapshot: &Snapshot) -> Vec<Finding> {
+    let off = snapshot.off_orders.iter();
+    off.map(|off| Finding::mismatch("order_intent", off.intent, &off.column, &off.stored, &off.told))
+        .collect()
+}
+
 fn one_intent(intent: &OrderIntent, filled: Quantity) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut wrong = |holds: bool, field: &str, stored: String, rule: String| {

@@ -39,6 +39,8 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         filled: Default::default(),
         portfolio: None,
         moved: Some(CAPITAL),
+        movements: None,
+        off_orders: Vec::new(),
         switches: Switches::default(),
         claimed_orders: Vec::new(),
         foreign_orders: Default::default(),
