@@ -32,6 +32,7 @@ mod plans;
 mod pool;
 mod refused;
 mod replay;
+mod replayed;
 mod resting;
 mod rolling;
 mod schema;
