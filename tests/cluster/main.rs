@@ -13,6 +13,7 @@ mod debugging;
 mod deliveries;
 mod doubt;
 mod dry_run;
+mod embedded;
 mod errors;
 mod failed_over;
 mod failover;
