@@ -147,8 +147,11 @@ impl Checks {
         (answer, begun.elapsed())
     }
 
-    fn late(&self) -> String {
-        format!("no answer within {} s", self.timeout.as_secs())
+    fn late(&self, who: &str) -> String {
+        let within = self.timeout.as_secs();
+        format!(
+            "no answer within {within} s; see whether {who} hangs or is overloaded, and whether the way to it is cut"
+        )
     }
 
     async fn postgres(&self) -> Vec<Timed> {
@@ -167,7 +170,7 @@ impl Checks {
             }
             None => {
                 let unknown = Verdict::Unknown("PostgreSQL does not answer".to_owned());
-                (Verdict::Fail(Class::Transient, self.late()), unknown)
+                (Verdict::Fail(Class::Transient, self.late("PostgreSQL")), unknown)
             }
         };
         vec![(Check::Postgres, database, took), (Check::Clock, clock, took)]
@@ -182,7 +185,7 @@ impl Checks {
                 let detail = format!("{error}; check that Redis runs and redis.url is right");
                 Verdict::Fail(classify::of_redis(&error), detail)
             }
-            None => Verdict::Fail(Class::Transient, self.late()),
+            None => Verdict::Fail(Class::Transient, self.late("Redis")),
         };
         (Check::Redis, verdict, took)
     }
@@ -201,7 +204,7 @@ impl Checks {
                 let class = classify::of_key(&error);
                 (Verdict::Fail(class, error.to_string()), unknown())
             }
-            None => (Verdict::Fail(Class::Transient, self.late()), unknown()),
+            None => (Verdict::Fail(Class::Transient, self.late("the bridge")), unknown()),
         };
         let usable = matches!(key, Verdict::Pass(_));
         let mut results = vec![(Check::Bridge, bridge, took), (Check::BridgeAuth, key, took)];
@@ -224,7 +227,7 @@ impl Checks {
                 Verdict::Unknown("the bridge is in the wrong mode".to_owned())
             }
             Some(Err(error)) => Verdict::Fail(classify::of_broker(&error), error.to_string()),
-            None => Verdict::Fail(Class::Transient, self.late()),
+            None => Verdict::Fail(Class::Transient, self.late("the bridge")),
         };
         (Check::BrokerSession, verdict, took)
     }
@@ -238,7 +241,7 @@ impl Checks {
                 Verdict::Fail(Class::Operator, error.to_string())
             }
             Some(Err(error)) => Verdict::Fail(classify::of_broker(&error), error.to_string()),
-            None => Verdict::Fail(Class::Transient, self.late()),
+            None => Verdict::Fail(Class::Transient, self.late("the bridge")),
         };
         (Check::AnalyzerMode, verdict, took)
     }

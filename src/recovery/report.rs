@@ -136,7 +136,9 @@ impl Finding {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The database was not reached in any attempt.
-    #[error("the database could not be read in {attempts} attempts")]
+    #[error(
+        "the database could not be read in {attempts} attempts; check that PostgreSQL runs and that postgres.url is right"
+    )]
     DbUnavailable {
         /// How many attempts were made.
         attempts: u32,

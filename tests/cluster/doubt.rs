@@ -1,4 +1,4 @@
-//! Orders whose outcome nobody heard: the leader dies at each place of an order's way.
+//! Orders whose outcome nobody heard: the leader dies at each place of an order's way, and between two of its fills.
 
 use baton::failpoint::PLACES;
 use rust_decimal::dec;
@@ -125,4 +125,77 @@ async fn an_acknowledgement_that_postgresql_forgets_is_found_in_the_books() {
     println!("{forgotten} of three acknowledgements were forgotten");
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (6, 0), "{check:?}");
+}
+
+/// Orders fill in two parts, a while apart; no further while they are held.
+async fn fills_in_two(cluster: &Cluster, hold: bool) {
+    let model = json!({ "latency_ms": 0, "slices": 2, "slice_delay_ms": 3000, "spread_ticks": 0 });
+    cluster.paper.post("fills", json!({ "hold": hold, "model": model })).await;
+}
+
+/// Waits until so many fills of how many orders are booked.
+async fn booked(cluster: &Cluster, wanted: (i64, i64)) {
+    wait::until(&format!("{wanted:?} fills and orders with one are booked"), PATIENCE, async || {
+        let found = (cluster.count(FILLS).await, cluster.count(FILLED).await);
+        if found == wanted { Ok(()) } else { Err((found, cluster.logs())) }
+    })
+    .await;
+}
+
+const FILLS: &str = "SELECT count(*) FROM fill";
+const FILLED: &str = "SELECT count(DISTINCT intent_id) FROM fill";
+
+/// Waits until the newest of so many orders has filled in part at the bridge, holds the rest back, and waits until that part is
+/// booked.
+async fn half(cluster: &Cluster, orders: usize) {
+    wait::until("a part is filled", PATIENCE, async || match &cluster.paper.orders().await[..] {
+        all @ [.., last] if all.len() == orders && last.filled_quantity > 0 => Ok(()),
+        other => Err((other.to_vec(), cluster.logs())),
+    })
+    .await;
+    fills_in_two(cluster, true).await;
+    let order = cluster.paper.orders().await.pop().expect("an order");
+    assert!(order.filled_quantity < order.quantity, "it was held too late: {order:?}");
+    let orders = i64::try_from(orders).unwrap();
+    booked(cluster, (2 * orders - 1, orders)).await;
+}
+
+// R: S14, LESSONS "partial fills ignored": the first fill is booked; the second is not there yet, or is read and not booked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s14_whoever_takes_over_between_two_fills_books_the_second_and_not_the_first_again() {
+    let mut cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let moments = ["in-unfilled", "out-unfilled", "in-unbooked", "out-unbooked"];
+    for (before, moment) in moments.into_iter().enumerate() {
+        let body = match moment.starts_with("in") {
+            true => base(moment, GOLD, 140_000),
+            false => exit(moment, GOLD, "ALL", 140_000),
+        };
+        cluster.all_ready().await;
+        let (leader, epoch) = (cluster.leader().await, cluster.epoch().await);
+        fills_in_two(&cluster, false).await;
+        let accepted = cluster.post(leader, &body).await;
+        half(&cluster, before + 1).await;
+        if moment.ends_with("unbooked") {
+            cluster.arm("before_fill_commit", "kill");
+            fills_in_two(&cluster, false).await;
+            hit(&mut cluster, "before_fill_commit").await;
+        } else {
+            cluster.kill_leader().await;
+            fills_in_two(&cluster, false).await;
+        }
+        // The dead leader stays away: what follows is its successor's.
+        let orders = i64::try_from(before + 1).unwrap();
+        booked(&cluster, (2 * orders, orders)).await;
+        let view = cluster.terminal(&accepted.id).await;
+        assert_eq!(view["status"], "executed", "{moment}: {view}");
+        // On a busy machine leadership may have moved before, too: whoever it was that died, it has not come back.
+        let history = cluster.history().await;
+        assert!(cluster.epoch().await > epoch, "{moment}: {history:?}");
+        println!("{moment}:\n{history:?}");
+        assert_eq!(cluster.revive().await, 1, "{moment}: one had died");
+        cluster.check().await;
+    }
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (moments.len(), 0), "all that was bought was sold");
 }

@@ -3,12 +3,12 @@
 use local::{Binaries, Stores};
 use reqwest::StatusCode;
 use rust_decimal::dec;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE, client, launch};
-use crate::support::database::connect;
+use crate::support::database::{connect, folder_for_stores};
 use crate::support::member::Member;
 use crate::support::paper::Paper;
 use crate::support::process::Launch;
@@ -131,7 +131,7 @@ async fn trades(member: &Member) {
 }
 
 /// Starts a member that must end by itself; gives what it said.
-async fn fails(launch: Launch) -> String {
+pub async fn fails(launch: Launch) -> String {
     let (mut process, _stdout) = launch.start();
     let status = process.exit(PATIENCE).await;
     let said = std::fs::read_to_string(&process.log).unwrap();
@@ -164,13 +164,30 @@ async fn without_its_database_an_instance_stays_up_and_goes_on_when_it_comes() {
     assert!(member.is_ready().await);
 }
 
+/// A round of checks now: that of Redis fails, and its sentence has these words.
+async fn redis_fails(member: &Member, words: &[&str]) {
+    wait::until(&format!("the check of Redis says {words:?}"), PATIENCE, async || {
+        let answer = member.command("/api/v1/monitoring/check", &json!({})).await;
+        let checks = answer.as_ref().and_then(|(_, round)| round["report"]["checks"].as_array());
+        let redis = checks.and_then(|checks| checks.iter().find(|outcome| outcome["check"] == "redis"));
+        let fits = redis.is_some_and(|outcome| {
+            let detail = outcome["detail"].as_str().unwrap_or_default();
+            outcome["up"] == false && words.iter().all(|word| detail.contains(word))
+        });
+        if fits { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
 // R: H1, S8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_the_first_instance_leads_all_the_same_and_says_so() {
     let ground = Ground::new().await;
     ground.stores.redis().stop().await.unwrap();
-    let member = ground.member(&[]).await;
+    let member = ground.member(&[("BATON_HEALTH__CHECK_TIMEOUT", "1")]).await;
     trades(&member).await;
+    member.says("check the address and that Redis is up").await;
+    redis_fails(&member, &["check that Redis runs", "redis.url"]).await;
     let degraded = |wanted: f64| {
         let member = &member;
         async move {
@@ -185,13 +202,18 @@ async fn without_redis_the_first_instance_leads_all_the_same_and_says_so() {
     ground.stores.redis().start().await.unwrap();
     degraded(0.0).await;
     assert_eq!(member.metric("baton_leader_epoch").await, Some(1.0), "Redis moved nothing");
+
+    // One that is there and does not answer.
+    ground.stores.redis().pause();
+    redis_fails(&member, &["no answer within 1 s", "see whether Redis hangs"]).await;
+    ground.stores.redis().resume();
+    degraded(0.0).await;
+    assert_eq!(member.metric("baton_leader_epoch").await, Some(1.0), "nor did this");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_named_and_the_password_is_not() {
-    let kept = tempfile::tempdir_in("/var/tmp").unwrap();
-    // The servers' account has to get through.
-    std::fs::set_permissions(kept.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let kept = folder_for_stores();
     let dir = kept.path().join("stores");
     let stores =
         Stores::start(local::Options { dir, durable: false, binaries: Binaries::from_env() }).await.unwrap();

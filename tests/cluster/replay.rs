@@ -6,7 +6,7 @@
 //! that a kill caught between its journaling and its first byte: the ledger says ABANDONED, the bridge never saw it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use baton::domain::export::{ExportTrade, ReplayDefaults, read, timeline};
@@ -29,11 +29,28 @@ const RANDOM_KILLS: usize = 10;
 /// A random kill comes within this time after its signal was sent: an order's way takes about as long.
 const ORDER_TIME: Duration = Duration::from_millis(60);
 
-fn export() -> Vec<ExportTrade> {
-    let small = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/small_export.csv");
-    let path = std::env::var_os("BATON_REPLAY_EXPORT").map_or_else(small, PathBuf::from);
-    println!("replaying {}", path.display());
-    read(std::fs::File::open(path).unwrap()).unwrap()
+/// The export that `BATON_REPLAY_EXPORT` names.
+pub fn named_export() -> Option<PathBuf> {
+    std::env::var_os("BATON_REPLAY_EXPORT").map(PathBuf::from)
+}
+
+/// The one beside these tests.
+pub fn small_export() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/small_export.csv")
+}
+
+pub fn trades_of(export: &Path) -> Vec<ExportTrade> {
+    println!("replaying {}", export.display());
+    read(std::fs::File::open(export).unwrap()).unwrap()
+}
+
+/// Configuration under which each trade of an export is one that counts, and nothing but the export ends it.
+pub fn frictionless() -> Vec<(&'static str, String)> {
+    // Small enough for every order to stay below the exchange's freeze quantity at the lowest prices of the export.
+    let capital = ("BATON_TRADING__CAPITAL", "10000000".to_owned());
+    // The export has its own exits: a stop that fires before them would be another strategy.
+    let stops = ("BATON_TRADING__STOPS__WATCH", "false".to_owned());
+    independent().into_iter().chain([capital, stops]).collect()
 }
 
 /// What happens while a signal is played.
@@ -45,16 +62,16 @@ enum Kill {
 
 /// A trade as the ledger has it at the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Held {
-    label: String,
-    bought: i64,
-    left: i64,
-    entry_price: Decimal,
-    realised: Decimal,
+pub struct Held {
+    pub label: String,
+    pub bought: i64,
+    pub left: i64,
+    pub entry_price: Decimal,
+    pub realised: Decimal,
 }
 
 /// One filled order of a signal.
-type Leg = (String, i64, Decimal);
+pub type Leg = (String, i64, Decimal);
 
 /// The end of a replay, by the senders' ids (`tv-7-entry`).
 struct End {
@@ -78,12 +95,7 @@ fn plan(seed: &mut Seed, signals: usize) -> BTreeMap<usize, Kill> {
 }
 
 async fn replay(trades: &[ExportTrade], kills: &BTreeMap<usize, Kill>, members: usize) -> End {
-    // Small enough for every order to stay below the exchange's freeze quantity at the lowest prices of the export.
-    let capital = ("BATON_TRADING__CAPITAL", "10000000".to_owned());
-    // The export has its own exits: a stop that fires before them would be another strategy.
-    let stops = ("BATON_TRADING__STOPS__WATCH", "false".to_owned());
-    let env = independent().into_iter().chain([capital, stops]).collect();
-    let mut cluster = Cluster::with(Options { members, env, ..Options::default() }).await;
+    let mut cluster = Cluster::with(Options { members, env: frictionless(), ..Options::default() }).await;
     let defaults = ReplayDefaults::default();
     let events = timeline(trades).unwrap();
     let begun = Instant::now();
@@ -127,9 +139,10 @@ async fn replay(trades: &[ExportTrade], kills: &BTreeMap<usize, Kill>, members: 
     End { statuses, legs, positions, realised, check, kills: killed, took }
 }
 
-type Ledger = (BTreeMap<String, String>, BTreeMap<String, Vec<Leg>>, BTreeMap<String, Held>);
+/// Signals' statuses, filled orders and positions, by the senders' ids.
+pub type Ledger = (BTreeMap<String, String>, BTreeMap<String, Vec<Leg>>, BTreeMap<String, Held>);
 
-async fn ledger(sql: &Client) -> Ledger {
+pub async fn ledger(sql: &Client) -> Ledger {
     let id = |key: String| key.trim_start_matches("default/").to_owned();
     let rows = sql.query("SELECT key, status FROM signal", &[]).await.unwrap();
     let statuses = rows.iter().map(|row| (id(row.get(0)), row.get(1))).collect();
@@ -192,7 +205,7 @@ fn touched(trades: &[ExportTrade], end: &End) -> BTreeSet<u64> {
 // R: C6, S1, S14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_replay_with_twenty_kills_equals_the_replay_without() {
-    let trades = export();
+    let trades = trades_of(&named_export().unwrap_or_else(small_export));
     let signals = timeline(&trades).unwrap().len();
     let mut seed = Seed::drawn("replay");
     let kills = plan(&mut seed, signals);

@@ -11,7 +11,7 @@ use baton::telemetry::metrics::Metrics;
 use rust_decimal::dec;
 use tokio::net::TcpListener;
 
-use crate::support::cluster::PATIENCE;
+use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::database::Database;
 use crate::support::wait;
 
@@ -66,4 +66,39 @@ async fn a_fault_of_the_data_is_never_tried_again() {
         assert_eq!(told.unwrap_err().code(), code, "{damage}");
     }
     database.stores.stop().await.unwrap();
+}
+
+/// Reading the fills ends the session that reads them, as a server does that is told to stop.
+const CUT: &str = "ALTER TABLE fill RENAME TO fill_rows;
+    CREATE VIEW fill AS SELECT * FROM fill_rows WHERE (SELECT pg_terminate_backend(pg_backend_pid()))";
+const MENDED: &str = "DROP VIEW fill; ALTER TABLE fill_rows RENAME TO fill";
+
+// R: C2: what an operator reads of it, and that it ends by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_attempts_are_told_one_by_one_and_then_that_it_waits_for_the_database() {
+    let mut cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    cluster.members[0].process.kill().await;
+    cluster.sql.batch_execute(CUT).await.unwrap();
+    cluster.members[0].restart().await;
+    let member = &cluster.members[0];
+    for words in [
+        "[RECOVERY] attempt 1 of 3 failed; the next in 50 ms",
+        "[RECOVERY] attempt 2 of 3 failed; the next in 100 ms",
+        "[RECOVERY] Failed to fetch state data after 3 attempts",
+    ] {
+        member.says(words).await;
+    }
+    assert!(!member.log().contains("attempt 3 of 3 failed"), "the third is the last");
+    wait::until("it says what it waits for and what to do", PATIENCE, async || {
+        let health = member.json("/healthz").await.unwrap_or_default();
+        let operational = &health["operational"];
+        let reason = operational["reason"].as_str().unwrap_or_default();
+        let words = ["DB_UNAVAILABLE", "in 3 attempts", "check that PostgreSQL runs", "postgres.url"];
+        let waits = operational["state"] == "WAITING" && words.iter().all(|word| reason.contains(word));
+        if waits { Ok(()) } else { Err((health, member.process.tail())) }
+    })
+    .await;
+    cluster.sql.batch_execute(MENDED).await.unwrap();
+    cluster.leader().await;
+    cluster.finish().await;
 }

@@ -7,3 +7,5 @@
 mod binary;
 mod double;
 mod driver;
+#[path = "../support/family.rs"]
+mod family;

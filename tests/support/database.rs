@@ -1,11 +1,14 @@
 //! A private PostgreSQL with a migrated ledger.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use baton::ledger::Ledger;
 use local::Stores;
+use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
 /// Stores of this test alone, and the ledger in them.
@@ -55,6 +58,13 @@ pub async fn migrated_stores() -> Stores {
     Stores::temporary_filled(&format!("ledger {:016x}", hasher.finish()), migrate)
         .await
         .expect("private stores start")
+}
+
+/// A folder that the servers' account may enter: kept stores can be in it.
+pub fn folder_for_stores() -> TempDir {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
 }
 
 /// A plain session; its driver ends with it.

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod collector;
 pub mod database;
 pub mod faketime;
+pub mod family;
 pub mod member;
 pub mod names;
 pub mod paper;

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use super::wait;
 
-/// How long a program may take from its start to its first line, on a busy machine.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a program may take from its start to its first line, on a busy machine; one with stores of its own makes them first.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What to start.
 #[derive(Clone, Debug)]
