@@ -30,6 +30,7 @@ mod overdue;
 mod paused;
 mod plans;
 mod pool;
+mod releases;
 mod replay;
 mod resting;
 mod rolling;
