@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Operator, Problem};
 use crate::domain::sessions::{day_start, trading_day};
+use crate::ledger::release::Seen;
 use crate::ledger::strategies::{StrategyChange, StrategyRow};
 use crate::strategy::trend::TrendFollower;
 use crate::strategy::{Kind, Outlook, Strategy};
@@ -20,6 +21,8 @@ pub struct Word {
     enabled: bool,
     #[serde(default)]
     reason: String,
+    #[serde(flatten)]
+    seen: Seen,
 }
 
 /// A strategy as people read it.
@@ -35,9 +38,11 @@ struct Shown {
     row: StrategyRow,
 }
 
-/// Every strategy that is configured or has something to show.
+/// Every strategy that is configured or has something to show, and the epoch in force.
 pub async fn list(State(context): State<Context>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "strategies": shown(&context).await? })))
+    context.handle()?;
+    let epoch = context.0.ledger.epoch_in_force().await?;
+    Ok(Json(json!({ "epoch": epoch, "strategies": shown(&context).await? })))
 }
 
 /// Enables or disables one: it holds for every order that is journaled after the answer.
@@ -57,9 +62,10 @@ pub async fn say(
             known.join(", ")
         )));
     }
-    let change = StrategyChange { strategy: name, enabled: word.enabled, who: operator.name, why };
+    let Word { enabled, seen, .. } = word;
+    let change = StrategyChange { strategy: name, enabled, who: operator.name, why, seen };
     context.0.ledger.set_strategy(&change).await?;
-    let StrategyChange { strategy, enabled, who, why } = change;
+    let StrategyChange { strategy, enabled, who, why, .. } = change;
     let state = if enabled { "enabled" } else { "disabled" };
     tracing::warn!(strategy, who, "[STATE] strategy {strategy} is {state}: {why}");
     // The next look would see it, too.

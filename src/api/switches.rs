@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Operator, Problem};
 use crate::ledger::instrument_switches::OF_INSTRUMENTS;
+use crate::ledger::release::{Seen, SetError};
 use crate::ledger::switching::{Switch, SwitchChange};
 
 /// The longest reason that is kept.
@@ -23,12 +24,17 @@ pub struct Wanted {
     #[serde(default)]
     reason: String,
     until: Option<String>,
+    #[serde(flatten)]
+    seen: Seen,
 }
 
-/// Every switch, with who set it and why.
+/// Every switch, with who set it and why, and the epoch in force: both are what a release may carry.
 pub async fn switches(State(context): State<Context>) -> Result<Json<Value>, Problem> {
     context.handle()?;
-    Ok(Json(json!({ "switches": context.0.ledger.switch_views().await? })))
+    let ledger = &context.0.ledger;
+    // The epoch first: if leadership moves in between, a release is refused rather than taken for a fresh one.
+    let epoch = ledger.epoch_in_force().await?;
+    Ok(Json(json!({ "epoch": epoch, "switches": ledger.switch_views().await? })))
 }
 
 /// Sets one switch; it holds for every order that is journaled after the answer.
@@ -82,7 +88,8 @@ fn change(operator: Operator, body: Result<Json<Wanted>, JsonRejection>) -> Resu
     if until.is_some() && !wanted.on {
         return Err(bad("`until` belongs to switching on; leave it out to switch off".to_owned()));
     }
-    Ok(SwitchChange { switch, on: wanted.on, who: operator.name, why, until })
+    let Wanted { on, seen, .. } = wanted;
+    Ok(SwitchChange { switch, on, who: operator.name, why, until, seen })
 }
 
 /// A slip in the name must not leave the instrument that was meant trading. What is not configured any more can be switched
@@ -144,6 +151,17 @@ fn bad_until(text: &str) -> Problem {
     bad(format!(
         "until {text:?} is no time to come; use 2026-01-31T15:30:00+05:30, a duration such as 90s, 30m, 2h or 1d, or today"
     ))
+}
+
+impl From<SetError> for Problem {
+    fn from(error: SetError) -> Self {
+        let code = match error {
+            SetError::Moved { .. } => "LEADERSHIP_MOVED",
+            SetError::SetAnew { .. } | SetError::Restless(_) => "SET_ANEW",
+            SetError::Ledger(error) => return error.into(),
+        };
+        Self::new(StatusCode::CONFLICT, code, error.to_string())
+    }
 }
 
 #[cfg(test)]

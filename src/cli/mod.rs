@@ -31,6 +31,7 @@ pub mod paper;
 pub mod positions;
 pub mod reconcile;
 pub mod recover;
+mod release;
 pub mod replay;
 pub mod report;
 pub mod resolve;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::{Change, Target};
 use super::output::{Cell, Colour, Output};
+use super::release::Shown;
 use crate::config::Inputs;
 
 /// What to do with strategies.
@@ -57,13 +58,19 @@ impl Say {
     async fn run(self, enabled: bool, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
         let Self { name, change, target } = self;
         let caller = target.caller(inputs)?;
-        let what = match enabled {
-            true => format!("Let strategy {name} enter"),
-            false => format!("Stop the entries of strategy {name}"),
+        let path = format!("/api/v1/strategies/{name}");
+        let mut body = json!({ "enabled": enabled, "reason": change.reason });
+        let what = if enabled {
+            let reading = caller.get("/api/v1/strategies").await?;
+            let shown = Shown::of(&reading, "strategies", |row| row["name"] == name.as_str());
+            shown.carried_by(&mut body);
+            let stopped = shown.sentence(|row| row["enabled"] == false, |_| format!("{name} is disabled"));
+            format!("{stopped}\nLet strategy {name} enter")
+        } else {
+            format!("Stop the entries of strategy {name}")
         };
         caller.confirm(&change, &what, output).await?;
-        let body = json!({ "enabled": enabled, "reason": change.reason });
-        show(&caller.post(&format!("/api/v1/strategies/{name}"), &body).await?, output)
+        show(&caller.post(&path, &body).await?, output)
     }
 }
 

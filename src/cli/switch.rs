@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::{Change, Target};
 use super::output::{Cell, Colour, Output};
+use super::release::Shown;
 use crate::config::Inputs;
 
 /// Lists the switches.
@@ -193,8 +194,16 @@ async fn set(
         Some(instrument) => format!("{what} of {instrument} alone"),
         None => what.to_owned(),
     };
+    let mut body = json!({ "switch": switch, "on": on, "reason": change.reason, "until": until });
+    let what = if on {
+        what
+    } else {
+        let reading = caller.get("/api/v1/switches").await?;
+        let shown = Shown::of(&reading, "switches", |row| ends((switch, instrument.as_deref()), row));
+        shown.carried_by(&mut body);
+        format!("{}\n{what}", shown.sentence(|row| row["on"] == true, name))
+    };
     caller.confirm(change, &what, output).await?;
-    let body = json!({ "switch": switch, "on": on, "reason": change.reason, "until": until });
     let path = instrument.map_or(String::new(), |instrument| format!("/{instrument}"));
     let switches = caller.post(&format!("/api/v1/switches{path}"), &body).await?;
     let code = show(&switches, output)?;
@@ -202,6 +211,21 @@ async fn set(
         eprintln!("{sentence}");
     }
     Ok(code)
+}
+
+/// Whether the release of a switch ends this one: a halt of everything ends with the halt.
+fn ends((switch, instrument): (&str, Option<&str>), row: &Value) -> bool {
+    let named = row["switch"] == switch
+        || (switch, instrument, &row["switch"]) == ("halted", None, &json!("halt_all"));
+    named && row["instrument"].as_str() == instrument
+}
+
+fn name(switch: &Value) -> String {
+    let name = switch["switch"].as_str().unwrap_or("-");
+    match switch["instrument"].as_str() {
+        Some(instrument) => format!("{name} of {instrument}"),
+        None => name.to_owned(),
+    }
 }
 
 /// Which halts are on, of those that the end of another leaves.
@@ -224,11 +248,13 @@ fn show(switches: &Value, output: &Output) -> anyhow::Result<ExitCode> {
             Some(true) => Cell::of("on").in_colour(Colour::Yellow),
             _ => Cell::of("off"),
         };
-        let name = match switch["instrument"].as_str() {
-            Some(instrument) => format!("{} of {instrument}", text("switch")),
-            None => text("switch"),
-        };
-        vec![Cell::of(name), state, Cell::of(text("until")), Cell::of(text("who")), Cell::of(text("why"))]
+        vec![
+            Cell::of(name(switch)),
+            state,
+            Cell::of(text("until")),
+            Cell::of(text("who")),
+            Cell::of(text("why")),
+        ]
     });
     output.table(&["SWITCH", "STATE", "UNTIL", "SET BY", "WHY"], &rows.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)

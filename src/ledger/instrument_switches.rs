@@ -5,8 +5,10 @@
 //! stop, a square-off or an operator's close back. Each change is one autocommit statement with its history.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use ha::Epoch;
 use serde_json::Value;
 
+use super::release::{SetError, Setting, as_seen};
 use super::switches::Switches;
 use super::switching::{Switch, SwitchChange, SwitchView};
 use super::{Ledger, LedgerError};
@@ -20,25 +22,36 @@ const NEVER: &str = "infinity";
 /// `$1` instrument, `$2` switch, `$3` on, `$4` who, `$5` why, `$6` its end as text. One row is read and written anew as a whole,
 /// so that changes at once do not undo each other.
 const SET: &str = "
-WITH u AS (
+WITH o AS (
+    SELECT epoch AS in_force, xmin AS version FROM leadership WHERE id = 1 FOR UPDATE
+), u AS (
     UPDATE leadership SET instruments = CASE
         WHEN $3::boolean THEN instruments || jsonb_build_object($1::text,
             coalesce(instruments -> $1, '{}') || jsonb_build_object($2::text, $6::text))
         WHEN coalesce(instruments -> $1, '{}') - $2 = '{}' THEN instruments - $1
         ELSE instruments || jsonb_build_object($1, (instruments -> $1) - $2)
     END
+    FROM o WHERE id = 1 AND {as seen}
+    RETURNING 1
 )
 INSERT INTO instrument_switch_history (instrument, switch, value, who, why, until)
-VALUES ($1, $2, $3, $4, $5, nullif($6, 'infinity')::timestamptz)";
+SELECT $1, $2, $3, $4, $5, nullif($6, 'infinity')::timestamptz FROM u";
+
+/// The change that set switch `$2` of instrument `$1`, if it is on.
+const SET_BY: &str = "
+SELECT id, who, why, at FROM (
+    SELECT * FROM instrument_switch_history WHERE (instrument, switch) = ($1::text, $2::text) ORDER BY id DESC LIMIT 1
+) newest WHERE value";
 
 /// Those that are on, as an array, within a statement that reads the leadership row. Each end is the text that stands in the column:
 /// a value written by hand must not make the whole answer fail.
 pub(super) const ON: &str = "
 (SELECT coalesce(json_agg(json_build_object(
-    'instrument', i.key, 'switch', s.key, 'ends', s.value, 'who', h.who, 'why', h.why, 'at', h.at) ORDER BY i.key, s.key), '[]')
+    'instrument', i.key, 'switch', s.key, 'ends', s.value, 'id', h.id, 'who', h.who, 'why', h.why, 'at', h.at)
+    ORDER BY i.key, s.key), '[]')
  FROM jsonb_each(instruments) i, jsonb_each_text(i.value) s
  LEFT JOIN LATERAL (
-    SELECT who, why, at FROM instrument_switch_history WHERE (instrument, switch) = (i.key, s.key) ORDER BY id DESC LIMIT 1
+    SELECT id, who, why, at FROM instrument_switch_history WHERE (instrument, switch) = (i.key, s.key) ORDER BY id DESC LIMIT 1
  ) h ON true)";
 
 /// `$1`, `$2`, `$3` instruments, switches and ends that are over. One that was just set anew has another end under the row's lock, and
@@ -85,6 +98,7 @@ pub(super) fn views(on: &Value) -> Vec<SwitchView> {
             who: text("who"),
             why: (!why.is_empty()).then(|| why.join("; ")),
             since: row["at"].as_str().and_then(|at| at.parse().ok()),
+            change: row["id"].as_i64().unwrap_or(0),
         })
     };
     on.as_array().into_iter().flatten().filter_map(view).collect()
@@ -100,21 +114,31 @@ impl Ledger {
     /// Sets a switch of one instrument, one of [`OF_INSTRUMENTS`]; it holds when this returns.
     ///
     /// # Errors
-    /// Any database error, also for another switch; a lost connection leaves it unknown, and setting it again is safe.
+    /// Something moved since the author of a release looked. Any database error, also for another switch; a lost connection
+    /// leaves it unknown, and setting it again is safe.
     pub async fn set_instrument_switch(
         &self,
         instrument: &str,
         change: &SwitchChange,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), SetError> {
         let until = change.until.filter(|_| change.on);
         let ends = until.map_or(NEVER.to_owned(), |until| until.to_rfc3339_opts(SecondsFormat::Micros, true));
-        let SwitchChange { switch, on, who, why, .. } = change;
-        self.client()
-            .await?
-            .execute(SET, &[&instrument, &switch.as_str(), on, who, why, &ends])
-            .await
-            .map_err(LedgerError::during("set an instrument's switch"))?;
-        Ok(())
+        let (switch, seen) = (change.switch.as_str(), change.must_hold());
+        let epoch = seen.epoch.map(Epoch::get);
+        let statement = SET.replace("{as seen}", &as_seen(SET_BY, "$7", "$8"));
+        let SwitchChange { on, who, why, .. } = change;
+        let brake = format!("{switch} of {instrument}");
+        let setting = Setting {
+            brake: brake.clone(),
+            operation: "set an instrument's switch",
+            statement: &statement,
+            values: &[&instrument, &switch, on, who, why, &ends, &epoch, &seen.change],
+            names: 2,
+            set_by: SET_BY,
+            seen,
+        };
+        let set = setting.run(&self.client().await?).await?;
+        if set { Ok(()) } else { Err(SetError::Restless(brake)) }
     }
 
     /// Reads the switches of one instrument.

@@ -36,6 +36,7 @@ pub mod operational;
 pub mod outbox;
 mod planned;
 pub mod recorded;
+pub mod release;
 pub mod repair;
 pub mod requests;
 pub mod reread;

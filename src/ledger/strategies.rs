@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use ha::Epoch;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::planned::Planned;
+use super::release::{Seen, SetError, Setting, as_seen};
 use super::{Ledger, LedgerError};
 
 /// A strategy to be enabled or disabled.
@@ -24,6 +26,8 @@ pub struct StrategyChange {
     pub who: String,
     /// Why.
     pub why: String,
+    /// What its author saw; compared when it enables, never when it disables.
+    pub seen: Seen,
 }
 
 /// What the ledger knows of a strategy.
@@ -40,6 +44,8 @@ pub struct StrategyRow {
     pub why: Option<String>,
     /// When.
     pub since: Option<DateTime<Utc>>,
+    /// The newest change, for [`Seen::change`]; 0 if nobody said anything of it.
+    pub change: i64,
     /// Its signals since the day's begin, refused ones included.
     pub signals_today: i64,
     /// Its positions that are not closed.
@@ -75,12 +81,13 @@ WITH today AS (
     UNION SELECT jsonb_object_keys(strategies) FROM leadership
 )
 SELECT named.name, (SELECT (strategies ->> named.name)::boolean FROM leadership) AS said, h.who, h.why, h.at,
-    coalesce(today.signals, 0), coalesce(held.positions, 0), s.id, s.type, s.instrument, s.status, s.received_at
+    coalesce(today.signals, 0), coalesce(held.positions, 0), s.id, s.type, s.instrument, s.status, s.received_at,
+    coalesce(h.id, 0)
 FROM named
 LEFT JOIN today ON today.strategy = named.name
 LEFT JOIN held ON held.strategy = named.name
 LEFT JOIN LATERAL (
-    SELECT who, why, at FROM strategy_history WHERE strategy = named.name ORDER BY id DESC LIMIT 1
+    SELECT id, who, why, at FROM strategy_history WHERE strategy = named.name ORDER BY id DESC LIMIT 1
 ) h ON true
 LEFT JOIN LATERAL (
     SELECT id, type, instrument, status, received_at FROM signal WHERE strategy = named.name
@@ -88,22 +95,46 @@ LEFT JOIN LATERAL (
 ) s ON true
 ORDER BY named.name";
 
+/// `$1` strategy, `$2` enabled, `$3` who, `$4` why.
+const SAY: &str = "
+WITH o AS (
+    SELECT epoch AS in_force, xmin AS version FROM leadership WHERE id = 1 FOR UPDATE
+), u AS (
+    UPDATE leadership SET strategies = strategies || jsonb_build_object($1::text, $2::boolean)
+    FROM o WHERE id = 1 AND {as seen}
+    RETURNING 1
+)
+INSERT INTO strategy_history (strategy, enabled, who, why) SELECT $1, $2, $3, $4 FROM u";
+
+/// The change that disabled the strategy `$1`, if it is disabled.
+const DISABLED_BY: &str = "
+SELECT id, who, why, at FROM (
+    SELECT * FROM strategy_history WHERE strategy = $1::text ORDER BY id DESC LIMIT 1
+) newest WHERE NOT enabled";
+
 impl Ledger {
     /// Enables or disables a strategy, with its history, in one autocommit statement; it holds when this returns.
     ///
     /// # Errors
-    /// Any database error; a lost connection leaves it unknown, and saying it again is safe.
-    pub async fn set_strategy(&self, change: &StrategyChange) -> Result<(), LedgerError> {
-        self.client()
-            .await?
-            .execute(
-                "WITH u AS (UPDATE leadership SET strategies = strategies || jsonb_build_object($1::text, $2::boolean))
-                 INSERT INTO strategy_history (strategy, enabled, who, why) VALUES ($1, $2, $3, $4)",
-                &[&change.strategy, &change.enabled, &change.who, &change.why],
-            )
-            .await
-            .map_err(LedgerError::during("enable or disable a strategy"))?;
-        Ok(())
+    /// Something moved since the author of an enabling looked. Any database error; a lost connection leaves it unknown, and
+    /// saying it again is safe.
+    pub async fn set_strategy(&self, change: &StrategyChange) -> Result<(), SetError> {
+        let StrategyChange { strategy, enabled, who, why, seen } = change;
+        let seen = if *enabled { *seen } else { Seen::default() };
+        let epoch = seen.epoch.map(Epoch::get);
+        let statement = SAY.replace("{as seen}", &as_seen(DISABLED_BY, "$5", "$6"));
+        let brake = format!("the stop of strategy {strategy}'s entries");
+        let setting = Setting {
+            brake: brake.clone(),
+            operation: "enable or disable a strategy",
+            statement: &statement,
+            values: &[strategy, enabled, who, why, &epoch, &seen.change],
+            names: 1,
+            set_by: DISABLED_BY,
+            seen,
+        };
+        let set = setting.run(&self.client().await?).await?;
+        if set { Ok(()) } else { Err(SetError::Restless(brake)) }
     }
 
     /// Reads what operators said of strategies, by name.
@@ -181,6 +212,7 @@ fn strategy_row(row: &tokio_postgres::Row) -> StrategyRow {
         who: row.get(2),
         why: row.get(3),
         since: row.get(4),
+        change: row.get(12),
         signals_today: row.get(5),
         open_positions: row.get(6),
         last_signal,

@@ -7,9 +7,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use ha::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::planned::Planned;
+use super::release::{Seen, SetError, Setting, as_seen};
 use super::{Ledger, LedgerError, instrument_switches};
 use crate::domain::order::{UnknownName, named};
 
@@ -41,6 +43,15 @@ pub struct SwitchChange {
     pub why: String,
     /// When it ends by itself; none = when somebody ends it.
     pub until: Option<DateTime<Utc>>,
+    /// What its author saw; compared when it switches off, never when it switches on.
+    pub seen: Seen,
+}
+
+impl SwitchChange {
+    /// What has to be so still; nothing of what switches on.
+    pub(super) fn must_hold(&self) -> Seen {
+        if self.on { Seen::default() } else { self.seen }
+    }
 }
 
 /// A switch as people read it.
@@ -61,22 +72,31 @@ pub struct SwitchView {
     pub why: Option<String>,
     /// When.
     pub since: Option<DateTime<Utc>>,
+    /// The newest change that switching it off would undo, for [`Seen::change`]: a halt of everything ends with the halt.
+    pub change: i64,
 }
+
+/// The change that set the switch `$1`, if it is on: what switching it off undoes, so that of a halt of everything counts for the halt.
+pub(super) const SET_BY: &str = "
+SELECT id, who, why, at FROM (
+    SELECT DISTINCT ON (switch) * FROM switch_history
+    WHERE switch = $1::text OR ($1 = 'halted' AND switch = 'halt_all') ORDER BY switch, id DESC
+) newest WHERE value ORDER BY id DESC LIMIT 1";
 
 /// What an operator sets may set another switch, too: a halt of everything is a halt, and without a halt there is none of
 /// everything. Neither shortens the other: a halt ends no sooner than it would by itself, nor than that of everything.
 /// Each switch that changed has its row in the history.
 ///
 /// `claim` is a statement over the locked row `o` that has to give a row, or nothing is set.
-pub(super) fn setting(claim: Option<&str>) -> String {
-    let claimed = claim.map(|claim| format!(", claimed AS ({claim})")).unwrap_or_default();
-    let gate = if claim.is_some() { ", claimed" } else { "" };
+pub(super) fn setting(claim: &str) -> String {
     format!(
         "WITH o AS (
     SELECT halted, halt_all, coalesce(halted_until, 'infinity') AS ends, coalesce(halt_all_until, 'infinity') AS all_ends,
-        coalesce($5::timestamptz, 'infinity') AS wanted
+        coalesce($5::timestamptz, 'infinity') AS wanted, epoch AS in_force, xmin AS version
     FROM leadership WHERE id = 1 FOR UPDATE
-){claimed}, u AS (
+), claimed AS (
+    {claim}
+), u AS (
     UPDATE leadership l SET
         halted = CASE $1::text WHEN 'halted' THEN $2::boolean WHEN 'halt_all' THEN $2 OR o.halted ELSE o.halted END,
         halt_all = CASE $1 WHEN 'halt_all' THEN $2 WHEN 'halted' THEN $2 AND o.halt_all ELSE o.halt_all END,
@@ -90,7 +110,7 @@ pub(super) fn setting(claim: Option<&str>) -> String {
         reduce_only_until = CASE $1 WHEN 'reduce_only' THEN $5 ELSE l.reduce_only_until END,
         paused = CASE $1 WHEN 'paused' THEN $2 ELSE l.paused END,
         paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE l.paused_until END
-    FROM o{gate} WHERE l.id = 1
+    FROM o, claimed WHERE l.id = 1
     RETURNING l.halted, l.halt_all, l.halted_until, l.halt_all_until, o.halted AS was_halted, o.halt_all AS was_all
 ), h AS (
     SELECT 'halted' AS switch, halted AS value, halted_until AS until FROM u WHERE halted <> was_halted OR $1 = 'halted'
@@ -122,15 +142,24 @@ impl Ledger {
     /// Sets a switch; it holds when this returns.
     ///
     /// # Errors
-    /// Any database error; a lost connection leaves it unknown, and setting it again is safe.
-    pub async fn set_switch(&self, change: &SwitchChange) -> Result<(), LedgerError> {
+    /// Something moved since the author of a release looked. Any database error; a lost connection leaves it unknown, and
+    /// setting it again is safe.
+    pub async fn set_switch(&self, change: &SwitchChange) -> Result<(), SetError> {
         let until = change.until.filter(|_| change.on);
-        self.client()
-            .await?
-            .execute(&setting(None), &[&change.switch.as_str(), &change.on, &change.who, &change.why, &until])
-            .await
-            .map_err(LedgerError::during("set a switch"))?;
-        Ok(())
+        let (switch, seen) = (change.switch.as_str(), change.must_hold());
+        let epoch = seen.epoch.map(Epoch::get);
+        let statement = setting(&format!("SELECT 1 FROM o WHERE {}", as_seen(SET_BY, "$6", "$7")));
+        let setting = Setting {
+            brake: switch.to_owned(),
+            operation: "set a switch",
+            statement: &statement,
+            values: &[&switch, &change.on, &change.who, &change.why, &until, &epoch, &seen.change],
+            names: 1,
+            set_by: SET_BY,
+            seen,
+        };
+        let set = setting.run(&self.client().await?).await?;
+        if set { Ok(()) } else { Err(SetError::Restless(switch.to_owned())) }
     }
 
     /// Reads every switch with who set it: the cluster's, and those of instruments that are on.
@@ -144,7 +173,7 @@ impl Ledger {
             .row(
                 &format!("SELECT halted, halt_all, reduce_only, paused, halted_until, halt_all_until, reduce_only_until,
                     paused_until,
-                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('who', h.who, 'why', h.why, 'at', h.at)), '{{}}')
+                    (SELECT coalesce(json_object_agg(h.switch, json_build_object('id', h.id, 'who', h.who, 'why', h.why, 'at', h.at)), '{{}}')
                      FROM (SELECT DISTINCT ON (switch) * FROM switch_history ORDER BY switch, id DESC) h),
                     {}
                  FROM leadership", instrument_switches::ON),
@@ -158,7 +187,20 @@ impl Ledger {
             let text = |name: &str| last[name].as_str().map(str::to_owned);
             let since = last["at"].as_str().and_then(|at| at.parse().ok());
             let until = until.filter(|_| on);
-            SwitchView { instrument: None, switch, on, until, who: text("who"), why: text("why"), since }
+            let ends: &[Switch] =
+                if switch == Switch::Halted { &[switch, Switch::HaltAll] } else { &[switch] };
+            let changes = ends.iter().filter_map(|ended| history[ended.as_str()]["id"].as_i64());
+            let change = changes.max().unwrap_or(0);
+            SwitchView {
+                instrument: None,
+                switch,
+                on,
+                until,
+                who: text("who"),
+                why: text("why"),
+                since,
+                change,
+            }
         };
         let mut views = vec![
             view(Switch::Halted, row.get(0), row.get(4)),

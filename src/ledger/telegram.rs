@@ -5,11 +5,13 @@
 //! queues the reply with the outcome. A switch is set in the statement that claims its command, so a leader that was
 //! paused between taking and acting finds that its successor has dropped the command, and sets nothing.
 
+use ha::Epoch;
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::switching::{SwitchChange, setting};
+use super::release::{Seen, SetError, Setting, as_seen};
+use super::switching::{SET_BY, SwitchChange, setting};
 use super::{Ledger, LedgerError};
 
 /// The outbox channel of replies; a queue of its own, so that neither holds up the other.
@@ -46,8 +48,17 @@ pub struct Incoming {
 /// A command that nobody else will act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// The command that its code confirmed; none when the code is wrong, used up or too old.
-    pub confirms: Option<String>,
+    /// What its code confirmed; none when the code is wrong, used up or too old.
+    pub confirms: Option<Confirmed>,
+}
+
+/// A command that its code confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The command.
+    pub command: String,
+    /// What was in force when the code was offered.
+    pub seen: Seen,
 }
 
 /// A command whose leader ended before it was answered.
@@ -87,9 +98,9 @@ const TAKE: &str = "WITH leads AS (
         UPDATE telegram_command SET code_used_by = $3
         WHERE bot = $2 AND chat = $4 AND sender = $5 AND code = $8
           AND code_used_by IS NULL AND code_until > now() AND EXISTS (SELECT 1 FROM kept)
-        RETURNING command
+        RETURNING command, epoch, (SELECT coalesce(max(id), 0) FROM switch_history WHERE at <= taken_at) AS change
     )
-    SELECT (SELECT command FROM confirmed LIMIT 1),
+    SELECT (SELECT command FROM confirmed LIMIT 1), (SELECT epoch FROM confirmed LIMIT 1), (SELECT change FROM confirmed LIMIT 1),
         CASE WHEN $11::text IS NULL THEN NULL ELSE audit_append('telegram', $6, $11) END
     FROM kept";
 
@@ -163,30 +174,57 @@ impl Ledger {
         let statement = TAKE.replace("{life}", OFFSET_LIFE);
         let row = self.client().await?.query_opt(&statement, &values).await;
         let row = row.map_err(LedgerError::during("take a command"))?;
-        Ok(row.map(|row| Taken { confirms: row.get(0) }))
+        let confirms = |row: &tokio_postgres::Row| {
+            let command = row.get::<_, Option<String>>(0)?;
+            let epoch = row.get::<_, Option<i64>>(1).map(Epoch::new);
+            Some(Confirmed { command, seen: Seen { epoch, change: row.get(2) } })
+        };
+        Ok(row.map(|row| Taken { confirms: confirms(&row) }))
     }
 
     /// Sets a switch for a command that this epoch took; false when its successor has dropped the command.
     ///
     /// # Errors
-    /// Any database error; a lost connection leaves it unknown, and [`Ledger::left_commands`] finds it out.
+    /// Something moved since the author of a release looked. Any database error; a lost connection leaves it unknown, and
+    /// [`Ledger::left_commands`] finds it out.
     pub async fn set_switch_for(
         &self,
         (epoch, bot, update): (i64, i64, i64),
         change: &SwitchChange,
         outcome: &str,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<bool, SetError> {
         // The leadership row first, as everywhere: two statements that lock in one order never wait for each other.
-        let statement = setting(Some(
+        let statement = setting(&format!(
             "UPDATE telegram_command SET state = 'done', outcome = $9 FROM o
-             WHERE bot = $7 AND update_id = $8 AND epoch = $6 AND state = 'taken' RETURNING 1",
+             WHERE bot = $7 AND update_id = $8 AND epoch = $6 AND state = 'taken' AND {} RETURNING 1",
+            as_seen(SET_BY, "$10", "$11")
         ));
         let until = change.until.filter(|_| change.on);
-        let (switch, on) = (change.switch.as_str(), change.on);
-        let values: [&(dyn ToSql + Sync); 9] =
-            [&switch, &on, &change.who, &change.why, &until, &epoch, &bot, &update, &outcome];
-        let set = self.client().await?.execute(&statement, &values).await;
-        Ok(set.map_err(LedgerError::during("set a switch for a command"))? > 0)
+        let (switch, on, seen) = (change.switch.as_str(), change.on, change.must_hold());
+        let looked = seen.epoch.map(Epoch::get);
+        let values: [&(dyn ToSql + Sync); 11] = [
+            &switch,
+            &on,
+            &change.who,
+            &change.why,
+            &until,
+            &epoch,
+            &bot,
+            &update,
+            &outcome,
+            &looked,
+            &seen.change,
+        ];
+        let setting = Setting {
+            brake: switch.to_owned(),
+            operation: "set a switch for a command",
+            statement: &statement,
+            values: &values,
+            names: 1,
+            set_by: SET_BY,
+            seen,
+        };
+        setting.run(&self.client().await?).await
     }
 
     /// Ends a command: stores what came of it and queues that as the reply, to the chat that asked.

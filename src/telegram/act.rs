@@ -6,6 +6,7 @@ use super::command::{Command, Verb};
 use super::{Ending, Term, words};
 use crate::engine::command::{FILLS, NotClosed, Select};
 use crate::ledger::LedgerError;
+use crate::ledger::release::{Seen, SetError};
 use crate::ledger::switching::{Switch, SwitchChange, SwitchView};
 use crate::ledger::telegram::Incoming;
 use crate::ledger::views::Which;
@@ -21,6 +22,7 @@ impl Term<'_> {
         &self,
         incoming: &Incoming,
         command: &Command,
+        seen: Seen,
     ) -> Result<(String, Ending), LedgerError> {
         let done = |text: String| Ok((text, Ending::Done));
         match command.verb {
@@ -31,7 +33,7 @@ impl Term<'_> {
                 done(words::positions(&positions))
             }
             Verb::Errors => done(words::errors(&self.commander.ledger.errors(true, ROWS).await?)),
-            Verb::Set(switch, on) => self.set(incoming, command, switch, on).await,
+            Verb::Set(switch, on) => self.set(incoming, command, (switch, on), seen).await,
             Verb::Flatten => Ok(self.flatten(incoming, command).await),
             // Its command was read in its place.
             Verb::Confirm => Ok((words::WRONG_CODE.to_owned(), Ending::Refused)),
@@ -42,15 +44,18 @@ impl Term<'_> {
         &self,
         incoming: &Incoming,
         command: &Command,
-        switch: Switch,
-        on: bool,
+        (switch, on): (Switch, bool),
+        seen: Seen,
     ) -> Result<(String, Ending), LedgerError> {
         let who = incoming.actor.clone();
-        let change = SwitchChange { switch, on, who, why: command.reason(), until: None };
+        let change = SwitchChange { switch, on, who, why: command.reason(), until: None, seen };
         let outcome = words::set(switch, on, &change.who);
         let claim = (self.epoch, incoming.bot, incoming.update);
-        if !self.commander.ledger.set_switch_for(claim, &change, &outcome).await? {
-            return Ok((words::not_done(command), Ending::Refused));
+        match self.commander.ledger.set_switch_for(claim, &change, &outcome).await {
+            Ok(true) => {}
+            Ok(false) => return Ok((words::not_done(command), Ending::Refused)),
+            Err(SetError::Ledger(error)) => return Err(error),
+            Err(moved) => return Ok((words::failed(command, &moved.to_string()), Ending::Refused)),
         }
         let state = if on { "on" } else { "off" };
         tracing::warn!(switch = %switch, who = change.who, "[HA] {switch} is {state}: {}", change.why);
@@ -75,6 +80,9 @@ impl Term<'_> {
 
     /// What a dangerous command is about to do.
     pub(super) async fn preview(&self, command: &Command) -> Result<String, LedgerError> {
+        if command.verb == Verb::Set(Switch::Halted, false) {
+            return Ok(words::halts(&self.commander.ledger.switch_views().await?));
+        }
         if command.verb != Verb::Flatten {
             return Ok(String::new());
         }

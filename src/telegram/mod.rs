@@ -274,12 +274,13 @@ impl Term<'_> {
             return Ok(());
         };
         failpoint::hit("after_command_taken");
+        let seen = taken.confirms.as_ref().map(|confirmed| confirmed.seen).unwrap_or_default();
         let (command, late) = match (command.verb, taken.confirms) {
             (Verb::Confirm, None) => {
                 return self.answer(&incoming, words::WRONG_CODE, Ending::Refused).await;
             }
             // Only what can be read is ever stored with a code.
-            (Verb::Confirm, Some(kept)) => match command::read(&kept, &self.name) {
+            (Verb::Confirm, Some(kept)) => match command::read(&kept.command, &self.name) {
                 Said::Command(confirmed) => (confirmed, false),
                 _ => return self.answer(&incoming, words::WRONG_CODE, Ending::Refused).await,
             },
@@ -289,7 +290,7 @@ impl Term<'_> {
             let asked = self.ask(&command, code).await?;
             return self.answer(&incoming, &asked, Ending::Asked).await;
         }
-        let (mut outcome, ending) = self.act(&incoming, &command).await?;
+        let (mut outcome, ending) = self.act(&incoming, &command, seen).await?;
         if late {
             outcome += &words::late(age);
         }

@@ -151,6 +151,22 @@ pub fn under_way(orders: usize) -> String {
     }
 }
 
+fn on(switch: &SwitchView) -> String {
+    let (who, why) = (switch.who.as_deref().unwrap_or("-"), switch.why.as_deref().unwrap_or("-"));
+    let until = switch.until.map(|until| format!(" until {}", moment(until))).unwrap_or_default();
+    let of = switch.instrument.as_ref().map(|instrument| format!(" of {instrument}")).unwrap_or_default();
+    format!("ON: {}{of}{until}, by {who}: {why}", switch.switch)
+}
+
+/// What the end of the cluster's halt would end.
+pub fn halts(switches: &[SwitchView]) -> String {
+    let halts = switches.iter().filter(|view| {
+        view.on && view.instrument.is_none() && matches!(view.switch, Switch::Halted | Switch::HaltAll)
+    });
+    let halts: Vec<String> = halts.map(|halt| clipped(&on(halt))).collect();
+    if halts.is_empty() { "No halt is on.".to_owned() } else { halts.join("\n") }
+}
+
 pub fn positions(positions: &[Position]) -> String {
     if positions.is_empty() {
         return "No position is held.".to_owned();
@@ -223,12 +239,7 @@ pub fn status(s: &Status<'_>) -> String {
         s.instances.iter().filter(|info| info.alive).map(|info| info.instance.member.to_string()).collect();
     lines
         .push(format!("Alive: {}", if alive.is_empty() { "not known".to_owned() } else { alive.join(", ") }));
-    for switch in s.switches {
-        let (who, why) = (switch.who.as_deref().unwrap_or("-"), switch.why.as_deref().unwrap_or("-"));
-        let until = switch.until.map(|until| format!(" until {}", moment(until))).unwrap_or_default();
-        let of = switch.instrument.as_ref().map(|instrument| format!(" of {instrument}")).unwrap_or_default();
-        lines.push(format!("ON: {}{of}{until}, by {who}: {why}", switch.switch));
-    }
+    lines.extend(s.switches.iter().map(on));
     if s.switches.is_empty() {
         lines.push("No switch is on".to_owned());
     }

@@ -170,12 +170,18 @@ fn summary() -> Value {
 }
 
 fn switches() -> Value {
-    json!({ "switches": [
-        { "switch": "halted", "on": true, "until": "2026-08-10T10:00:00Z", "who": "asha", "why": "exchange trouble" },
-        { "switch": "halt_all", "on": false, "until": null, "who": null, "why": null },
-        { "switch": "reduce_only", "on": false, "until": null, "who": "asha", "why": "over" },
-        { "switch": "paused", "on": false, "until": null, "who": null, "why": null },
-        { "instrument": "GOLD_MINI", "switch": "reduce_only", "on": true, "until": null, "who": "asha", "why": "thin" },
+    let row = |switch: &str, on: bool, until: Value, why: Option<&str>, change: u8| {
+        json!({ "switch": switch, "on": on, "until": until, "who": why.map(|_| "asha"), "why": why,
+            "since": why.map(|_| "2026-08-10T03:46:00Z"), "change": change })
+    };
+    let mut thin = row("reduce_only", true, Value::Null, Some("thin"), 1);
+    thin["instrument"] = json!("GOLD_MINI");
+    json!({ "epoch": 17, "switches": [
+        row("halted", true, json!("2026-08-10T10:00:00Z"), Some("exchange trouble"), 3),
+        row("halt_all", false, Value::Null, None, 0),
+        row("reduce_only", false, Value::Null, Some("over"), 2),
+        row("paused", false, Value::Null, None, 0),
+        thin,
     ] })
 }
 
@@ -240,10 +246,11 @@ fn signal() -> Value {
 fn strategies() -> Value {
     let strategy = |name: &str, kind: &str, enabled: bool, last: Value, who: Value| {
         json!({ "name": name, "kind": kind, "enabled": enabled, "signals_today": 3, "open_positions": 1,
-            "last_signal": last, "who": who, "why": who.as_str().map(|_| "the charts are wrong") })
+            "last_signal": last, "who": who, "why": who.as_str().map(|_| "the charts are wrong"),
+            "since": who.as_str().map(|_| "2026-08-10T03:46:00Z"), "change": i32::from(who.is_string()) })
     };
     let last = json!({ "type": "BASE_ENTRY", "instrument": "GOLD_MINI", "status": "executed" });
-    json!({ "strategies": [
+    json!({ "epoch": 17, "strategies": [
         strategy("default", "webhook", true, last, Value::Null),
         strategy("vwap", "session_vwap", false, Value::Null, json!("asha")),
     ] })

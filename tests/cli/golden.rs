@@ -3,12 +3,11 @@
 //! A change that is meant is written with `INSTA_UPDATE=always cargo nextest run --test cli golden`; the difference is the
 //! review. A verb that comes or goes without its file fails.
 
-use std::collections::BTreeSet;
-
 use baton::cli::Cli;
 use clap::CommandFactory;
 
 use crate::desk;
+use crate::reviewed;
 use crate::support::{answer_all, baton, command, stderr, stdout};
 
 /// The verbs of a tree, each as the words that are typed.
@@ -21,21 +20,7 @@ fn verbs(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>
 
 /// Compares with the files of a folder, and the folder with the names.
 fn compare(folder: &str, texts: Vec<(String, String)>) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.set_snapshot_path(format!("snapshots/{folder}"));
-    let names: BTreeSet<String> = texts.iter().map(|(name, _)| format!("{name}.snap")).collect();
-    assert_eq!(names.len(), texts.len(), "each has a name of its own");
-    settings.bind(|| {
-        for (name, text) in texts {
-            insta::assert_snapshot!(name, text);
-        }
-    });
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/snapshots").join(folder);
-    let files =
-        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(files.collect::<BTreeSet<_>>(), names, "a file of a verb that is gone is deleted");
+    reviewed::compare(&format!("cli/snapshots/{folder}"), texts);
 }
 
 #[test]
@@ -158,6 +143,26 @@ fn each_verb_answers_people_and_scripts_as_it_was_reviewed() {
         texts.push((name.join("-"), both));
     }
     compare("answers", texts);
+}
+
+// A change is shown before it is made; a release with what it would end.
+#[test]
+fn what_a_change_is_about_to_do_is_shown_as_it_was_reviewed() {
+    let (url, _server) = answer_all(desk::answer);
+    let shown = [
+        ("halt", &["halt"][..]),
+        ("unhalt", &["unhalt"]),
+        ("reduce-only-off-of-gold", &["reduce-only", "off", "--instrument", "GOLD_MINI"]),
+        ("resume", &["resume"]),
+        ("strategies-disable-vwap", &["strategies", "disable", "vwap"]),
+        ("strategies-enable-vwap", &["strategies", "enable", "vwap"]),
+    ];
+    let texts = shown.map(|(name, words)| {
+        let output = baton(&[words, &["--reason", "it is time", "--address", &url]].concat(), &[]);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{name}");
+        (name.to_owned(), stderr(&output))
+    });
+    compare("previews", texts.into());
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod golden;
 mod pages;
 mod paper;
 mod properties;
+#[path = "../support/golden.rs"]
+mod reviewed;
 mod secrets;
 mod status;
 mod support;

@@ -34,6 +34,7 @@ mod paused;
 mod plans;
 mod pool;
 mod refused;
+mod releases;
 mod replay;
 mod replayed;
 mod resting;

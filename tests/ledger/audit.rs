@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use baton::domain::instrument::Catalog;
 use baton::domain::money::Rupees;
+use baton::ledger::release::Seen;
 use baton::ledger::seals::Sealing;
 use baton::ledger::snapshot::{Depth, Meter, READS};
 use baton::ledger::switching::{Switch, SwitchChange};
@@ -42,6 +43,7 @@ async fn every_door_to_a_switch_leads_through_the_audit_chain() {
         who: "asha".to_owned(),
         why: "drill".to_owned(),
         until: None,
+        seen: Seen::default(),
     };
     database.ledger.set_switch(&change).await.unwrap();
     let told = |rows: &[(String, String, Value)]| -> Vec<(String, String, Value, Value)> {

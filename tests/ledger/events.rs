@@ -1,6 +1,7 @@
 //! What happened, merged by time: every history is in it, pages lose and repeat nothing, secrets stay out.
 
 use baton::ledger::events::{After, Event, Since};
+use baton::ledger::release::Seen;
 use baton::ledger::switching::{Switch, SwitchChange};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client;
@@ -118,7 +119,8 @@ async fn a_row_that_is_committed_late_is_found_by_reading_the_last_seconds_again
         VALUES (gen_random_uuid(), 'b1', 'STARTING', 'late')";
     late.execute(begun, &[]).await.unwrap();
     let (who, why) = ("asha".to_owned(), "quick".to_owned());
-    let quick = SwitchChange { switch: Switch::Halted, on: true, who, why, until: None };
+    let quick =
+        SwitchChange { switch: Switch::Halted, on: true, who, why, until: None, seen: Seen::default() };
     database.ledger.set_switch(&quick).await.unwrap();
     let before = all(&database).await;
     assert_eq!(before.len(), 1, "{before:?}");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use baton::domain::order::OrderClass;
 use baton::ledger::instrument_switches::OF_INSTRUMENTS;
+use baton::ledger::release::Seen;
 use baton::ledger::switches::Switches;
 use baton::ledger::switching::{Switch, SwitchChange};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,7 +26,7 @@ fn order(instrument: &str, class: OrderClass, held: Uuid) -> Value {
 
 async fn set(database: &Database, switch: Switch, on: bool, until: Option<DateTime<Utc>>) {
     let (who, why) = ("asha".to_owned(), "a test".to_owned());
-    let change = SwitchChange { switch, on, who, why, until };
+    let change = SwitchChange { switch, on, who, why, until, seen: Seen::default() };
     database.ledger.set_instrument_switch(GOLD, &change).await.unwrap();
 }
 
@@ -127,7 +128,7 @@ async fn an_instrument_has_no_other_switch() {
     let client = database.connect().await;
     for switch in Switch::ALL.iter().filter(|switch| !OF_INSTRUMENTS.contains(switch)) {
         let (who, why) = ("asha".to_owned(), "a test".to_owned());
-        let change = SwitchChange { switch: *switch, on: true, who, why, until: None };
+        let change = SwitchChange { switch: *switch, on: true, who, why, until: None, seen: Seen::default() };
         assert!(database.ledger.set_instrument_switch(GOLD, &change).await.is_err(), "{switch}");
     }
     for odd in [
@@ -162,6 +163,7 @@ async fn an_end_that_is_no_time_leaves_its_switch_on_and_the_others_as_they_are(
         who: "asha".to_owned(),
         why: "a test".to_owned(),
         until: None,
+        seen: Seen::default(),
     };
     ledger.set_instrument_switch("A", &change).await.unwrap();
     assert!(!ledger.instrument_switches("A").await.unwrap().halted);

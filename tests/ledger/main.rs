@@ -16,6 +16,7 @@ mod instruments;
 mod market;
 mod migrations;
 mod race;
+mod release;
 mod replays;
 mod requests;
 mod rows;

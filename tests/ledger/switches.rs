@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use baton::domain::order::OrderClass;
+use baton::ledger::release::Seen;
 use baton::ledger::strategies::StrategyChange;
 use baton::ledger::switches::Switches;
 use baton::ledger::switching::{Switch, SwitchChange};
@@ -62,7 +63,11 @@ async fn halt_all_without_halt_cannot_be_stored() {
 async fn on(database: &Database, switch: Switch, ms: Option<i64>) {
     let until = ms.map(|ms| Utc::now() + TimeDelta::milliseconds(ms));
     let (who, why) = ("asha".to_owned(), "a test".to_owned());
-    database.ledger.set_switch(&SwitchChange { switch, on: true, who, why, until }).await.unwrap();
+    database
+        .ledger
+        .set_switch(&SwitchChange { switch, on: true, who, why, until, seen: Seen::default() })
+        .await
+        .unwrap();
 }
 
 /// Waits until the time of `switch` was over, and gives what is in force then.
@@ -118,7 +123,7 @@ async fn the_history_tells_of_both_halts_when_one_command_moved_both() {
 
 fn say(strategy: &str, enabled: bool) -> StrategyChange {
     let (who, why) = ("asha".to_owned(), "a test".to_owned());
-    StrategyChange { strategy: strategy.to_owned(), enabled, who, why }
+    StrategyChange { strategy: strategy.to_owned(), enabled, who, why, seen: Seen::default() }
 }
 
 fn entry_of(strategy: &str) -> Value {
