@@ -31,6 +31,8 @@ def main():
     agents = services["baton"]
     expected = {
         "three agents": agents["deploy"]["replicas"] == 3,
+        "somebody can command the agents": "BATON_OPERATOR__TOKEN_FILE" in agents["environment"]
+        and any(secret["source"] == "operator-token" for secret in agents["secrets"]),
         "agents start after the migration": agents["depends_on"]["migrate"]["condition"]
         == "service_completed_successfully",
         "the proxy starts after an agent is healthy": services["proxy"]["depends_on"]["baton"]["condition"]
