@@ -1,8 +1,11 @@
 """What every service of the compose project must hold: `compose.py FILE`, the output of `docker compose config`."""
 
+import pathlib
 import sys
 
 import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def holds(name, service):
@@ -20,6 +23,15 @@ def holds(name, service):
     for key, value in (service.get("environment") or {}).items():
         secret = any(word in key for word in ("PASSWORD", "TOKEN", "_KEY", "POSTGRES__URL", "REDIS__URL"))
         yield f"{key} comes from a file", not secret or (key.endswith("_FILE") and value.startswith("/run/secrets/"))
+
+
+def proxied(agents):
+    """Named demands on the proxy, and whether it meets them."""
+    lines = [line.strip() for line in (ROOT / "ops/compose/haproxy.cfg").read_text().splitlines()]
+    repeated = next((line.split()[1:] for line in lines if line.startswith("retry-on ")), [])
+    guard = "http-request disable-l7-retry unless METH_GET || { path /webhook }"
+    yield "commands are not repeated at another agent", guard in lines or not set(repeated) - {"conn-failure"}
+    yield "agents see who sends", "option forwardfor" in lines and bool(agents["environment"].get("BATON_SIGNALS__TRUSTED_PROXIES"))
 
 
 def main():
@@ -40,7 +52,7 @@ def main():
         "agents have the time to hand over": agents["stop_grace_period"] == "20s",
         "the stores' network leads nowhere": project["networks"]["stores"].get("internal") is True,
     }
-    faults += [what for what, ok in expected.items() if not ok]
+    faults += [what for what, ok in [*expected.items(), *proxied(agents)] if not ok]
     print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0
 
