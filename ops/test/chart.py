@@ -46,6 +46,7 @@ def agents(spec):
     yield "rolls when its configuration changes", "checksum/config" in spec["template"]["metadata"]["annotations"]
     secrets = [entry for entry in container["env"] if entry["name"].endswith("_FILE")]
     yield "reads secrets from files", len(secrets) >= 4
+    yield "can be commanded", any(entry["name"] == "BATON_OPERATOR__TOKEN_FILE" for entry in secrets)
     plain = [entry["name"] for entry in container["env"] if "value" in entry and "://" in entry["value"]]
     # None of these may hold a password: the agent refuses one in the collector's address.
     open_urls = {"BATON_CLUSTER__ADDRESS", "BATON_BROKER__URL", "BATON_TRACES__ENDPOINT"}

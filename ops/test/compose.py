@@ -1,8 +1,11 @@
 """What every service of the compose project must hold: `compose.py FILE`, the output of `docker compose config`."""
 
+import pathlib
 import sys
 
 import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def holds(name, service):
@@ -22,6 +25,15 @@ def holds(name, service):
         yield f"{key} comes from a file", not secret or (key.endswith("_FILE") and value.startswith("/run/secrets/"))
 
 
+def proxied(agents):
+    """Named demands on the proxy, and whether it meets them."""
+    lines = [line.strip() for line in (ROOT / "ops/compose/haproxy.cfg").read_text().splitlines()]
+    repeated = next((line.split()[1:] for line in lines if line.startswith("retry-on ")), [])
+    guard = "http-request disable-l7-retry unless METH_GET || { path /webhook }"
+    yield "commands are not repeated at another agent", guard in lines or not set(repeated) - {"conn-failure"}
+    yield "agents see who sends", "option forwardfor" in lines and bool(agents["environment"].get("BATON_SIGNALS__TRUSTED_PROXIES"))
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         project = yaml.safe_load(file)
@@ -31,6 +43,8 @@ def main():
     agents = services["baton"]
     expected = {
         "three agents": agents["deploy"]["replicas"] == 3,
+        "somebody can command the agents": "BATON_OPERATOR__TOKEN_FILE" in agents["environment"]
+        and any(secret["source"] == "operator-token" for secret in agents["secrets"]),
         "agents start after the migration": agents["depends_on"]["migrate"]["condition"]
         == "service_completed_successfully",
         "the proxy starts after an agent is healthy": services["proxy"]["depends_on"]["baton"]["condition"]
@@ -38,7 +52,7 @@ def main():
         "agents have the time to hand over": agents["stop_grace_period"] == "20s",
         "the stores' network leads nowhere": project["networks"]["stores"].get("internal") is True,
     }
-    faults += [what for what, ok in expected.items() if not ok]
+    faults += [what for what, ok in [*expected.items(), *proxied(agents)] if not ok]
     print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0
 

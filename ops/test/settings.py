@@ -1,4 +1,5 @@
-"""Gives an agent the settings of chart or compose and lets `baton config check` judge them.
+"""Gives an agent the settings of chart or compose, lets `baton config check` judge them, and looks whether a Service or a container
+listens wherever they lead.
 
   settings.py BATON chart OBJECTS.yaml
   settings.py BATON compose PROJECT.yaml
@@ -6,12 +7,17 @@
 Secrets get values of the right form; everything else is what was rendered.
 """
 
+import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 
 import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 SECRETS = {
     "BATON_POSTGRES__URL_FILE": "postgres://baton:secret@postgres:5432/baton",
@@ -42,6 +48,35 @@ def of_compose(project):
     return dict(project["services"]["baton"]["environment"]), ""
 
 
+def listening(kind, documents):
+    """Name -> ports of what chart or compose sets beside the agents. Only programs of ours say in their arguments where they listen."""
+    if kind == "compose":
+        known = {"postgres": {5432}, "redis": {6379}}
+        arguments = {name: service.get("command") or [] for name, service in documents[0]["services"].items()}
+        return known | {name: {int(word.rsplit(":", 1)[1]) for word in words if re.fullmatch(r"0\.0\.0\.0:\d+", word)}
+                        for name, words in arguments.items() if words[:1] == ["paper"]}
+    return {item["metadata"]["name"]: {port["port"] for port in item["spec"]["ports"]}
+            for item in documents if item["kind"] == "Service"}
+
+
+def leads_nowhere(shown, secrets, services):
+    """Addresses that lead to one of these services, and to a port of which it knows nothing."""
+    settings = {entry["key"]: entry["value"] for entry in shown}
+    urls = [settings["broker.url"], *secrets]
+    if settings.get("feed.url"):
+        urls.append(settings["feed.url"])
+    else:
+        # As the agent derives it.
+        port = re.search(r"PROXY_PORT: u16 = (\d+)", (ROOT / "src/config/feed.rs").read_text())[1]
+        urls.append(f"ws://{urllib.parse.urlsplit(settings['broker.url']).hostname}:{port}")
+    for url in urls:
+        parts = urllib.parse.urlsplit(url)
+        if parts.port not in services.get(parts.hostname, {parts.port}):
+            yield f"nothing listens at {parts.hostname}:{parts.port}, where agents connect to"
+        elif parts.hostname.startswith("rel-") and parts.hostname not in services:
+            yield f"agents connect to {parts.hostname}, which is no Service of the chart"
+
+
 def main():
     baton, kind, path = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
@@ -57,7 +92,13 @@ def main():
             secret.write_text(SECRETS.get(name, "123456:secret"))
             env[name] = str(secret)
         env.setdefault("BATON_CLUSTER__MEMBER", "b1")
-        return subprocess.run([baton, "config", "check"], env=env, cwd=folder, check=False).returncode
+        if code := subprocess.run([baton, "config", "check"], env=env, cwd=folder, check=False).returncode:
+            return code
+        shown = subprocess.run([baton, "config", "show", "-o", "json"], env=env, cwd=folder, check=True, capture_output=True)
+        urls = [value for item in documents if item.get("kind") == "Secret" for value in item["stringData"].values() if "://" in value]
+        faults = list(leads_nowhere(json.loads(shown.stdout), urls or SECRETS.values(), listening(kind, documents)))
+        print("\n".join(faults), file=sys.stderr)
+        return 1 if faults else 0
 
 
 if __name__ == "__main__":

@@ -121,10 +121,14 @@ impl Config {
     /// `baton doctor`.
     pub fn warnings(&self) -> Vec<String> {
         let bare = self.broker.mode == Mode::Live && self.trading.policy.stops.resting == RestingStops::Off;
-        let sentence = "orders are real and stops do not rest at the broker: while no instance leads, or the bridge is away, nothing \
-                        sells when a price falls below a stop; trading.stops.resting = \"on\" puts them there (docs/adr/0024 says \
-                        what it costs)";
-        bare.then(|| sentence.to_owned()).into_iter().collect()
+        let stops = "orders are real and stops do not rest at the broker: while no instance leads, or the bridge is away, nothing \
+                     sells when a price falls below a stop; trading.stops.resting = \"on\" puts them there (docs/adr/0024 says \
+                     what it costs)";
+        let headless = self.operator.token.is_none() && !self.http.listen.ip().is_loopback();
+        let commands = "nobody can command this instance: it listens beyond loopback and has no operator.token, so it refuses halt, \
+                        close, flatten and handover (OPERATOR_DISABLED); set BATON_OPERATOR__TOKEN (or …_FILE) on every instance";
+        let all = [(bare, stops), (headless, commands)];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, sentence)| sentence.to_owned()).collect()
     }
 }
 

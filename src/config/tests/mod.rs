@@ -133,6 +133,20 @@ fn signals_from_other_machines_need_a_secret() {
 }
 
 #[test]
+fn whom_nobody_can_command_says_so() {
+    let warnings = |env: &[(&str, &str)]| load(&with(env)).unwrap().warnings();
+    let open = [("BATON_HTTP__LISTEN", "0.0.0.0:8080"), ("BATON_SIGNALS__SECRET", "s")];
+    let said = warnings(&open);
+    assert!(said.len() == 1 && said[0].contains("no operator.token"), "{said:?}");
+    assert_eq!(warnings(&[open[0], open[1], ("BATON_OPERATOR__TOKEN", "t")]), Vec::<String>::new());
+    assert_eq!(
+        warnings(&[("BATON_HTTP__LISTEN", "[::1]:8080")]),
+        Vec::<String>::new(),
+        "who is on this machine can"
+    );
+}
+
+#[test]
 fn a_secret_comes_from_its_file_without_the_newline() {
     let secret = file("key-from-file\n");
     let path = secret.path().display().to_string();
