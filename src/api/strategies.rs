@@ -8,9 +8,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::switches::SeenText;
 use super::{Context, Operator, Problem};
 use crate::domain::sessions::{day_start, trading_day};
-use crate::ledger::release::Seen;
 use crate::ledger::strategies::{StrategyChange, StrategyRow};
 use crate::strategy::trend::TrendFollower;
 use crate::strategy::{Kind, Outlook, Strategy};
@@ -22,7 +22,7 @@ pub struct Word {
     #[serde(default)]
     reason: String,
     #[serde(flatten)]
-    seen: Seen,
+    seen: SeenText,
 }
 
 /// A strategy as people read it.
@@ -62,7 +62,8 @@ pub async fn say(
             known.join(", ")
         )));
     }
-    let Word { enabled, seen, .. } = word;
+    let enabled = word.enabled;
+    let seen = word.seen.read(enabled)?;
     let change = StrategyChange { strategy: name, enabled, who: operator.name, why, seen };
     context.0.ledger.set_strategy(&change).await?;
     let StrategyChange { strategy, enabled, who, why, .. } = change;

@@ -25,7 +25,27 @@ pub struct Wanted {
     reason: String,
     until: Option<String>,
     #[serde(flatten)]
-    seen: Seen,
+    seen: SeenText,
+}
+
+/// What the author of a release saw, as it came: of a brake it is not looked at, whatever it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct SeenText {
+    epoch: Option<Value>,
+    change: Option<Value>,
+}
+
+impl SeenText {
+    /// What is compared; nothing for a brake.
+    pub(super) fn read(self, is_release: bool) -> Result<Seen, Problem> {
+        if !is_release {
+            return Ok(Seen::default());
+        }
+        let Self { epoch, change } = self;
+        serde_json::from_value(json!({ "epoch": epoch, "change": change })).map_err(|error| {
+            bad(format!("epoch and change are whole numbers, as a reading gives them: {error}"))
+        })
+    }
 }
 
 /// Every switch, with who set it and why, and the epoch in force: both are what a release may carry.
@@ -88,7 +108,8 @@ fn change(operator: Operator, body: Result<Json<Wanted>, JsonRejection>) -> Resu
     if until.is_some() && !wanted.on {
         return Err(bad("`until` belongs to switching on; leave it out to switch off".to_owned()));
     }
-    let Wanted { on, seen, .. } = wanted;
+    let on = wanted.on;
+    let seen = wanted.seen.read(!on)?;
     Ok(SwitchChange { switch, on, who: operator.name, why, until, seen })
 }
 

@@ -194,10 +194,24 @@ impl OpenAlgo {
         self.account("tradebook", |data| books::trades(&self.plugin, data)).await
     }
 
+    async fn position_book(&self) -> Result<Vec<BrokerPosition>, BrokerError> {
+        self.account("positionbook", |data| books::positions(&self.plugin, data)).await
+    }
+
     /// Believes an empty book only of a session that is alive: a bridge whose session is dead may answer empty ones, and funds
-    /// without data give it away.
+    /// without data give it away. Where funds cannot be read, a position proves it as well.
     async fn alive_if(&self, empty: bool) -> Result<(), BrokerError> {
-        if empty { self.funds().await.map(drop) } else { Ok(()) }
+        if !empty {
+            return Ok(());
+        }
+        match self.funds().await {
+            Ok(_) => Ok(()),
+            Err(dead @ BrokerError::SessionExpired { .. }) => Err(dead),
+            Err(error) => match self.position_book().await {
+                Ok(held) if !held.is_empty() => Ok(()),
+                _ => Err(error),
+            },
+        }
     }
 
     async fn read<T>(
@@ -275,7 +289,7 @@ impl Broker for OpenAlgo {
 
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
         async {
-            let positions = self.account("positionbook", |data| books::positions(&self.plugin, data)).await?;
+            let positions = self.position_book().await?;
             self.alive_if(positions.is_empty()).await?;
             Ok(positions)
         }

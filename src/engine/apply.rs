@@ -111,7 +111,7 @@ impl Term<'_> {
         if matches!(error, BrokerError::WrongMode { .. }) {
             // Its first word in the other mode is enough: an order would be real where none is meant to be, or none.
             self.bridge_failures = self.bridge_failures.max(BRIDGE_PATIENCE);
-            self.mode_is_other |= !self.engine.operational.is_error();
+            self.mode_is_other |= !self.engine.operational.is_error_but(SESSION_EXPIRED);
         }
         tracing::warn!(
             error = error as &dyn std::error::Error,

@@ -267,6 +267,8 @@ impl Engine {
             self.rules.catalog.iter().map(|instrument| instrument.exchange.clone()).collect();
         let rests = || self.hours.wants_broker(&exchanges, Utc::now()) == Some(false);
         match error {
+            // Whatever else has stopped trading needs somebody all the same, and has its own end.
+            BrokerError::WrongMode { .. } if self.operational.is_error_but(SESSION_EXPIRED) => {}
             BrokerError::WrongMode { .. } => self.operational.error(WRONG_MODE, error.to_string()),
             BrokerError::SessionExpired { .. } if !rests() => {
                 self.operational.error(SESSION_EXPIRED, error.to_string());

@@ -125,8 +125,8 @@ impl Hours {
                 read = self.read(&*broker, &ledger, now).await.then_some(now);
             }
             let today = self.today(now);
-            let open = today.is_some_and(|day| exchanges.iter().any(|exchange| day.is_open(exchange, now)));
-            metrics.market_open.set(i64::from(open));
+            let open = today.map(|day| exchanges.iter().any(|exchange| day.is_open(exchange, now)));
+            metrics.market_open.set(open.map_or(-1, i64::from));
             if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
                 return;
             }

@@ -120,6 +120,12 @@ impl OperationalState {
         self.sender.borrow().state == State::Error
     }
 
+    /// True until an ERROR of another code than this is mended.
+    pub fn is_error_but(&self, code: &str) -> bool {
+        let current = self.sender.borrow();
+        current.state == State::Error && current.code != Some(code)
+    }
+
     /// Waits, for a reason that passes; an ERROR stays.
     pub fn waiting(&self, reason: impl Into<String>) {
         self.set(State::Waiting, None, reason.into(), |before| before.state != State::Error);

@@ -13,10 +13,11 @@ use super::{Ledger, LedgerError};
 use crate::domain::ids::SignalId;
 
 /// Makes signals' rows durable by a commit that is waited for, and that has everything committed before it on disk, too. A
-/// signal that was decided needs none: what decided it was committed so.
+/// signal that was decided needs none: what decided it was committed so. Counts those that are there: a crash of the database
+/// forgets a row that nobody flushed.
 const FLUSH: &str = "
-SELECT pg_logical_emit_message(true, 'baton', '')
-WHERE EXISTS (SELECT 1 FROM signal WHERE id = ANY ($1) AND status = 'pending')";
+SELECT count(*), CASE WHEN bool_or(status = 'pending') THEN pg_logical_emit_message(true, 'baton', '') END
+FROM signal WHERE id = ANY ($1)";
 
 /// Those that wait, with the way to tell them.
 #[derive(Debug, Default)]
@@ -61,9 +62,16 @@ impl Flushes {
 impl Ledger {
     /// Returns when a signal's row, which others see, is durable.
     pub(super) async fn durable(&self, id: SignalId) -> Result<(), LedgerError> {
-        let flush = |ids: Vec<Uuid>| async move {
-            let flushed = self.client().await?.maybe_row(FLUSH, &[&ids]).await;
-            flushed.map(drop).map_err(LedgerError::during("have a signal on disk"))
+        let flush = |mut ids: Vec<Uuid>| async move {
+            // A repeat waits for the row of its first delivery.
+            ids.sort_unstable();
+            ids.dedup();
+            let flushed = self.client().await?.row(FLUSH, &[&ids]).await;
+            let there: i64 = flushed.map_err(LedgerError::during("have a signal on disk"))?.get(0);
+            match usize::try_from(there) {
+                Ok(there) if there == ids.len() => Ok(()),
+                _ => Err(LedgerError::Conflict { what: "a signal that PostgreSQL has forgotten".to_owned() }),
+            }
         };
         self.flushes.join(id.0, flush).await
     }

@@ -85,7 +85,7 @@ SELECT id, who, why, at FROM (
 
 /// What an operator sets may set another switch, too: a halt of everything is a halt, and without a halt there is none of
 /// everything. Neither shortens the other: a halt ends no sooner than it would by itself, nor than that of everything.
-/// Each switch that changed has its row in the history.
+/// Each switch that changed has its row in the history, of the moment when it could be set: whoever looked before has not seen it.
 ///
 /// `claim` is a statement over the locked row `o` that has to give a row, or nothing is set.
 pub(super) fn setting(claim: &str) -> String {
@@ -119,7 +119,8 @@ pub(super) fn setting(claim: &str) -> String {
     UNION ALL
     SELECT $1, $2, $5 FROM u WHERE $1 NOT IN ('halted', 'halt_all')
 )
-INSERT INTO switch_history (switch, value, who, why, until) SELECT switch, value, $3, $4, until FROM h"
+INSERT INTO switch_history (switch, value, who, why, until, at)
+SELECT switch, value, $3, $4, until, clock_timestamp() FROM h"
     )
 }
 

@@ -236,13 +236,11 @@ async fn the_callers_own_limit_shortens_the_call() {
     let double = Double::start([Script::Hang]);
     let broker = OpenAlgo::new(settings(double.url())).unwrap();
     warmed(&broker, 1).await;
-    let mut ticket = entry();
-    ticket.within = Some(Duration::from_millis(50));
+    let within = |limit| Ticket { within: Some(limit), ..entry() };
     let started = std::time::Instant::now();
-    assert_in_doubt(&broker.place(&order(), ticket).await);
+    assert_in_doubt(&broker.place(&order(), within(Duration::from_millis(50))).await);
     assert!(started.elapsed() < Duration::from_secs(5));
-    ticket.within = Some(Duration::ZERO);
-    let submission = broker.place(&order(), ticket).await;
+    let submission = broker.place(&order(), within(Duration::ZERO)).await;
     assert!(matches!(submission, Submission::NotSent { .. }), "{submission:?}");
     assert_eq!(double.requests().len(), 1);
 }

@@ -13,7 +13,7 @@ const OF_ENTRIES: usize = 4;
 /// Entries that wait for it.
 const ENTRIES: usize = 16;
 /// How much later than its predecessors an order may be on its way.
-const ON_THE_WAY: Duration = Duration::from_millis(150);
+const ON_THE_WAY: Duration = Duration::from_millis(400);
 
 // R: K6, D8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

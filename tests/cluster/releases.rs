@@ -56,6 +56,12 @@ async fn a_release_that_was_decided_before_a_failover_or_a_new_halt_is_refused_a
     for brake in &brakes {
         let (status, answer) = brake.asked(&cluster, 0, &brake.set, json!({ "reason": "odd prices" })).await;
         assert_eq!(status, 200, "{answer}");
+        // Whatever it carries: of a brake nothing is compared.
+        let garbled = json!({ "reason": "odd prices", "epoch": "seven", "change": [] });
+        let (status, answer) = brake.asked(&cluster, 0, &brake.set, garbled.clone()).await;
+        assert_eq!(status, 200, "{answer}");
+        let (status, answer) = brake.asked(&cluster, 0, &brake.released, garbled).await;
+        assert_eq!(status, 400, "{answer}");
         let (epoch, row) = brake.shown(&cluster, 1).await;
         assert_eq!(epoch, 1, "{row:?}");
         looked.push(row.unwrap()["change"].clone());

@@ -199,3 +199,22 @@ async fn the_leader_has_a_signal_before_its_sender_and_its_sender_has_it_for_goo
     assert!(!repeat.fresh);
     assert_eq!(kept(&database).await, [first.id, repeat.id]);
 }
+
+// R: B2: answered is stored. A row that nobody flushed is one that a crash of PostgreSQL forgets.
+#[tokio::test]
+async fn a_signal_that_postgresql_has_forgotten_before_it_was_flushed_is_not_answered() {
+    let database = Database::start().await;
+    let forgets = "CREATE FUNCTION forgets() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN DELETE FROM signal WHERE id = NEW.id; RETURN NULL; END $$;
+        CREATE TRIGGER forgets AFTER INSERT ON signal FOR EACH ROW WHEN (NEW.key = 'test/lost')
+            EXECUTE FUNCTION forgets()";
+    database.connect().await.batch_execute(forgets).await.unwrap();
+    let payload = json!({});
+    let accept = async |key: &str| {
+        let key = SignalKey(key.to_owned());
+        database.ledger.accept(SignalId::new(), &signal(&key, &payload, "b1"), |_| {}).await
+    };
+    let (kept, lost) = tokio::join!(accept("test/kept"), accept("test/lost"));
+    assert!(kept.unwrap().fresh, "flushed by itself where the other one is gone");
+    assert!(matches!(lost, Err(LedgerError::Conflict { .. })), "{lost:?}");
+}

@@ -23,7 +23,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -58,6 +58,8 @@ struct Parts {
     cluster: Option<Count>,
     entries: Line,
     others: Line,
+    /// Tells whoever is first in line of a place that was given back.
+    freed: Notify,
 }
 
 /// Its lock is given in the order of asking; who holds it is first in line.
@@ -84,7 +86,8 @@ impl Budget {
         let cluster = settings.shared_budget.as_ref().map(Count::new).transpose()?;
         let (entries, others) = (Line::default(), Line::default());
         let log = std::sync::Mutex::default();
-        Ok(Self(Some(Arc::new(Parts { limits, log, cluster, entries, others }))))
+        let freed = Notify::default();
+        Ok(Self(Some(Arc::new(Parts { limits, log, cluster, entries, others, freed }))))
     }
 
     /// Waits until an order of this class may go, behind those of its line that asked before it; the caller bounds
@@ -121,6 +124,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if !self.is_used {
             self.parts.log().give_back(self.order);
+            self.parts.freed.notify_waiters();
         }
     }
 }
@@ -140,10 +144,11 @@ impl Parts {
         };
         let _first = line.lock().await;
         let order = self.log().number();
-        while let Err(wait) = self.try_take(class, order).await {
-            tokio::time::sleep(wait).await;
+        loop {
+            let freed = self.freed.notified();
+            let Err(wait) = self.try_take(class, order).await else { return order };
+            let _ = tokio::time::timeout(wait, freed).await;
         }
-        order
     }
 
     /// Takes a place for an order, or says after what time to ask again.

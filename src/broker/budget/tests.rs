@@ -152,6 +152,17 @@ async fn a_place_that_was_taken_too_long_ago_is_taken_anew() {
 }
 
 #[tokio::test]
+async fn a_place_that_is_given_back_wakes_who_waits_for_it() {
+    let budget = alone(3, 1);
+    let unused = taken_ahead(&budget, OrderClass::Entry).await;
+    assert_eq!(drawn(&budget, OrderClass::Entry).await, 1);
+    let mut waits = Box::pin(budget.take(OrderClass::Entry));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(unused);
+    tokio::time::timeout(WINDOW / 2, waits).await.expect("at once, not when the window has passed");
+}
+
+#[tokio::test]
 async fn who_waits_ahead_and_is_not_sent_leaves_the_line() {
     let budget = alone(3, 1);
     assert_eq!(drawn(&budget, OrderClass::Entry).await, 2);

@@ -141,7 +141,7 @@ metrics! {
 
     /// 1 while the broker session is proven valid, else 0.
     broker_session_valid: IntGauge = "baton_broker_session_valid";
-    /// 1 while the exchange of a configured instrument is open, as far as is known, else 0.
+    /// 1 while the exchange of a configured instrument is open, 0 while none is, -1 while nobody knows the day's hours.
     market_open: IntGauge = "baton_market_open";
     /// Wanted listings, by where their latest price comes from; none has no price.
     price_source: IntGaugeVec = "baton_price_source" {"source" in PRICE_SOURCES};
