@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use baton::broker::{Broker, NotSentCause, OpenAlgo, Submission};
+use baton::broker::{Broker, NotSentCause, OpenAlgo, Submission, Ticket};
 use baton::domain::order::OrderClass;
 
 use crate::double::{Double, Script, answer};
