@@ -1,6 +1,7 @@
 //! Crash recovery through the built binary: whole state, tampered state, a database that is away, and what is told.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod attempts;
 mod bench;
 mod codes;
@@ -16,6 +17,8 @@ mod movements;
 mod orders;
 mod repairs;
 mod restored;
+#[path = "../support/golden.rs"]
+mod reviewed;
 mod scenarios;
 mod seeded;
 #[path = "../cluster/signals.rs"]
