@@ -3,7 +3,7 @@
 use rust_decimal::dec;
 use rustix::process::Signal;
 
-use super::{Pager, done, done_at, equipped, status_is, told, typed, with_a_position};
+use super::{Pager, block, done, done_at, equipped, prints, status_is, told, typed, with_a_position};
 use crate::signals::{GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
@@ -22,15 +22,23 @@ async fn drill_no_standby() {
     cluster.members[gone].process.kill().await;
     pager.hears("ReplicaMissing").await;
     // First 60 seconds: which one is missing; the leader trades on.
-    wait::until("baton status does not count the missing one", PATIENCE, async || {
-        let output = typed(&cluster, leader, told("no-standby", "baton status")).await;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let active =
-            printed.lines().any(|line| line.starts_with(&format!("{name}/")) && line.contains("active"));
-        if active { Err(printed) } else { Ok(()) }
+    wait::until("baton instances does not list the missing one", PATIENCE, async || {
+        let printed = done(&cluster, leader, told("no-standby", "baton instances")).await;
+        let listed = printed.lines().any(|line| line.starts_with(&format!("{name}/")));
+        if listed { Err(printed) } else { Ok(()) }
     })
     .await;
-    assert!(cluster.members[leader].trades().await);
+    wait::until("the leader trades on", PATIENCE, async || {
+        if cluster.members[leader].trades().await { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    let printed = done(&cluster, leader, &block("no-standby")).await;
+    assert!(printed.contains(&format!(" {name} ")), "it was there, and until when:\n{printed}");
+    // What shows that it is over is red as long as it is not, whatever `baton status` says.
+    let verify =
+        told("no-standby", "baton instances -o json | jq 'map(select(.status == \"active\")) | length'");
+    prints(&cluster, leader, verify, "2\n").await;
+    status_is(&cluster, leader, 0).await;
 
     cluster.members[gone].restart().await;
     cluster.all_ready().await;
@@ -40,7 +48,7 @@ async fn drill_no_standby() {
     let printed = done(&cluster, leader, &look).await;
     assert!(printed.contains("ready"), "{printed}");
     pager.rests("ReplicaMissing").await;
-    status_is(&cluster, leader, 0).await;
+    prints(&cluster, leader, verify, "3\n").await;
     cluster.finish().await;
 }
 

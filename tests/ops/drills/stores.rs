@@ -1,8 +1,10 @@
 //! Drills about the stores, and about what they hold.
 
-use super::{Pager, block, done, equipped, status_is, told, typed, with_a_position};
-use crate::signals::{SILVER, base};
-use crate::support::cluster::{Cluster, Options, PATIENCE};
+use rust_decimal::dec;
+
+use super::{AWAY, Pager, block, blocks, done, equipped, named, status_is, told, typed, with_a_position};
+use crate::signals::{GOLD, SILVER, SILVER_SYMBOL, base};
+use crate::support::cluster::{Cluster, Options, PATIENCE, independent};
 use crate::support::wait;
 
 // R: H6
@@ -49,6 +51,46 @@ async fn drill_db_unavailable() {
     let printed = done(&cluster, leader, &block("signal-loss")).await;
     assert!(printed.contains("(0 rows)"), "nothing waits any more:\n{printed}");
     cluster.finish().await;
+}
+
+// R: H6, C5
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_emergency_close() {
+    if !equipped() {
+        return;
+    }
+    let cluster = with_a_position(Options { env: independent(), ..Options::default() }).await;
+    cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
+    let view = cluster.play(0, &base("too", SILVER, 150_000)).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let blocks = blocks(&named("db_unavailable"));
+    let closes: Vec<&String> = blocks.iter().filter(|block| block.starts_with(AWAY)).collect();
+    assert!(closes.len() == 2 && closes[0].contains(GOLD) && closes[1].contains("--all"), "{closes:?}");
+    // Nobody sits at a terminal here who could type what it asks for.
+    let typed_in = |close: &str| format!("{} --yes", close.trim_end());
+    let asked = typed(&cluster, 0, &typed_in(closes[0])).await;
+    assert!(!asked.status.success(), "refused while PostgreSQL answers: {asked:?}");
+
+    cluster.stores.postgres().stop().await.unwrap();
+    for close in closes {
+        wait::until("it sells, once the leader's lease has expired", PATIENCE, async || {
+            let output = typed(&cluster, 0, &typed_in(close)).await;
+            if output.status.success() { Ok(()) } else { Err(output) }
+        })
+        .await;
+    }
+    // Back again, the instance with that journal books both sales.
+    cluster.stores.postgres().start().await.unwrap();
+    let cluster = cluster.reconnected().await;
+    wait::until("both sales are in the ledger", PATIENCE, async || {
+        let held = cluster.count("SELECT count(*) FROM position WHERE status <> 'closed'").await;
+        let sold = cluster.count("SELECT count(*) FROM order_intent WHERE custody").await;
+        if (held, sold) == (0, 2) { Ok(()) } else { Err((held, sold, cluster.logs())) }
+    })
+    .await;
+    let leader = cluster.leader().await;
+    done(&cluster, leader, "baton recover --check && baton positions diff").await;
 }
 
 // R: H6
