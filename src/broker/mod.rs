@@ -25,6 +25,7 @@ pub mod session;
 mod settings;
 mod tls;
 mod types;
+mod unchanged;
 mod warm;
 mod wire;
 

@@ -23,6 +23,7 @@ use super::types::{
     Books, BridgeMode, BrokerError, BrokerOrder, BrokerPosition, BrokerTrade, ForeignRow, Funds,
     NotSentCause, Quote, Quoted, Submission, Ticket,
 };
+use super::unchanged::Unchanged;
 use super::warm::Warm;
 use super::wire::{Target, Written};
 use super::{Broker, books, tls};
@@ -45,7 +46,12 @@ pub struct OpenAlgo {
     plugin: Plugin,
     order_timeout: Duration,
     paths: Paths,
+    order_book: Unchanged<OrderBook>,
+    trade_book: Unchanged<Vec<BrokerTrade>>,
 }
+
+/// The orders that could be read, and the rows that this agent never makes.
+type OrderBook = (Vec<BrokerOrder>, Vec<ForeignRow>);
 
 /// Where the order verbs live.
 struct Paths {
@@ -112,6 +118,8 @@ impl OpenAlgo {
             plugin: settings.plugin,
             order_timeout: settings.order_timeout,
             paths,
+            order_book: Unchanged::default(),
+            trade_book: Unchanged::default(),
         })
     }
 
@@ -186,16 +194,18 @@ impl OpenAlgo {
         submission
     }
 
-    async fn order_book(&self) -> Result<(Vec<BrokerOrder>, Vec<ForeignRow>), BrokerError> {
-        self.account("orderbook", |data| books::orders(&self.plugin, data)).await
+    async fn order_book(&self) -> Result<OrderBook, BrokerError> {
+        let parse = |data: &Value| books::orders(&self.plugin, data);
+        self.reads.account_anew("orderbook", &self.order_book, parse).await
     }
 
     async fn trade_book(&self) -> Result<Vec<BrokerTrade>, BrokerError> {
-        self.account("tradebook", |data| books::trades(&self.plugin, data)).await
+        let parse = |data: &Value| books::trades(&self.plugin, data);
+        self.reads.account_anew("tradebook", &self.trade_book, parse).await
     }
 
     async fn position_book(&self) -> Result<Vec<BrokerPosition>, BrokerError> {
-        self.account("positionbook", |data| books::positions(&self.plugin, data)).await
+        self.reads.account("positionbook", |data| books::positions(&self.plugin, data)).await
     }
 
     /// Believes an empty book only of a session that is alive: a bridge whose session is dead may answer empty ones, and funds
@@ -221,16 +231,6 @@ impl OpenAlgo {
         parse: impl Fn(&Value) -> Result<T, String>,
     ) -> Result<T, BrokerError> {
         let data = self.reads.data(route, object(fields)).await?;
-        parse(&data).map_err(|problem| BrokerError::Malformed { route, problem })
-    }
-
-    /// Reads a book of the account, or its funds.
-    async fn account<T>(
-        &self,
-        route: &'static str,
-        parse: impl Fn(&Value) -> Result<T, String>,
-    ) -> Result<T, BrokerError> {
-        let data = self.reads.account(route).await?;
         parse(&data).map_err(|problem| BrokerError::Malformed { route, problem })
     }
 }
@@ -326,7 +326,7 @@ impl Broker for OpenAlgo {
 
     fn funds(&self) -> BoxFuture<'_, Result<Funds, BrokerError>> {
         async {
-            let funds = self.account("funds", books::funds).await?;
+            let funds = self.reads.account("funds", books::funds).await?;
             funds.ok_or_else(|| BrokerError::SessionExpired { said: "funds without data".to_owned() })
         }
         .boxed()

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::json::{self, Object};
 use super::settings::{Settings, SettingsError};
 use super::types::{BridgeMode, BrokerError};
+use super::unchanged::Unchanged;
 use crate::causes::with_causes;
 
 /// The order book of a busy day is well below this.
@@ -54,12 +55,47 @@ impl Reads {
         self.checked(route, "data", self.call(route, fields).await?)
     }
 
-    /// The same of a route about the account: the sandbox names itself in each, so an answer without a mode is the real
-    /// account's.
-    pub async fn account(&self, route: &'static str) -> Result<Value, BrokerError> {
-        let answer = self.call(route, Object::new()).await?;
+    /// The same of a route about the account, read by `parse`: the sandbox names itself in each, so an answer without a mode is
+    /// the real account's.
+    pub async fn account<T>(
+        &self,
+        route: &'static str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<T, BrokerError> {
+        self.of_account(route, self.call(route, Object::new()).await?, parse)
+    }
+
+    /// The same, where what was made of an answer holds for the next one that is no other.
+    pub async fn account_anew<T: Clone>(
+        &self,
+        route: &'static str,
+        before: &Unchanged<T>,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<T, BrokerError> {
+        let read = || async {
+            let (status, body) = self.fetch(route, Object::new()).await?;
+            // Nothing is noted but what came with this status.
+            if status == 200
+                && let Some(made) = before.made_of(&body)
+            {
+                return Ok(made);
+            }
+            let made = self.of_account(route, judge(route, status, &body)?, &parse)?;
+            before.note(body, made.clone());
+            Ok(made)
+        };
+        read.retry(self.policy()).when(is_passing).await
+    }
+
+    fn of_account<T>(
+        &self,
+        route: &'static str,
+        answer: Object,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<T, BrokerError> {
         in_mode(self.armed, said_mode(&answer).or(Some(BridgeMode::Live)))?;
-        take(route, "data", answer)
+        let data = take(route, "data", answer)?;
+        parse(&data).map_err(|problem| BrokerError::Malformed { route, problem })
     }
 
     /// Calls `route` a single time and returns its `field`; an answer in the other mode is an error.
@@ -91,15 +127,24 @@ impl Reads {
     }
 
     async fn call(&self, route: &'static str, fields: Object) -> Result<Object, BrokerError> {
-        let policy = ExponentialBuilder::default()
+        (|| self.attempt(route, fields.clone())).retry(self.policy()).when(is_passing).await
+    }
+
+    fn policy(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(1))
             .with_max_times(self.attempts.saturating_sub(1))
-            .with_jitter();
-        (|| self.attempt(route, fields.clone())).retry(policy).when(is_passing).await
+            .with_jitter()
     }
 
-    async fn attempt(&self, route: &'static str, mut fields: Object) -> Result<Object, BrokerError> {
+    async fn attempt(&self, route: &'static str, fields: Object) -> Result<Object, BrokerError> {
+        let (status, body) = self.fetch(route, fields).await?;
+        judge(route, status, &body)
+    }
+
+    /// The status and body of an answer.
+    async fn fetch(&self, route: &'static str, mut fields: Object) -> Result<(u16, Vec<u8>), BrokerError> {
         fields.insert("apikey".to_owned(), json!(self.api_key.expose_secret()));
         let failed = |error: reqwest::Error| match error.is_timeout() {
             true => BrokerError::TimedOut { route, within_ms: self.timeout.as_millis() },
@@ -116,7 +161,7 @@ impl Reads {
                 return Err(BrokerError::Malformed { route, problem });
             }
         }
-        judge(route, status, &body)
+        Ok((status, body))
     }
 }
 

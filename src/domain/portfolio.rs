@@ -190,6 +190,15 @@ impl Portfolio {
         Ok(self.closed_equity() + self.unrealised(quotes)?)
     }
 
+    /// The same by the prices of the positions; none while one has none.
+    pub fn open_equity_by(&self, price_of: impl Fn(&Position) -> Option<Price>) -> Option<Rupees> {
+        let mut sum = self.closed_equity();
+        for position in self.held() {
+            sum += position.unrealised(price_of(position)?);
+        }
+        Some(sum)
+    }
+
     /// Closed equity and the fraction `share` of the unrealised profit.
     ///
     /// # Errors

@@ -56,6 +56,44 @@ impl Position {
         let target = self.take_profit.filter(|target| self.is_held() && price >= *target);
         target.map(Trigger::TakeProfit)
     }
+
+    /// The prices that set nothing off: those of which [`Self::trigger`] says nothing.
+    pub fn calm(&self) -> Calm {
+        match self.is_held() {
+            true => Calm { above: Some(self.current_stop), below: self.take_profit },
+            false => Calm::ANY,
+        }
+    }
+}
+
+/// Prices that set nothing off: all that lie between two levels, neither of them included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Calm {
+    /// The level from which on downwards something happens, if there is one.
+    pub above: Option<Price>,
+    /// The level from which on upwards something happens, if there is one.
+    pub below: Option<Price>,
+}
+
+impl Calm {
+    /// No price sets anything off.
+    pub const ANY: Self = Self { above: None, below: None };
+
+    /// True of a price that sets nothing off.
+    pub fn holds(&self, price: Price) -> bool {
+        self.above.is_none_or(|level| price > level) && self.below.is_none_or(|level| price < level)
+    }
+
+    /// The prices that set off neither what this is of nor what `other` is of.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let below = match (self.below, other.below) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+        // Nothing is less than any level.
+        Self { above: self.above.max(other.above), below }
+    }
 }
 
 /// What a price set off, with the level that it reached.

@@ -149,9 +149,9 @@ impl Term<'_> {
 
     /// Closed equity and the unrealised of everything held; none while something has no price that came within `age`.
     fn equity(&self, age: Duration) -> Option<Rupees> {
-        let held = self.book.portfolio.held().map(Position::listing);
-        let quotes = self.engine.prices.quotes(held, age, self.fence().now());
-        self.book.portfolio.open_equity(&quotes).ok()
+        let (prices, now) = (&self.engine.prices, self.fence().now());
+        let price_of = |held: &Position| prices.price_within(&held.exchange, &held.symbol, age, now);
+        self.book.portfolio.open_equity_by(price_of)
     }
 
     /// Takes over what is known of the day's market.

@@ -50,6 +50,11 @@ impl Rhythm {
         self.next
     }
 
+    /// Something has happened since the last look at everything: the next price is to bring one about.
+    pub fn is_stirred(&self) -> bool {
+        self.stirred
+    }
+
     /// Something has happened that may have changed what is held.
     pub fn stir(&mut self) {
         self.stirred = true;
@@ -78,23 +83,25 @@ impl Rhythm {
 }
 
 impl Term<'_> {
-    /// Looks at the stops when a price has changed, and when it is time. A hit is due as an exit from then on.
-    pub(super) fn watch_stops(&mut self, moved: bool) {
+    /// Looks at the stops when a price has changed, and when it is time. A hit is due as an exit from then on. False where only
+    /// a price was looked at, and sets nothing off.
+    pub(super) fn watch_stops(&mut self, moved: bool) -> bool {
         let now = self.fence().now();
         let due = self.rhythm.due(moved, now);
         if due == Due::Nothing {
-            return;
+            return false;
         }
         let engine = self.engine;
         let (policy, ages) = (&engine.rules.policy.stops, engine.prices.ages());
         let sight = Sight { policy, book: &self.book, ages, now };
-        let price_of = |listing: &Listing| engine.prices.get(listing);
+        let price_of = |listing: &Listing| engine.prices.sight(listing);
         let moved = engine.prices.take_moved();
         if due == Due::Moved
             && let Some(look) = self.stops.glance(&moved, sight, price_of)
         {
+            let acts = !look.ask.is_empty() || !look.hits.is_empty();
             self.act(look.ask, look.hits);
-            return;
+            return acts;
         }
         let look = self.stops.look(sight, price_of);
         if now >= self.next_want {
@@ -114,6 +121,20 @@ impl Term<'_> {
             tell::armed(position);
         }
         self.act(look.ask, look.hits);
+        true
+    }
+
+    /// Says by which prices the loop is to be woken, as the book is when it goes to sleep: by every one where something has
+    /// happened since the last look at everything.
+    pub(super) fn rest_until_a_price_matters(&self) {
+        let (prices, policy) = (&self.engine.prices, &self.engine.rules.policy.stops);
+        if self.rhythm.is_stirred() {
+            return prices.alert();
+        }
+        match self.stops.calm(policy, &self.book) {
+            Some(calm) => prices.rest(calm),
+            None => prices.alert(),
+        }
     }
 
     fn act(&mut self, ask: Vec<Listing>, hits: Vec<Hit>) {
@@ -145,16 +166,21 @@ impl Term<'_> {
     }
 
     /// The prices of what is held as of the last look, of what is about to be, and of what strategies watch.
-    fn want_prices(&self) {
+    fn want_prices(&mut self) {
         let prices = &self.engine.prices;
         let coming = self.book.intents.values().filter(|tracked| !tracked.intent.state.is_terminal());
         let coming = coming.map(|tracked| {
             let order = &tracked.intent.order;
             Listing::new(&order.exchange, &order.symbol)
         });
-        let coming: Vec<Listing> = coming.collect();
-        let all = self.stops.listings().chain(&coming).chain(prices.tape().listings());
+        let wanted_for = Some((self.stops.layout(), coming.collect::<Vec<_>>()));
+        if self.wanted_for == wanted_for {
+            return;
+        }
+        let coming = wanted_for.iter().flat_map(|(_, coming)| coming);
+        let all = self.stops.listings().chain(coming).chain(prices.tape().listings());
         prices.want_just(&all.collect::<HashSet<&Listing>>());
+        self.wanted_for = wanted_for;
     }
 
     fn ask_again(&self, listing: Listing) {

@@ -25,8 +25,8 @@ use crate::domain::money::Price;
 use crate::domain::order::OrderClass;
 use crate::domain::policy::StopPolicy;
 use crate::domain::position::Position;
-use crate::domain::stops::{Trigger, is_jump};
-use crate::feed::{Ages, Freshness, PriceSource, Priced};
+use crate::domain::stops::{Calm, Trigger, is_jump};
+use crate::feed::{Ages, Freshness, PriceSource, Priced, Sighted};
 
 /// How long a price that is a jump away waits for the second quote.
 pub const CONFIRM: Duration = Duration::from_millis(800);
@@ -110,6 +110,8 @@ pub struct StopMonitor {
     watched: HashMap<PositionId, Watched>,
     /// Whom a price concerns.
     concerned: HashMap<Listing, Vec<PositionId>>,
+    /// How often that has changed.
+    layout: u64,
     begun: bool,
     jumps: Jumps,
     unarmed: HashMap<PositionId, Moment>,
@@ -142,7 +144,8 @@ pub struct Sight<'a> {
 /// Tells what is a move from what is a jump.
 #[derive(Debug, Default)]
 struct Jumps {
-    seen: HashMap<Listing, Price>,
+    /// The last price that a look has met and that set nothing off, where the board does not know it as a calm one.
+    seen: HashMap<Listing, Priced>,
     doubts: BTreeMap<PositionId, Doubt>,
 }
 
@@ -150,7 +153,7 @@ struct Jumps {
 
 impl StopMonitor {
     /// Looks at every held position that is not on its way out by a protective or operator's order.
-    pub fn look(&mut self, sight: Sight<'_>, price_of: impl Fn(&Listing) -> Option<Priced>) -> Look {
+    pub fn look(&mut self, sight: Sight<'_>, price_of: impl Fn(&Listing) -> Option<Sighted>) -> Look {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
         let fresh = std::mem::replace(&mut self.begun, true).then_some(sight.now);
@@ -187,9 +190,9 @@ impl StopMonitor {
         &mut self,
         moved: &[Arc<Listing>],
         sight: Sight<'_>,
-        price_of: impl Fn(&Listing) -> Option<Priced>,
+        price_of: impl Fn(&Listing) -> Option<Sighted>,
     ) -> Option<Look> {
-        if !self.begun || sight.book.portfolio.held().count() != self.watched.len() {
+        if !self.holds_as_many_as(sight.book) {
             return None;
         }
         let positions = &sight.book.portfolio.positions;
@@ -208,7 +211,37 @@ impl StopMonitor {
         Some(look)
     }
 
+    /// By which prices a look has something to do, listing by listing, as [`PriceBoard::rest`](crate::feed::PriceBoard::rest)
+    /// takes it: beyond which levels, or by every one while a jump waits for its second quote. None as for [`Self::glance`].
+    pub fn calm(&self, policy: &StopPolicy, book: &Book) -> Option<Vec<(&Listing, Option<Calm>)>> {
+        if !self.holds_as_many_as(book) {
+            return None;
+        }
+        let of_position = |id: &PositionId| {
+            let position = book.portfolio.positions.get(self.watched.get(id)?.place)?;
+            let is_known = position.id == *id && position.is_held();
+            let counts = policy.watch && !is_left_alone(book, *id);
+            is_known.then(|| if counts { position.calm() } else { Calm::ANY })
+        };
+        let mut levels = Vec::with_capacity(self.concerned.len());
+        for (listing, ids) in &self.concerned {
+            let calm = ids.iter().try_fold(Calm::ANY, |calm, id| Some(calm.and(of_position(id)?)))?;
+            levels.push((listing, (!self.jumps.doubts_of(listing)).then_some(calm)));
+        }
+        Some(levels)
+    }
+
+    fn holds_as_many_as(&self, book: &Book) -> bool {
+        self.begun && book.portfolio.held().count() == self.watched.len()
+    }
+
+    /// Another number whenever what is held has changed, as of the last look.
+    pub fn layout(&self) -> u64 {
+        self.layout
+    }
+
     fn note_places(&mut self) {
+        self.layout += 1;
         self.concerned.clear();
         for (id, watched) in &self.watched {
             self.concerned.entry(watched.listing.clone()).or_default().push(*id);
@@ -263,25 +296,29 @@ impl Sight<'_> {
         &self,
         position: &Position,
         watched: &Watched,
-        price_of: impl Fn(&Listing) -> Option<Priced>,
+        price_of: impl Fn(&Listing) -> Option<Sighted>,
         jumps: &mut Jumps,
         look: &mut Look,
     ) -> Option<Unarmed> {
-        let weak = |class| class == OrderClass::Exit;
-        if self.book.closing.get(&position.id).is_some_and(|closing| !weak(closing.cause.class())) {
+        if is_left_alone(self.book, position.id) {
             return None;
         }
         if !self.policy.watch {
             return Some(Unarmed::Off);
         }
-        let tells = |priced: &Priced| {
+        let tells = |Sighted { priced, .. }: &Sighted| {
             watched.since.is_none_or(|since| priced.at >= since)
                 && self.ages.judge(self.now.since(priced.at)) != Freshness::Dead
         };
-        let Some(priced) = price_of(&watched.listing).filter(tells) else { return Some(Unarmed::NoPrice) };
-        jumps.judge(self.policy, position, &watched.listing, priced, self.now, look);
+        let Some(sighted) = price_of(&watched.listing).filter(tells) else { return Some(Unarmed::NoPrice) };
+        jumps.judge(self.policy, position, &watched.listing, sighted, self.now, look);
         (position.current_stop == Price::ZERO).then_some(Unarmed::NoStop)
     }
+}
+
+/// True of a position that is on its way out by an order which no stop is stronger than.
+fn is_left_alone(book: &Book, id: PositionId) -> bool {
+    book.closing.get(&id).is_some_and(|closing| closing.cause.class() != OrderClass::Exit)
 }
 
 // === impl Jumps ===
@@ -292,13 +329,16 @@ impl Jumps {
         policy: &StopPolicy,
         position: &Position,
         listing: &Listing,
-        priced: Priced,
+        Sighted { priced, calm }: Sighted,
         now: Moment,
         look: &mut Look,
     ) {
         let Priced { price, source, at } = priced;
         let Some(trigger) = position.trigger(price) else {
-            self.saw(listing, price);
+            // Otherwise the board knows it.
+            if calm != Some(priced) {
+                self.saw(listing, priced);
+            }
             // Only a contradiction is worth remembering: the next jump then has two prices for it.
             let over = |doubt: &Doubt| match doubt.answer {
                 Answer::Awaited => false,
@@ -311,10 +351,11 @@ impl Jumps {
             return;
         };
         let hit = Hit { position: position.id, trigger, price, source };
-        let reference = self.seen.get(listing).copied().unwrap_or(trigger.level());
+        let before = self.seen.get(listing).copied().into_iter().chain(calm).max_by_key(|priced| priced.at);
+        let reference = before.map_or(trigger.level(), |priced| priced.price);
         if !is_jump(reference, price, policy.confirm_percent) {
             self.doubts.remove(&position.id);
-            self.saw(listing, price);
+            self.saw(listing, priced);
             look.hits.push(hit);
             return;
         }
@@ -336,15 +377,19 @@ impl Jumps {
         };
         if sells {
             self.doubts.remove(&position.id);
-            self.saw(listing, price);
+            self.saw(listing, priced);
             look.hits.push(hit);
         }
     }
 
-    fn saw(&mut self, listing: &Listing, price: Price) {
+    fn saw(&mut self, listing: &Listing, priced: Priced) {
         match self.seen.get_mut(listing) {
-            Some(seen) => *seen = price,
-            None => _ = self.seen.insert(listing.clone(), price),
+            Some(seen) => *seen = priced,
+            None => _ = self.seen.insert(listing.clone(), priced),
         }
+    }
+
+    fn doubts_of(&self, listing: &Listing) -> bool {
+        self.doubts.values().any(|doubt| doubt.listing == *listing)
     }
 }

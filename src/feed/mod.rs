@@ -17,7 +17,7 @@ pub mod poll;
 pub mod tape;
 
 pub use crate::domain::listing::Listing;
-pub use board::{Ages, Freshness, PriceBoard, PriceSource, Priced};
+pub use board::{Ages, Freshness, PriceBoard, PriceSource, Priced, Sighted};
 pub use contracts::ContractData;
 pub use hours::Hours;
 pub use live::{Endpoint, Live, LiveState, LiveStatus};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton::broker::{BridgeMode, Broker, BrokerError, OpenAlgo};
+use baton::broker::{BridgeMode, Broker, BrokerError, OpenAlgo, OrderStatus};
 
 use crate::double::{Double, Script, answer};
 use crate::support::settings;
@@ -79,6 +79,28 @@ async fn a_book_without_success_is_no_empty_book() {
         let double = Double::start([Script::json(200, body)]);
         client(&double).orders().await.expect_err(body);
     }
+}
+
+#[tokio::test]
+async fn a_book_that_says_the_same_again_is_the_same_and_every_other_answer_is_its_own() {
+    let book = |status: &str| {
+        format!(
+            r#"{{"status":"success","data":{{"orders":[{{"orderid":"1","symbol":"A","exchange":"NFO","action":"BUY","quantity":1,
+                "pricetype":"MARKET","product":"NRML","price":0,"trigger_price":0,"order_status":"{status}"}}]}}}}"#
+        )
+    };
+    let (open, complete) = (book("open"), book("complete"));
+    let refused = r#"{"status":"error","message":"x"}"#;
+    let answers =
+        [(200, &*open), (200, &*open), (403, refused), (403, &*open), (200, &*complete), (200, &*open)];
+    let double = Double::start(answers.map(|(status, body)| Script::json(status, body)));
+    let client = client(&double);
+    let mut said = Vec::new();
+    for _ in answers {
+        said.push(client.orders().await.map(|orders| orders[0].status.clone()).map_err(drop));
+    }
+    let (open, complete) = (Ok(OrderStatus::Open), Ok(OrderStatus::Complete));
+    assert_eq!(said, [open.clone(), open.clone(), Err(()), Err(()), complete, open]);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What an instance takes from the machine while nothing happens but ticks: `make bench-feed`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,58 +19,100 @@ const REST: Duration = Duration::from_secs(10);
 const RUN: Duration = Duration::from_secs(30);
 
 /// What a process has taken so far.
-#[derive(Clone, Copy)]
 struct Taken {
+    at: Instant,
     cpu: Duration,
-    /// How often one of its threads that had nothing to do was woken.
-    wakes: u64,
+    /// How often its threads that had nothing to do were woken, by the threads' name.
+    wakes: BTreeMap<String, u64>,
     ticks: f64,
 }
 
 impl Taken {
     async fn by(cluster: &Cluster, index: usize) -> Self {
         let member = &cluster.members[index];
-        let process = Path::new("/proc").join(member.process.id().to_string());
+        let ticks = member.metric("baton_feed_ticks_total").await.unwrap();
+        let process = process(cluster, index);
         let stat = std::fs::read_to_string(process.join("stat")).unwrap();
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         let hundredths: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        let threads = std::fs::read_dir(process.join("task")).unwrap();
-        // One may have ended since it was listed.
-        let wakes = threads.filter_map(|thread| wakes(thread.unwrap().path())).sum();
-        let ticks = member.metric("baton_feed_ticks_total").await.unwrap();
+        let mut wakes = BTreeMap::new();
+        for thread in std::fs::read_dir(process.join("task")).unwrap() {
+            // One may have ended since it was listed.
+            if let Some((name, times)) = woken(thread.unwrap().path()) {
+                *wakes.entry(name).or_default() += times;
+            }
+        }
         // The kernel tells them in hundredths of a second, whatever its own tick is.
-        Self { cpu: Duration::from_millis(hundredths * 10), wakes, ticks }
+        Self { at: Instant::now(), cpu: Duration::from_millis(hundredths * 10), wakes, ticks }
     }
 }
 
-fn wakes(thread: PathBuf) -> Option<u64> {
+fn process(cluster: &Cluster, index: usize) -> PathBuf {
+    Path::new("/proc").join(cluster.members[index].process.id().to_string())
+}
+
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
+}
+
+/// A thread's name, and how often it was woken.
+fn woken(thread: PathBuf) -> Option<(String, u64)> {
+    let name = std::fs::read_to_string(thread.join("comm")).ok()?;
     let status = std::fs::read_to_string(thread.join("status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-    line.trim().parse().ok()
+    Some((name.trim().to_owned(), field(&status, "voluntary_ctxt_switches")?))
+}
+
+/// What the stores have done so far for all instances together: transactions, and commands of Redis.
+async fn served(cluster: &Cluster) -> (u64, u64) {
+    let sql = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database";
+    let transactions = cluster.count(sql).await;
+    let client = redis::Client::open(cluster.stores.redis_url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let stats: String = redis::cmd("INFO").arg("stats").query_async(&mut redis).await.unwrap();
+    (u64::try_from(transactions).unwrap(), field(&stats, "total_commands_processed").unwrap())
 }
 
 /// Lets the time of a measurement pass and prints what each instance took of it.
 async fn measure(cluster: &Cluster, what: &str) {
     let leader = cluster.leader().await;
     tokio::time::sleep(REST).await;
+    let (begun, stores) = (Instant::now(), served(cluster).await);
     let mut before = Vec::new();
     for index in 0..cluster.members.len() {
-        before.push((Taken::by(cluster, index).await, Instant::now()));
+        before.push(Taken::by(cluster, index).await);
     }
     tokio::time::sleep(RUN).await;
-    for (index, (before, begun)) in before.into_iter().enumerate() {
+    for (index, before) in before.into_iter().enumerate() {
         let after = Taken::by(cluster, index).await;
-        let span = begun.elapsed().as_secs_f64();
+        let span = (after.at - before.at).as_secs_f64();
         let cpu = (after.cpu - before.cpu).as_secs_f64() / span * 100.0;
         let role = if index == leader { "leader" } else { "follower" };
-        let mib = cluster.members[index].process.memory_kib() as f64 / 1024.0;
+        let status = std::fs::read_to_string(process(cluster, index).join("status")).unwrap();
+        let mib = |name| field(&status, name).unwrap() as f64 / 1024.0;
+        let per_second =
+            |name: &str, times: u64| (times - before.wakes.get(name).copied().unwrap_or(0)) as f64 / span;
+        let wakes: Vec<String> = after
+            .wakes
+            .iter()
+            .map(|(name, times)| format!("{name} {:.0}", per_second(name, *times)))
+            .collect();
         println!(
-            "idle {role}, {what}: {cpu:.2} % CPU (target 1), {mib:.1} MiB resident (target 50), {:.0} wakes/s, {:.0} ticks/s",
-            (after.wakes - before.wakes) as f64 / span,
+            "idle {role}, {what}: {cpu:.2} % CPU (target 1), {:.1} MiB resident (target 50; {:.1} of it allocated), \
+             {:.0} ticks/s, wakes/s: {}",
+            mib("VmRSS"),
+            mib("RssAnon"),
             (after.ticks - before.ticks) / span,
+            wakes.join(", "),
         );
-        assert!(cpu < 10.0 && mib < 500.0, "ten times the target");
+        assert!(cpu < 10.0 && mib("VmRSS") < 500.0, "ten times the target");
     }
+    let (span, after) = (begun.elapsed().as_secs_f64(), served(cluster).await);
+    println!(
+        "idle, {what}, all instances together: {:.0} transactions/s, {:.0} commands/s of Redis",
+        (after.0 - stores.0) as f64 / span,
+        (after.1 - stores.1) as f64 / span
+    );
     assert_eq!(cluster.leader().await, leader, "nothing has moved");
 }
 

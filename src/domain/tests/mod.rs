@@ -5,4 +5,5 @@ mod fills;
 mod gates;
 mod portfolio;
 mod sizing;
+mod stops;
 mod transitions;

@@ -39,6 +39,8 @@ fn equity_on_each_basis() {
     assert_eq!(equity(EquityBasis::High), dec!(5_050_000));
     assert_eq!(equity(EquityBasis::Fixed), dec!(4_000_000));
     assert_eq!(portfolio.open_equity(&quotes), Ok(Rupees(dec!(5_111_000))));
+    let by = portfolio.open_equity_by(|held| quotes.get(&held.exchange, &held.symbol));
+    assert_eq!(by, Some(Rupees(dec!(5_111_000))));
     assert_eq!(portfolio.unrealised_on("COPPER", &Quotes::new()), Ok(Rupees::ZERO));
 }
 
@@ -46,6 +48,7 @@ fn equity_on_each_basis() {
 fn an_unknown_price_is_not_zero_profit() {
     let missing = portfolio().open_equity(&Quotes::new()).unwrap_err();
     assert_eq!(missing.symbols, ["GOLDM05DEC25FUT"]);
+    assert_eq!(portfolio().open_equity_by(|_| None), None);
     assert!(portfolio().equity(EquityBasis::High, dec!(0.5), &Quotes::new()).is_ok());
 }
 

@@ -184,11 +184,6 @@ impl Book {
         self.intents.values().filter(|t| t.intent.rests() && !t.intent.state.is_terminal())
     }
 
-    /// Stops of a position that may still sell, the oldest first.
-    pub fn resting_of(&self, position: PositionId) -> impl Iterator<Item = &Tracked> {
-        self.resting().filter(move |tracked| tracked.intent.position == position)
-    }
-
     /// Entries on their way that an EXIT means: its label, its strategy, from an earlier signal.
     pub fn entries_meant(&self, exit: &ExitRequest<'_>) -> Vec<IntentId> {
         let meant = |intent: &OrderIntent| {

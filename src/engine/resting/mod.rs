@@ -100,11 +100,15 @@ impl Term<'_> {
         // Nothing holds back what keeps the account from being short.
         round.withdraw.extend(self.stops_too_many().into_iter().map(|id| (id, OrderClass::Operator)));
         let held: Vec<Position> = self.book.portfolio.held().cloned().collect();
+        let mut resting: HashMap<PositionId, Vec<Resting>> = HashMap::new();
+        for tracked in self.book.resting() {
+            resting.entry(tracked.intent.position).or_default().push(self.at_broker.of(&tracked.intent));
+        }
         for position in &held {
             let id = position.id;
+            let stops = resting.remove(&id).unwrap_or_default();
             if !is_on {
-                let stops = self.book.resting_of(id).map(|t| (t.intent.id, OrderClass::Protective));
-                round.withdraw.extend(stops);
+                round.withdraw.extend(stops.iter().map(|stop| (stop.id, OrderClass::Protective)));
                 continue;
             }
             if self.book.closing.contains_key(&id)
@@ -115,8 +119,6 @@ impl Term<'_> {
                 self.at_broker.bare.remove(&id);
                 continue;
             }
-            let stops: Vec<Resting> =
-                self.book.resting_of(id).map(|t| self.at_broker.of(&t.intent)).collect();
             let seen = stops.iter().filter(|stop| self.at_broker.seen.contains(&stop.id));
             let covered: Quantity = seen.map(|stop| stop.units).sum();
             self.note_bare(position, position.quantity - covered, now);

@@ -40,6 +40,7 @@ use super::stops::StopMonitor;
 use super::stopwatch::Stopwatch;
 use super::tell;
 use crate::domain::ids::PositionId;
+use crate::domain::listing::Listing;
 use crate::domain::policy::RestingStops;
 use crate::ledger::listen::Listener;
 use crate::ledger::{Journal, LedgerError};
@@ -98,6 +99,8 @@ pub struct Term<'a> {
     pub(super) last_hits: HashSet<PositionId>,
     pub(super) rhythm: Rhythm,
     pub(super) next_want: Moment,
+    /// What prices were wanted for last: the layout of what is held, and what is on its way.
+    pub(super) wanted_for: Option<(u64, Vec<Listing>)>,
     pub(super) next_day_look: Moment,
     pub(super) not_flat: NotFlat,
     pub(super) worth: Worth,
@@ -148,6 +151,7 @@ impl<'a> Term<'a> {
             last_hits: HashSet::new(),
             rhythm: Rhythm::from(now),
             next_want: now,
+            wanted_for: None,
             next_day_look: now,
             not_flat: NotFlat::default(),
             worth: Worth::new(now),
@@ -301,7 +305,18 @@ impl<'a> Term<'a> {
         if woken != Woken::Prices {
             self.rhythm.stir();
         }
-        self.watch_stops(woken == Woken::Prices);
+        let acts = self.watch_stops(woken == Woken::Prices);
+        if woken == Woken::Prices && !acts && now < self.next_wake() {
+            // Most prices are like that: what they set off nothing of has nothing to wait for either.
+            return Ok(());
+        }
+        self.work_on(woken, now).await?;
+        self.rest_until_a_price_matters();
+        Ok(())
+    }
+
+    /// All but the stops, each in its time.
+    async fn work_on(&mut self, woken: Woken, now: Moment) -> Result<(), LedgerError> {
         self.watch_exits();
         if self.custody.is_some() {
             let swept = matches!(woken, Woken::Arrival | Woken::Handed) || now >= self.next_sweep;

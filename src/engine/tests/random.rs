@@ -179,7 +179,8 @@ impl Day {
         let open = book.portfolio.positions.iter().filter(|p| !book.closing.contains_key(&p.id));
         let put = open.flat_map(|position| {
             let stops: Vec<Resting> = book
-                .resting_of(position.id)
+                .resting()
+                .filter(|t| t.intent.position == position.id)
                 .map(|t| Resting {
                     id: t.intent.id,
                     units: t.intent.exit_quantity_out(),

@@ -34,10 +34,10 @@ fn a_resting_stop_leaves_its_position_open_and_is_no_exit_under_way() {
     let position = desk.book.position(stop.position).unwrap();
     assert_eq!((position.status, position.exit_cause), (PositionStatus::Open, None));
     assert!(desk.book.closing.is_empty() && !desk.book.exit_is_out(stop.position));
-    assert_eq!(desk.book.resting_of(stop.position).count(), 1);
+    assert_eq!(desk.book.resting().count(), 1);
     assert!(!desk.book.wants_books(), "the books have nothing new to say of it");
     desk.restart();
-    assert_eq!(desk.book.resting_of(stop.position).count(), 1);
+    assert_eq!(desk.book.resting().count(), 1);
     assert!(desk.book.closing.is_empty());
     assert_eq!(desk.state(stop.id), IntentState::Acknowledged);
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rust_decimal::{Decimal, dec};
 
 use super::desk::{Desk, at};
@@ -16,7 +17,7 @@ use crate::domain::policy::StopPolicy;
 use crate::domain::stops::Trigger;
 use crate::engine::book::Book;
 use crate::engine::stops::{CONFIRM, Hit, Look, Sight, StopMonitor};
-use crate::feed::{Ages, PriceBoard, PriceSource, Priced};
+use crate::feed::{Ages, PriceBoard, PriceSource, Priced, Sighted};
 use crate::paper::rng::Rng;
 
 /// A desk that holds 100 units bought at 1000 with the stop at 900, and its monitor.
@@ -40,7 +41,8 @@ impl Watch {
 
     fn look(&mut self, ms: u64) -> Look {
         let prices = BTreeMap::from([(self.listing.clone(), self.price)]);
-        let price_of = |listing: &Listing| prices.get(listing).copied().flatten();
+        let sighted = |priced| Sighted { priced, calm: None };
+        let price_of = |listing: &Listing| prices.get(listing).copied().flatten().map(sighted);
         let sight = Sight { policy: &self.policy, book: &self.desk.book, ages: Ages::default(), now: at(ms) };
         self.monitor.look(sight, price_of)
     }
@@ -195,11 +197,11 @@ impl Floor {
     }
 
     fn look(&self, monitor: &mut StopMonitor, policy: &StopPolicy, ms: u64) -> Look {
-        monitor.look(self.sight(policy, ms), |of| self.board.get(of))
+        monitor.look(self.sight(policy, ms), |of| self.board.sight(of))
     }
 
     fn glance(&self, monitor: &mut StopMonitor, policy: &StopPolicy, ms: u64) -> Option<Look> {
-        monitor.glance(&self.board.take_moved(), self.sight(policy, ms), |of| self.board.get(of))
+        monitor.glance(&self.board.take_moved(), self.sight(policy, ms), |of| self.board.sight(of))
     }
 
     fn sight<'a>(&'a self, policy: &'a StopPolicy, ms: u64) -> Sight<'a> {
@@ -270,6 +272,74 @@ fn a_glance_is_refused_while_the_book_holds_something_else_than_at_the_last_look
     floor.board.record(&floor.listings[1], Price(dec!(985)), PriceSource::Live, at(5));
     let look = floor.glance(&mut monitor, &policy, 5).unwrap();
     assert_eq!(look.hits.len(), 1, "what was bought since is among them");
+}
+
+/// What a look found to be done.
+fn found(look: &Look) -> (BTreeSet<u128>, Vec<Listing>) {
+    (look.hits.iter().map(|hit| hit.position.0.as_u128()).collect(), look.ask.clone())
+}
+
+// R: D3: prices that set nothing off wake nobody; what one sets off is found all the same, and judged by the price before it
+#[test]
+fn a_monitor_that_sleeps_through_calm_prices_finds_what_one_finds_that_looks_at_each() {
+    let seed = 20_261_130;
+    println!("seed {seed}");
+    let (mut rng, mut floor, policy) = (Rng::new(seed), Floor::new(), StopPolicy::default());
+    let (mut wakeful, mut sleeper) = (StopMonitor::default(), StopMonitor::default());
+    // Nobody ever says there what is calm.
+    let loud = PriceBoard::new();
+    loud.want(floor.listings.iter().cloned().collect());
+    let (mut hits, mut asked, mut slept) = (0, 0, 0);
+    for ms in 1..6_000 {
+        let held = floor.book.portfolio.positions.len();
+        match rng.below(100) {
+            0 => floor.buy(rng.below(6) as usize),
+            change @ 1..=2 if held > 0 => {
+                let place = rng.below(held as u64) as usize;
+                let position = &mut floor.book.portfolio.positions[place];
+                let (stop, priced) =
+                    (Price(dec!(990) + Decimal::from(rng.below(4))), loud.get(&position.listing()));
+                if change == 1 {
+                    floor.book.portfolio.positions.remove(place);
+                } else if priced.is_none_or(|priced| priced.price > stop) {
+                    position.raise_stop(stop);
+                }
+            }
+            _ => {}
+        }
+        match sleeper.calm(&policy, &floor.book) {
+            Some(calm) => floor.board.rest(calm),
+            None => floor.board.alert(),
+        }
+        let listing = floor.listings[rng.below(6) as usize].clone();
+        let price = Price(match rng.below(40) {
+            // Jumps, unless the price before was one, too.
+            0 => dec!(900),
+            1 => dec!(945),
+            _ => dec!(989) + Decimal::from(rng.below(100)) / dec!(10),
+        });
+        loud.record(&listing, price, PriceSource::Live, at(ms));
+        floor.board.record(&listing, price, PriceSource::Live, at(ms));
+        let sight = floor.sight(&policy, ms);
+        let expected = wakeful
+            .glance(&loud.take_moved(), sight, |of| loud.sight(of))
+            .unwrap_or_else(|| wakeful.look(sight, |of| loud.sight(of)));
+        let is_woken = floor.board.changed().now_or_never().is_some();
+        let look = match is_woken {
+            false => Look::default(),
+            true => floor
+                .glance(&mut sleeper, &policy, ms)
+                .unwrap_or_else(|| floor.look(&mut sleeper, &policy, ms)),
+        };
+        assert_eq!(found(&look), found(&expected), "at {ms}, {listing} at {price}");
+        for listing in &look.ask {
+            wakeful.answered(&floor.book, listing, None, at(ms));
+            sleeper.answered(&floor.book, listing, None, at(ms));
+        }
+        (hits, asked, slept) =
+            (hits + look.hits.len(), asked + look.ask.len(), slept + usize::from(!is_woken));
+    }
+    assert!(hits > 100 && asked > 20 && slept > 1000, "{hits} hits, {asked} asked, {slept} slept through");
 }
 
 // R: S15: one closer a position.

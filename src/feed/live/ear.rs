@@ -20,11 +20,19 @@ pub(super) struct Ear {
     pub subscriptions: Subscriptions,
     /// A tick came on this socket.
     pub ticked: bool,
+    /// A price has woken who watches the board, since somebody looked.
+    woke: bool,
 }
 
 impl Ear {
     pub fn new(board: PriceBoard, news: OrderNews, metrics: Arc<Metrics>) -> Self {
-        Self { board, news, metrics, subscriptions: Subscriptions::default(), ticked: false }
+        let subscriptions = Subscriptions::default();
+        Self { board, news, metrics, subscriptions, ticked: false, woke: false }
+    }
+
+    /// Says whether a price has woken who watches the board, since the last call.
+    pub fn has_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woke)
     }
 
     /// Takes a frame that arrived at `now`; true for the first tick.
@@ -33,7 +41,7 @@ impl Ear {
             Ok(Incoming::Tick { exchange, symbol, price, volume }) => {
                 self.metrics.feed_ticks.inc();
                 if let Some(listing) = self.subscriptions.heard(&exchange, &symbol, price, now) {
-                    self.board.record(listing, price, PriceSource::Live, now);
+                    self.woke |= self.board.record(listing, price, PriceSource::Live, now);
                     self.board.tape().note(listing, price, volume);
                     return Ok(!std::mem::replace(&mut self.ticked, true));
                 }

@@ -144,7 +144,12 @@ impl<'a> Session<'a> {
         let mut next_look = live.time.sleep(LOOK);
         loop {
             tokio::select! {
-                message = self.socket.next() => self.take(message)?,
+                message = self.socket.next() => {
+                    if self.take(message)? {
+                        // Who is woken from here waits for this very worker: not until a flood has been read.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 // The board, which holds the sender, is held by us.
                 Ok(()) = self.wanted.changed() => self.renew_subscriptions().await?,
                 () = &mut next_look => {
@@ -170,8 +175,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes a frame and those that wait behind it.
-    fn take(&mut self, first: Option<Result<Message, SocketError>>) -> Result<(), End> {
+    /// Takes a frame and those that wait behind it, up to one that wakes who watches the board; true for such a one.
+    fn take(&mut self, first: Option<Result<Message, SocketError>>) -> Result<bool, End> {
         let now = self.live.time.now();
         if now.since(self.heard) >= GAP {
             self.awake = now;
@@ -185,11 +190,14 @@ impl<'a> Session<'a> {
             {
                 self.live.ticked(self.generation);
             }
+            if self.ear.has_woken() {
+                return Ok(true);
+            }
             left -= 1;
             // What is taken off the socket is heard: nothing is taken beyond the burst.
             next = if left == 0 { None } else { self.socket.next().now_or_never() };
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Unsubscribes what is wanted no more, subscribes what is due; only the difference is said.

@@ -27,7 +27,7 @@ use crate::engine::decide::{Decision, Rules, decide};
 use crate::engine::draft::Draft;
 use crate::engine::lanes::{Lanes, Waiting, may_decide};
 use crate::engine::stops::{Sight, StopMonitor};
-use crate::feed::{Ages, PriceSource, Priced};
+use crate::feed::{Ages, PriceSource, Priced, Sighted};
 use crate::ledger::inbox::SignalStatus;
 use crate::paper::SymbolKey;
 use crate::paper::core::Handling;
@@ -132,7 +132,8 @@ impl Session {
         let (now, bridge) = (at(self.desk.now), &self.bridge);
         let price_of = |listing: &crate::domain::listing::Listing| {
             let price = bridge.price(&SymbolKey::new(&listing.symbol, &listing.exchange));
-            Some(Priced { price, source: PriceSource::Live, at: now })
+            let priced = Priced { price, source: PriceSource::Live, at: now };
+            Some(Sighted { priced, calm: None })
         };
         let (policy, ages) = (&StopPolicy::default(), Ages::default());
         let look = self.monitor.look(Sight { policy, book: &self.desk.book, ages, now }, price_of);

@@ -1,0 +1,111 @@
+//! The places of the board, one a wanted listing, found by names that are only borrowed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{Listing, Priced};
+use crate::domain::stops::Calm;
+
+/// By symbol, so that it is found without a copy; several exchanges may list one symbol.
+#[derive(Debug, Default)]
+pub(super) struct Slots(HashMap<String, Vec<Slot>>);
+
+/// A wanted listing's price, once there is one.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub listing: Arc<Listing>,
+    pub priced: Option<Priced>,
+    /// The prices that do not wake the reader; none where each does.
+    pub calm: Option<Calm>,
+    /// Somebody has levels there: without any, no price is one before a jump.
+    minded: bool,
+    /// The last one of these that came while somebody had.
+    pub last_calm: Option<Priced>,
+    /// The latest price is one of these, and has not woken the reader since either.
+    slept_through: bool,
+    /// The round in which it woke the reader last.
+    moved_in: Option<u64>,
+}
+
+// === impl Slots ===
+
+impl Slots {
+    pub fn get(&self, exchange: &str, symbol: &str) -> Option<&Slot> {
+        self.0.get(symbol)?.iter().find(|slot| slot.listing.exchange == exchange)
+    }
+
+    pub fn get_mut(&mut self, exchange: &str, symbol: &str) -> Option<&mut Slot> {
+        self.0.get_mut(symbol)?.iter_mut().find(|slot| slot.listing.exchange == exchange)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.0.values().flatten()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.0.values_mut().flatten()
+    }
+
+    /// Has a slot for each of `wanted`, and for nothing else.
+    pub fn keep(&mut self, wanted: &BTreeSet<Listing>) {
+        for slots in self.0.values_mut() {
+            slots.retain(|slot| wanted.contains(&*slot.listing));
+        }
+        self.0.retain(|_, slots| !slots.is_empty());
+        for listing in wanted {
+            if self.get(&listing.exchange, &listing.symbol).is_none() {
+                let slots = self.0.entry(listing.symbol.clone()).or_default();
+                slots.push(Slot::of(listing.clone()));
+            }
+        }
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    fn of(listing: Listing) -> Self {
+        let listing = Arc::new(listing);
+        Self {
+            listing,
+            priced: None,
+            calm: None,
+            minded: false,
+            last_calm: None,
+            slept_through: false,
+            moved_in: None,
+        }
+    }
+
+    /// Takes the latest price; true if it is a calm one.
+    pub fn take(&mut self, priced: Priced) -> bool {
+        self.priced = Some(priced);
+        let is_calm = self.calm.is_some_and(|calm| calm.holds(priced.price));
+        if is_calm && self.minded {
+            self.last_calm = Some(priced);
+        }
+        self.slept_through = is_calm;
+        is_calm
+    }
+
+    /// Takes it that nobody has levels there.
+    pub fn forget(&mut self) {
+        (self.calm, self.minded) = (Some(Calm::ANY), false);
+    }
+
+    /// Takes what is calm from now on; true if the latest price is not, and the reader has slept through it: once.
+    pub fn rest(&mut self, calm: Option<Calm>) -> bool {
+        (self.calm, self.minded) = (calm, true);
+        let matters = |priced: Priced| calm.is_some_and(|calm| !calm.holds(priced.price));
+        let wakes = self.slept_through && self.priced.is_some_and(matters);
+        self.slept_through &= !wakes;
+        wakes
+    }
+
+    /// Notes it among what `moved`, once a `round`.
+    pub fn note_moved(&mut self, round: u64, moved: &mut Vec<Arc<Listing>>) {
+        if self.moved_in.replace(round) != Some(round) {
+            moved.push(Arc::clone(&self.listing));
+        }
+    }
+}
