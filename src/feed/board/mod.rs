@@ -184,8 +184,7 @@ impl PriceBoard {
             if slot.priced.is_some_and(|held| held.at > at) {
                 return false;
             }
-            let is_calm = slot.take(Priced { price, source, at });
-            let wakes = *alert || !is_calm;
+            let wakes = slot.take(Priced { price, source, at }, *alert);
             if wakes {
                 slot.note_moved(*round, moved);
             }

@@ -77,15 +77,16 @@ impl Slot {
         }
     }
 
-    /// Takes the latest price; true if it is a calm one.
-    pub fn take(&mut self, priced: Priced) -> bool {
+    /// Takes the latest price; true if it wakes the reader: on `alert` each does, otherwise one that is not calm.
+    pub fn take(&mut self, priced: Priced, alert: bool) -> bool {
         self.priced = Some(priced);
         let is_calm = self.calm.is_some_and(|calm| calm.holds(priced.price));
         if is_calm && self.minded {
             self.last_calm = Some(priced);
         }
-        self.slept_through = is_calm;
-        is_calm
+        let wakes = alert || !is_calm;
+        self.slept_through = !wakes;
+        wakes
     }
 
     /// Takes it that nobody has levels there.
