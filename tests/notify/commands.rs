@@ -159,6 +159,30 @@ async fn commands_come_from_allowed_chats_alone_and_dangerous_ones_ask_first() {
     cluster.finish().await;
 }
 
+// R: N15: a halt is ended as it was shown, under the leader that showed it
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_halt_ends_what_it_named_and_nothing_set_since_nor_under_another_leader() {
+    let telegram = Telegram::start().await;
+    let mut cluster = cluster(&telegram).await;
+    assert!(say(&cluster, &telegram, "/halt news").await.contains("Halted"));
+    let offered = say(&cluster, &telegram, "/unhalt").await;
+    assert!(offered.contains("ON: halted, by telegram:asha: news"), "{offered}");
+    assert!(say(&cluster, &telegram, "/halt the exchange again").await.contains("Halted"));
+    let refused = say(&cluster, &telegram, &confirmation(&offered)).await;
+    assert!(refused.contains("/unhalt was NOT done") && refused.contains("the exchange again"), "{refused}");
+
+    let offered = say(&cluster, &telegram, "/unhalt").await;
+    cluster.kill_leader().await;
+    let refused = say(&cluster, &telegram, &confirmation(&offered)).await;
+    assert!(refused.contains("/unhalt was NOT done") && refused.contains("leadership moved"), "{refused}");
+    assert!(halted(&cluster).await);
+    let fresh = say(&cluster, &telegram, "/unhalt").await;
+    assert!(say(&cluster, &telegram, &confirmation(&fresh)).await.contains("The halt is over"));
+    settled(&cluster, &telegram).await;
+    cluster.revive().await;
+    cluster.finish().await;
+}
+
 // R: N15: an old command is refused, but a halt acts however late; a flood is passed over
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_command_is_refused_and_a_flood_passed_over_but_for_a_halt() {
