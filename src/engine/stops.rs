@@ -144,9 +144,21 @@ pub struct Sight<'a> {
 /// Tells what is a move from what is a jump.
 #[derive(Debug, Default)]
 struct Jumps {
-    /// The last price that a look has met and that set nothing off, where the board does not know it as a calm one.
-    seen: HashMap<Listing, Priced>,
+    /// What looks have met and that set nothing off, where the board does not know it as a calm one.
+    seen: HashMap<Listing, Seen>,
     doubts: BTreeMap<PositionId, Doubt>,
+    /// Goes up with each look.
+    round: u64,
+}
+
+/// The last price of a listing that a look has met, and the one before it: what sets nothing off for one position may be a jump for
+/// the next one in the same look.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    latest: Priced,
+    /// The look that met it first.
+    round: u64,
+    before: Option<Priced>,
 }
 
 // === impl StopMonitor ===
@@ -156,6 +168,7 @@ impl StopMonitor {
     pub fn look(&mut self, sight: Sight<'_>, price_of: impl Fn(&Listing) -> Option<Sighted>) -> Look {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
+        self.jumps.round += 1;
         let fresh = std::mem::replace(&mut self.begun, true).then_some(sight.now);
         let (mut held, mut moved) = (0, false);
         for (place, position) in sight.book.portfolio.positions.iter().enumerate() {
@@ -205,6 +218,7 @@ impl StopMonitor {
         // First all, so that a look that is not to be leaves no trace.
         let found: Vec<(&Position, &Watched)> = found.collect::<Option<_>>()?;
         let mut look = Look::default();
+        self.jumps.round += 1;
         for (position, watched) in found {
             sight.judge(position, watched, &price_of, &mut self.jumps, &mut look);
         }
@@ -249,6 +263,8 @@ impl StopMonitor {
         for ids in self.concerned.values_mut() {
             ids.sort_by_key(|id| self.watched[id].place);
         }
+        // What comes back is measured by its level at first, not by a price of hours ago.
+        self.jumps.seen.retain(|listing, _| self.concerned.contains_key(listing));
     }
 
     /// Of what is held as of the last look; one that several positions have comes as often.
@@ -335,8 +351,8 @@ impl Jumps {
     ) {
         let Priced { price, source, at } = priced;
         let Some(trigger) = position.trigger(price) else {
-            // Otherwise the board knows it.
-            if calm != Some(priced) {
+            // Otherwise the board knows it; and what another position awaits a second quote for is nobody's measure.
+            if calm != Some(priced) && !self.awaits_quote(listing) {
                 self.saw(listing, priced);
             }
             // Only a contradiction is worth remembering: the next jump then has two prices for it.
@@ -351,7 +367,7 @@ impl Jumps {
             return;
         };
         let hit = Hit { position: position.id, trigger, price, source };
-        let before = self.seen.get(listing).copied().into_iter().chain(calm).max_by_key(|priced| priced.at);
+        let before = self.before(listing).into_iter().chain(calm).max_by_key(|priced| priced.at);
         let reference = before.map_or(trigger.level(), |priced| priced.price);
         if !is_jump(reference, price, policy.confirm_percent) {
             self.doubts.remove(&position.id);
@@ -365,6 +381,7 @@ impl Jumps {
             }
             let doubt = Doubt { listing: listing.clone(), at, since: now, answer: Answer::Awaited };
             self.doubts.insert(position.id, doubt);
+            self.unsee(listing);
             return;
         };
         let sells = match doubt.answer {
@@ -383,10 +400,31 @@ impl Jumps {
     }
 
     fn saw(&mut self, listing: &Listing, priced: Priced) {
+        let round = self.round;
         match self.seen.get_mut(listing) {
-            Some(seen) => *seen = priced,
-            None => _ = self.seen.insert(listing.clone(), priced),
+            Some(seen) if seen.latest == priced => {}
+            Some(seen) => *seen = Seen { latest: priced, round, before: Some(seen.latest) },
+            None => _ = self.seen.insert(listing.clone(), Seen { latest: priced, round, before: None }),
         }
+    }
+
+    /// The last price that an earlier look has met.
+    fn before(&self, listing: &Listing) -> Option<Priced> {
+        let seen = self.seen.get(listing)?;
+        if seen.round == self.round { seen.before } else { Some(seen.latest) }
+    }
+
+    /// A price that this look has met may be a bad one: the one before it is the measure again.
+    fn unsee(&mut self, listing: &Listing) {
+        let Some(seen) = self.seen.get_mut(listing).filter(|seen| seen.round == self.round) else { return };
+        match seen.before {
+            Some(before) => *seen = Seen { latest: before, round: 0, before: None },
+            None => _ = self.seen.remove(listing),
+        }
+    }
+
+    fn awaits_quote(&self, listing: &Listing) -> bool {
+        self.doubts.values().any(|doubt| doubt.listing == *listing && doubt.answer == Answer::Awaited)
     }
 
     fn doubts_of(&self, listing: &Listing) -> bool {

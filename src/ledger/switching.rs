@@ -111,16 +111,17 @@ pub(super) fn setting(claim: &str) -> String {
         paused = CASE $1 WHEN 'paused' THEN $2 ELSE l.paused END,
         paused_until = CASE $1 WHEN 'paused' THEN $5 ELSE l.paused_until END
     FROM o, claimed WHERE l.id = 1
-    RETURNING l.halted, l.halt_all, l.halted_until, l.halt_all_until, o.halted AS was_halted, o.halt_all AS was_all
+    RETURNING l.halted, l.halt_all, l.halted_until, l.halt_all_until, o.halted AS was_halted, o.halt_all AS was_all,
+        clock_timestamp() AS at
 ), h AS (
-    SELECT 'halted' AS switch, halted AS value, halted_until AS until FROM u WHERE halted <> was_halted OR $1 = 'halted'
+    SELECT 'halted' AS switch, halted AS value, halted_until AS until, at FROM u WHERE halted <> was_halted OR $1 = 'halted'
     UNION ALL
-    SELECT 'halt_all', halt_all, halt_all_until FROM u WHERE halt_all <> was_all OR $1 = 'halt_all'
+    SELECT 'halt_all', halt_all, halt_all_until, at FROM u WHERE halt_all <> was_all OR $1 = 'halt_all'
     UNION ALL
-    SELECT $1, $2, $5 FROM u WHERE $1 NOT IN ('halted', 'halt_all')
+    SELECT $1, $2, $5, at FROM u WHERE $1 NOT IN ('halted', 'halt_all')
 )
 INSERT INTO switch_history (switch, value, who, why, until, at)
-SELECT switch, value, $3, $4, until, clock_timestamp() FROM h"
+SELECT switch, value, $3, $4, until, at FROM h"
     )
 }
 

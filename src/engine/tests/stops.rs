@@ -107,6 +107,46 @@ fn a_bad_tick_that_the_second_quote_contradicts_sells_nothing() {
     assert_eq!(watch.tick(3000, dec!(1000)), Look::default());
 }
 
+// A pyramid's stops differ: the bad tick sets nothing off for one position, and is no measure for the other all the same.
+#[test]
+fn a_bad_tick_between_two_stops_sells_nothing_in_whatever_order_they_stand() {
+    for first_is_higher in [true, false] {
+        let mut watch = Watch::new();
+        let other = watch.desk.bought(2, 2, 100).position;
+        assert_eq!(watch.desk.book.position(other).unwrap().listing(), watch.listing, "one contract");
+        let [higher, lower] = if first_is_higher { [watch.position, other] } else { [other, watch.position] };
+        for position in &mut watch.desk.book.portfolio.positions {
+            position.current_stop = Price(if position.id == higher { dec!(960) } else { dec!(100) });
+        }
+        watch.tick(1, dec!(1000));
+        let look = watch.tick(10, dec!(500));
+        assert_eq!((look.hits.len(), look.ask.len()), (0, 1), "{first_is_higher}");
+        assert_eq!(watch.look(20), Look::default(), "{first_is_higher}: nor at the next look");
+        watch.answer(30, Some(dec!(1001)));
+        assert_eq!(watch.look(31), Look::default(), "{first_is_higher}: a bad tick");
+        assert_eq!(watch.tick(40, dec!(1000)), Look::default());
+        // And a crash is one.
+        let look = watch.tick(50, dec!(499));
+        let hits: Vec<PositionId> = look.hits.iter().map(|hit| hit.position).collect();
+        assert_eq!(hits, [higher], "{first_is_higher}, the other's stop is lower: {lower}");
+    }
+}
+
+#[test]
+fn what_is_bought_anew_is_measured_by_its_level_first() {
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    let position = watch.desk.book.portfolio.positions.remove(0);
+    watch.look(10);
+    watch.desk.book.portfolio.positions.push(crate::domain::position::Position {
+        id: PositionId::new(),
+        current_stop: Price(dec!(2000)),
+        ..position
+    });
+    watch.look(20);
+    assert_eq!(watch.tick(30, dec!(1990)).hits.len(), 1, "no jump from 1000, and none from the stop");
+}
+
 // The incident: a filter of 5 % kept the stop from firing in a real crash.
 #[test]
 fn a_second_price_below_the_stop_sells_whatever_the_second_source_said() {
