@@ -1,6 +1,7 @@
 //! What can go wrong between the agent and its database.
 
 use ha::Epoch;
+use tokio_postgres::error::SqlState;
 
 use super::cells::UnreadableCell;
 
@@ -109,6 +110,11 @@ impl LedgerError {
             }),
             _ => false,
         }
+    }
+
+    /// True when another transaction changed a row first: who looks once more sees what is there now.
+    pub(super) fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Query { source, .. } if source.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE))
     }
 
     /// True when the database was reached and said no to what was to be written: nothing was.

@@ -52,6 +52,7 @@ pub mod strategies;
 pub mod switches;
 pub mod switching;
 pub mod telegram;
+mod told;
 pub mod views;
 pub mod wishes;
 mod witness;

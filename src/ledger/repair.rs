@@ -163,6 +163,8 @@ impl Ledger {
         let tx = locked(&mut client, Depth::Whole).await?;
         let before = reread::readable(&tx).await?;
         let planned = plan(&before)?;
+        // The proof walks the chain once more, with its new row.
+        Self::unhurried(&tx).await?;
         let portfolio = before.snapshot.and_then(|snapshot| snapshot.portfolio);
         Self::mend(tx, (operator, kind), Depth::Whole, portfolio, planned, prove).await
     }

@@ -8,11 +8,17 @@ use std::sync::Arc;
 use deadpool_postgres::Transaction;
 use serde_json::Value;
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::error::SqlState;
 
 use super::cells::UnreadableCell;
 use super::snapshot::{self, Depth, NOTHING, Snapshot};
+use super::told::Log;
 use super::witness::{self, Witness};
-use super::{Ledger, LedgerError, audit};
+use super::writes::one_row;
+use super::{Ledger, LedgerError};
+
+/// From the first cell that is put back on, others wait for its row: neither a leader's commit nor a halt does for long.
+const HOLD: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'";
 
 /// One look may find what another hid: a row is read with its neighbours.
 const ROUNDS: usize = 4;
@@ -35,7 +41,7 @@ pub struct Restored {
 }
 
 /// Damaged state, as far as witnesses make it readable.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Readable {
     /// All of it; none while a cell is left.
     pub snapshot: Option<Snapshot>,
@@ -43,12 +49,8 @@ pub struct Readable {
     pub restored: Vec<Restored>,
     /// What nobody else knows.
     pub left: Vec<UnreadableCell>,
-}
-
-impl Readable {
-    fn whole(snapshot: Snapshot) -> Self {
-        Self { snapshot: Some(snapshot), restored: Vec::new(), left: Vec::new() }
-    }
+    /// What is known, and this role of the database may not set.
+    pub forbidden: Vec<UnreadableCell>,
 }
 
 impl Ledger {
@@ -58,37 +60,52 @@ impl Ledger {
     /// Any database error: a table that is missing has no other witness.
     pub async fn readable(&self) -> Result<Readable, LedgerError> {
         match self.snapshot(Depth::Whole, &Arc::default()).await {
-            Ok(snapshot) => return Ok(Readable::whole(snapshot)),
+            Ok(snapshot) => return Ok(Readable { snapshot: Some(snapshot), ..Readable::default() }),
             Err(LedgerError::Unreadable(_)) => {}
             Err(error) => return Err(error),
         }
+        match self.look().await {
+            Err(error) if error.is_overtaken() => self.look().await,
+            readable => readable,
+        }
+    }
+
+    /// Puts cells back to see what becomes of the whole, and takes it back.
+    async fn look(&self) -> Result<Readable, LedgerError> {
         let mut client = self.client().await?;
         let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
         let tx = begin.start().await.map_err(LedgerError::during("begin to read damaged state"))?;
         Self::unhurried(&tx).await?;
         let readable = readable(&tx).await;
-        tx.rollback().await.map_err(LedgerError::during("end the reading of damaged state"))?;
-        readable
+        let ended = tx.rollback().await.map_err(LedgerError::during("end the reading of damaged state"));
+        let readable = readable?;
+        ended.map(|()| readable)
     }
 }
 
 /// Puts back what can be, and reads it.
 pub(super) async fn readable(tx: &Transaction<'_>) -> Result<Readable, LedgerError> {
-    let (mut restored, mut left) = (Vec::new(), Vec::new());
+    // Once, before anything is held: no cell that is put back changes it.
+    let mut log = Log::walk(tx).await?;
+    let mut readable = Readable::default();
     for _ in 0..ROUNDS {
-        match snapshot::read(tx, Depth::Whole, &Arc::default()).await {
-            Ok(snapshot) => return Ok(Readable { restored, ..Readable::whole(snapshot) }),
+        match snapshot::read_behind(tx, &log.chain).await {
+            Ok(snapshot) => {
+                let Readable { restored, .. } = readable;
+                return Ok(Readable { snapshot: Some(snapshot), restored, ..Readable::default() });
+            }
             Err(LedgerError::Unreadable(cells)) => {
-                let before = restored.len();
-                left = restore(tx, cells, &mut restored).await?;
-                if restored.len() == before {
+                let before = readable.restored.len();
+                log.read_fills(tx, &cells).await?;
+                restore(tx, cells, &log, &mut readable).await?;
+                if readable.restored.len() == before {
                     break;
                 }
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(Readable { snapshot: None, restored, left })
+    Ok(readable)
 }
 
 /// What others are held against comes first.
@@ -98,29 +115,32 @@ const TABLES: [&str; 6] =
 async fn restore(
     tx: &Transaction<'_>,
     mut cells: Vec<UnreadableCell>,
-    restored: &mut Vec<Restored>,
-) -> Result<Vec<UnreadableCell>, LedgerError> {
+    log: &Log,
+    readable: &mut Readable,
+) -> Result<(), LedgerError> {
+    tx.batch_execute(HOLD).await.map_err(LedgerError::during("bound how long rows are held"))?;
     cells.sort_by_key(|cell| TABLES.iter().position(|table| *table == cell.table));
-    let is_audit_whole = audit::verify(tx).await?.ok;
-    let mut left: Vec<UnreadableCell> = Vec::new();
+    readable.left.clear();
+    readable.forbidden.clear();
     for cell in cells {
         let same = |other: &UnreadableCell| {
             (other.table, &other.row, other.column) == (cell.table, &cell.row, cell.column)
         };
+        let Readable { restored, left, forbidden, .. } = &*readable;
         let told =
             restored.iter().any(|r| (r.table, &r.row, r.column) == (cell.table, &cell.row, cell.column));
-        if told || left.iter().any(same) {
+        if told || left.iter().chain(forbidden).any(same) {
             continue;
         }
         let witness = witness::of(cell.table, cell.column);
         let witness =
-            witness.filter(|witness| !cell.is_of_another_type() && (is_audit_whole || !witness.is_audit));
+            witness.filter(|witness| !cell.is_of_another_type() && (log.chain.ok || !witness.is_audit));
         match witness {
-            Some(witness) => put_all(tx, &cell, witness, restored, &mut left).await?,
-            None => left.push(cell),
+            Some(witness) => put_all(tx, &cell, witness, log, readable).await?,
+            None => readable.left.push(cell),
         }
     }
-    Ok(left)
+    Ok(())
 }
 
 /// Puts the cell back in each row that is meant: a sum names none, an order's fills are several.
@@ -128,8 +148,8 @@ async fn put_all(
     tx: &Transaction<'_>,
     cell: &UnreadableCell,
     witness: Witness,
-    restored: &mut Vec<Restored>,
-    left: &mut Vec<UnreadableCell>,
+    log: &Log,
+    readable: &mut Readable,
 ) -> Result<(), LedgerError> {
     let UnreadableCell { table, row, column, .. } = cell;
     let key = match *table {
@@ -141,70 +161,101 @@ async fn put_all(
     // Of the cells of a sum only a number can be what is not readable.
     let which = if is_one { "true" } else { &format!("coalesce(t.{column}::text, 'NaN') = 'NaN'") };
     let sql = format!(
-        "SELECT t.ctid::text, t.{key}::text, t.{column}::text, nullif(({}), '\"NaN\"') FROM {table} t
+        "SELECT t.ctid::text, t.{key}::text, t.{column}::text, nullif(({}), '\"NaN\"')
+         FROM {table} t CROSS JOIN (SELECT $2::jsonb AS log) AS told
          WHERE ($1 = '(all)' OR t.{key}::text = $1) AND {which} ORDER BY 2, 1",
         witness.value
     );
     let during = LedgerError::during("ask a witness of a cell that cannot be read");
-    for found in tx.query(&sql, &[row]).await.map_err(&during)? {
+    for found in tx.query(&sql, &[row, &log.of(table, row)]).await.map_err(&during)? {
         let (place, row): (String, String) = (found.get(0), found.get(1));
         let (before, value): (Option<String>, Option<Value>) = (found.get(2), found.get(3));
-        let is_put = match &value {
-            Some(value) => put(tx, table, column, &place, value).await?,
-            None => false,
-        };
-        if !is_put {
-            left.push(UnreadableCell { row, ..cell.clone() });
+        let cell = UnreadableCell { row, ..cell.clone() };
+        let Some(value) = value else {
+            readable.left.push(cell);
             continue;
-        }
-        let after = match value.unwrap_or_default() {
-            Value::Null => NOTHING.to_owned(),
-            Value::String(text) => text,
-            other => other.to_string(),
         };
-        let before = before.unwrap_or_else(|| NOTHING.to_owned());
-        restored.push(Restored { table, row, column, before, after, because: witness.because });
+        match put(tx, &cell, &place, &value).await? {
+            Put::Refused => readable.left.push(cell),
+            Put::Forbidden => readable.forbidden.push(cell),
+            Put::Done => {
+                let after = match value {
+                    Value::Null => NOTHING.to_owned(),
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                let before = before.unwrap_or_else(|| NOTHING.to_owned());
+                let (row, because) = (cell.row, witness.because);
+                readable.restored.push(Restored { table, row, column, before, after, because });
+            }
+        }
     }
     Ok(())
 }
 
-/// False when the table does not take the value. A row is taken out and put in again by one statement, as in
-/// [`super::mend`].
+/// What came of a cell that was to be put back.
+enum Put {
+    Done,
+    /// The table does not take the value.
+    Refused,
+    /// This role may not set it.
+    Forbidden,
+}
+
 async fn put(
     tx: &Transaction<'_>,
-    table: &str,
-    column: &str,
+    cell: &UnreadableCell,
     place: &str,
     value: &Value,
-) -> Result<bool, LedgerError> {
+) -> Result<Put, LedgerError> {
     let during = LedgerError::during("put back a cell that cannot be read");
-    // Its rows are only ever added; its owner may.
-    let (before, after) = match table {
-        "cash_movement" => (
-            "ALTER TABLE cash_movement DISABLE TRIGGER cash_movement_rows",
-            "ALTER TABLE cash_movement ENABLE TRIGGER cash_movement_rows",
-        ),
-        _ => ("", ""),
+    tx.batch_execute("SAVEPOINT cell").await.map_err(&during)?;
+    let error = match exchange(tx, cell, place, value).await {
+        Ok(rows) => {
+            one_row(rows, || format!("{} {}", cell.table, cell.row))?;
+            tx.batch_execute("RELEASE SAVEPOINT cell").await.map_err(&during)?;
+            return Ok(Put::Done);
+        }
+        Err(error) => error,
     };
+    let put = match error.code().map_or("", SqlState::code) {
+        // Data exceptions and constraints.
+        code if code.starts_with("22") || code.starts_with("23") => Put::Refused,
+        "42501" => Put::Forbidden,
+        // Of anything else the cell is not to blame.
+        _ => return Err(during(error)),
+    };
+    tracing::warn!(
+        error = &error as &dyn std::error::Error,
+        table = cell.table,
+        column = cell.column,
+        "what a witness says cannot be put back"
+    );
+    tx.batch_execute("ROLLBACK TO SAVEPOINT cell").await.map_err(&during)?;
+    Ok(put)
+}
+
+/// A row is taken out and put in again by one statement, as in [`super::mend`].
+async fn exchange(
+    tx: &Transaction<'_>,
+    cell: &UnreadableCell,
+    place: &str,
+    value: &Value,
+) -> Result<u64, tokio_postgres::Error> {
+    let UnreadableCell { table, column, .. } = cell;
     let sql = format!(
         "WITH gone AS (DELETE FROM {table} t WHERE t.ctid = $1::text::tid RETURNING t AS held)
         INSERT INTO {table} SELECT put.* FROM gone CROSS JOIN LATERAL
             jsonb_populate_record(held, jsonb_build_object('{column}', $2::jsonb)) AS put"
     );
-    tx.batch_execute(&format!("SAVEPOINT cell; {before}")).await.map_err(&during)?;
-    let set = tx.execute(&sql, &[&place, value]).await;
-    let end = match &set {
-        Ok(_) => format!("{after}; RELEASE SAVEPOINT cell"),
-        Err(_) => "ROLLBACK TO SAVEPOINT cell".to_owned(),
-    };
-    if let Err(error) = &set {
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            table,
-            column,
-            "the table does not take what a witness says"
-        );
+    // Its rows are only ever added; its owner may.
+    let is_kept = *table == "cash_movement";
+    if is_kept {
+        tx.batch_execute("ALTER TABLE cash_movement DISABLE TRIGGER cash_movement_rows").await?;
     }
-    tx.batch_execute(&end).await.map_err(&during)?;
-    Ok(set.is_ok())
+    let rows = tx.execute(&sql, &[&place, value]).await?;
+    if is_kept {
+        tx.batch_execute("ALTER TABLE cash_movement ENABLE TRIGGER cash_movement_rows").await?;
+    }
+    Ok(rows)
 }

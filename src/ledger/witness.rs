@@ -1,6 +1,6 @@
 //! Who else knows what a cell must hold that cannot be read: the orders and fills of a position, the plan of its entry, the
-//! audit log where it is whole, what was paid in and out. SQL expressions over the row `t`, whose value is JSON; nothing
-//! where no witness knows it.
+//! audit log where it is whole, what was paid in and out. SQL expressions over the row `t`, and over `log`, which is what the
+//! audit log says of it ([`super::told`]); their value is JSON, nothing where no witness knows it.
 //!
 //! A witness only says what was there. Whether that fits everything else is looked at afterwards, as for any other row.
 
@@ -71,27 +71,14 @@ macro_rules! filled {
     };
 }
 
-/// The newest word of the audit log about a position.
-macro_rules! recorded {
+/// The newest of the log's words about a fill.
+macro_rules! fill_told {
     ($member:literal) => {
         audit(concat!(
-            "(SELECT nullif(x -> '",
+            "(SELECT x -> '",
             $member,
-            "', 'null') FROM audit_log a CROSS JOIN LATERAL jsonb_array_elements(a.payload::jsonb -> 'positions') x
-              WHERE a.kind IN ('change', 'repair', 'adopt', 'emergency', 'held') AND a.payload LIKE '%' || t.id || '%'
-                AND x ->> 'id' = t.id::text ORDER BY a.seq DESC LIMIT 1)"
-        ))
-    };
-}
-
-/// The newest word of the audit log about the portfolio.
-macro_rules! figure {
-    ($member:literal) => {
-        audit(concat!(
-            "(SELECT a.payload::jsonb -> 'figures' -> '",
-            $member,
-            "' FROM audit_log a WHERE a.kind IN ('change', 'repair', 'adopt', 'emergency', 'held')
-                AND jsonb_typeof(a.payload::jsonb -> 'figures') = 'object' ORDER BY a.seq DESC LIMIT 1)"
+            "' FROM jsonb_array_elements(log) WITH ORDINALITY AS fills(x, place)
+              WHERE (x ->> 'cumulative')::bigint = t.cumulative ORDER BY place DESC LIMIT 1)"
         ))
     };
 }
@@ -153,15 +140,15 @@ fn position(column: &str) -> Option<Witness> {
         "quantity" => filled!("its orders' fills give it", "bought - sold"),
         "entry_quantity" => filled!("its orders' fills give it", "bought"),
         "entry_price" => {
-            filled!("it is the average of what its entry's fills paid", "round(cost / bought, 8)")
+            filled!("it is the average of what its entry's fills paid", "round(cost / nullif(bought, 0), 8)")
         }
         "realised" => filled!(
             "its fills' proceeds, less what they cost, give it",
             "round((proceeds - t.entry_price * sold) * t.point_value / nullif(t.lot_size, 0), 8)"
         ),
         "opened_at" => filled!("its first fill was recorded then", "first"),
-        "current_stop" => recorded!("stop"),
-        "highest_close" => recorded!("high"),
+        "current_stop" => audit("nullif(log -> 'stop', 'null')"),
+        "highest_close" => audit("nullif(log -> 'high', 'null')"),
         "status" => says("what it holds, and the orders that are out, give it", STATUS),
         "exit_cause" => says("its orders say so", CAUSE),
         "version" => says("it only counts changes", "'0'::jsonb"),
@@ -187,6 +174,9 @@ fn order(column: &str) -> Option<Witness> {
         "symbol" => positions!("symbol"),
         "exchange" => positions!("exchange"),
         "product" => positions!("product"),
+        // A takeover puts what is journaled in doubt, and does not tell.
+        "state" => audit("nullif(log -> 'state', '\"journaled\"')"),
+        "filled_quantity" => audit("log -> 'filled'"),
         "plan" => says("its position says so, where it cannot be read", PLAN),
         _ => None,
     }
@@ -198,7 +188,7 @@ fn portfolio(column: &str) -> Option<Witness> {
             "it is what was paid in and out",
             "(SELECT to_jsonb(sum(amount)) FROM cash_movement HAVING sum(amount) <> 'NaN')",
         ),
-        "equity_high" => figure!("equity_high"),
+        "equity_high" => audit("log -> 'equity_high'"),
         "closed_equity" => says(
             "the capital and what was realised give it",
             "(SELECT to_jsonb(t.capital + coalesce(sum(p.realised), 0)) FROM position p)",
@@ -229,8 +219,8 @@ fn pyramid(column: &str) -> Option<Witness> {
 
 fn fill(column: &str) -> Option<Witness> {
     match column {
-        "price" => audit(FILL_PRICE),
-        "quantity" => audit(FILL_QUANTITY),
+        "price" => fill_told!("price"),
+        "quantity" => fill_told!("quantity"),
         _ => None,
     }
 }
@@ -274,19 +264,8 @@ const PLAN: &str = r#"(SELECT jsonb_strip_nulls(jsonb_build_object('label', p.la
         END), '{}'))
     FROM position p WHERE p.id = t.position_id AND t.class = 'entry' AND t.state IN ('filled', 'cancelled', 'rejected'))"#;
 
-const FILL_PRICE: &str = "(SELECT x -> 'price' FROM audit_log a CROSS JOIN LATERAL jsonb_array_elements(a.payload::jsonb -> 'fills') x
-    WHERE a.kind = 'change' AND a.payload LIKE '%' || t.intent_id || '%' AND x ->> 'intent' = t.intent_id::text
-      AND (x ->> 'cumulative')::bigint = t.cumulative ORDER BY a.seq DESC LIMIT 1)";
-
-const FILL_QUANTITY: &str = "(SELECT x -> 'quantity' FROM audit_log a
-    CROSS JOIN LATERAL jsonb_array_elements(a.payload::jsonb -> 'fills') x
-    WHERE a.kind = 'change' AND a.payload LIKE '%' || t.intent_id || '%' AND x ->> 'intent' = t.intent_id::text
-      AND (x ->> 'cumulative')::bigint = t.cumulative ORDER BY a.seq DESC LIMIT 1)";
-
 /// A movement is told with its id; the opening is what the capital leaves.
-const MOVED: &str = "CASE WHEN t.kind <> 'opening' THEN (SELECT a.payload::jsonb #> '{cash,amount}' FROM audit_log a
-        WHERE a.kind = 'change' AND a.payload LIKE '%' || t.id || '%' AND a.payload::jsonb #>> '{cash,id}' = t.id::text
-        ORDER BY a.seq DESC LIMIT 1)
+const MOVED: &str = "CASE WHEN t.kind <> 'opening' THEN log -> t.id::text
     ELSE (SELECT to_jsonb(s.capital - coalesce((SELECT sum(m.amount) FROM cash_movement m WHERE m.kind <> 'opening'), 0))
         FROM portfolio_state s WHERE s.capital <> 'NaN'
           AND NOT EXISTS (SELECT FROM cash_movement m WHERE m.kind <> 'opening' AND m.amount = 'NaN')) END";

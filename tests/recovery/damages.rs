@@ -204,6 +204,14 @@ pub const DAMAGES: &[Damage] = &[
         "order_intent",
         "state",
     ),
+    // Nothing that is read for trading would see it again, and it rests at the broker.
+    invalid(
+        "DROP order_intent; UPDATE signal SET status = 'not_sent', finished_at = now() WHERE status = 'working';
+         UPDATE order_intent SET state = 'not_sent' {silver}",
+        "order_intent",
+        "state",
+    ),
+    invalid("DROP order_intent; DELETE FROM order_intent {silver}", "order_intent", "state"),
     // The same order as a bid, and what would be ordered by it.
     invalid("{bid}; UPDATE order_intent SET price = price + 1 {silver}", "order_intent", "price"),
     invalid("{bid}; UPDATE order_intent SET price_type = 'MARKET' {silver}", "order_intent", "price_type"),

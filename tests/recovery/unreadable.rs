@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use crate::damages::spelled;
 use crate::repairs::APPLY;
 use crate::seeded::{Seeded, answer};
+use crate::support::cluster::PATIENCE;
+use crate::support::{database, wait};
 
 /// All rows that a repair may write, but for what counts writes and tells their time.
 const ROWS: &str = "SELECT jsonb_build_object(
@@ -51,6 +53,12 @@ async fn what_cannot_be_read_goes_back_to_what_its_witness_says() {
         ("DROP order_intent; UPDATE order_intent SET price_type = 'ICEBERG' {silver}", "order_intent price_type"),
         ("UPDATE order_intent SET price = 'NaN' {silver}", "order_intent price"),
         ("UPDATE order_intent SET trigger_price = 'NaN' {silver}", "order_intent trigger_price"),
+        ("DROP order_intent; UPDATE order_intent SET state = 'BANANA' {silver}", "order_intent state"),
+        (
+            "ALTER TABLE order_intent ALTER COLUMN filled_quantity DROP NOT NULL;
+             UPDATE order_intent SET filled_quantity = NULL {silver}",
+            "order_intent filled_quantity",
+        ),
         ("UPDATE order_intent SET plan = plan - 'atr' {entries}", "order_intent plan"),
         ("UPDATE order_intent SET plan = plan || '{\"stop\": \"NaN\"}' {entries}", "order_intent plan"),
         ("UPDATE fill SET price = 'NaN'", "fill price"),
@@ -124,4 +132,64 @@ async fn what_nobody_else_knows_is_told_with_what_can_be_done() {
         assert_eq!(copy.baton(&APPLY).await.status.code(), Some(1), "{damage}");
         assert_eq!(copy.row(ROWS).await.get::<_, String>(0), before, "{damage}");
     }
+}
+
+// R: C11: a look waits for nobody for long, and nobody for it; a row that another wrote first is looked at again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_what_cannot_be_read_gives_way_to_whoever_writes() {
+    let seeded = Seeded::start().await;
+    let copy = seeded.copy("held").await;
+    copy.damage("UPDATE portfolio_state SET risk_amount = 'NaN'").await;
+    let leader = database::connect(&copy.url).await;
+    // Of others, a transaction sees what they did when it looked first.
+    let watcher = database::connect(&copy.url).await;
+    let write = "BEGIN; UPDATE portfolio_state SET version = version + 1";
+    let look = async || copy.baton(&["recover", "--repair", "-o", "json"]).await;
+
+    leader.batch_execute(write).await.unwrap();
+    let given_up = tokio::time::timeout(PATIENCE, look()).await.expect("it waits for ever");
+    let said = String::from_utf8_lossy(&given_up.stderr).into_owned();
+    assert!(!given_up.status.success() && said.contains("put back a cell that cannot be read"), "{said}");
+    leader.batch_execute("COMMIT").await.unwrap();
+
+    leader.batch_execute(write).await.unwrap();
+    let written = async {
+        wait::until("the look waits for the row", PATIENCE, async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+            match watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) {
+                0 => Err(()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+        leader.batch_execute("COMMIT").await.unwrap();
+    };
+    let (shown, ()) = tokio::join!(look(), written);
+    let plan = answer(&shown);
+    assert_eq!(plan["proposals"][0]["field"], "risk_amount", "{plan}");
+    leader
+        .batch_execute("SET lock_timeout = 1; UPDATE portfolio_state SET version = version + 1")
+        .await
+        .unwrap();
+}
+
+// R: C11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_tables_owner_may_set_is_told_and_the_rest_is_proposed() {
+    let seeded = Seeded::start().await;
+    let copy = seeded.copy("owned").await;
+    copy.damage(&spelled(
+        "DROP cash_movement; UPDATE cash_movement SET amount = 'NaN'; UPDATE portfolio_state SET risk_amount = 'NaN';
+         CREATE ROLE clerk LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk",
+    ))
+    .await;
+    let (_, place) = copy.url.split_once('@').unwrap();
+    let shown =
+        seeded.at(format!("postgresql://clerk@{place}")).baton(&["recover", "--repair", "-o", "json"]).await;
+    let plan = answer(&shown);
+    let unsolved = plan["unsolved"].as_array().unwrap();
+    assert_eq!(unsolved.len(), 1, "{plan}");
+    assert!(unsolved[0].to_string().contains("needs the table's owner"), "{plan}");
+    assert_eq!(plan["proposals"].as_array().unwrap().len(), 1, "{plan}");
+    assert_eq!(plan["proposals"][0]["field"], "risk_amount", "{plan}");
 }

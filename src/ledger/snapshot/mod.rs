@@ -15,6 +15,7 @@ mod salvage;
 mod state;
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +26,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::audit::AuditReport;
 use super::cash::CashRow;
 use super::cells::UnreadableCell;
 use super::change::PortfolioRow;
@@ -170,6 +172,16 @@ pub(super) async fn read(
 ) -> Result<Snapshot, LedgerError> {
     let faults = Faults { meter: Arc::clone(meter), ..Faults::default() };
     let (state, proofs) = tokio::join!(State::read(tx, &faults), Proofs::read(tx, depth, &faults));
+    put_together(state, proofs, &faults)
+}
+
+/// Reads it all, over all of history, in a transaction that has walked the audit chain already: a walk takes longer than
+/// everything else.
+pub(super) async fn read_behind(tx: &Transaction<'_>, chain: &AuditReport) -> Result<Snapshot, LedgerError> {
+    let faults = Faults::default();
+    let chain = proofs::believed(chain.faults.clone(), chain.recorded.clone());
+    let proofs = Proofs::read_with(tx, Depth::Whole, &faults, ready(Ok(chain)));
+    let (state, proofs) = tokio::join!(State::read(tx, &faults), proofs);
     put_together(state, proofs, &faults)
 }
 

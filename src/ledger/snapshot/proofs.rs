@@ -116,6 +116,16 @@ pub(super) struct Orders {
 impl Proofs {
     /// All of them to their end, as [`State::read`](super::state::State::read).
     pub async fn read(tx: &Transaction<'_>, depth: Depth, faults: &Faults) -> Result<Self, LedgerError> {
+        Self::read_with(tx, depth, faults, audit(tx, depth, faults)).await
+    }
+
+    /// As [`Self::read`], with what is said of the audit chain.
+    pub async fn read_with(
+        tx: &Transaction<'_>,
+        depth: Depth,
+        faults: &Faults,
+        chain: impl Future<Output = Result<(Vec<String>, Recorded), LedgerError>>,
+    ) -> Result<Self, LedgerError> {
         let (orders, unasked, earned, orphans, off_orders, movements, audit, beyond) = tokio::join!(
             orders(tx, faults),
             unasked(tx, faults),
@@ -123,7 +133,7 @@ impl Proofs {
             orphans(tx, depth, faults),
             off_orders(tx, faults),
             movements(tx, depth, faults),
-            audit(tx, depth, faults),
+            chain,
             beyond(tx, faults),
         );
         // Only whether it can be read.
@@ -295,6 +305,11 @@ pub(super) async fn audit(
             (report.faults, report.recorded)
         }
     };
+    Ok(believed(broken, recorded))
+}
+
+/// A chain that something is wrong with says nothing.
+pub(super) fn believed(broken: Vec<String>, recorded: Recorded) -> (Vec<String>, Recorded) {
     let recorded = if broken.is_empty() { recorded } else { Recorded::default() };
-    Ok((broken, recorded))
+    (broken, recorded)
 }

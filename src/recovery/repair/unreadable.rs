@@ -9,6 +9,7 @@ impl Plan {
     /// What would be set of state that stays unreadable, and what can be done about that.
     pub fn of_unreadable(readable: &Readable) -> Self {
         let mut unsolved: Vec<String> = readable.left.iter().map(told).collect();
+        unsolved.extend(readable.forbidden.iter().map(forbidden));
         // A column of another type is told once, not for each of its rows.
         unsolved.dedup();
         Self { unsolved, ..Self::default() }.after(&readable.restored)
@@ -37,6 +38,14 @@ impl Plan {
         self.proposals = first;
         self
     }
+}
+
+/// A cell that is known, and only another role may set.
+fn forbidden(UnreadableCell { table, row, column, why }: &UnreadableCell) -> String {
+    format!(
+        "{table} {row}: column {column} cannot be read ({why}); what it was is known, but setting it needs the table's owner: repair \
+         with a [postgres] url of the role that owns {table} (\\dt {table} shows it)"
+    )
 }
 
 /// A cell that nobody else knows, and what an operator can do.

@@ -1,6 +1,9 @@
 //! The rows against the audit log, which is the only other trace of some of their columns.
 
+use std::collections::HashSet;
+
 use crate::domain::cash::CashKind;
+use crate::domain::ids::IntentId;
 use crate::domain::money::Rupees;
 use crate::domain::order::IntentState;
 use crate::ledger::cash::CashRow;
@@ -26,7 +29,11 @@ pub(super) fn positions(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-/// V8, fourth part: what became of orders. One that is called ended would be given up while it rests at the broker.
+/// What is stored of an order that is not among the open ones.
+const OVER: &str = "over, or gone";
+
+/// V8, fourth part: what became of orders. One that is called ended would be given up while it rests at the broker; of those of
+/// which nothing is read any more the log alone knows.
 pub(super) fn orders(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     for intent in &snapshot.intents {
@@ -53,6 +60,11 @@ pub(super) fn orders(snapshot: &Snapshot) -> Vec<Finding> {
             wrong("broker_order_id", &intent.broker_order_id.as_deref().unwrap_or(NOTHING), order);
         }
     }
+    // Whatever is open is read: what is not among it was ended, or taken away, behind the log's back.
+    let read: HashSet<IntentId> = snapshot.intents.iter().map(|intent| intent.id).collect();
+    let open = snapshot.recorded.orders.iter().filter(|(_, at)| !at.state.is_terminal());
+    let missing = open.filter(|(id, _)| !read.contains(id));
+    findings.extend(missing.map(|(id, at)| Finding::mismatch("order_intent", id, "state", OVER, at.state)));
     findings
 }
 
