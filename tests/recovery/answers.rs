@@ -50,7 +50,9 @@ fn varying(text: &str) -> Option<(usize, &'static str)> {
         return Some((19 + fraction.len(), "TIME"));
     }
     let number = run(|c| c.is_ascii_digit());
-    let decimals = text[number..].strip_prefix('.').map_or(0, |rest| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+    let decimals = text[number..]
+        .strip_prefix('.')
+        .map_or(0, |rest| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len());
     if number > 0 && decimals == STORED {
         return Some((number + 1 + STORED, "AMOUNT"));
     }
@@ -68,7 +70,7 @@ fn masked(text: &str) -> String {
     while let Some(next) = text[at..].chars().next() {
         let inside = shown.ends_with(|c: char| c.is_ascii_alphanumeric());
         let ends_with = |before: &&str| shown.ends_with(*before);
-        let member = NUMBERS.iter().any(|before| ends_with(before)) || CALCULATED.iter().any(|before| ends_with(before));
+        let member = NUMBERS.iter().any(ends_with) || CALCULATED.iter().any(ends_with);
         match varying(&text[at..]).filter(|_| !inside) {
             Some((length, "")) if !member => {
                 shown += &text[at..at + length];
