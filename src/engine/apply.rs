@@ -44,8 +44,8 @@ impl Term<'_> {
                 self.held(book, marked, begun);
                 Ok(())
             }
-            Event::Confirmed { listing, quote } => {
-                self.confirmed(&listing, quote);
+            Event::Confirmed { listing, quote, asked } => {
+                self.confirmed(&listing, quote, asked);
                 Ok(())
             }
             Event::Answered(answered) => {

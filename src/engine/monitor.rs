@@ -147,10 +147,10 @@ impl Term<'_> {
     }
 
     /// The second quote of a listing is here, or could not be had.
-    pub(super) fn confirmed(&mut self, listing: &Listing, quote: Option<Price>) {
+    pub(super) fn confirmed(&mut self, listing: &Listing, quote: Option<Price>, asked: Moment) {
         let now = self.fence().now();
         tracing::info!(%listing, quote = %quote.map_or("none".to_owned(), |price| price.to_string()), "[SL] second quote");
-        self.stops.answered(&self.book, listing, quote, now);
+        self.stops.answered(&self.book, listing, quote, asked, now);
         self.rhythm.stir();
         self.watch_stops(true);
     }
@@ -199,7 +199,7 @@ impl Term<'_> {
                 prices.record(&listing, price, PriceSource::Rest, asked);
             }
             // Gone with the term.
-            let _ = sender.send(Event::Confirmed { listing, quote }).await;
+            let _ = sender.send(Event::Confirmed { listing, quote, asked }).await;
         });
     }
 }

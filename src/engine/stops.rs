@@ -147,17 +147,13 @@ struct Jumps {
     /// What looks have met and that set nothing off, where the board does not know it as a calm one.
     seen: HashMap<Listing, Seen>,
     doubts: BTreeMap<PositionId, Doubt>,
-    /// Goes up with each look.
-    round: u64,
 }
 
-/// The last price of a listing that a look has met, and the one before it: what sets nothing off for one position may be a jump for
-/// the next one in the same look.
+/// The last price of a listing that a look has met, and the one before it: no price is its own measure, though it set nothing off
+/// for another position, or before a stop was raised.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     latest: Priced,
-    /// The look that met it first.
-    round: u64,
     before: Option<Priced>,
 }
 
@@ -168,7 +164,6 @@ impl StopMonitor {
     pub fn look(&mut self, sight: Sight<'_>, price_of: impl Fn(&Listing) -> Option<Sighted>) -> Look {
         let mut look = Look::default();
         let mut unarmed = Vec::new();
-        self.jumps.round += 1;
         let fresh = std::mem::replace(&mut self.begun, true).then_some(sight.now);
         let (mut held, mut moved) = (0, false);
         for (place, position) in sight.book.portfolio.positions.iter().enumerate() {
@@ -218,7 +213,6 @@ impl StopMonitor {
         // First all, so that a look that is not to be leaves no trace.
         let found: Vec<(&Position, &Watched)> = found.collect::<Option<_>>()?;
         let mut look = Look::default();
-        self.jumps.round += 1;
         for (position, watched) in found {
             sight.judge(position, watched, &price_of, &mut self.jumps, &mut look);
         }
@@ -272,9 +266,18 @@ impl StopMonitor {
         self.watched.values().map(|watched| &watched.listing)
     }
 
-    /// Takes the second quote of a listing; none when it could not be had.
-    pub fn answered(&mut self, book: &Book, listing: &Listing, quote: Option<Price>, now: Moment) {
-        for (id, doubt) in self.jumps.doubts.iter_mut().filter(|(_, doubt)| doubt.listing == *listing) {
+    /// Takes the second quote of a listing, `asked` for then; none when it could not be had. It says nothing of a doubt that is younger
+    /// than the question: that one has a question of its own.
+    pub fn answered(
+        &mut self,
+        book: &Book,
+        listing: &Listing,
+        quote: Option<Price>,
+        asked: Moment,
+        now: Moment,
+    ) {
+        let meant = |doubt: &Doubt| doubt.listing == *listing && doubt.since <= asked;
+        for (id, doubt) in self.jumps.doubts.iter_mut().filter(|(_, doubt)| meant(doubt)) {
             let agrees = |price| book.position(*id).is_some_and(|position| position.trigger(price).is_some());
             if doubt.answer == Answer::Awaited {
                 doubt.answer = match quote {
@@ -317,6 +320,7 @@ impl Sight<'_> {
         look: &mut Look,
     ) -> Option<Unarmed> {
         if is_left_alone(self.book, position.id) {
+            jumps.doubts.remove(&position.id);
             return None;
         }
         if !self.policy.watch {
@@ -345,14 +349,14 @@ impl Jumps {
         policy: &StopPolicy,
         position: &Position,
         listing: &Listing,
-        Sighted { priced, calm }: Sighted,
+        Sighted { priced, is_calm, calm }: Sighted,
         now: Moment,
         look: &mut Look,
     ) {
         let Priced { price, source, at } = priced;
         let Some(trigger) = position.trigger(price) else {
-            // Otherwise the board knows it; and what another position awaits a second quote for is nobody's measure.
-            if calm != Some(priced) && !self.awaits_quote(listing) {
+            // Otherwise the board knows it; and what another position doubts is nobody's measure.
+            if !is_calm && !self.is_doubted(listing, priced) {
                 self.saw(listing, priced);
             }
             // Only a contradiction is worth remembering: the next jump then has two prices for it.
@@ -367,7 +371,7 @@ impl Jumps {
             return;
         };
         let hit = Hit { position: position.id, trigger, price, source };
-        let before = self.before(listing).into_iter().chain(calm).max_by_key(|priced| priced.at);
+        let before = self.before(listing, at).into_iter().chain(calm).max_by_key(|priced| priced.at);
         let reference = before.map_or(trigger.level(), |priced| priced.price);
         if !is_jump(reference, price, policy.confirm_percent) {
             self.doubts.remove(&position.id);
@@ -381,7 +385,7 @@ impl Jumps {
             }
             let doubt = Doubt { listing: listing.clone(), at, since: now, answer: Answer::Awaited };
             self.doubts.insert(position.id, doubt);
-            self.unsee(listing);
+            self.unsee(listing, at);
             return;
         };
         let sells = match doubt.answer {
@@ -400,31 +404,36 @@ impl Jumps {
     }
 
     fn saw(&mut self, listing: &Listing, priced: Priced) {
-        let round = self.round;
         match self.seen.get_mut(listing) {
-            Some(seen) if seen.latest == priced => {}
-            Some(seen) => *seen = Seen { latest: priced, round, before: Some(seen.latest) },
-            None => _ = self.seen.insert(listing.clone(), Seen { latest: priced, round, before: None }),
+            Some(seen) if seen.latest.at >= priced.at => {}
+            Some(seen) => *seen = Seen { latest: priced, before: Some(seen.latest) },
+            None => _ = self.seen.insert(listing.clone(), Seen { latest: priced, before: None }),
         }
     }
 
-    /// The last price that an earlier look has met.
-    fn before(&self, listing: &Listing) -> Option<Priced> {
-        let seen = self.seen.get(listing)?;
-        if seen.round == self.round { seen.before } else { Some(seen.latest) }
+    /// The last price that a look has met and that came before `at`.
+    fn before(&self, listing: &Listing, at: Moment) -> Option<Priced> {
+        let Seen { latest, before } = *self.seen.get(listing)?;
+        [Some(latest), before].into_iter().flatten().find(|seen| seen.at < at)
     }
 
-    /// A price that this look has met may be a bad one: the one before it is the measure again.
-    fn unsee(&mut self, listing: &Listing) {
-        let Some(seen) = self.seen.get_mut(listing).filter(|seen| seen.round == self.round) else { return };
+    /// The price of `at` may be a bad one: the one before it is the measure again.
+    fn unsee(&mut self, listing: &Listing, at: Moment) {
+        let Some(seen) = self.seen.get_mut(listing).filter(|seen| seen.latest.at >= at) else { return };
         match seen.before {
-            Some(before) => *seen = Seen { latest: before, round: 0, before: None },
+            Some(before) => *seen = Seen { latest: before, before: None },
             None => _ = self.seen.remove(listing),
         }
     }
 
-    fn awaits_quote(&self, listing: &Listing) -> bool {
-        self.doubts.values().any(|doubt| doubt.listing == *listing && doubt.answer == Answer::Awaited)
+    /// A position awaits a second quote for it, or such a quote has contradicted what came before.
+    fn is_doubted(&self, listing: &Listing, Priced { source, at, .. }: Priced) -> bool {
+        let doubts = |doubt: &Doubt| match doubt.answer {
+            Answer::Awaited => true,
+            Answer::Agreed => false,
+            Answer::Contradicted(when) => at <= when && source != PriceSource::Rest,
+        };
+        self.doubts.values().any(|doubt| doubt.listing == *listing && doubts(doubt))
     }
 
     fn doubts_of(&self, listing: &Listing) -> bool {

@@ -1,4 +1,4 @@
-//! Repairs, and what an operator's word does ([`super::resolve`]): one transaction each, under the leadership row's lock,
+//! Repairs, and what an operator's word does (`resolve.rs`): one transaction each, under the leadership row's lock,
 //! with an audit row.
 //!
 //! The row is locked `FOR UPDATE`, so no leader writes meanwhile; it is looked at, mended and proven inside, and rolled
@@ -161,10 +161,9 @@ impl Ledger {
     ) -> Result<(), E> {
         let mut client = self.client().await?;
         let tx = locked(&mut client, Depth::Whole).await?;
-        let before = reread::readable(&tx).await?;
+        // Whoever repairs holds the leadership row all the while: no bound makes that shorter, and years of history take their time.
+        let before = reread::readable(&tx, None).await?;
         let planned = plan(&before)?;
-        // The proof walks the chain once more, with its new row.
-        Self::unhurried(&tx).await?;
         let portfolio = before.snapshot.and_then(|snapshot| snapshot.portfolio);
         Self::mend(tx, (operator, kind), Depth::Whole, portfolio, planned, prove).await
     }

@@ -1,5 +1,5 @@
 //! Damaged state made readable: each cell that cannot be read goes back to what a witness says it was
-//! ([`super::witness`]), in a transaction that whoever asked commits once the whole is proven, or rolls back.
+//! (`witness.rs`), in a transaction that whoever asked commits once the whole is proven, or rolls back.
 //!
 //! What nobody else knows stays unreadable, and is told.
 
@@ -76,15 +76,15 @@ impl Ledger {
         let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
         let tx = begin.start().await.map_err(LedgerError::during("begin to read damaged state"))?;
         Self::unhurried(&tx).await?;
-        let readable = readable(&tx).await;
+        let readable = readable(&tx, Some(HOLD)).await;
         let ended = tx.rollback().await.map_err(LedgerError::during("end the reading of damaged state"));
         let readable = readable?;
         ended.map(|()| readable)
     }
 }
 
-/// Puts back what can be, and reads it.
-pub(super) async fn readable(tx: &Transaction<'_>) -> Result<Readable, LedgerError> {
+/// Puts back what can be, and reads it; `hold` bounds how long, from the first cell on.
+pub(super) async fn readable(tx: &Transaction<'_>, hold: Option<&str>) -> Result<Readable, LedgerError> {
     // Once, before anything is held: no cell that is put back changes it.
     let mut log = Log::walk(tx).await?;
     let mut readable = Readable::default();
@@ -97,6 +97,11 @@ pub(super) async fn readable(tx: &Transaction<'_>) -> Result<Readable, LedgerErr
             Err(LedgerError::Unreadable(cells)) => {
                 let before = readable.restored.len();
                 log.read_fills(tx, &cells).await?;
+                if let Some(hold) = hold {
+                    tx.batch_execute(hold)
+                        .await
+                        .map_err(LedgerError::during("bound how long rows are held"))?;
+                }
                 restore(tx, cells, &log, &mut readable).await?;
                 if readable.restored.len() == before {
                     break;
@@ -118,7 +123,6 @@ async fn restore(
     log: &Log,
     readable: &mut Readable,
 ) -> Result<(), LedgerError> {
-    tx.batch_execute(HOLD).await.map_err(LedgerError::during("bound how long rows are held"))?;
     cells.sort_by_key(|cell| TABLES.iter().position(|table| *table == cell.table));
     readable.left.clear();
     readable.forbidden.clear();

@@ -46,6 +46,8 @@ pub enum Event {
         listing: Listing,
         /// The quote.
         quote: Option<Price>,
+        /// When it was asked for.
+        asked: Moment,
     },
     /// A cancel or a modify has its answer: what became of the order the books will tell.
     Answered(Answered),

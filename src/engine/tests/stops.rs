@@ -41,7 +41,7 @@ impl Watch {
 
     fn look(&mut self, ms: u64) -> Look {
         let prices = BTreeMap::from([(self.listing.clone(), self.price)]);
-        let sighted = |priced| Sighted { priced, calm: None };
+        let sighted = |priced| Sighted { priced, is_calm: false, calm: None };
         let price_of = |listing: &Listing| prices.get(listing).copied().flatten().map(sighted);
         let sight = Sight { policy: &self.policy, book: &self.desk.book, ages: Ages::default(), now: at(ms) };
         self.monitor.look(sight, price_of)
@@ -54,7 +54,12 @@ impl Watch {
     }
 
     fn answer(&mut self, ms: u64, quote: Option<Decimal>) {
-        self.monitor.answered(&self.desk.book, &self.listing, quote.map(Price), at(ms));
+        self.answer_of(ms, ms, quote);
+    }
+
+    /// To a question of `asked`.
+    fn answer_of(&mut self, asked: u64, ms: u64, quote: Option<Decimal>) {
+        self.monitor.answered(&self.desk.book, &self.listing, quote.map(Price), at(asked), at(ms));
     }
 }
 
@@ -130,6 +135,57 @@ fn a_bad_tick_between_two_stops_sells_nothing_in_whatever_order_they_stand() {
         let hits: Vec<PositionId> = look.hits.iter().map(|hit| hit.position).collect();
         assert_eq!(hits, [higher], "{first_is_higher}, the other's stop is lower: {lower}");
     }
+}
+
+/// Two positions on one contract, the stop of one at 960 and of the other at `lower`.
+fn two_stops(lower: Decimal) -> (Watch, PositionId) {
+    let mut watch = Watch::new();
+    let other = watch.desk.bought(2, 2, 100).position;
+    for position in &mut watch.desk.book.portfolio.positions {
+        position.current_stop = Price(if position.id == other { dec!(960) } else { lower });
+    }
+    watch.tick(1, dec!(1000));
+    (watch, other)
+}
+
+fn sold(look: &Look) -> Vec<PositionId> {
+    look.hits.iter().map(|hit| hit.position).collect()
+}
+
+#[test]
+fn bad_ticks_that_came_before_their_contradiction_are_no_measure_either() {
+    let (mut watch, _) = two_stops(dec!(100));
+    assert_eq!(watch.tick(10, dec!(500)).ask.len(), 1);
+    assert_eq!(watch.tick(20, dec!(499)), Look::default());
+    watch.answer_of(10, 60, Some(dec!(1001)));
+    for ms in [61, 300, 600] {
+        assert_eq!(watch.look(ms), Look::default(), "at {ms}");
+    }
+}
+
+#[test]
+fn a_quote_that_was_asked_for_before_a_doubt_does_not_answer_it() {
+    let (mut watch, higher) = two_stops(dec!(945));
+    let lower = watch.position;
+    assert_eq!(watch.tick(10, dec!(958)).ask.len(), 1, "the higher one's");
+    assert_eq!(watch.tick(300, dec!(930)).ask.len(), 1, "the lower one's");
+    watch.answer_of(10, 400, Some(dec!(962)));
+    assert_eq!(watch.look(401), Look::default());
+    watch.answer_of(300, 500, Some(dec!(929)));
+    assert_eq!(sold(&watch.look(501)), [lower], "two sources agree");
+    assert_eq!(sold(&watch.tick(600, dec!(928))), [lower, higher], "and a second price below the stop");
+}
+
+#[test]
+fn a_price_is_not_its_own_measure_when_a_stop_is_raised_to_it() {
+    let mut watch = Watch::new();
+    watch.tick(1, dec!(1000));
+    assert_eq!(watch.tick(10, dec!(905)), Look::default(), "above its stop");
+    watch.desk.book.portfolio.positions[0].current_stop = Price(dec!(960));
+    let look = watch.look(20);
+    assert_eq!((look.hits.len(), look.ask.len()), (0, 1), "a jump from 1000");
+    watch.answer(30, Some(dec!(904)));
+    assert_eq!(watch.look(31).hits.len(), 1);
 }
 
 #[test]
@@ -373,8 +429,8 @@ fn a_monitor_that_sleeps_through_calm_prices_finds_what_one_finds_that_looks_at_
         };
         assert_eq!(found(&look), found(&expected), "at {ms}, {listing} at {price}");
         for listing in &look.ask {
-            wakeful.answered(&floor.book, listing, None, at(ms));
-            sleeper.answered(&floor.book, listing, None, at(ms));
+            wakeful.answered(&floor.book, listing, None, at(ms), at(ms));
+            sleeper.answered(&floor.book, listing, None, at(ms), at(ms));
         }
         (hits, asked, slept) =
             (hits + look.hits.len(), asked + look.ask.len(), slept + usize::from(!is_woken));

@@ -55,7 +55,9 @@ pub struct Priced {
 pub struct Sighted {
     /// The latest one.
     pub priced: Priced,
-    /// The latest one that was calm when it came and the reader had levels there: it may have slept through it.
+    /// That one was calm when it came, and the reader had levels there: it may have slept through it.
+    pub is_calm: bool,
+    /// The latest one before it that was.
     pub calm: Option<Priced>,
 }
 
@@ -258,11 +260,11 @@ impl PriceBoard {
         self.lock().slots.get(exchange, symbol)?.priced
     }
 
-    /// The latest price of a wanted listing, and the latest calm one.
+    /// The latest price of a wanted listing, and the calm one before it.
     pub fn sight(&self, listing: &Listing) -> Option<Sighted> {
         let prices = self.lock();
         let slot = prices.slots.get(&listing.exchange, &listing.symbol)?;
-        Some(Sighted { priced: slot.priced?, calm: slot.last_calm })
+        slot.sight()
     }
 
     /// The price of `symbol` on `exchange`, if it came within `age`.

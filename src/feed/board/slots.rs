@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Listing, Priced};
+use super::{Listing, Priced, Sighted};
 use crate::domain::stops::Calm;
 
 /// By symbol, so that it is found without a copy; several exchanges may list one symbol.
@@ -19,8 +19,8 @@ pub(super) struct Slot {
     pub calm: Option<Calm>,
     /// Somebody has levels there: without any, no price is one before a jump.
     minded: bool,
-    /// The last one of these that came while somebody had.
-    pub last_calm: Option<Priced>,
+    /// The last two of these that came while somebody had, the newer first.
+    calms: [Option<Priced>; 2],
     /// The latest price is one of these, and has not woken the reader since either.
     slept_through: bool,
     /// The round in which it woke the reader last.
@@ -71,7 +71,7 @@ impl Slot {
             priced: None,
             calm: None,
             minded: false,
-            last_calm: None,
+            calms: [None; 2],
             slept_through: false,
             moved_in: None,
         }
@@ -81,12 +81,21 @@ impl Slot {
     pub fn take(&mut self, priced: Priced, alert: bool) -> bool {
         self.priced = Some(priced);
         let is_calm = self.calm.is_some_and(|calm| calm.holds(priced.price));
-        if is_calm && self.minded {
-            self.last_calm = Some(priced);
+        if is_calm {
+            // Once nobody has levels there, what was calm is no measure for who comes later.
+            self.calms = if self.minded { [Some(priced), self.calms[0]] } else { [None; 2] };
         }
         let wakes = alert || !is_calm;
         self.slept_through = !wakes;
         wakes
+    }
+
+    /// The latest price, and the calm one before it.
+    pub fn sight(&self) -> Option<Sighted> {
+        let priced = self.priced?;
+        let is_calm = self.calms[0] == Some(priced);
+        let calm = self.calms.into_iter().flatten().find(|calm| calm.at < priced.at);
+        Some(Sighted { priced, is_calm, calm })
     }
 
     /// Takes it that nobody has levels there.

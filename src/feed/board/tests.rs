@@ -191,9 +191,16 @@ fn a_price_that_came_before_its_level_did_wakes_as_soon_as_that_is_known() {
     board.rest([(&gold(), between(96, None))]);
     assert!(wakes(&board), "a stop was raised to it meanwhile");
     assert_eq!(board.take_moved().len(), 1);
-    assert_eq!(board.sight(&gold()).unwrap().calm, board.get(&gold()), "it was calm when it came");
+    let sighted = board.sight(&gold()).unwrap();
+    assert!(
+        sighted.is_calm && sighted.calm.is_none(),
+        "it was calm when it came, and is not its own measure"
+    );
     board.rest([(&gold(), between(96, None))]);
     assert!(!wakes(&board), "once: whoever was woken may leave it as it is");
+    board.record(&gold(), Price(dec!(96)), PriceSource::Live, at(2));
+    let sighted = board.sight(&gold()).unwrap();
+    assert_eq!((sighted.is_calm, sighted.calm.map(|calm| calm.price)), (false, Some(Price(dec!(95)))));
 }
 
 #[test]

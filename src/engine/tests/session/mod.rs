@@ -133,7 +133,7 @@ impl Session {
         let price_of = |listing: &crate::domain::listing::Listing| {
             let price = bridge.price(&SymbolKey::new(&listing.symbol, &listing.exchange));
             let priced = Priced { price, source: PriceSource::Live, at: now };
-            Some(Sighted { priced, calm: None })
+            Some(Sighted { priced, is_calm: false, calm: None })
         };
         let (policy, ages) = (&StopPolicy::default(), Ages::default());
         let look = self.monitor.look(Sight { policy, book: &self.desk.book, ages, now }, price_of);
@@ -145,7 +145,7 @@ impl Session {
         for listing in look.ask {
             self.tally.asked += 1;
             let quote = self.bridge.price(&SymbolKey::new(&listing.symbol, &listing.exchange));
-            self.monitor.answered(&self.desk.book, &listing, Some(quote), now);
+            self.monitor.answered(&self.desk.book, &listing, Some(quote), now, now);
         }
     }
 
