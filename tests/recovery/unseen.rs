@@ -16,6 +16,22 @@ const LONG: Duration = Duration::from_secs(7);
 
 const STATE: &str = "SELECT count(*) FROM order_intent WHERE state = ";
 
+/// However long its absence shows, an order is in doubt until the session is alive again; then it is found.
+async fn it_stays_so_until_healed(cluster: Cluster, signal: &str) {
+    tokio::time::sleep(LONG).await;
+    assert_eq!(
+        cluster.count(&format!("{STATE}'in_doubt'")).await,
+        1,
+        "empty books prove nothing: {:?}",
+        cluster.logs()
+    );
+    cluster.paper.heal().await;
+    let view = cluster.terminal(signal).await;
+    assert_eq!(view["status"], "executed", "{view}");
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (1, 1));
+}
+
 /// The leader dies before the answer to its order is heard, and the session with it; then the cluster leads on.
 async fn an_order_in_doubt(members: usize, dead: &str) {
     let mut cluster = Cluster::with(Options { members, ..Options::default() }).await;
@@ -41,18 +57,7 @@ async fn an_order_in_doubt(members: usize, dead: &str) {
         if doubt == 1 && dead > 0 { Ok(()) } else { Err((doubt, dead, cluster.logs())) }
     })
     .await;
-    tokio::time::sleep(LONG).await;
-    assert_eq!(
-        cluster.count(&format!("{STATE}'in_doubt'")).await,
-        1,
-        "empty books prove nothing: {:?}",
-        cluster.logs()
-    );
-    cluster.paper.heal().await;
-    let view = cluster.terminal(&signal.id).await;
-    assert_eq!(view["status"], "executed", "{view}");
-    let check = cluster.finish().await;
-    assert_eq!((check.orders, check.open_positions), (1, 1));
+    it_stays_so_until_healed(cluster, &signal.id).await;
 }
 
 // R: B3, B5, HA.md rule 10
@@ -91,16 +96,5 @@ async fn a_term_under_a_dead_session_that_shows_empty_books_keeps_an_order_in_do
     })
     .await;
     cluster.paper.fault(json!({ "fault": { "kind": "empty_books" } })).await;
-    tokio::time::sleep(LONG).await;
-    assert_eq!(
-        cluster.count(&format!("{STATE}'in_doubt'")).await,
-        1,
-        "empty books prove nothing: {:?}",
-        cluster.logs()
-    );
-    cluster.paper.heal().await;
-    let view = cluster.terminal(&signal.id).await;
-    assert_eq!(view["status"], "executed", "{view}");
-    let check = cluster.finish().await;
-    assert_eq!((check.orders, check.open_positions), (1, 1));
+    it_stays_so_until_healed(cluster, &signal.id).await;
 }
