@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
+use tokio_postgres::types::{FromSql, WrongType};
 use uuid::Uuid;
 
 /// A stored value that this version cannot read.
@@ -20,19 +20,15 @@ pub struct UnreadableCell {
     pub column: &'static str,
     /// Why it cannot be read.
     pub why: String,
+    /// The column is of a type that this version does not read: no row of its can be.
+    #[serde(skip)]
+    pub is_of_another_type: bool,
 }
 
 impl fmt::Display for UnreadableCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, row, column, why } = self;
+        let Self { table, row, column, why, .. } = self;
         write!(f, "{table} {row}: column {column} cannot be read: {why}")
-    }
-}
-
-impl UnreadableCell {
-    /// The column is of a type that this version does not read: no row of its can be.
-    pub fn is_of_another_type(&self) -> bool {
-        self.why.contains("cannot convert between the Rust type")
     }
 }
 
@@ -67,8 +63,10 @@ impl<'a> Cells<'a> {
         match value {
             Ok(value) => value,
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                self.fault(column, format!("{error}{}", cause.unwrap_or_default()));
+                let cause = std::error::Error::source(&error);
+                let is_of_another_type = cause.is_some_and(<dyn std::error::Error>::is::<WrongType>);
+                let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                self.note(column, format!("{error}{cause}"), is_of_another_type);
                 T::default()
             }
         }
@@ -101,9 +99,13 @@ impl<'a> Cells<'a> {
 
     /// Records that a cell was read but makes no sense.
     pub fn fault(&mut self, column: &'static str, why: String) {
+        self.note(column, why, false);
+    }
+
+    fn note(&mut self, column: &'static str, why: String, is_of_another_type: bool) {
         let first = || self.row.try_get::<_, Uuid>(0).map_or_else(|_| "?".to_owned(), |id| id.to_string());
         let row = self.key.clone().unwrap_or_else(first);
-        self.faults.push(UnreadableCell { table: self.table, row, column, why });
+        self.faults.push(UnreadableCell { table: self.table, row, column, why, is_of_another_type });
     }
 
     /// The value, if every cell could be read.

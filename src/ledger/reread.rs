@@ -138,7 +138,7 @@ async fn restore(
         }
         let witness = witness::of(cell.table, cell.column);
         let witness =
-            witness.filter(|witness| !cell.is_of_another_type() && (log.chain.ok || !witness.is_audit));
+            witness.filter(|witness| !cell.is_of_another_type && (log.chain.ok || !witness.is_audit));
         match witness {
             Some(witness) => put_all(tx, &cell, witness, log, readable).await?,
             None => readable.left.push(cell),

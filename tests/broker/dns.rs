@@ -197,3 +197,15 @@ async fn an_address_that_swallows_packets_is_asked_for_anew() {
     let moved = timeout(Duration::from_secs(5), resolver.connect(HOST, gone.port())).await;
     assert_eq!(moved.expect("in time").unwrap().peer_addr().unwrap(), bridge.local_addr().unwrap());
 }
+
+#[tokio::test]
+async fn a_second_address_is_tried_while_the_first_one_swallows_packets() {
+    let gone = Swallowing::at(OTHER, 0).await;
+    let bridge = tokio::net::TcpListener::bind((ONE, gone.port())).await.unwrap();
+    let system = Double::start(Manner::AnswersWithTwo(OTHER, ONE)).await;
+    let resolver = Resolver::instead_of_system(system.address, settings(&[]));
+    assert_eq!(resolver.resolve(HOST).await.unwrap(), [OTHER, ONE]);
+    // An order's connection has two seconds.
+    let connected = timeout(Duration::from_millis(1500), resolver.connect(HOST, gone.port())).await;
+    assert_eq!(connected.expect("in time").unwrap().peer_addr().unwrap(), bridge.local_addr().unwrap());
+}

@@ -95,17 +95,23 @@ async fn s6_an_order_that_the_bridge_hides_and_then_fills_is_never_sent_again() 
     assert_eq!((check.orders, check.open_positions), (1, 1), "one order, found in the books");
 }
 
+/// Times that PostgreSQL is killed at the most: an acknowledgement is forgotten in two of three.
+const MOST_ROUNDS: usize = 12;
+
 // R: S6: the answer is recorded by a commit that does not wait for the disk. PostgreSQL is killed with it in its memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_that_postgresql_forgets_is_found_in_the_books() {
     let mut cluster = Cluster::start().await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
-    let mut forgotten = 0;
-    for round in 0..3 {
+    // Whatever is committed beside it puts it on disk, too: until one was not.
+    let mut rounds = 0;
+    let mut forgotten = false;
+    while !forgotten {
+        assert!(rounds < MOST_ROUNDS, "no acknowledgement was forgotten: none of this is tested");
         cluster.leader().await;
         let slow = json!({ "kind": "slow_fills", "ms": 3000 });
         cluster.paper.fault(json!({ "fault": slow, "verb": "placeorder", "count": 1 })).await;
-        let entry = cluster.post(round, &base(&format!("in-{round}"), GOLD, 140_000)).await;
+        let entry = cluster.post(0, &base(&format!("in-{rounds}"), GOLD, 140_000)).await;
         let acknowledged = "SELECT count(*) FROM order_intent WHERE state = 'acknowledged'";
         wait::until("it is acknowledged", PATIENCE, async || match cluster.count(acknowledged).await {
             1 => Ok(()),
@@ -115,16 +121,17 @@ async fn an_acknowledgement_that_postgresql_forgets_is_found_in_the_books() {
         cluster.stores.postgres().kill().await.unwrap();
         cluster.stores.postgres().start().await.unwrap();
         cluster = cluster.reconnected().await;
-        forgotten += 1 - cluster.count(acknowledged).await;
+        forgotten = cluster.count(acknowledged).await == 0;
         let view = cluster.terminal(&entry.id).await;
         assert_eq!(view["status"], "executed", "{view}");
         assert_eq!(view["orders"].as_array().unwrap().len(), 1, "never sent again: {view}");
-        let out = cluster.play(round, &exit(&format!("out-{round}"), GOLD, "ALL", 140_000)).await;
+        let out = cluster.play(0, &exit(&format!("out-{rounds}"), GOLD, "ALL", 140_000)).await;
         assert_eq!(out["status"], "executed", "{out}");
+        rounds += 1;
     }
-    println!("{forgotten} of three acknowledgements were forgotten");
+    println!("in round {rounds} the acknowledgement was forgotten");
     let check = cluster.finish().await;
-    assert_eq!((check.orders, check.open_positions), (6, 0), "{check:?}");
+    assert_eq!((check.orders, check.open_positions), (2 * rounds, 0), "{check:?}");
 }
 
 /// Orders fill in two parts, a while apart; no further while they are held.

@@ -1,6 +1,8 @@
 //! What is known of a day's market: by the bridge, by the ledger while the bridge is away, by the usual hours, or by nobody.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use baton::broker::{OpenAlgo, Settings};
 use baton::domain::listing::Listing;
@@ -9,9 +11,14 @@ use baton::feed::hours::Told;
 use baton::feed::{ContractData, Hours, PriceBoard};
 use baton::paper::calendar::{Calendar, Holiday};
 use baton::paper::{Options, Paper};
+use baton::telemetry::Metrics;
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::database::Database;
+use crate::support::wait;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -142,4 +149,27 @@ async fn a_days_contracts_are_asked_for_again_when_the_lists_are_out_and_after_a
     }
     data.read(&broker, ledger, &gold, at("2026-08-11T00:05:00+05:30")).await;
     assert_eq!(asked().await, 4, "the next day");
+}
+
+#[tokio::test]
+async fn hours_that_nobody_knows_are_no_closed_market() {
+    let database = Database::start().await;
+    let (paper, broker) = bridge().await;
+    paper.stop().await;
+    let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
+    let keeping = Hours::default().keep(
+        Arc::new(broker),
+        database.ledger.clone(),
+        BTreeSet::from(["NFO".to_owned()]),
+        Arc::clone(&metrics),
+        stop.clone(),
+    );
+    let keeping = tokio::spawn(keeping);
+    wait::until("it is told as unknown", PATIENCE, async || match metrics.market_open.get() {
+        -1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    stop.cancel();
+    keeping.await.unwrap();
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use baton::ledger::release::{Seen, SetError};
 use baton::ledger::strategies::StrategyChange;
 use baton::ledger::switching::{Switch, SwitchChange};
+use chrono::{DateTime, Utc};
 use ha::Epoch;
+use tokio_postgres::Client;
 
 use crate::support::database::Database;
 use crate::support::wait;
@@ -159,6 +161,34 @@ async fn the_end_of_a_halt_is_refused_after_a_halt_of_everything_that_was_not_se
     assert!(!database.ledger.switches().await.unwrap().halt_all);
 }
 
+/// Commits what a session has begun, once another one waits for a lock; tells when that was.
+async fn once_somebody_waits(watching: &Client, holds: &Client) -> DateTime<Utc> {
+    wait::until("a statement waits for the row", PATIENCE, async || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        match watching.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) {
+            0 => Err("nobody waits"),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let waits = watching.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
+    holds.batch_execute("COMMIT").await.unwrap();
+    waits
+}
+
+// Whoever looks while a halt waits for the row does not see it: its time is that of its being in force, not of its beginning.
+#[tokio::test]
+async fn a_halt_has_the_time_at_which_it_came_into_force() {
+    let database = Database::start().await;
+    let (other, watching) = (database.connect().await, database.connect().await);
+    other.batch_execute("BEGIN; SELECT FROM leadership WHERE id = 1 FOR SHARE").await.unwrap();
+    let halt = Brake::Of(Switch::Halted).set(&database, true, "late", Seen::default());
+    let (set, looked) = tokio::join!(halt, once_somebody_waits(&watching, &other));
+    set.unwrap();
+    let row = watching.query_one("SELECT at FROM switch_history WHERE why = 'late'", &[]).await.unwrap();
+    assert!(row.get::<_, DateTime<Utc>>(0) > looked);
+}
+
 // The statement reads the row as it is when it has the lock, and the history as it was before it waited.
 #[tokio::test]
 async fn a_brake_that_is_set_while_its_release_waits_for_the_lock_stays() {
@@ -169,18 +199,8 @@ async fn a_brake_that_is_set_while_its_release_waits_for_the_lock_stays() {
         let (_, seen) = brake.shown(&database).await;
         other.batch_execute(&format!("BEGIN; {}", brake.by_another())).await.unwrap();
         let release = brake.set(&database, false, "over", at(seen));
-        let commits = async {
-            wait::until("the release waits for the row", PATIENCE, async || {
-                let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-                match watching.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) {
-                    0 => Err("nobody waits"),
-                    _ => Ok(()),
-                }
-            })
-            .await;
-            other.batch_execute("COMMIT").await.unwrap();
-        };
-        let (released, ()) = tokio::join!(release, commits);
+        let commits = once_somebody_waits(&watching, &other);
+        let (released, _) = tokio::join!(release, commits);
         let refused = released.unwrap_err();
         assert!(matches!(refused, SetError::SetAnew { .. }), "{refused:?}");
         assert!(refused.to_string().contains("by ravi"), "{refused}");
@@ -189,10 +209,7 @@ async fn a_brake_that_is_set_while_its_release_waits_for_the_lock_stays() {
         let (_, seen) = brake.shown(&database).await;
         other.batch_execute("BEGIN; UPDATE leadership SET offer = NULL").await.unwrap();
         let release = brake.set(&database, false, "over", at(seen));
-        let commits = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            other.batch_execute("COMMIT").await.unwrap();
-        };
+        let commits = once_somebody_waits(&watching, &other);
         tokio::join!(release, commits).0.unwrap();
         assert!(!brake.shown(&database).await.0, "{brake:?} is over");
     }

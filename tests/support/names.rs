@@ -11,6 +11,8 @@ use tokio::net::UdpSocket;
 pub enum Manner {
     /// Answers with the address, for this many seconds.
     Answers(IpAddr, u32),
+    /// Answers with both addresses, in this order, for a minute.
+    AnswersWithTwo(IpAddr, IpAddr),
     /// RCODE 5.
     Refuses,
     /// RCODE 3.
@@ -66,14 +68,20 @@ fn answer(question: &[u8], manner: Manner) -> Option<Vec<u8>> {
         Manner::Hangs => return None,
         Manner::Refuses => 5,
         Manner::Denies => 3,
-        Manner::Answers(..) | Manner::LiesEmpty => 0,
+        Manner::Answers(..) | Manner::AnswersWithTwo(..) | Manner::LiesEmpty => 0,
     };
     let mut answer = question[..name_end + 4].to_vec();
     answer[2] = 0x81;
     answer[3] = 0x80 | rcode;
     answer[6..12].fill(0);
-    if let (Manner::Answers(IpAddr::V4(address), ttl), true) = (manner, is_a) {
-        answer[7] = 1;
+    let (addresses, ttl) = match manner {
+        Manner::Answers(address, ttl) => (vec![address], ttl),
+        Manner::AnswersWithTwo(first, second) => (vec![first, second], 60),
+        _ => (Vec::new(), 0),
+    };
+    for address in addresses.into_iter().filter(|_| is_a) {
+        let IpAddr::V4(address) = address else { continue };
+        answer[7] += 1;
         answer.extend([0xc0, 12, 0, 1, 0, 1]);
         answer.extend(ttl.to_be_bytes());
         answer.extend([0, 4]);

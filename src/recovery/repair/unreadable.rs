@@ -41,7 +41,7 @@ impl Plan {
 }
 
 /// A cell that is known, and only another role may set.
-fn forbidden(UnreadableCell { table, row, column, why }: &UnreadableCell) -> String {
+fn forbidden(UnreadableCell { table, row, column, why, .. }: &UnreadableCell) -> String {
     format!(
         "{table} {row}: column {column} cannot be read ({why}); what it was is known, but setting it needs the table's owner: repair \
          with a [postgres] url of the role that owns {table} (\\dt {table} shows it)"
@@ -50,8 +50,8 @@ fn forbidden(UnreadableCell { table, row, column, why }: &UnreadableCell) -> Str
 
 /// A cell that nobody else knows, and what an operator can do.
 fn told(cell: &UnreadableCell) -> String {
-    let UnreadableCell { table, row, column, why } = cell;
-    if cell.is_of_another_type() {
+    let UnreadableCell { table, row, column, why, is_of_another_type } = cell;
+    if *is_of_another_type {
         return format!(
             "{table}: column {column} is of another type than this version writes ({why}): give it back its type (\\d {table} in \
              an older backup shows it) with ALTER TABLE {table} ALTER COLUMN {column} TYPE …"
@@ -73,6 +73,9 @@ fn told(cell: &UnreadableCell) -> String {
         ("cash_movement", _) => "the account's statement shows it: set what it shows",
         ("trading_day", _) => {
             "delete the day's row: the leader opens the day anew, and its limits count from then on"
+        }
+        ("limit_latch", _) => {
+            "set it by hand, a time of its day where that is what is lost: without the row entries go on that day"
         }
         _ => "restore the row from a backup",
     };
