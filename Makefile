@@ -35,8 +35,8 @@ test: setup-dev ## Check format and lints, run the tests, build the docs, check 
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny --locked --workspace check bans licenses sources
 
-bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions and 1 000 open orders, in a release build
-	cargo test --locked --release --test recovery bench:: -- --ignored --nocapture --test-threads=1
+bench-recovery: setup-dev ## Time the recovery of up to 10 000 open positions and 1 000 open orders, in a release build: POSITIONS=10,10000
+	$(if $(POSITIONS),BATON_BENCH_POSITIONS=$(POSITIONS)) cargo test --locked --release --test recovery bench:: -- --ignored --nocapture --test-threads=1
 
 coverage-recovery: setup-dev ## Run recovery's tests instrumented; fails if less than 90 % of its lines are reached
 	@ops/coverage

@@ -97,11 +97,11 @@ const KEPT: &str = "
         SELECT id, class, position_id FROM order_intent
             WHERE state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')
         UNION SELECT id, class, position_id FROM order_intent WHERE journaled_at > now() - interval '1 day'
-            AND (state = 'abandoned' OR (state IN ('cancelled', 'rejected') AND broker_order_id IS NOT NULL))
+            AND state IN ('abandoned', 'cancelled', 'rejected') AND (state = 'abandoned' OR broker_order_id IS NOT NULL)
         UNION SELECT o.id, o.class, o.position_id FROM signal s JOIN order_intent o ON o.signal_id = s.id
             WHERE s.status = 'working'
         UNION SELECT o.id, o.class, o.position_id FROM position p JOIN order_intent o ON o.position_id = p.id
-            WHERE p.status = 'closing'
+            WHERE p.status = 'closing' AND (p.status = 'closing' OR p.exit_cause IS NOT NULL)
     )
     SELECT id FROM kept
     UNION SELECT o.id FROM kept k CROSS JOIN LATERAL (
