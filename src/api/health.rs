@@ -15,7 +15,9 @@ use crate::broker::session::SessionState;
 use crate::domain::position::Position;
 use crate::feed::poll::Rung;
 use crate::feed::{Feeds, LiveState};
+use crate::health::checks::Check;
 use crate::health::operational::{Operational, State as Operation};
+use crate::health::rounds::Report;
 use crate::ledger::views::Which;
 
 /// Rows of the status at most.
@@ -36,7 +38,10 @@ pub async fn health(State(context): State<Context>) -> Result<Json<Value>, Probl
         let stats = handle.stats().borrow().clone();
         Membership { status: stats.status, degraded: stats.ha_degraded }
     });
-    Ok(Json(judged(&context.operational(), &database, membership.as_ref(), feeds, Utc::now())))
+    let report = context.0.rounds.watch().borrow().clone();
+    let mut said = judged(&context.operational(), &database, membership.as_ref(), feeds, Utc::now());
+    add_rounds(&mut said, report.as_ref());
+    Ok(Json(said))
 }
 
 fn judged(
@@ -74,6 +79,24 @@ fn judged(
         (false, false) => "degraded",
     };
     json!({ "status": status, "timestamp": wall, "operational": operational, "checks": checks })
+}
+
+/// Adds what the last round of checks found of the bridge, with how long each took and when. What is not known, because the
+/// first round is under way or the bridge does not answer, is null, and makes nothing worse than it is.
+fn add_rounds(said: &mut Value, report: Option<&Report>) {
+    for which in [Check::Bridge, Check::BridgeAuth, Check::AnalyzerMode] {
+        let found = report.and_then(|report| report.checks.iter().find(|outcome| outcome.check == which));
+        let up = found.and_then(|outcome| outcome.up);
+        said["checks"][which.as_str()] = json!({
+            "ok": up,
+            "detail": found.map_or("not looked at yet", |outcome| outcome.detail.as_str()),
+            "latency_ms": found.map(|outcome| outcome.latency_ms),
+            "checked_at": found.map(|outcome| outcome.checked_at),
+        });
+        if up == Some(false) && said["status"] == "healthy" {
+            said["status"] = json!("degraded");
+        }
+    }
 }
 
 fn check(ok: bool, detail: &str) -> Value {
@@ -132,6 +155,8 @@ mod tests {
     use crate::domain::fixtures::{at, position};
     use crate::domain::money::Price;
     use crate::feed::PriceSource;
+    use crate::health::checks::Outcome;
+    use crate::health::rounds::Phase;
 
     fn operational(state: Operation, code: Option<&'static str>) -> Operational {
         Operational { state, code, reason: "leads and trades".to_owned(), entered_at: wall() }
@@ -206,6 +231,43 @@ mod tests {
         assert_eq!(dead, ("unhealthy".to_owned(), r#"database: "it is away""#.to_owned()));
         let error = operational(Operation::Error, Some("DATA_CORRUPT"));
         assert_eq!(said(&error, Ok(()), Some(&active), &well).0, "unhealthy");
+    }
+
+    // R: N1, D5: what the rounds found of the bridge, with the times
+    #[test]
+    fn health_has_the_bridges_checks_with_their_times_and_is_degraded_by_one_that_fails() {
+        let outcome = |check: Check, up: Option<bool>| Outcome {
+            check,
+            vital: true,
+            up,
+            class: None,
+            detail: "as the test has it".to_owned(),
+            latency_ms: 1.5,
+            checked_at: wall(),
+            since: wall(),
+            failures: 0,
+        };
+        let said = |key: Option<bool>, mode: Option<bool>| {
+            let checks = [(Check::Bridge, Some(true)), (Check::BridgeAuth, key), (Check::AnalyzerMode, mode)];
+            let checks = checks.map(|(check, up)| outcome(check, up)).to_vec();
+            let (phase, next_at) = (Phase::Passing, wall());
+            let report = Report { phase, round: 1, started: true, startup_retries: 0, next_at, checks };
+            let mut said = json!({ "status": "healthy", "checks": {} });
+            add_rounds(&mut said, Some(&report));
+            said
+        };
+        let well = said(Some(true), None);
+        let timed = |ok: Value| json!({ "ok": ok, "detail": "as the test has it", "latency_ms": 1.5, "checked_at": WALL });
+        let (passed, unknown) = (timed(json!(true)), timed(Value::Null));
+        let checks = json!({ "bridge": passed, "bridge_auth": passed, "analyzer_mode": unknown });
+        assert_eq!(well, json!({ "status": "healthy", "checks": checks }));
+        assert_eq!(said(Some(false), None)["status"], "degraded");
+        assert_eq!(said(Some(true), Some(false))["status"], "degraded");
+        let mut first = json!({ "status": "unhealthy", "checks": {} });
+        add_rounds(&mut first, None);
+        let unknown =
+            json!({ "ok": null, "detail": "not looked at yet", "latency_ms": null, "checked_at": null });
+        assert_eq!((&first["status"], &first["checks"]["bridge"]), (&json!("unhealthy"), &unknown));
     }
 
     fn who() -> Value {

@@ -153,8 +153,9 @@ pub(super) async fn tell(feeds: Feeds, notifier: Notifier, stop: CancellationTok
         }
         let status = live.borrow_and_update().clone();
         let is_up = matches!(status.state, LiveState::Connected | LiveState::Disabled);
-        down_since =
-            if is_up || !needed || is_night { None } else { down_since.or_else(|| Some(Instant::now())) };
+        let is_logged_out = feeds.session.borrow().state == SessionState::Expired;
+        let excused = is_up || !needed || is_night || is_logged_out;
+        down_since = if excused { None } else { down_since.or_else(|| Some(Instant::now())) };
         match down_since {
             Some(since) if told != Some(true) && since.elapsed() >= DOWN_FOR_LONG => {
                 told = Some(true);

@@ -16,6 +16,9 @@ use crate::causes::with_causes;
 /// The order book of a busy day is well below this.
 const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
+/// Before a read that the bridge's limit refused is repeated: two repeats are past the second that the limit is for.
+const RATE_WAIT: Duration = Duration::from_millis(550);
+
 /// The client for reads.
 pub(super) struct Reads {
     client: Client,
@@ -84,7 +87,7 @@ impl Reads {
             before.note(body, made.clone());
             Ok(made)
         };
-        read.retry(self.policy()).when(is_passing).await
+        read.retry(self.policy()).when(is_passing).adjust(within_rate).await
     }
 
     fn of_account<T>(
@@ -127,7 +130,11 @@ impl Reads {
     }
 
     async fn call(&self, route: &'static str, fields: Object) -> Result<Object, BrokerError> {
-        (|| self.attempt(route, fields.clone())).retry(self.policy()).when(is_passing).await
+        (|| self.attempt(route, fields.clone()))
+            .retry(self.policy())
+            .when(is_passing)
+            .adjust(within_rate)
+            .await
     }
 
     fn policy(&self) -> ExponentialBuilder {
@@ -211,6 +218,14 @@ fn is_passing(error: &BrokerError) -> bool {
         BrokerError::Unreachable { .. } | BrokerError::RateLimited { .. } => true,
         BrokerError::Refused { status, .. } => *status >= 500,
         _ => false,
+    }
+}
+
+/// The bridge counts requests by a second that moves: sooner another one would be refused, too.
+fn within_rate(error: &BrokerError, wait: Option<Duration>) -> Option<Duration> {
+    match error {
+        BrokerError::RateLimited { .. } => wait.map(|wait| wait.max(RATE_WAIT)),
+        _ => wait,
     }
 }
 

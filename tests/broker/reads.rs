@@ -1,9 +1,11 @@
 //! Reads over a transport that fails: repeated when that can help, and never taken for an empty book.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton::broker::{BridgeMode, Broker, BrokerError, OpenAlgo, OrderStatus};
+use serde_json::json;
 
+use crate::bench::Bench;
 use crate::double::{Double, Script, answer};
 use crate::support::settings;
 
@@ -40,6 +42,22 @@ async fn an_empty_book_is_believed_only_of_a_session_that_lives() {
     let positions = Double::start([Script::json(200, empty), Script::json(200, dead)]);
     let error = client(&positions).positions().await.unwrap_err();
     assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
+}
+
+// R: K6: a read that the bridge's limit refused is repeated when the limit has room again
+#[tokio::test]
+async fn a_read_over_the_bridges_limit_is_repeated_after_its_second() {
+    let bench = Bench::start(BridgeMode::Live).await;
+    bench.control("limits", json!({ "orders_per_second": null, "api_per_second": 1 })).await;
+    for read in 0..3 {
+        assert_eq!(bench.broker.mode().await, Ok(BridgeMode::Live), "read {read}");
+    }
+    // The limit lasts for longer than patience: an error, and soon.
+    bench.control("faults", json!({ "fault": { "kind": "rate_limited" }, "verb": "analyzer" })).await;
+    let begun = Instant::now();
+    let error = bench.broker.mode().await.unwrap_err();
+    assert!(matches!(error, BrokerError::RateLimited { .. }), "{error:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

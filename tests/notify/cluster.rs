@@ -34,7 +34,7 @@ pub fn quick(telegram: &Telegram) -> Vec<(&'static str, String)> {
     env
 }
 
-async fn cluster(telegram: &Telegram) -> Cluster {
+pub async fn cluster(telegram: &Telegram) -> Cluster {
     Cluster::with(Options { env: quick(telegram), ..Options::default() }).await
 }
 
@@ -57,7 +57,7 @@ async fn metric(member: &Member, series: &str, wanted: f64) {
 }
 
 /// Waits until nothing is under way, so that what did not come will not come.
-async fn quiet(cluster: &Cluster) {
+pub async fn quiet(cluster: &Cluster) {
     wait::until("the outbox is empty", PATIENCE, async || {
         let waiting = "SELECT (SELECT count(*) FROM notification_outbox WHERE state = 'queued')
             + (SELECT count(*) FROM notification_item)";
@@ -250,7 +250,7 @@ async fn a_bridge_that_is_down_from_the_start_is_waited_for_and_told_once() {
 }
 
 /// Waits until one member leads in this state.
-async fn leader_is(cluster: &Cluster, state: &str) -> usize {
+pub async fn leader_is(cluster: &Cluster, state: &str) -> usize {
     wait::until(&format!("the leader is {state}"), PATIENCE, async || {
         let mut seen = Vec::new();
         for (index, member) in cluster.members.iter().enumerate() {

@@ -11,6 +11,7 @@ mod instance;
 mod left;
 mod outbox;
 mod property;
+mod refused;
 mod returns;
 mod running;
 #[path = "../support/mod.rs"]

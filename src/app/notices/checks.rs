@@ -49,7 +49,7 @@ struct Told {
     /// What the start failed on, as long as it fails: one message, whatever it is about. Whatever fails beside it, or later,
     /// is told under its own name.
     start: BTreeSet<Check>,
-    /// The broker's session is dead.
+    /// The broker's session is dead, or revoked.
     session: bool,
 }
 
@@ -61,6 +61,8 @@ impl Told {
         if !std::mem::replace(&mut self.begun, true) && !report.started {
             // What a person has to mend has a name, and a section of the runbook, of its own from the start.
             let failed = report.vital_failing().filter(|outcome| outcome.class != Some(Class::Operator));
+            // A refused key is told as the session's end, which it looks like.
+            let failed = failed.filter(|outcome| outcome.check != Check::BridgeAuth);
             let failed = failed.filter(|outcome| !(night && needs_login(outcome.check)));
             self.start = failed.map(|outcome| outcome.check).collect();
         }
@@ -78,11 +80,15 @@ impl Told {
             match outcome.check {
                 // It ends every night, and is mended when somebody logs in before the market opens.
                 check if fails && night && needs_login(check) => {}
-                // Once an episode is enough, however long it is.
-                Check::BrokerSession if fails && self.session => {}
+                // Once an episode is enough, however long it is, and whichever of the two meets it.
+                Check::BridgeAuth | Check::BrokerSession if fails && self.session => {}
+                // A bridge that takes the key again need not have a session: that check is asked next, and tells.
+                Check::BridgeAuth if !fails => {}
                 check => {
-                    if check == Check::BrokerSession && outcome.up.is_some() {
-                        self.session = fails;
+                    match check {
+                        Check::BridgeAuth | Check::BrokerSession if fails => self.session = true,
+                        Check::BrokerSession if outcome.up == Some(true) => self.session = false,
+                        _ => {}
                     }
                     tell_check(outcome, notifier);
                 }
@@ -114,12 +120,15 @@ fn tell_check(outcome: &Outcome, notifier: &Notifier) {
     if outcome.check == Check::Websocket {
         return;
     }
-    let notifier = notifier.from(outcome.check.as_str());
+    // The bridge refuses the key of a session that it has revoked, and a wrong one, with the same words: one piece of news, which
+    // ends when the session lives.
+    let source = if outcome.check == Check::BridgeAuth { Check::BrokerSession } else { outcome.check };
+    let notifier = notifier.from(source.as_str());
     let (kind, scope) = match outcome.check {
         Check::Postgres => (Kind::DatabaseError, ""),
         Check::Redis => (Kind::RedisDegraded, ""),
-        Check::Bridge | Check::BridgeAuth => (Kind::BrokerError, ""),
-        Check::BrokerSession => (Kind::BrokerSession, ""),
+        Check::Bridge => (Kind::BrokerError, ""),
+        Check::BridgeAuth | Check::BrokerSession => (Kind::BrokerSession, ""),
         Check::Websocket => (Kind::WebsocketError, ""),
         Check::AnalyzerMode => (Kind::OperationalError, "WRONG_MODE"),
         Check::Clock | Check::Disk => (Kind::HostError, outcome.check.as_str()),
@@ -144,7 +153,11 @@ mod tests {
 
     fn outcome(check: Check, up: Option<bool>, failures: u32) -> Outcome {
         let at = DateTime::UNIX_EPOCH;
-        let class = if needs_login(check) { Class::Operator } else { Class::Transient };
+        let class = match check {
+            Check::BrokerSession => Class::Operator,
+            Check::BridgeAuth => Class::Permanent,
+            _ => Class::Transient,
+        };
         Outcome {
             check,
             vital: check.is_vital(),
@@ -211,6 +224,32 @@ mod tests {
         assert!(notifier.message_of(Kind::StartupError).is_some());
     }
 
+    // R: N6: a revoked session is a refused key at the bridge: the same news, once, until a session lives
+    #[test]
+    fn a_session_that_is_revoked_is_told_once_and_as_the_session() {
+        use Check::{Bridge, BridgeAuth, BrokerSession};
+        let (notifier, mut told) = (Notifier::new(), Told::default());
+        let mut look = |key: bool, session: Option<bool>, failures: u32| {
+            let checks = [(Bridge, Some(true)), (BridgeAuth, Some(key)), (BrokerSession, session)];
+            told.report(&report(&checks, session == Some(true), failures), &notifier, false);
+            let taken = notifier.taken();
+            let raised = taken.iter().filter(|(_, tally)| tally.count > 0).map(|(key, _)| key.kind);
+            let session = |key: &Key| key.kind == Kind::BrokerSession;
+            let over = taken.iter().any(|(key, tally)| session(key) && !tally.withdrawn.is_empty());
+            (raised.collect::<Vec<_>>(), over)
+        };
+        let (news, none) = ((vec![Kind::BrokerSession], false), (vec![], false));
+        assert_eq!(look(false, None, 4), news, "at the start, too, and no error of the start beside it");
+        assert_eq!(look(false, None, 5), none, "once an episode");
+        for failures in [1, 2] {
+            assert_eq!(look(true, Some(false), failures), none, "the key is taken, the session is dead");
+        }
+        assert_eq!(look(false, None, 2), none, "and revoked once more");
+        assert_eq!(look(true, Some(true), 0), (vec![], true));
+        assert_eq!(look(false, None, 1), none, "it may be a blip");
+        assert_eq!(look(false, None, 2), news, "the next time it is news");
+    }
+
     // R: N3: what the start failed on is one message until it passes; what comes after it has its own name
     #[test]
     fn what_fails_after_the_start_is_told_under_its_own_name_and_the_starts_error_ends() {
@@ -230,7 +269,8 @@ mod tests {
         assert_eq!(look(Some(false), None, None), (true, false, false));
         // The bridge comes, and refuses the key: another matter.
         assert_eq!(look(Some(true), Some(false), None), (false, true, true));
-        assert_eq!(look(Some(true), Some(true), Some(false)), (false, true, true));
+        // It takes the key, and has no session: the same news.
+        assert_eq!(look(Some(true), Some(true), Some(false)), (false, false, true));
         // It goes once more: no start any longer.
         assert_eq!(look(Some(false), None, None), (false, true, true));
     }

@@ -188,12 +188,18 @@ async fn a_cut_socket_is_replaced_and_what_is_wanted_is_subscribed_again_once() 
 
 #[tokio::test]
 async fn a_mute_feed_is_noticed_by_the_age_of_its_ticks_and_heals_by_itself() {
-    let paper = bridge("127.0.0.1:0").await;
-    let feed = run(&paper.ws_url(), "paper", Duration::from_millis(500));
+    let (paper, patience) = (bridge("127.0.0.1:0").await, Duration::from_millis(500));
+    let feed = run(&paper.ws_url(), "paper", patience);
     feed.board.want(BTreeSet::from([gold()]));
     feed.price(&gold(), Price(dec!(140000))).await;
     post(&paper, "faults", json!({"fault": {"kind": "tick_silence"}})).await;
     feed.until("mute", |_, status| status.state == LiveState::Mute).await;
+    let age = BootClock.now().since(feed.board.get(&gold()).unwrap().at);
+    // Every half a second it is looked at; the rest is for a busy machine.
+    assert!(
+        patience < age && age < patience + Duration::from_millis(2500),
+        "noticed at a tick age of {age:?}"
+    );
     // The new socket authenticates and subscribes with success, and hears nothing: still mute.
     feed.until("connected anew", |_, status| status.generation > 1 && status.authenticated).await;
     assert_eq!(feed.status.borrow().state, LiveState::Mute);
