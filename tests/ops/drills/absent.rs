@@ -205,32 +205,3 @@ async fn drill_fenced_write() {
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.arrivals), (1, 1), "{check:?}");
 }
-
-// R: H6, K3
-#[ignore = "slow: a drill"]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drill_first_installation() {
-    if !equipped() {
-        return;
-    }
-    let mut cluster = Cluster::start().await;
-    done(&cluster, 0, told("first-installation", "baton config check")).await;
-    // Each fault of the settings at once.
-    let faults =
-        "BATON_BROKER__MODE=live BATON_BROKER__ACCOUNT= BATON_TRADING__CAPITAL=-1 baton config check";
-    let output = typed(&cluster, 0, faults).await;
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(!output.status.success() && said.contains("capital") && said.contains("account"), "{said}");
-    let pager = Pager::beside(&cluster).await;
-
-    // Verify: healthy, another leads when the leader is killed, the Watchdog barks.
-    status_is(&cluster, 0, 0).await;
-    done(&cluster, 0, told("first-installation", "baton status")).await;
-    pager.hears("Watchdog").await;
-    let (old, new, _) = cluster.kill_leader().await;
-    assert_ne!(old, new);
-    cluster.members[old].restart().await;
-    cluster.all_ready().await;
-    status_is(&cluster, new, 0).await;
-    cluster.finish().await;
-}

@@ -5,17 +5,20 @@ use baton::runbook::{Section, section};
 use crate::watch::root;
 
 /// Where the drills are.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 16] = [
     include_str!("absent.rs"),
     include_str!("bridge.rs"),
     include_str!("commands.rs"),
     include_str!("entries.rs"),
+    include_str!("installed.rs"),
     include_str!("links.rs"),
+    include_str!("lost.rs"),
     include_str!("machines.rs"),
     include_str!("market.rs"),
     include_str!("members.rs"),
     include_str!("orders.rs"),
     include_str!("refusals.rs"),
+    include_str!("restored.rs"),
     include_str!("state.rs"),
     include_str!("stores.rs"),
     include_str!("versions.rs"),
@@ -44,6 +47,12 @@ fn every_alert_that_pages_has_a_drill_that_hears_it() {
     for alert in pages {
         let section = section(&alert).unwrap_or_else(|| panic!("{alert} has a section"));
         let named = drills(&section);
+        let compared = format!("shown(\"{}\"", section.name);
+        assert!(
+            SOURCES.iter().any(|text| text.contains(&compared)),
+            "{alert} pages, but no drill holds what {} says is printed against what is",
+            section.name
+        );
         let source = SOURCES.iter().flat_map(|text| text.split("#[ignore").skip(1)).find(|test| {
             named.iter().any(|name| test.contains(&format!("async fn {name}()")))
                 && test.contains(&format!("pager.hears(\"{alert}\")"))

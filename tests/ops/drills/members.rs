@@ -1,8 +1,10 @@
 //! Drills about who leads and who is there.
 
+use local::Stores;
 use rustix::process::Signal;
+use serde_json::Value;
 
-use super::{Pager, block, done, done_at, equipped, status_is, told};
+use super::{Pager, block, done, done_at, equipped, prints, shown, status_is, told, typed, with_a_position};
 use crate::support::cluster::{Cluster, Options, PATIENCE, launch};
 use crate::support::member::Member;
 use crate::support::wait;
@@ -25,14 +27,16 @@ async fn drill_no_leader() {
     status_is(&cluster, other, 2).await;
     pager.hears("NoLeader").await;
     let printed = done(&cluster, other, &block("no-leader")).await;
-    assert!(printed.contains("| t "), "it shows that failover is paused:\n{printed}");
+    shown("no-leader", &printed);
 
     // Mitigation, and the check that it helped.
     done(&cluster, other, "baton resume --reason drill --yes").await;
-    cluster.leader_within(PATIENCE, |index| index != leader).await;
+    let new = cluster.leader_within(PATIENCE, |index| index != leader).await;
     cluster.members[leader].restart().await;
     cluster.all_ready().await;
     status_is(&cluster, other, 0).await;
+    let leads = done(&cluster, other, told("no-leader", "curl -s $A/leader")).await;
+    assert!(leads.contains(&cluster.members[new].name), "{leads}");
     pager.rests("NoLeader").await;
     cluster.finish().await;
 }
@@ -56,6 +60,20 @@ async fn stranger(cluster: &Cluster) -> Member {
     member
 }
 
+/// A member of this cluster on servers of its own, which hold what ours held: those of before a failover, started again.
+async fn left_behind(cluster: &Cluster) -> (Member, Stores) {
+    let stores = Stores::temporary().await.unwrap();
+    let copy = format!("pg_dump \"$DATABASE_URL\" | psql -q -v ON_ERROR_STOP=1 '{}'", stores.database_url());
+    done(cluster, 0, &copy).await;
+    let launch = launch("b4", &stores, &cluster.paper, &Options::default(), cluster.folder());
+    let member = Member::start("b4", launch, cluster.client.clone()).await;
+    wait::until("the member that was left behind leads", PATIENCE, async || {
+        if member.trades().await { Ok(()) } else { Err(member.process.tail()) }
+    })
+    .await;
+    (member, stores)
+}
+
 // R: H6
 #[ignore = "slow: a drill"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,29 +81,59 @@ async fn drill_two_leaders() {
     if !equipped() {
         return;
     }
-    let cluster = Cluster::start().await;
+    let cluster = with_a_position(Options::default()).await;
     let pager = Pager::beside(&cluster).await;
-    let mut stranger = stranger(&cluster).await;
-    let ours = cluster.members.iter().map(|member| member.address.as_str());
-    pager.follow(ours.chain([stranger.address.as_str()]));
-    pager.hears("TwoLeaders").await;
-
-    // Each says that it leads, and the row knows one of them: these are two clusters.
     let leader = cluster.leader().await;
-    let printed = done(&cluster, leader, &block("two-leaders")).await;
-    assert!(
-        printed.contains("baton_leader 1") && printed.contains(&cluster.members[leader].name),
-        "{printed}"
-    );
-    let printed = done_at(&cluster, leader, &stranger.address, &block("two-leaders")).await;
-    assert!(printed.contains("baton_leader 1") && !printed.contains("c1"), "{printed}");
+    let ours = || cluster.members.iter().map(|member| member.address.as_str());
 
+    // Two clusters in one job.
+    let mut stranger = stranger(&cluster).await;
+    pager.follow(ours().chain([stranger.address.as_str()]));
+    pager.hears("TwoLeaders").await;
+    let look = told("two-leaders", "curl -s $A/api/v1/cluster | jq '{cluster, leader}'");
+    let of = async |address: &str| {
+        let seen: Value = serde_json::from_str(&done_at(&cluster, leader, address, look).await).unwrap();
+        assert!(seen["leader"]["epoch"].is_number(), "{seen}");
+        seen["cluster"].clone()
+    };
+    assert_ne!(of(&stranger.address).await, of(&cluster.members[leader].address).await);
     // Mitigation: a scrape job of its own for each.
     pager.follow_members(&cluster);
     pager.rests("TwoLeaders").await;
     stranger.process.signal(Signal::TERM);
     stranger.process.exit(PATIENCE).await;
-    cluster.finish().await;
+
+    // One cluster, and a member of it whose servers are not the ones in office.
+    let (mut odd, stores) = left_behind(&cluster).await;
+    pager.follow(ours().chain([odd.address.as_str()]));
+    pager.hears("TwoLeaders").await;
+    assert!(odd.process.exited().is_none(), "{}", odd.process.tail());
+    assert_eq!(of(&odd.address).await, of(&cluster.members[leader].address).await);
+    let name = &cluster.members[leader].name;
+    for address in [&cluster.members[leader].address, &odd.address] {
+        let printed = done_at(&cluster, leader, address, &block("two-leaders")).await;
+        shown("two-leaders", &printed);
+        assert!(printed.contains(&format!(" {name} ")) && !printed.contains("b4"), "the row: {printed}");
+    }
+    // Mitigation: the one that the row does not name is killed, and sells nothing that it believes to hold.
+    let pid = odd.process.id();
+    done(&cluster, leader, &told("two-leaders", "kill -9 PID").replace("PID", &pid.to_string())).await;
+    odd.process.exit(PATIENCE).await;
+    // Verify: one leads, and what is held is what was.
+    pager.follow_members(&cluster);
+    pager.rests("TwoLeaders").await;
+    done(&cluster, leader, told("two-leaders", "baton positions diff")).await;
+
+    // Undo: the member is started again, on the servers in office.
+    stores.stop().await.unwrap();
+    odd.launch = launch("b4", &cluster.stores, &cluster.paper, &Options::default(), cluster.folder());
+    odd.restart().await;
+    prints(&cluster, leader, "baton instances", "b4/").await;
+    status_is(&cluster, leader, 0).await;
+    assert_eq!(cluster.leader().await, leader, "nothing moved");
+    odd.process.kill().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (1, 1), "{check:?}");
 }
 
 // R: H6
@@ -103,6 +151,8 @@ async fn drill_agent_down() {
     pager.hears("AgentDown").await;
     // First 60 seconds: it does not answer, so it is not Prometheus alone that is cut off.
     status_is(&cluster, 0, 2).await;
+    let asked = typed(&cluster, 0, "baton status 2>&1").await;
+    shown("agent-down", &String::from_utf8_lossy(&asked.stdout));
 
     // Mitigation: start them.
     for member in &mut cluster.members {

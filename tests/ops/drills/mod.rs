@@ -8,12 +8,16 @@ mod bridge;
 mod commands;
 mod covered;
 mod entries;
+mod expected;
+mod installed;
 mod links;
+mod lost;
 mod machines;
 mod market;
 mod members;
 mod orders;
 mod refusals;
+mod restored;
 mod state;
 mod stores;
 mod versions;
@@ -23,8 +27,10 @@ use std::process::Output;
 use baton::runbook::{Section, section, sections};
 use rust_decimal::dec;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
+use self::expected::shown;
 use crate::signals::{GOLD, GOLD_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::paper::KEY;
@@ -33,11 +39,17 @@ use crate::watch::{self, Prometheus};
 
 /// The fenced commands of a section, each block as it stands.
 fn blocks(section: &Section) -> Vec<String> {
+    fenced(section, "sh")
+}
+
+/// The fenced blocks of a kind.
+fn fenced(section: &Section, kind: &str) -> Vec<String> {
+    let begins = format!("```{kind}");
     let mut found = Vec::new();
     let mut block: Option<String> = None;
     for line in section.text.lines() {
         match (line.trim(), block.as_mut()) {
-            ("```sh", None) => block = Some(String::new()),
+            (line, None) if line == begins => block = Some(String::new()),
             ("```", Some(_)) => found.extend(block.take()),
             (command, Some(text)) => *text += &format!("{command}\n"),
             _ => {}
@@ -140,6 +152,17 @@ async fn with_a_position(options: Options) -> Cluster {
     cluster
 }
 
+/// Somebody trades in the broker's terminal; gives the order's number.
+async fn by_hand(cluster: &Cluster, symbol: &str, action: &str, quantity: i64) -> String {
+    let order = json!({
+        "apikey": KEY, "strategy": "by hand", "symbol": symbol, "exchange": "MCX", "action": action,
+        "product": "NRML", "pricetype": "MARKET", "quantity": quantity, "price": 0, "trigger_price": 0,
+    });
+    let placed = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&order);
+    let answer: Value = placed.send().await.unwrap().json().await.unwrap();
+    answer["orderid"].as_str().expect("it was placed").to_owned()
+}
+
 /// With prices that are given up soon and positions that are compared often.
 fn hasty() -> Options {
     let env = [
@@ -152,14 +175,14 @@ fn hasty() -> Options {
     Options { env: env.map(|(key, value)| (key, value.to_owned())).to_vec(), ..Options::default() }
 }
 
-/// Waits until what a section says to type prints this.
-async fn prints(cluster: &Cluster, member: usize, commands: &str, wanted: &str) {
+/// Waits until what a section says to type prints this; gives all that it prints then.
+async fn prints(cluster: &Cluster, member: usize, commands: &str, wanted: &str) -> String {
     wait::until(&format!("{commands:?} prints {wanted:?}"), PATIENCE, async || {
         let output = typed(cluster, member, commands).await;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        if printed.contains(wanted) { Ok(()) } else { Err(output) }
+        if printed.contains(wanted) { Ok(printed) } else { Err(output) }
     })
-    .await;
+    .await
 }
 
 /// What pages: Prometheus beside a cluster, with the shipped rules; nobody where it is not on this machine, which is said.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use rust_decimal::dec;
-use serde_json::{Value, json};
 
-use super::{Pager, block, done, equipped, told, with_a_position};
+use super::{Pager, block, by_hand, done, equipped, prints, shown, told, with_a_position};
 use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::{paper, wait};
@@ -35,6 +34,9 @@ async fn drill_switches() {
     cluster.finish().await;
 }
 
+/// Long enough in doubt for a person to look.
+const SETTLES: Duration = Duration::from_secs(15);
+
 // R: H6, B3
 #[ignore = "slow: a drill"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,8 +44,7 @@ async fn drill_in_doubt_orders() {
     if !equipped() {
         return;
     }
-    // Long enough in doubt for a person to look.
-    let env = vec![("BATON_BROKER__SETTLE_MS", "15000".to_owned())];
+    let env = vec![("BATON_BROKER__SETTLE_MS", SETTLES.as_millis().to_string())];
     let mut cluster = Cluster::with(Options { env, ..Options::default() }).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let pager = Pager::beside(&cluster).await;
@@ -57,7 +58,7 @@ async fn drill_in_doubt_orders() {
     pager.hears("OrderInDoubt").await;
     let leader = cluster.leader().await;
     let printed = done(&cluster, leader, &block("in-doubt-orders")).await;
-    assert!(printed.contains(GOLD_SYMBOL), "it shows the order:\n{printed}");
+    shown("in-doubt-orders", &printed);
     // Mitigation is to wait: it was never sent, and the books prove it.
     let view = cluster.terminal(&accepted.id).await;
     assert_eq!(view["status"], "abandoned", "{view}");
@@ -74,7 +75,38 @@ async fn drill_in_doubt_orders() {
     pager.rests("OrderInDoubt").await;
     cluster.revive().await;
     cluster.all_ready().await;
-    cluster.finish().await;
+
+    // Or to say what became of it, by somebody who looked in the terminal.
+    cluster.arm("after_journal", "kill");
+    let accepted = cluster.post(0, &base("again", GOLD, 140_000)).await;
+    wait::until("another order is in doubt", PATIENCE, async || {
+        if cluster.count(in_doubt).await == 1 { Ok(()) } else { Err(cluster.logs()) }
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let listed = done(&cluster, leader, told("in-doubt-orders", "baton orders list --in-doubt")).await;
+    let row =
+        cluster.sql.query_one("SELECT id FROM order_intent WHERE state = 'in_doubt'", &[]).await.unwrap();
+    let intent = row.get::<_, uuid::Uuid>(0).to_string();
+    assert!(listed.contains(&intent), "{listed}");
+    let word = told("in-doubt-orders", "baton orders resolve ID --as abandoned --evidence TEXT --yes");
+    let word = word.replace("ID", &intent).replace("TEXT", "'not in the terminal'");
+    let begun = std::time::Instant::now();
+    done(&cluster, leader, &word).await;
+    let view = cluster.terminal(&accepted.id).await;
+    assert!(
+        view["status"] == "abandoned" && begun.elapsed() < SETTLES,
+        "by the word, not by the books: {view}"
+    );
+    assert_eq!(
+        cluster.count("SELECT count(*) FROM audit_log WHERE payload LIKE '%not in the terminal%'").await,
+        1
+    );
+    prints(&cluster, leader, "curl -s $A/metrics", "baton_orders_in_doubt 0").await;
+    cluster.revive().await;
+    cluster.all_ready().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.arrivals), (0, 0), "nothing was ever sent: {check:?}");
 }
 
 // R: H6, C7
@@ -88,13 +120,7 @@ async fn drill_foreign_orders() {
     cluster.paper.set_price(SILVER_SYMBOL, "MCX", dec!(150000)).await;
     let leader = cluster.leader().await;
     // Somebody trades another contract of the account by hand.
-    let order = json!({
-        "apikey": paper::KEY, "strategy": "by hand", "symbol": SILVER_SYMBOL, "exchange": "MCX",
-        "action": "BUY", "product": "NRML", "pricetype": "MARKET", "quantity": 5, "price": 0, "trigger_price": 0,
-    });
-    let placed = cluster.client.post(format!("{}/api/v1/placeorder", cluster.paper.http)).json(&order);
-    let answer: Value = placed.send().await.unwrap().json().await.unwrap();
-    let number = answer["orderid"].as_str().expect("it was placed").to_owned();
+    let number = by_hand(&cluster, SILVER_SYMBOL, "BUY", 5).await;
     cluster.members[leader].says("orders at the broker that are not ours: reported, never touched").await;
     let held = told(
         "foreign-orders",

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Pager, block, done, equipped, told, typed, with_a_position};
+use super::{Pager, block, done, equipped, shown, told, typed, with_a_position};
+use crate::signals::GOLD_SYMBOL;
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
 
@@ -36,10 +37,19 @@ async fn drill_validation_failed() {
     pager.hears("ValidationFailed").await;
     pager.hears("LeaderInError").await;
     let printed = done(&cluster, leader, &block("leader-in-error")).await;
-    assert!(printed.contains("VALIDATION_FAILED"), "it names the section to go to:\n{printed}");
+    shown("leader-in-error", &printed);
+    // First 60 seconds: what must go now is sold, though the leader is a custodian only.
+    let close = told("validation_failed", "baton close SYMBOL --reason …");
+    done(&cluster, leader, &format!("{} --yes", close.replace("SYMBOL", GOLD_SYMBOL).replace('…', "drill")))
+        .await;
+    wait::until("it is sold at the broker", PATIENCE, async || match cluster.paper.orders().await.len() {
+        2 => Ok(()),
+        orders => Err((orders, cluster.logs())),
+    })
+    .await;
 
     let printed = done(&cluster, leader, &block("validation_failed")).await;
-    assert!(printed.contains("999999.99"), "it shows the wrong figure:\n{printed}");
+    shown("validation_failed", &printed);
     done(&cluster, leader, told("validation_failed", "pg_dump \"$DATABASE_URL\" > before.sql")).await;
     let found = typed(&cluster, leader, told("validation_failed", "baton recover --check")).await;
     assert_eq!(found.status.code(), Some(1), "{found:?}");
@@ -56,7 +66,8 @@ async fn drill_validation_failed() {
     pager.rests("LeaderInError").await;
     cluster.members[old].restart().await;
     cluster.all_ready().await;
-    cluster.finish().await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0), "{check:?}");
 }
 
 // R: H6, C4
@@ -80,13 +91,22 @@ async fn drill_data_corrupt() {
     let intent: uuid::Uuid = row.get(0);
     let commands = block("data_corrupt").replace("'ID'", &format!("'{intent}'"));
     let printed = done(&cluster, leader, &commands).await;
+    shown("data_corrupt", &printed);
     assert!(printed.contains("| CO "), "it shows the row:\n{printed}");
     let check = typed(&cluster, leader, told("data_corrupt", "baton recover --check")).await;
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     assert_eq!(check.status.code(), Some(1), "{said}");
     assert!(said.contains("product"), "it names the cell: {said}");
 
-    // No proposal is made for a cell that cannot be read: two people correct it by hand.
+    let look = told("data_corrupt", "curl -s $A/api/v1/cluster | jq .this.operational");
+    let reason = done(&cluster, leader, look).await;
+    assert!(reason.contains("DATA_CORRUPT"), "{reason}");
+    done(&cluster, leader, told("data_corrupt", "pg_dump \"$DATABASE_URL\" > before.sql")).await;
+    let proposed = typed(&cluster, leader, told("data_corrupt", "baton recover --repair")).await;
+    let said = String::from_utf8_lossy(&proposed.stdout).into_owned();
+    assert!(said.contains("product"), "it says what an operator can do: {said}");
+
+    // Nobody else knows the product: two people correct it by hand.
     let mend = "psql \"$DATABASE_URL\" -v ON_ERROR_STOP=1 -c \"UPDATE position SET product = 'NRML'\"";
     done(&cluster, leader, mend).await;
     cluster.leader_within(PATIENCE, |index| index != old).await;
