@@ -17,7 +17,7 @@ const fn corrupt(sql: &'static str, table: &'static str, field: &'static str) ->
     Damage { sql, code: "DATA_CORRUPT", place: (table, field) }
 }
 
-/// `{base}` is the open base, `{silver}` the resting order, `{bid}` makes a bid of that order, `{entries}` is what was bought; `DROP`
+/// `{base}` is the open base, `{silver}` the resting order, `{bid}` makes a bid of that order, `{entries}` is what was bought, `{on}` a row of the switches' history; `DROP`
 /// frees a table of its constraints first.
 pub const DAMAGES: &[Damage] = &[
     // The aggregates.
@@ -274,7 +274,22 @@ pub const DAMAGES: &[Damage] = &[
     invalid("UPDATE fill SET price = price + 1", "position", "entry_price"),
     corrupt("UPDATE fill SET price = 'NaN'", "fill", "price"),
     invalid("UPDATE fill SET quantity = quantity - 1", "position", "quantity"),
-    // Switches and foreign orders.
+    // Switches and foreign orders. A history that says on, and a column that is off: as after a lift with triggers off.
+    invalid("{on}('halted', true, 'ops', 'a halt')", "leadership", "halted"),
+    invalid("{on}('halt_all', true, 'ops', 'a halt')", "leadership", "halt_all"),
+    invalid("{on}('reduce_only', true, 'ops', 'a doubt')", "leadership", "reduce_only"),
+    invalid("{on}('paused', true, 'ops', 'a release')", "leadership", "paused"),
+    invalid(
+        "{on}('halted', true, 'ops', 'a halt'); UPDATE leadership SET halted = true, halted_until = now() + interval '1 hour'",
+        "leadership",
+        "halted_until",
+    ),
+    invalid(
+        "INSERT INTO instrument_switch_history (instrument, switch, value, who, why)
+            VALUES ('COPPER', 'halted', true, 'ops', 'a halt')",
+        "leadership",
+        "instruments.COPPER.halted",
+    ),
     corrupt("DROP leadership; ALTER TABLE leadership ALTER COLUMN halted TYPE text", "leadership", "halted"),
     corrupt(
         "INSERT INTO broker_order_seen (order_id) VALUES ('1'); ALTER TABLE broker_order_seen ALTER COLUMN seq DROP IDENTITY; ALTER TABLE broker_order_seen ALTER COLUMN seq TYPE text",
@@ -290,6 +305,7 @@ pub const BID: &str = "UPDATE order_intent SET price_type = 'LIMIT', price = 150
 
 pub fn spelled(sql: &str) -> String {
     let sql = sql
+        .replace("{on}", "INSERT INTO switch_history (switch, value, who, why) VALUES ")
         .replace("{bid}", BID)
         .replace("{base}", BASE)
         .replace("{silver}", "WHERE state = 'acknowledged'")

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use baton::ledger::Ledger;
+use baton::ledger::release::Seen;
 use baton::ledger::snapshot::Depth;
+use baton::ledger::switching::{Switch, SwitchChange};
 use serde_json::{Value, json};
 
 use crate::damages::{BID, DAMAGES, spelled};
@@ -88,6 +91,40 @@ async fn a_table_that_cannot_be_read_is_named_and_never_taken_for_an_empty_one()
         let sentence = &report.findings[0].sentence;
         assert!(sentence.contains(table), "{table}: {sentence}");
     }
+}
+
+// R: C4
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_halt_that_was_lifted_behind_its_historys_back_is_told_until_it_is_set_anew() {
+    let seeded = Seeded::start().await;
+    let copy = seeded.copy("lifted").await;
+    let ledger = Ledger::new(&copy.url, 2, "baton-test").unwrap();
+    let halt = SwitchChange {
+        switch: Switch::Halted,
+        on: true,
+        who: "ops".to_owned(),
+        why: "exchange problem".to_owned(),
+        until: None,
+        seen: Seen::default(),
+    };
+    ledger.set_switch(&halt).await.unwrap();
+    assert!(copy.baton(&["recover", "--check"]).await.status.success(), "a halt is no damage");
+
+    copy.damage("ALTER TABLE leadership DISABLE TRIGGER USER").await;
+    copy.damage("UPDATE leadership SET halted = false").await;
+    copy.damage("ALTER TABLE leadership ENABLE TRIGGER USER").await;
+    let told = "leadership 1: halted mismatch: DB=off, Calculated=on, set by ops; set the switch anew or end it by its command";
+    for arguments in [["recover", "--check"], ["recover", "--repair"]] {
+        let output = copy.baton(&arguments).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+
+    ledger.set_switch(&halt).await.unwrap();
+    assert!(copy.proven(Depth::Open).await.ok, "it holds again");
+    ledger.set_switch(&SwitchChange { on: false, ..halt }).await.unwrap();
+    assert!(copy.proven(Depth::Open).await.ok, "it ended by its command");
 }
 
 // R: C4

@@ -192,6 +192,7 @@ impl Rows {
             orphans: self.orphans(),
             movements: None,
             off_orders: Vec::new(),
+            lifted: Vec::new(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
             audit: Vec::new(),
             recorded: Default::default(),

@@ -6,6 +6,7 @@
 
 mod beside;
 mod beyond;
+mod brakes;
 mod entries;
 mod meter;
 mod movements;
@@ -40,6 +41,7 @@ use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use beside::Beside;
+pub use brakes::Lifted;
 pub use entries::{NOTHING, Strayed};
 pub use meter::{Meter, READS};
 pub use open_orders::OffOrder;
@@ -89,6 +91,8 @@ pub struct Snapshot {
     pub pyramids: Vec<PyramidingState>,
     /// The operator's switches.
     pub switches: Switches,
+    /// Of them and of instruments' switches, those that are looser than their history says.
+    pub lifted: Vec<Lifted>,
     /// Broker order ids that intents of the last two days claim, or that a repair has booked.
     pub claimed_orders: Vec<String>,
     /// Foreign orders at the broker: id and watermark.
@@ -213,6 +217,7 @@ fn put_together(
         position_fills: proofs.orders.fills,
         strayed,
         off_orders: proofs.off_orders,
+        lifted: proofs.lifted,
         orphans: proofs.orphans,
         audit: proofs.audit,
         recorded: proofs.recorded,

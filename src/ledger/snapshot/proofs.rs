@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::beyond::beyond;
+use super::brakes::{Lifted, lifted};
 use super::entries::{ENTRY_COLUMNS, Entry, NOTHING, Strayed};
 use super::movements::movements;
 use super::open_orders::{OffOrder, off_orders};
@@ -101,6 +102,7 @@ pub(super) struct Proofs {
     pub unasked: Vec<Strayed>,
     pub orphans: Vec<Orphan>,
     pub off_orders: Vec<OffOrder>,
+    pub lifted: Vec<Lifted>,
     pub movements: Option<Vec<CashRow>>,
     pub audit: Vec<String>,
     pub recorded: Recorded,
@@ -126,12 +128,13 @@ impl Proofs {
         faults: &Faults,
         chain: impl Future<Output = Result<(Vec<String>, Recorded), LedgerError>>,
     ) -> Result<Self, LedgerError> {
-        let (orders, unasked, earned, orphans, off_orders, movements, audit, beyond) = tokio::join!(
+        let (orders, unasked, earned, orphans, off_orders, lifted, movements, audit, beyond) = tokio::join!(
             orders(tx, faults),
             unasked(tx, faults),
             earned(tx, depth, faults),
             orphans(tx, depth, faults),
             off_orders(tx, faults),
+            lifted(tx, faults),
             movements(tx, depth, faults),
             chain,
             beyond(tx, faults),
@@ -141,8 +144,8 @@ impl Proofs {
         let mut unasked = unasked?;
         unasked.extend(earned?);
         let (audit, recorded) = audit?;
-        let (orphans, off_orders, movements) = (orphans?, off_orders?, movements?);
-        Ok(Self { orders: orders?, unasked, orphans, off_orders, movements, audit, recorded })
+        let (orphans, off_orders, lifted, movements) = (orphans?, off_orders?, lifted?, movements?);
+        Ok(Self { orders: orders?, unasked, orphans, off_orders, lifted, movements, audit, recorded })
     }
 }
 

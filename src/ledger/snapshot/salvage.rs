@@ -81,6 +81,7 @@ impl Ledger {
             position_fills: orders.fills,
             strayed,
             off_orders: Vec::new(),
+            lifted: Vec::new(),
             orphans,
             wishes,
             // Whoever salvages has found worse.

@@ -14,6 +14,7 @@
 //!   their only other trace, put them ([`recorded`]).
 //! - V9 The capital is what the account was opened with, and what was paid in and out since ([`whole`]); of all of history each
 //!   movement is what the audit log tells of it ([`recorded`]).
+//! - V10 No switch is looser than its history says ([`whole`]): neither witness may allow what the other forbids.
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
@@ -63,6 +64,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
     findings.extend(recorded::figures(snapshot));
     findings.extend(recorded::orders(snapshot));
     findings.extend(whole::cash(snapshot));
+    findings.extend(whole::switches(snapshot));
     findings.extend(recorded::movements(snapshot));
     findings.extend(whole::audit(snapshot));
     findings

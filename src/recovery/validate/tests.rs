@@ -41,6 +41,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         moved: Some(CAPITAL),
         movements: None,
         off_orders: Vec::new(),
+        lifted: Vec::new(),
         switches: Switches::default(),
         claimed_orders: Vec::new(),
         foreign_orders: Default::default(),

@@ -94,6 +94,17 @@ pub(super) fn cash(snapshot: &Snapshot) -> Option<Finding> {
     }
 }
 
+/// V10. A brake is released by whoever names it, or by its own time.
+pub(super) fn switches(snapshot: &Snapshot) -> Vec<Finding> {
+    let lifted = |lifted: &crate::ledger::snapshot::Lifted| {
+        let mismatch = Finding::mismatch("leadership", 1, &lifted.column, &lifted.stored, &lifted.told);
+        let said =
+            format!("{mismatch}; set the switch anew or end it by its command: see RUNBOOK.md#switches");
+        mismatch.said(said)
+    };
+    snapshot.lifted.iter().map(lifted).collect()
+}
+
 /// V5. The stored pyramids, and labels held twice.
 pub(super) fn pyramids(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Finding> {
     let faults = pyramiding::faults(&snapshot.pyramids, &snapshot.positions, catalog);
