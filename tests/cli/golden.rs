@@ -43,7 +43,7 @@ fn each_help_text_is_as_it_was_reviewed() {
 
 /// What is asked of the desk, each with the exit code that it ends with.
 const ASKED: [(&[&str], i32); 41] = [
-    (&["ack", "restart-storm"], 0),
+    (&["ack", "restart-storm", "--reason", "its disk was full", "--yes"], 0),
     (
         &[
             "cash",
@@ -75,8 +75,8 @@ const ASKED: [(&[&str], i32); 41] = [
     (&["doctor"], 1),
     (&["equity"], 0),
     (&["errors"], 0),
-    (&["errors", "acknowledge", "17"], 0),
-    (&["errors", "resolve", "17"], 0),
+    (&["errors", "acknowledge", "17", "--reason", "known", "--yes"], 0),
+    (&["errors", "resolve", "17", "--reason", "mended", "--yes"], 0),
     (&["errors", "summary"], 0),
     (&["events"], 0),
     (&["fence", "b1", "--reason", "its disk fails", "--yes"], 0),
@@ -150,7 +150,12 @@ fn each_verb_answers_people_and_scripts_as_it_was_reviewed() {
 fn what_a_change_is_about_to_do_is_shown_as_it_was_reviewed() {
     let (url, _server) = answer_all(desk::answer);
     let shown = [
-        ("halt", &["halt"][..]),
+        ("ack-restart-storm", &["ack", "restart-storm"][..]),
+        ("ack-restart-storm-of-b2", &["ack", "restart-storm", "--member", "b2"]),
+        ("errors-acknowledge-17", &["errors", "acknowledge", "17"]),
+        ("errors-acknowledge-18", &["errors", "acknowledge", "18"]),
+        ("errors-resolve-17", &["errors", "resolve", "17"]),
+        ("halt", &["halt"]),
         ("unhalt", &["unhalt"]),
         ("reduce-only-off-of-gold", &["reduce-only", "off", "--instrument", "GOLD_MINI"]),
         ("resume", &["resume"]),
