@@ -1,5 +1,6 @@
 """What every service of the compose project must hold: `compose.py FILE`, the output of `docker compose config`."""
 
+import ipaddress
 import pathlib
 import sys
 
@@ -25,13 +26,17 @@ def holds(name, service):
         yield f"{key} comes from a file", not secret or (key.endswith("_FILE") and value.startswith("/run/secrets/"))
 
 
-def proxied(agents):
-    """Named demands on the proxy, and whether it meets them."""
+def proxied(agents, edge):
+    """Named demands on the proxy and on its network, and whether they are met."""
     lines = [line.strip() for line in (ROOT / "ops/compose/haproxy.cfg").read_text().splitlines()]
     repeated = next((line.split()[1:] for line in lines if line.startswith("retry-on ")), [])
     guard = "http-request disable-l7-retry unless METH_GET || { path /webhook }"
     yield "commands are not repeated at another agent", guard in lines or not set(repeated) - {"conn-failure"}
-    yield "agents see who sends", "option forwardfor" in lines and bool(agents["environment"].get("BATON_SIGNALS__TRUSTED_PROXIES"))
+    subnets = [block["subnet"] for block in (edge.get("ipam") or {}).get("config") or []]
+    trusted = agents["environment"].get("BATON_SIGNALS__TRUSTED_PROXIES", "").split(",")
+    yield "agents see who sends", "option forwardfor" in lines
+    yield "the proxy's network is one of a fixed size", len(subnets) == 1 and ipaddress.ip_network(subnets[0]).num_addresses <= 256
+    yield "agents believe the proxy's network alone", trusted == subnets
 
 
 def main():
@@ -52,7 +57,7 @@ def main():
         "agents have the time to hand over": agents["stop_grace_period"] == "20s",
         "the stores' network leads nowhere": project["networks"]["stores"].get("internal") is True,
     }
-    faults += [what for what, ok in [*expected.items(), *proxied(agents)] if not ok]
+    faults += [what for what, ok in [*expected.items(), *proxied(agents, project["networks"]["edge"] or {})] if not ok]
     print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0
 

@@ -5,8 +5,9 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Operator, Problem};
+use super::{Context, Operator, Problem, reason_if_given};
 use crate::ledger::errors::ErrorRow;
+use crate::ledger::repair;
 
 /// Rows in a list unless asked for otherwise.
 const DEFAULT_LIMIT: i64 = 100;
@@ -20,6 +21,14 @@ pub struct Page {
     #[serde(default)]
     all: bool,
     limit: Option<i64>,
+}
+
+/// Why an operator says so.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// None from a command line of an older version.
+    reason: Option<String>,
 }
 
 /// Errors that are not over (`?all=true`: all), the newest first.
@@ -52,9 +61,12 @@ pub async fn acknowledge(
     State(context): State<Context>,
     Path(id): Path<i64>,
     operator: Operator,
+    body: Option<Json<Word>>,
 ) -> Result<Json<ErrorRow>, Problem> {
     context.handle()?;
-    let row = context.0.ledger.acknowledge_error(id, &operator.name).await?;
+    let why = reason_if_given(body.and_then(|Json(word)| word.reason))?;
+    let by = repair::Operator { name: &operator.name, reason: &why };
+    let row = context.0.ledger.acknowledge_error(id, by).await?;
     row.map(Json).ok_or_else(|| gone(id))
 }
 
@@ -63,9 +75,12 @@ pub async fn resolve(
     State(context): State<Context>,
     Path(id): Path<i64>,
     operator: Operator,
+    body: Option<Json<Word>>,
 ) -> Result<Json<ErrorRow>, Problem> {
     context.handle()?;
-    let row = context.0.ledger.resolve_error(id, &operator.name).await?;
+    let why = reason_if_given(body.and_then(|Json(word)| word.reason))?;
+    let by = repair::Operator { name: &operator.name, reason: &why };
+    let row = context.0.ledger.resolve_error(id, by).await?;
     row.map(Json).ok_or_else(|| gone(id))
 }
 

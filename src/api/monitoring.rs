@@ -7,8 +7,9 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Operator, Problem};
+use super::{Context, Operator, Problem, reason_if_given};
 use crate::health::rounds::Report;
+use crate::ledger::repair;
 
 /// How long an answer waits for a round that was asked for; less than a request may take.
 const ROUND: Duration = Duration::from_secs(8);
@@ -83,6 +84,8 @@ pub async fn states(
 pub struct Storm {
     /// One member; all when it is not given.
     member: Option<String>,
+    /// Why; none from a command line of an older version.
+    reason: Option<String>,
 }
 
 /// Acknowledges a restart storm: the members that wait for it go on.
@@ -91,8 +94,10 @@ pub async fn acknowledge_storm(
     operator: Operator,
     body: Option<Json<Storm>>,
 ) -> Result<Json<Value>, Problem> {
-    let member = body.and_then(|Json(storm)| storm.member);
-    let starts = context.0.ledger.acknowledge_starts(member.as_deref(), &operator.name).await?;
+    let Storm { member, reason } = body.map(|Json(storm)| storm).unwrap_or_default();
+    let why = reason_if_given(reason)?;
+    let by = repair::Operator { name: &operator.name, reason: &why };
+    let starts = context.0.ledger.acknowledge_starts(member.as_deref(), by).await?;
     tracing::info!(operator = operator.name, member, starts, "[STATE] a restart storm was acknowledged");
     Ok(Json(json!({ "acknowledged_starts": starts, "member": member })))
 }

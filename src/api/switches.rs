@@ -135,6 +135,11 @@ fn has_switch(context: &Context, instrument: &str, change: &SwitchChange) -> Res
     Ok(())
 }
 
+/// A reason where older callers know of none.
+pub(super) fn reason_if_given(text: Option<String>) -> Result<String, Problem> {
+    text.map_or_else(|| Ok("not said".to_owned()), |text| reason(&text))
+}
+
 /// A reason, which every change needs.
 pub(super) fn reason(text: &str) -> Result<String, Problem> {
     let reason: String = text.trim().chars().filter(|c| !c.is_control()).take(REASON_CHARS).collect();

@@ -125,8 +125,12 @@ pub(super) async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow:
         if !args.yes && !output.is_json() {
             told(&proposed, false, output)?;
         }
-        let question = format!("{} lots of {} become Baton's, at {}", args.lots, args.name, args.price);
-        ask::typed(&question, &args.name, args.yes, output)?;
+        let cluster = &config.cluster.name;
+        let question = format!(
+            "{} lots of {} become Baton's, at {}, on cluster {cluster}",
+            args.lots, args.name, args.price
+        );
+        ask::typed(&question, cluster, args.yes, output)?;
         let by_hand = bought_by_hand(&broker, &snapshot, &proposed).await;
         apply(&config, &ledger, &proposed, by_hand, of, operator).await?;
     }

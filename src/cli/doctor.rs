@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::call::Target;
-use super::errors::moment;
+use super::call::{Caller, Change, Target};
+use super::errors::{moment, sentence, unresolved};
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
@@ -83,8 +84,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
 pub enum Ack {
     /// A restart storm: the members that wait for it go on.
     #[command(after_help = "Examples:
-  baton ack restart-storm
-  baton ack restart-storm --member b2")]
+  baton ack restart-storm --reason 'out of memory: the limit is raised'
+  baton ack restart-storm --member b2 --reason 'its disk was full'")]
     RestartStorm {
         /// Where the cluster is.
         #[command(flatten)]
@@ -92,6 +93,9 @@ pub enum Ack {
         /// Only this member.
         #[arg(long, value_name = "NAME")]
         member: Option<String>,
+        /// Why, and whether to ask.
+        #[command(flatten)]
+        change: Change,
     },
 }
 
@@ -100,13 +104,31 @@ pub enum Ack {
 /// # Errors
 /// No instance answers, or it refuses.
 pub async fn ack(ack: Ack, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
-    let Ack::RestartStorm { target, member } = ack;
-    let body = json!({ "member": member });
-    let answer = target.caller(inputs)?.post("/api/v1/restart-storm/acknowledge", &body).await?;
+    let Ack::RestartStorm { target, member, change } = ack;
+    let caller = target.caller(inputs)?;
+    if !change.yes {
+        // A member that waits for this has not joined, and shows nothing; it takes the word all the same.
+        let what = preview(&caller, member.as_deref()).await.context(
+            "what would be acknowledged cannot be shown: ask a member that does not wait, or add --yes",
+        )?;
+        caller.confirm(&change, &what, output).await?;
+    }
+    let body = json!({ "member": member, "reason": change.reason });
+    let answer = caller.post("/api/v1/restart-storm/acknowledge", &body).await?;
     if output.is_json() {
         output.json(&answer)?;
     } else {
         output.line(format!("Acknowledged {} starts", answer["acknowledged_starts"]))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The storms that are told of, and what is about to happen.
+async fn preview(caller: &Caller, member: Option<&str>) -> anyhow::Result<String> {
+    let open = unresolved(caller).await?;
+    let storms = open.iter().filter(|error| error["scope"] == "RESTART_STORM").map(sentence);
+    let storms: Vec<String> = storms.collect();
+    let known = if storms.is_empty() { "No restart storm is told of.".to_owned() } else { storms.join("\n") };
+    let whose = member.map_or("every member that waits".to_owned(), |member| format!("member {member}"));
+    Ok(format!("{known}\nAcknowledge the starts so far, so that {whose} goes on and may lead,"))
 }

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::call::{Caller, Target};
+use super::call::{Caller, Change, Target};
 use super::output::{Cell, Colour, Output};
 use crate::config::Inputs;
 
@@ -15,7 +16,7 @@ use crate::config::Inputs;
   baton errors
   baton errors --all
   baton errors summary -o json
-  baton errors acknowledge 17")]
+  baton errors acknowledge 17 --reason 'the line is being mended'")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
@@ -27,20 +28,23 @@ pub struct Args {
 }
 
 /// What to do with errors.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Verb {
     /// Count by kind: unresolved, occurrences, notified, throttled.
     Summary,
     /// Take note of an error: it is told no more until it is over.
-    Acknowledge {
-        /// The error's number.
-        id: i64,
-    },
+    Acknowledge(Word),
     /// End an error by your word.
-    Resolve {
-        /// The error's number.
-        id: i64,
-    },
+    Resolve(Word),
+}
+
+/// An operator's word on an error.
+#[derive(Clone, Debug, clap::Args)]
+struct Word {
+    /// The error's number.
+    id: i64,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Runs the verb.
@@ -52,8 +56,8 @@ pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result
     match args.verb {
         None => list(&caller, args.all, output).await,
         Some(Verb::Summary) => summary(&caller, output).await,
-        Some(Verb::Acknowledge { id }) => change(&caller, id, "acknowledge", output).await,
-        Some(Verb::Resolve { id }) => change(&caller, id, "resolve", output).await,
+        Some(Verb::Acknowledge(word)) => say(&caller, &word, "acknowledge", output).await,
+        Some(Verb::Resolve(word)) => say(&caller, &word, "resolve", output).await,
     }
 }
 
@@ -80,15 +84,11 @@ fn row(error: &Value) -> Vec<Cell> {
         (_, Some(who)) => Cell::of(format!("noted by {who}")),
         _ => Cell::of("open").in_colour(Colour::Red),
     };
-    let name = match text("scope").as_str() {
-        "" => text("error_type"),
-        scope => format!("{} {scope}", text("error_type")),
-    };
     vec![
         Cell::of(&error["id"]),
         state,
         Cell::of(text("severity")),
-        Cell::of(name),
+        Cell::of(name(error)),
         Cell::of(&error["occurrence_count"]),
         Cell::of(moment(&text("open_since"))),
         Cell::of(moment(&text("last_occurrence"))),
@@ -133,8 +133,13 @@ async fn summary(caller: &Caller, output: &Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn change(caller: &Caller, id: i64, what: &str, output: &Output) -> anyhow::Result<ExitCode> {
-    let answer = caller.post(&format!("/api/v1/errors/{id}/{what}"), &json!({})).await?;
+async fn say(caller: &Caller, word: &Word, what: &str, output: &Output) -> anyhow::Result<ExitCode> {
+    let Word { id, change } = word;
+    if !change.yes {
+        caller.confirm(change, &preview(caller, *id, what).await?, output).await?;
+    }
+    let body = json!({ "reason": change.reason });
+    let answer = caller.post(&format!("/api/v1/errors/{id}/{what}"), &body).await?;
     if output.is_json() {
         output.json(&answer)?;
     } else {
@@ -142,4 +147,36 @@ async fn change(caller: &Caller, id: i64, what: &str, output: &Output) -> anyhow
         output.line(format!("Error {id} ({}) {past}", answer["error_type"].as_str().unwrap_or_default()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The error as it is, and what the word does to it.
+async fn preview(caller: &Caller, id: i64, what: &str) -> anyhow::Result<String> {
+    let open = unresolved(caller).await?;
+    let error = open.iter().find(|error| error["id"] == id);
+    let error =
+        error.with_context(|| format!("there is no unresolved error {id}; `baton errors` lists them"))?;
+    let does = match what {
+        "resolve" => "End it by your word, whoever still reports it,",
+        _ => "Acknowledge it: no more messages of it until it is over,",
+    };
+    Ok(format!("{}\n{does}", sentence(error)))
+}
+
+/// The errors that are not over.
+pub(super) async fn unresolved(caller: &Caller) -> anyhow::Result<Vec<Value>> {
+    let mut answer = caller.get("/api/v1/errors?limit=10000").await?;
+    Ok(answer["errors"].as_array_mut().map(std::mem::take).unwrap_or_default())
+}
+
+/// An error in a line: which, how often since when, and what it says.
+pub(super) fn sentence(error: &Value) -> String {
+    let since = moment(error["open_since"].as_str().unwrap_or_default());
+    let said = error["error_message"].as_str().unwrap_or_default();
+    format!("Error {}, {} ×{} since {since}: {said}", error["id"], name(error), error["occurrence_count"])
+}
+
+/// The kind, with what it is of.
+fn name(error: &Value) -> String {
+    let text = |key: &str| error[key].as_str().unwrap_or_default();
+    [text("error_type"), text("scope")].join(" ").trim_end().to_owned()
 }

@@ -1,9 +1,11 @@
 //! Starts of a member's processes: too many within minutes that did not end cleanly are a restart storm.
 
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError};
+use super::repair::Operator;
+use super::{Ledger, LedgerError, audit};
 
 /// What a start met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,15 +78,25 @@ impl Ledger {
     ///
     /// # Errors
     /// Any database error.
-    pub async fn acknowledge_starts(&self, member: Option<&str>, who: &str) -> Result<u64, LedgerError> {
-        self.client()
-            .await?
+    pub async fn acknowledge_starts(
+        &self,
+        member: Option<&str>,
+        by: Operator<'_>,
+    ) -> Result<u64, LedgerError> {
+        let during = LedgerError::during("acknowledge a restart storm");
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&during)?;
+        let starts = tx
             .execute(
                 "UPDATE process_start SET acknowledged_at = now(), acknowledged_by = $2
                  WHERE acknowledged_at IS NULL AND stopped_at IS NULL AND ($1::text IS NULL OR member = $1)",
-                &[&member, &who],
+                &[&member, &by.name],
             )
             .await
-            .map_err(LedgerError::during("acknowledge a restart storm"))
+            .map_err(&during)?;
+        let word = json!({ "member": member, "starts": starts, "reason": by.reason });
+        audit::append(&tx, "restart_storm", by.name, &word).await?;
+        tx.commit().await.map_err(&during)?;
+        Ok(starts)
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use crate::support::database::Database;
 use crate::support::seed::Seed;
-use crate::throttle::{occurrence, silent_for, there_for};
+use crate::throttle::{ASHA, occurrence, silent_for, there_for};
 
 const WINDOW_S: i64 = 600;
 
@@ -113,7 +113,7 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
                 let this =
                     |row: &&ErrorRow| row.error_type == kind.as_str() && row.scope == (index % 2).to_string();
                 if let Some(row) = open.iter().find(this) {
-                    database.ledger.acknowledge_error(row.id, "asha").await.unwrap().unwrap();
+                    database.ledger.acknowledge_error(row.id, ASHA).await.unwrap().unwrap();
                     keys[index].acknowledged = true;
                 }
             }

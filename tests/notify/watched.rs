@@ -93,14 +93,14 @@ async fn the_verbs_show_what_is_wrong_and_take_the_operators_word() {
         (&redis["check"], &redis["up"], &redis["class"]),
         (&json!("redis"), &json!(false), &json!("TRANSIENT"))
     );
-    let (code, said) = member.cli(&["errors", "acknowledge", &id]);
+    let (code, said) = member.cli(&["errors", "acknowledge", &id, "--reason", "known", "--yes"]);
     assert_eq!((code, &parsed(&said)["acknowledged_by"]), (Some(0), &json!("asha")), "{said}");
     let (code, said) = member.cli(&["errors", "summary"]);
     let summary = parsed(&said);
     let row =
         summary["types"].as_array().unwrap().iter().find(|t| t["error_type"] == "REDIS_DEGRADED").unwrap();
     assert_eq!((code, &row["unresolved"], &row["unacknowledged"]), (Some(0), &json!(1), &json!(0)), "{said}");
-    let (code, said) = member.cli(&["errors", "acknowledge", "999999"]);
+    let (code, said) = member.cli(&["errors", "acknowledge", "999999", "--reason", "known", "--yes"]);
     assert!(code == Some(1) && said.contains("999999"), "{code:?} {said}");
 
     cluster.stores.redis().start().await.unwrap();
@@ -111,9 +111,9 @@ async fn the_verbs_show_what_is_wrong_and_take_the_operators_word() {
         if redis.is_some_and(|error| error["resolved"] == true) { Ok(()) } else { Err(said) }
     })
     .await;
-    let (code, said) = member.cli(&["errors", "resolve", &id]);
+    let (code, said) = member.cli(&["errors", "resolve", &id, "--reason", "mended", "--yes"]);
     assert!(code == Some(1) && said.contains("no unresolved error"), "{code:?} {said}");
-    let (code, said) = member.cli(&["ack", "restart-storm"]);
+    let (code, said) = member.cli(&["ack", "restart-storm", "--reason", "looked at", "--yes"]);
     assert_eq!((code, parsed(&said)["acknowledged_starts"].is_number()), (Some(0), true), "{said}");
     cluster.finish().await;
 }

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio_postgres::{Row, Transaction};
 
-use super::super::{Ledger, LedgerError};
+use super::super::repair::Operator;
+use super::super::{Ledger, LedgerError, audit};
 use super::{BREAK_AFTER, ErrorRow, GONE_AFTER, Withdrawal};
 
 /// True for a reporter whose member has been silent for long, while another one was there; one that never marked itself is of
@@ -88,6 +90,12 @@ async fn close(
         tx.execute(CLOSE, &[&ids, &by, &gather_s, &why]).await?;
     }
     Ok(rows.len() as u64)
+}
+
+/// What the audit log keeps of an operator's word on an error.
+fn word(id: i64, error: &Row, word: &str, reason: &str) -> Value {
+    let (error_type, scope): (String, String) = (error.get(0), error.get(1));
+    json!({ "error": id, "error_type": error_type, "scope": scope, "word": word, "reason": reason })
 }
 
 impl Ledger {
@@ -212,36 +220,50 @@ impl Ledger {
     ///
     /// # Errors
     /// Any database error.
-    pub async fn acknowledge_error(&self, id: i64, who: &str) -> Result<Option<ErrorRow>, LedgerError> {
-        let changed = self
-            .client()
-            .await?
-            .execute(
+    pub async fn acknowledge_error(
+        &self,
+        id: i64,
+        by: Operator<'_>,
+    ) -> Result<Option<ErrorRow>, LedgerError> {
+        let during = LedgerError::during("acknowledge an error");
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&during)?;
+        let noted = tx
+            .query_opt(
                 "UPDATE error_notifications_log SET acknowledged_at = coalesce(acknowledged_at, now()),
-                    acknowledged_by = coalesce(acknowledged_by, $2), owed = false WHERE id = $1 AND NOT resolved",
-                &[&id, &who],
+                    acknowledged_by = coalesce(acknowledged_by, $2), owed = false WHERE id = $1 AND NOT resolved
+                 RETURNING error_type, scope",
+                &[&id, &by.name],
             )
             .await
-            .map_err(LedgerError::during("acknowledge an error"))?;
-        if changed == 0 { Ok(None) } else { self.error_row(id).await }
+            .map_err(&during)?;
+        let Some(noted) = noted else { return Ok(None) };
+        audit::append(&tx, "error", by.name, &word(id, &noted, "acknowledge", by.reason)).await?;
+        tx.commit().await.map_err(&during)?;
+        drop(client);
+        self.error_row(id).await
     }
 
     /// Ends an error by the operator's word, whoever reports it. None when there is no such error, or it is over.
     ///
     /// # Errors
     /// Any database error.
-    pub async fn resolve_error(&self, id: i64, who: &str) -> Result<Option<ErrorRow>, LedgerError> {
-        let by = format!("operator {who}");
-        let client = self.client().await?;
+    pub async fn resolve_error(&self, id: i64, by: Operator<'_>) -> Result<Option<ErrorRow>, LedgerError> {
+        let ended_by = format!("operator {}", by.name);
         let during = LedgerError::during("resolve an error");
-        let open = client
-            .query_opt("SELECT 1 FROM error_notifications_log WHERE id = $1 AND NOT resolved", &[&id])
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&during)?;
+        let open = tx
+            .query_opt(
+                "SELECT error_type, scope FROM error_notifications_log WHERE id = $1 AND NOT resolved FOR UPDATE",
+                &[&id],
+            )
             .await
             .map_err(&during)?;
-        if open.is_none() {
-            return Ok(None);
-        }
-        client.execute(CLOSE, &[&vec![id], &by, &0.0, &""]).await.map_err(&during)?;
+        let Some(open) = open else { return Ok(None) };
+        tx.execute(CLOSE, &[&vec![id], &ended_by, &0.0, &""]).await.map_err(&during)?;
+        audit::append(&tx, "error", by.name, &word(id, &open, "resolve", by.reason)).await?;
+        tx.commit().await.map_err(&during)?;
         drop(client);
         self.error_row(id).await
     }
