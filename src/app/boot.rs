@@ -97,7 +97,7 @@ async fn prepare(
 fn storm_sentence(config: &Config) -> String {
     format!(
         "{} was started more than {} times within {} s without a clean stop between: it does not trade until somebody has \
-         looked why and runs `baton ack restart-storm`",
+         looked why and runs `baton ack restart-storm --reason …`",
         config.cluster.member,
         config.health.max_restarts,
         config.health.restart_window.as_secs()

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::database::Database;
+use crate::support::proxy::{Link, Proxy, Way};
 use crate::support::wait;
 
 fn manager(ledger: Ledger, attempts: u32, backoff: Duration) -> CrashRecoveryManager {
@@ -65,6 +66,27 @@ async fn a_fault_of_the_data_is_never_tried_again() {
         .await;
         assert_eq!(told.unwrap_err().code(), code, "{damage}");
     }
+    database.stores.stop().await.unwrap();
+}
+
+// R: C2, C5: a server that takes what is asked and never answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_swallows_what_it_is_asked_is_away_after_a_while() {
+    let database = Database::start().await;
+    let direct = reqwest::Url::parse(&database.stores.database_url()).unwrap();
+    let server = format!("127.0.0.1:{}", direct.port().unwrap());
+    let proxy = Proxy::start(server.parse().unwrap()).await;
+    let url = database.stores.database_url().replace(&server, &proxy.address.to_string());
+    let ledger = Ledger::new(&url, 2, "baton-test").unwrap();
+    // Connected already: what is new is refused or waited for by the pool.
+    ledger.clock().await.unwrap();
+    proxy.set(Link::Discard(Way::ToClient));
+    let recovery = tokio::spawn(async move { manager(ledger, 1, Duration::from_millis(1)).recover().await });
+    let told = tokio::time::timeout(PATIENCE, recovery).await.expect("it ends by itself").unwrap();
+    let error = told.unwrap_err();
+    assert_eq!(error.code(), "DB_UNAVAILABLE", "{error}");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "PostgreSQL did not answer within 15000 ms");
     database.stores.stop().await.unwrap();
 }
 

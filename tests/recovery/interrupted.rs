@@ -264,6 +264,10 @@ async fn a_long_recovery_shows_how_far_it_has_come() {
     })
     .await;
     cluster.members[0].says("[RECOVERY] still reading stored state: ").await;
+    let stored = "SELECT count(*) FROM instance WHERE status = 'recovering'";
+    assert_eq!(cluster.count(stored).await, 1, "the registry has it as recovering");
+    let health = cluster.members[0].json("/api/v1/monitoring/health").await.unwrap();
+    assert_eq!(health["checks"]["cluster"]["detail"], "recovering", "{health}");
     cluster.sql.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
     cluster.leader().await;
     let health = cluster.members[0].json("/healthz").await.unwrap();

@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
 use futures_util::TryStreamExt;
@@ -50,6 +51,10 @@ pub use proofs::{Orphan, OrphanFill, PositionFills};
 pub use salvage::Salvage;
 use state::State;
 pub(super) use state::portfolio;
+
+/// What a start waits for all of its reading: longer than the server lets one statement take (10 s), after which it says itself
+/// what is wrong. A server that says nothing at all is away.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How much of the ledger's history the proofs reach back over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +122,19 @@ impl Ledger {
     /// Reads all open state at REPEATABLE READ; `meter` shows meanwhile how far it has come.
     ///
     /// # Errors
-    /// Any database error, or [`LedgerError::Unreadable`] with every cell that this version does not understand.
+    /// Any database error, [`LedgerError::TimedOut`] where a start would wait too long, or [`LedgerError::Unreadable`] with
+    /// every cell that this version does not understand.
     pub async fn snapshot(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
+        let reading = self.read_all(depth, meter);
+        match depth {
+            Depth::Whole => reading.await,
+            Depth::Open => tokio::time::timeout(PATIENCE, reading)
+                .await
+                .unwrap_or(Err(LedgerError::TimedOut { within_ms: PATIENCE.as_millis() })),
+        }
+    }
+
+    async fn read_all(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
         let mut client = self.client().await?;
         let tx = Self::instant(&mut client).await?;
         if depth == Depth::Whole {
