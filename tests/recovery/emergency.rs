@@ -150,7 +150,9 @@ async fn all_that_is_held_is_sold_in_slices_and_what_stops_one_contract_stops_no
     let mut launch = cluster.members[0].launch.clone();
     launch.env.insert("BATON_INSTRUMENTS__GOLD_MINI__FREEZE_QUANTITY".to_owned(), "1500".to_owned());
     let all = ["emergency-close", "--all", "--reason", "drill", "--operator", "asha", "--yes", "-o", "json"];
-    let refusal = json!({ "fault": { "kind": "risk_refusal" }, "verb": "placeorder", "symbol": SILVER_SYMBOL, "count": 1 });
+    let refusal =
+        json!({ "fault": { "kind": "risk_refusal" }, "verb": "placeorder", "symbol": SILVER_SYMBOL });
+    // For as long as it takes: the lease may expire between the looks for one contract and for the next.
     cluster.paper.fault(refusal).await;
     let output = wait::until("the last lease expires", PATIENCE, async || {
         let output = run_as(&launch, &all).await;
@@ -164,6 +166,7 @@ async fn all_that_is_held_is_sold_in_slices_and_what_stops_one_contract_stops_no
     assert_eq!((&told["contracts"][0]["sold"], &told["contracts"][1]["sold"]), (&json!(2800), &json!(0)));
     assert_eq!(told["foreign"][0]["held"], json!(100), "{told}");
 
+    cluster.paper.heal().await;
     let output = run_as(&launch, &all).await;
     assert!(!output.status.success(), "a bid rests: {}", text(&output));
     assert_eq!(answer(&output)["buying"][0]["order_id"], rests["orderid"], "{}", text(&output));
