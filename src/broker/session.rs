@@ -191,6 +191,10 @@ mod tests {
         (SessionWatch::new(Arc::new(OpenAlgo::new(settings).unwrap()), Arc::clone(&metrics)), metrics)
     }
 
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
     async fn fault(paper: &Paper, kind: Option<&str>) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (client, url) = (reqwest::Client::new(), format!("{}/_ctl/faults", paper.control_url()));
@@ -223,17 +227,34 @@ mod tests {
     #[tokio::test]
     async fn no_answer_is_unknown_after_a_few_looks_and_never_expired() {
         let (watch, _) = watch("http://127.0.0.1:1".to_owned(), super::super::BridgeMode::Analyze);
-        watch.learn(Finding::Valid, 0, Utc::now());
+        // Far from the boundary, whatever time it is.
+        let now = at("2026-01-05T10:00:00Z");
+        watch.learn(Finding::Valid, 0, now);
         for misses in 1..=MISSES {
-            watch.learn(watch.look().await, misses, Utc::now());
+            watch.learn(watch.look().await, misses, now);
             let expected = if misses < MISSES { SessionState::Valid } else { SessionState::Unknown };
             assert_eq!(watch.state.borrow().state, expected, "after {misses}");
         }
     }
 
+    #[tokio::test]
+    async fn one_miss_after_the_boundary_makes_a_session_unknown_and_before_it_none() {
+        let (watch, metrics) = watch("http://127.0.0.1:1".to_owned(), super::super::BridgeMode::Live);
+        let state = || watch.state.borrow().state;
+        let missed = || Finding::Unknown("no answer".to_owned());
+        watch.learn(Finding::Valid, 0, at("2026-01-05T21:29:50Z"));
+        watch.learn(missed(), 1, at("2026-01-05T21:29:59Z"));
+        assert_eq!((state(), metrics.broker_session_valid.get()), (SessionState::Valid, 1));
+        // 03:00 IST: it may have ended with the day.
+        watch.learn(missed(), 2, at("2026-01-05T21:30:00Z"));
+        assert_eq!((state(), metrics.broker_session_valid.get()), (SessionState::Unknown, 0));
+        watch.learn(Finding::Valid, 0, at("2026-01-05T21:30:10Z"));
+        watch.learn(missed(), 1, at("2026-01-05T21:30:20Z"));
+        assert_eq!(state(), SessionState::Valid, "proven on this side");
+    }
+
     #[test]
     fn a_proof_from_before_the_boundary_proves_nothing_after_it() {
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         // 03:00 IST is 21:30 UTC of the day before.
         assert!(past_boundary(Some(at("2026-01-05T21:29:59Z")), at("2026-01-05T21:30:00Z")));
         assert!(!past_boundary(Some(at("2026-01-05T21:30:00Z")), at("2026-01-06T21:29:59Z")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use ha::{BootClock, Clock};
-use rust_decimal::dec;
+use rust_decimal::{Decimal, dec};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -14,7 +14,7 @@ use crate::broker::{OpenAlgo, Settings};
 use crate::domain::money::Price;
 use crate::feed::poll::{Poll, PollPace};
 use crate::feed::{Listing, PriceSource};
-use crate::paper::{Options, Paper};
+use crate::paper::{Options, Paper, SymbolKey, SymbolSpec};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -107,6 +107,34 @@ async fn ticks_of_what_is_wanted_arrive_and_of_nothing_else() {
     assert_eq!(feed.board.get(&gold()), None);
     assert_eq!(feed.status.borrow().subscribed_symbols, 1);
     assert_eq!(feed.status.borrow().generation, 1, "one socket for all of it");
+}
+
+// R: D2
+#[tokio::test]
+async fn of_hundreds_of_symbols_each_is_subscribed_once_and_has_its_own_price() {
+    const SYMBOLS: i64 = 250;
+    let priced = |number: i64| {
+        let mut spec = SymbolSpec::defaults().remove(1);
+        spec.key = SymbolKey::new(&format!("S{number}FUT"), "MCX");
+        spec.ltp = Price(Decimal::from(1000 + number));
+        spec
+    };
+    let tick_interval = Duration::from_millis(20);
+    let symbols = (0..SYMBOLS).map(priced).collect();
+    let paper = Paper::start(Options { tick_interval, symbols, ..Options::default() }).await.unwrap();
+    let feed = run(&paper.ws_url(), "paper", SOON);
+    let listings: Vec<Listing> =
+        (0..SYMBOLS).map(|number| Listing::new("MCX", format!("S{number}FUT"))).collect();
+    feed.board.want(listings.iter().cloned().collect());
+    for (listing, number) in listings.iter().zip(0..) {
+        feed.price(listing, Price(Decimal::from(1000 + number))).await;
+    }
+    let status = feed.status.borrow().clone();
+    assert_eq!(
+        (status.subscribed_symbols, status.generation),
+        (listings.len(), 1),
+        "one socket for all of them"
+    );
 }
 
 /// A proxy that says all it has to say at once.
