@@ -164,11 +164,13 @@ async fn processor_time(sql: &Client) -> [Duration; 2] {
     [ours, sql.query(sessions, &[]).await.unwrap().iter().map(of).sum()]
 }
 
-/// The counts of a bench, or those that the variable names: `10,10000`.
-fn counts(variable: &str, all: &[i64]) -> Vec<i64> {
-    let named = std::env::var(variable).unwrap_or_default();
-    let named: Vec<i64> = named.split(',').filter_map(|count| count.parse().ok()).collect();
-    if named.is_empty() { all.to_vec() } else { named }
+/// How many positions: all counts, or those that `BATON_BENCH_POSITIONS` names (`10,10000`).
+fn counts() -> Vec<i64> {
+    let named = std::env::var("BATON_BENCH_POSITIONS").unwrap_or_else(|_| "10,100,1000,10000".to_owned());
+    named
+        .split(',')
+        .map(|count| count.parse().expect("BATON_BENCH_POSITIONS is counts, as 10,10000"))
+        .collect()
 }
 
 // R: C9
@@ -178,7 +180,7 @@ async fn recovery_of_many_positions() {
     println!(
         "positions  recovery  of the processors, ours + the database's  bare read  start to active  memory at most"
     );
-    for count in counts("BATON_BENCH_POSITIONS", &[10, 100, 1000, 10_000]) {
+    for count in counts() {
         let database = Database::start().await;
         let sql = database.connect().await;
         seed(&sql, count).await;

@@ -101,7 +101,7 @@ const KEPT: &str = "
         UNION SELECT o.id, o.class, o.position_id FROM signal s JOIN order_intent o ON o.signal_id = s.id
             WHERE s.status = 'working'
         UNION SELECT o.id, o.class, o.position_id FROM position p JOIN order_intent o ON o.position_id = p.id
-            WHERE p.status = 'closing' AND (p.status = 'closing' OR p.exit_cause IS NOT NULL)
+            WHERE p.status = 'closing'
     )
     SELECT id FROM kept
     UNION SELECT o.id FROM kept k CROSS JOIN LATERAL (
