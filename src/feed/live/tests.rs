@@ -115,7 +115,7 @@ async fn of_hundreds_of_symbols_each_is_subscribed_once_and_has_its_own_price() 
     const SYMBOLS: i64 = 250;
     let priced = |number: i64| {
         let mut spec = SymbolSpec::defaults().remove(1);
-        spec.key = SymbolKey::new(&format!("S{number}FUT"), "MCX");
+        spec.key = SymbolKey::new(format!("S{number}FUT"), "MCX");
         spec.ltp = Price(Decimal::from(1000 + number));
         spec
     };
