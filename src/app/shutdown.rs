@@ -218,7 +218,7 @@ async fn wind_down(handle: &Handle, engine: &Engine, plan: &Shutdown, end: Insta
     let left = end.saturating_duration_since(Instant::now());
     let budgets = Budgets { cancel: plan.cancel.min(left * 2 / 5), close: plan.close, end: end.into_std() };
     let flatten = plan.exit_policy == ExitPolicy::Flatten;
-    let steps = engine.wind_down(fence, flatten, budgets).await;
+    let steps = Box::pin(engine.wind_down(fence, flatten, budgets)).await;
     for step in &steps {
         let took_ms = step.took.as_millis();
         if step.done {

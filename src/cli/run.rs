@@ -36,7 +36,7 @@ pub async fn run(args: Args, inputs: Inputs, output: &Output) -> anyhow::Result<
         None => None,
     };
     let ran = match config::load(&inputs) {
-        Ok(config) => app::run(config, output, args.exit_on_corrupt).await,
+        Ok(config) => Box::pin(app::run(config, output, args.exit_on_corrupt)).await,
         Err(faults) => Err(faults.into()),
     };
     if let Some(stores) = stores {

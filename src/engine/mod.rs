@@ -183,7 +183,7 @@ impl Engine {
                 Role::Leader(_) if rests => self.operational.waiting("leadership is being handed over"),
                 Role::Leader(fence) => {
                     let stop = drain.child_token();
-                    self.recess.ends(&stop, self.lead(fence, &stop)).await;
+                    self.recess.ends(&stop, Box::pin(self.lead(fence, &stop))).await;
                 }
                 other => self.follow(&other),
             }

@@ -377,6 +377,8 @@ pub fn launch(name: &str, stores: &Stores, paper: &Paper, options: &Options, fol
     let text = |value: &dyn ToString| value.to_string();
     for (key, value) in [
         ("BATON_CLUSTER__NAME", text(&"test")),
+        // Half of what a thread has by default: a debug build that gets along with it never overflows.
+        ("RUST_MIN_STACK", text(&(1 << 20))),
         ("BATON_CLUSTER__MEMBER", text(&name)),
         ("BATON_HTTP__LISTEN", text(&"127.0.0.1:0")),
         ("BATON_POSTGRES__URL", stores.database_url()),

@@ -104,7 +104,7 @@ impl Endpoint {
     }
 
     pub(super) async fn connect(&self, time: &dyn Time) -> Result<Socket, ConnectError> {
-        let connected = within(time, CONNECT, self.open()).await;
+        let connected = within(time, CONNECT, Box::pin(self.open())).await;
         connected.unwrap_or_else(|| Err(ConnectError::TimedOut { url: self.url.clone() }))
     }
 

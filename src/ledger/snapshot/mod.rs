@@ -146,7 +146,7 @@ impl Ledger {
             tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
             return Ok(snapshot);
         };
-        let (state, ()) = tokio::join!(State::read(&tx, &faults), beside.imported());
+        let (state, ()) = tokio::join!(Box::pin(State::read(&tx, &faults)), beside.imported());
         let ended = tx.commit().await;
         let snapshot = put_together(state, beside.proofs().await, &faults)?;
         ended.map_err(LedgerError::during("end the recovery snapshot"))?;
@@ -191,7 +191,7 @@ pub(super) async fn read(
     meter: &Arc<Meter>,
 ) -> Result<Snapshot, LedgerError> {
     let faults = Faults { meter: Arc::clone(meter), ..Faults::default() };
-    let (state, proofs) = tokio::join!(State::read(tx, &faults), Proofs::read(tx, depth, &faults));
+    let (state, proofs) = tokio::join!(Box::pin(State::read(tx, &faults)), Proofs::read(tx, depth, &faults));
     put_together(state, proofs, &faults)
 }
 
@@ -201,7 +201,7 @@ pub(super) async fn read_behind(tx: &Transaction<'_>, chain: &AuditReport) -> Re
     let faults = Faults::default();
     let chain = proofs::believed(chain.faults.clone(), chain.recorded.clone());
     let proofs = Proofs::read_with(tx, Depth::Whole, &faults, ready(Ok(chain)));
-    let (state, proofs) = tokio::join!(State::read(tx, &faults), proofs);
+    let (state, proofs) = tokio::join!(Box::pin(State::read(tx, &faults)), Box::pin(proofs));
     put_together(state, proofs, &faults)
 }
 

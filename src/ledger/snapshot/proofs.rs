@@ -118,7 +118,7 @@ pub(super) struct Orders {
 impl Proofs {
     /// All of them to their end, as [`State::read`](super::state::State::read).
     pub async fn read(tx: &Transaction<'_>, depth: Depth, faults: &Faults) -> Result<Self, LedgerError> {
-        Self::read_with(tx, depth, faults, audit(tx, depth, faults)).await
+        Box::pin(Self::read_with(tx, depth, faults, audit(tx, depth, faults))).await
     }
 
     /// As [`Self::read`], with what is said of the audit chain.
