@@ -1,6 +1,7 @@
 """What every service of the compose project must hold: `compose.py FILE`, the output of `docker compose config`."""
 
 import ipaddress
+import os
 import pathlib
 import sys
 
@@ -35,7 +36,8 @@ def proxied(agents, edge):
     subnets = [block["subnet"] for block in (edge.get("ipam") or {}).get("config") or []]
     trusted = agents["environment"].get("BATON_SIGNALS__TRUSTED_PROXIES", "").split(",")
     yield "agents see who sends", "option forwardfor" in lines
-    yield "the proxy's network is one of a fixed size", len(subnets) == 1 and ipaddress.ip_network(subnets[0]).num_addresses <= 256
+    yield "the proxy's network is one of a fixed size", subnets == [os.environ.get("BATON_EDGE_SUBNET", "10.213.47.0/24")] and \
+        ipaddress.ip_network(subnets[0]).num_addresses <= 256
     yield "agents believe the proxy's network alone", trusted == subnets
 
 
