@@ -1,5 +1,5 @@
 """Gives an agent the settings of chart or compose, lets `baton config check` judge them, and looks whether a Service or a container
-listens wherever they lead, and whether the pods' times fit the agent's.
+listens wherever they lead, and whether they have the time that the agent takes.
 
   settings.py BATON chart OBJECTS.yaml
   settings.py BATON compose PROJECT.yaml
@@ -46,15 +46,21 @@ def files(pod):
     return {f"{at}/{item['path']}": (source["secret"]["name"], item["key"]) for source in sources for item in source["secret"]["items"]}
 
 
-def late(agents, shown):
-    """What of a pod's times is too short for what the agent says of its own."""
+def late(documents, kind, shown):
+    """What of the time that pods or containers have is too short for what the agent says of its own."""
     ms = {entry["key"]: entry["value"] for entry in shown}
-    stop = agents["template"]["spec"]["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    needed = stop + (ms["shutdown.budget_ms"] + ms["broker.order_timeout_ms"] + ms["timing.lease_ttl_ms"]) / 1000
-    if agents["template"]["spec"]["terminationGracePeriodSeconds"] < needed:
-        yield f"a pod that needs {needed} s to stop is killed before"
-    if agents["minReadySeconds"] * 1000 <= ms["timing.lease_ttl_ms"]:
-        yield "the next instance is replaced before a lease is over"
+    needed = (ms["shutdown.budget_ms"] + ms["broker.order_timeout_ms"] + ms["timing.lease_ttl_ms"]) / 1000
+    if kind == "compose":
+        given = int(documents[0]["services"]["baton"]["stop_grace_period"].removesuffix("s"))
+    else:
+        agents = deployment(documents)
+        pod = agents["template"]["spec"]
+        given = pod["terminationGracePeriodSeconds"]
+        needed += pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        if agents["minReadySeconds"] * 1000 <= ms["timing.lease_ttl_ms"]:
+            yield "the next instance is replaced before a lease is over"
+    if given < needed:
+        yield f"an agent that needs {needed} s to stop is killed after {given} s"
 
 
 def of_chart(objects):
@@ -148,7 +154,7 @@ def main():
         shown = json.loads(shown.stdout)
         stores = [SECRETS[f"BATON_{store}__URL_FILE"] for store in ("POSTGRES", "REDIS")]
         faults = list(leads_nowhere(shown, urls or stores, listening(kind, documents)))
-        faults += late(deployment(documents), shown) if kind == "chart" else []
+        faults += late(documents, kind, shown)
         print("\n".join(faults), file=sys.stderr)
         return 1 if faults else 0
 
