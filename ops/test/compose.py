@@ -24,7 +24,7 @@ def holds(name, service):
         yield "on the stores' network only", list(service["networks"]) == ["stores"]
     for key, value in (service.get("environment") or {}).items():
         secret = any(word in key for word in ("PASSWORD", "TOKEN", "_KEY", "POSTGRES__URL", "REDIS__URL"))
-        yield f"{key} comes from a file", not secret or (key.endswith("_FILE") and value.startswith("/run/secrets/"))
+        yield f"{key} comes from a file", not secret or (key.endswith("_FILE") and value.startswith(("/run/secrets/", "/etc/baton/secrets/")))
 
 
 def proxied(agents, edge):
