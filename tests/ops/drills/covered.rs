@@ -2,7 +2,8 @@
 
 use baton::runbook::{Section, section, sections};
 
-use super::{blocks, fenced};
+use super::blocks;
+use super::expected::unshown;
 use crate::watch::root;
 
 /// Where the drills are.
@@ -71,7 +72,7 @@ fn every_alert_that_pages_has_a_drill_that_hears_it() {
 fn what_a_block_of_commands_prints_stands_below_it_and_is_compared() {
     for section in sections().filter(|section| !blocks(section).is_empty()) {
         let name = section.name;
-        assert!(!fenced(&section, "text").is_empty(), "{name} does not show what its commands print");
+        assert_eq!(unshown(&section), Vec::<String>::new(), "{name} does not show what these print");
         let compared = format!("shown(\"{name}\"");
         assert!(
             SOURCES.iter().any(|text| text.contains(&compared)),
