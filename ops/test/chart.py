@@ -1,13 +1,18 @@
 """Looks at rendered objects of the chart.
 
-  chart.py rules FILE  every pod obeys the `restricted` standard; agents are probed, spread and rolled as they must be
+  chart.py rules FILE  every pod obeys the `restricted` standard; agents are probed, spread and rolled as they must be; what goes with
+                       them migrates, tests, is scraped, alerts and is shown
   chart.py json FILE   the objects as a JSON list
 """
 
 import json
+import pathlib
 import sys
 
 import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+NODES, ZONES = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 
 
 def pods(objects):
@@ -42,7 +47,12 @@ def agents(spec):
     container = pod["containers"][0]
     probes = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
     yield "asks the right probes", probes == {"startup": "/startupz", "liveness": "/livez", "readiness": "/readyz"}
-    yield "is spread", bool(pod["topologySpreadConstraints"])
+    spread = {rule["topologyKey"]: rule for rule in pod["topologySpreadConstraints"]}
+    yield "is spread over nodes", NODES in spread or NODES in str(pod.get("affinity"))
+    yield "is spread over zones", ZONES in spread
+    # Those of the release before count for nothing.
+    yield "is spread while it rolls", NODES not in spread or all(
+        rule.get("matchLabelKeys") == ["pod-template-hash"] for rule in spread.values())
     yield "rolls when its configuration changes", "checksum/config" in spec["template"]["metadata"]["annotations"]
     secrets = [entry for entry in container["env"] if entry["name"].endswith("_FILE")]
     yield "reads secrets from files", len(secrets) >= 4
@@ -51,6 +61,50 @@ def agents(spec):
     # None of these may hold a password: the agent refuses one in the collector's address.
     open_urls = {"BATON_CLUSTER__ADDRESS", "BATON_BROKER__URL", "BATON_TRACES__ENDPOINT"}
     yield "has no secret in its environment", set(plain) <= open_urls
+
+
+def of_kind(objects, kind):
+    """Objects of a kind."""
+    return [item for item in objects if item["kind"] == kind]
+
+
+def hook(item):
+    """At which event helm makes an object, and in which order."""
+    notes = item["metadata"].get("annotations", {})
+    return notes.get("helm.sh/hook"), int(notes.get("helm.sh/hook-weight", 0))
+
+
+def beside(objects):
+    """What goes with the agents, as named demands."""
+    service = next(item for item in of_kind(objects, "Service") if item["metadata"]["labels"].get("app.kubernetes.io/component") == "agent")
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]
+    maps = {item["metadata"]["name"]: item for item in of_kind(objects, "ConfigMap")}
+    job, test = of_kind(objects, "Job")[0], of_kind(objects, "Pod")[0]
+    mounted = [volume["configMap"]["name"] for volume in job["spec"]["template"]["spec"]["volumes"] if "configMap" in volume]
+    fresh = maps[mounted[0]]
+    yield "the schema is migrated before an upgrade", hook(job)[0] == "pre-upgrade"
+    yield "by the new release's settings", hook(fresh)[0] == "pre-upgrade" and hook(fresh)[1] < hook(job)[1] \
+        and fresh["data"] == maps[name]["data"]
+    # Nobody could take over from one that is alone, so its cluster is never healthy.
+    alone = next(item for item in of_kind(objects, "Deployment") if item["metadata"]["name"] == name)["spec"]["replicas"] == 1
+    asked = ["healthcheck", "--probe", "leader"] if alone else ["status"]
+    yield "helm test asks the Service for the cluster", hook(test)[0] == "test" and \
+        test["spec"]["containers"][0]["args"] == [*asked, "--address", f"http://{name}:{port['port']}"]
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        wanted, scraped = monitor["spec"]["selector"]["matchLabels"].items(), monitor["spec"]["endpoints"][0]
+        yield "Prometheus scrapes the agents", wanted <= service["metadata"]["labels"].items() and \
+            (scraped["port"], scraped["path"]) == (port["name"], "/metrics")
+    for rules in of_kind(objects, "PrometheusRule"):
+        shipped = yaml.safe_load((ROOT / "ops/prometheus/rules.yml").read_text())["groups"]
+        alerts = [[alert for group in groups for alert in group["rules"]] for groups in (rules["spec"]["groups"], shipped)]
+        leads = [[alert["annotations"].pop("runbook_url").rsplit("/", 1) for alert in those] for those in alerts]
+        yield "the alerts are those that are shipped", alerts[0] == alerts[1]
+        yield "and lead to a runbook that is there", all(
+            here[1] == there[1] and "127.0.0.1" not in here[0] for here, there in zip(*leads))
+        boards = {path.name: json.loads(path.read_text()) for path in (ROOT / "ops/grafana/dashboards").glob("*.json")}
+        shown = [item for item in maps.values() if item["metadata"]["labels"].get("grafana_dashboard") == "1"]
+        shown = {key.removeprefix("baton-"): json.loads(text) for item in shown for key, text in item["data"].items()}
+        yield "Grafana finds every dashboard", shown == boards
 
 
 def main():
@@ -65,7 +119,8 @@ def main():
              and item["metadata"]["labels"].get("app.kubernetes.io/component") == "agent"]
     assert len(agent) == 1, "there is one Deployment of agents"
     faults += [f"the agents do not hold: {what}" for what, holds in agents(agent[0]["spec"]) if not holds]
-    policy = next(item for item in objects if item["kind"] == "NetworkPolicy")["spec"]
+    faults += [f"does not hold: {what}" for what, holds in beside(objects) if not holds]
+    policy = of_kind(objects, "NetworkPolicy")[0]["spec"]
     labels = agent[0]["spec"]["selector"]["matchLabels"].items()
     own = {"podSelector": {"matchLabels": {key: value for key, value in labels if not key.endswith("/component")}}}
     if not any("from" not in rule or own in rule["from"] for rule in policy["ingress"]):
@@ -76,7 +131,7 @@ def main():
     # A rule without ports lets out to all of its peers'.
     if missing and len(ports) == len(policy["egress"]):
         faults.append(f"the NetworkPolicy lets nobody out to {sorted(missing)}")
-    budgets = [item["spec"] for item in objects if item["kind"] == "PodDisruptionBudget"]
+    budgets = [item["spec"] for item in of_kind(objects, "PodDisruptionBudget")]
     if agent[0]["spec"]["replicas"] > 1 and [budget["maxUnavailable"] for budget in budgets] != [1]:
         faults.append("a drain of nodes may take more than one instance at a time")
     kinds = {item["kind"] for item in objects}

@@ -10,7 +10,7 @@ import urllib.request
 
 from alerts import load
 
-# The cause, and what follows from it; nothing else is kept quiet by it.
+# The cause, and what follows from it; nothing else is kept quiet by it, and no cause keeps another quiet.
 MUTED = {
     "AgentDown": {"NoLeader", "ReplicaMissing", "SignalLoss"},
     "DatabaseUnavailable": {"NoLeader", "ReplicaMissing", "LeaderInError", "ReconcileStale"},
@@ -22,11 +22,16 @@ PATIENCE_S = 30
 
 
 def firing():
-    """For each cause a namespace in which it fires with all that are no causes; in another job of it they fire without it."""
+    """For each cause a namespace in which it fires with all that are no causes; in another job of it they fire without it. In one
+    namespace all causes fire, and nothing else.
+
+    So each cause fires where what it keeps quiet in its own cluster fires in another one of the same namespace, or of the same job.
+    """
     others = [rule["alert"] for rule in load()[1] if rule["alert"] not in MUTED]
     for cause in MUTED:
         for job, names in (("baton", [cause, *others]), ("other", others)):
             yield from ({"labels": {"alertname": name, "namespace": cause, "job": job}} for name in names)
+    yield from ({"labels": {"alertname": cause, "namespace": "all", "job": "baton"}} for cause in MUTED)
 
 
 def asked(url, body=None):
@@ -40,13 +45,14 @@ def asked(url, body=None):
 
 
 def quiet(alerts):
-    """Cause -> what is muted beside it; and what is muted where no cause fires."""
+    """Cause -> what is muted beside it; and what is muted where no cause of it fires."""
     muted = {cause: set() for cause in MUTED}
     stray = set()
     for alert in alerts:
         labels = alert["labels"]
         if alert["status"]["inhibitedBy"]:
-            (muted[labels["namespace"]] if labels["job"] == "baton" else stray).add(labels["alertname"])
+            beside = muted.get(labels["namespace"], stray) if labels["job"] == "baton" else stray
+            beside.add(labels["alertname"])
     return muted, stray
 
 
@@ -82,7 +88,7 @@ def main():
     muted, stray = quiet(seen)
     faults = [f"beside {cause} {sorted(muted[cause])} are quiet, not {sorted(names)}" for cause, names in MUTED.items()
               if muted[cause] != names]
-    faults += [f"{name} is quiet without a cause in its job" for name in sorted(stray)]
+    faults += [f"{name} is quiet without a cause in its cluster" for name in sorted(stray)]
     faults += [f"{len(seen)} of {len(sent)} alerts are there"] * (len(seen) != len(sent))
     print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0

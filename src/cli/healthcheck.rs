@@ -21,6 +21,8 @@ pub enum Probe {
     Started,
     /// It could store a signal now, and could lead.
     Ready,
+    /// It leads, and trades.
+    Leader,
     /// The paper bridge serves (at its control port).
     Paper,
 }
@@ -31,6 +33,7 @@ impl Probe {
             Self::Live => "/livez",
             Self::Started => "/startupz",
             Self::Ready => "/readyz",
+            Self::Leader => "/leader",
             Self::Paper => "/_ctl/faults",
         }
     }

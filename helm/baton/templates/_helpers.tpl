@@ -46,8 +46,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else if or .Values.secrets.create .Values.trial.enabled -}}
 {{ include "baton.fullname" . }}
 {{- else -}}
-{{- fail "secrets.existingSecret is not set: name a Secret with the keys under secrets.keys (or use secrets.create or trial.enabled for a look around)" -}}
+{{- fail "secrets.existingSecret is not set: name a Secret with the keys under secrets.keys (or each of them under secrets.from; for a look around use secrets.create or trial.enabled)" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Each secret that is used, as `items` of a document in YAML: its name here, its setting, and the Secret and key that hold it. */}}
+{{- define "baton.secrets" -}}
+{{- $root := . -}}
+{{- $settings := dict "databaseUrl" "POSTGRES__URL" "redisUrl" "REDIS__URL" "redisSentinels" "REDIS__SENTINELS" "brokerApiKey" "BROKER__API_KEY" "signalsToken" "SIGNALS__TOKEN" "signalsSecret" "SIGNALS__SECRET" "operatorToken" "OPERATOR__TOKEN" "telegramBotToken" "NOTIFY__TELEGRAM_BOT_TOKEN" "webhookUrl" "NOTIFY__WEBHOOK_URL" "webhookSecret" "NOTIFY__WEBHOOK_SECRET" "slackUrl" "NOTIFY__SLACK_URL" "smtpUrl" "NOTIFY__SMTP_URL" "heartbeatUrl" "NOTIFY__HEARTBEAT_URL" -}}
+items:
+{{- range $name, $setting := $settings }}
+{{- $key := get $root.Values.secrets.keys $name }}
+{{- $elsewhere := get $root.Values.secrets.from $name }}
+{{- if $elsewhere }}
+  - {name: {{ $name }}, setting: BATON_{{ $setting }}, secret: {{ $elsewhere.secret | quote }}, key: {{ $elsewhere.key | quote }}}
+{{- else if $key }}
+  - {name: {{ $name }}, setting: BATON_{{ $setting }}, secret: {{ include "baton.secret" $root | quote }}, key: {{ $key | quote }}}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* The settings that the chart itself decides; the rest is baton.toml. */}}
@@ -76,12 +92,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - name: BATON_TRACES__SAMPLE_PERCENT
   value: {{ .Values.traces.samplePercent | int | quote }}
 {{- end }}
-{{- $names := dict "databaseUrl" "BATON_POSTGRES__URL" "redisUrl" "BATON_REDIS__URL" "brokerApiKey" "BATON_BROKER__API_KEY" "signalsToken" "BATON_SIGNALS__TOKEN" "signalsSecret" "BATON_SIGNALS__SECRET" "operatorToken" "BATON_OPERATOR__TOKEN" "telegramBotToken" "BATON_NOTIFY__TELEGRAM_BOT_TOKEN" }}
-{{- range $name, $key := .Values.secrets.keys }}
-{{- if $key }}
-- name: {{ get $names $name }}_FILE
-  value: /etc/baton/secrets/{{ $key }}
-{{- end }}
+{{- range (include "baton.secrets" . | fromYaml).items }}
+- name: {{ .setting }}_FILE
+  value: /etc/baton/secrets/{{ .name }}
 {{- end }}
 {{- if .Values.trial.enabled }}
 - name: BATON_BROKER__URL
@@ -114,14 +127,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   configMap:
     name: {{ index . 1 }}
 - name: secrets
-  secret:
-    secretName: {{ include "baton.secret" $root }}
+  projected:
     defaultMode: 0440
-    items:
-      {{- range $name, $key := $root.Values.secrets.keys }}
-      {{- if $key }}
-      - {key: {{ $key }}, path: {{ $key }}}
-      {{- end }}
+    sources:
+      {{- range (include "baton.secrets" $root | fromYaml).items }}
+      - secret:
+          name: {{ .secret | quote }}
+          items: [{key: {{ .key | quote }}, path: {{ .name }}}]
       {{- end }}
 - name: state
   {{- if $root.Values.state.existingClaim }}

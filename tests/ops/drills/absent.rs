@@ -3,7 +3,7 @@
 use rust_decimal::dec;
 use rustix::process::Signal;
 
-use super::{Pager, block, done, done_at, equipped, prints, status_is, told, typed, with_a_position};
+use super::{Pager, block, done, done_at, equipped, prints, shown, status_is, told, typed, with_a_position};
 use crate::signals::{GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
 use crate::support::wait;
@@ -33,6 +33,7 @@ async fn drill_no_standby() {
     })
     .await;
     let printed = done(&cluster, leader, &block("no-standby")).await;
+    shown("no-standby", &printed);
     assert!(printed.contains(&format!(" {name} ")), "it was there, and until when:\n{printed}");
     // What shows that it is over is red as long as it is not, whatever `baton status` says.
     let verify =

@@ -1,7 +1,9 @@
 //! No page without a drill: whoever is woken does what somebody has done before.
 
-use baton::runbook::{Section, section};
+use baton::runbook::{Section, section, sections};
 
+use super::blocks;
+use super::expected::unshown;
 use crate::watch::root;
 
 /// Where the drills are.
@@ -61,6 +63,20 @@ fn every_alert_that_pages_has_a_drill_that_hears_it() {
             source.is_some(),
             "{alert} pages, but no drill that its section ({}) names hears it: {named:?}",
             section.name
+        );
+    }
+}
+
+// R: H6, B12
+#[test]
+fn what_a_block_of_commands_prints_stands_below_it_and_is_compared() {
+    for section in sections().filter(|section| !blocks(section).is_empty()) {
+        let name = section.name;
+        assert_eq!(unshown(&section), Vec::<String>::new(), "{name} does not show what these print");
+        let compared = format!("shown(\"{name}\"");
+        assert!(
+            SOURCES.iter().any(|text| text.contains(&compared)),
+            "no drill holds what {name} shows against it"
         );
     }
 }

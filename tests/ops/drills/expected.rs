@@ -1,6 +1,8 @@
 //! What the runbook says that its commands print, held against what they printed.
 
-use super::{fenced, named};
+use baton::runbook::Section;
+
+use super::{AWAY, blocks, fences, named};
 
 /// True when a line is as a pattern has it: in any spacing, with `…` for anything.
 fn is_like(line: &str, pattern: &str) -> bool {
@@ -17,13 +19,39 @@ fn is_like(line: &str, pattern: &str) -> bool {
     open || rest.is_empty()
 }
 
-/// Asserts that a section's commands printed every line that the section shows, in its own blocks of text.
+/// What a section shows as printed, each block of it with the commands that stand above.
+fn shows(section: &Section) -> Vec<(String, String)> {
+    let mut above = String::new();
+    let mut found = Vec::new();
+    for (kind, text) in fences(section) {
+        if kind == "text" { found.push((above.clone(), text)) } else { above = text }
+    }
+    found
+}
+
+/// Blocks of a section's commands below which nothing shows what they print.
+pub fn unshown(section: &Section) -> Vec<String> {
+    let shows = shows(section);
+    blocks(section).into_iter().filter(|block| shows.iter().all(|(above, _)| above != block)).collect()
+}
+
+/// Asserts that a section's commands printed every line that the section shows, what is for PostgreSQL's absence apart.
 pub fn shown(section: &str, printed: &str) {
-    let blocks = fenced(&named(section), "text");
-    assert!(!blocks.is_empty(), "{section} shows what its commands print");
-    let missing: Vec<&str> = blocks
+    holds(section, printed, |above| !above.starts_with(AWAY));
+}
+
+/// Asserts that one block of a section's commands printed every line that the section shows below it.
+pub fn shown_below(section: &str, commands: &str, printed: &str) {
+    holds(section, printed, |above| above == commands);
+}
+
+fn holds(section: &str, printed: &str, is_meant: impl Fn(&str) -> bool) {
+    let mut shows = shows(&named(section));
+    shows.retain(|(above, _)| is_meant(above));
+    assert!(!shows.is_empty(), "{section} shows what its commands print");
+    let missing: Vec<&str> = shows
         .iter()
-        .flat_map(|block| block.lines())
+        .flat_map(|(_, text)| text.lines())
         .filter(|pattern| !printed.lines().any(|line| is_like(line, pattern)))
         .collect();
     assert!(missing.is_empty(), "{section} shows {missing:#?}, but its commands printed:\n{printed}");

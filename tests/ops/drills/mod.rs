@@ -39,20 +39,20 @@ use crate::watch::{self, Prometheus};
 
 /// The fenced commands of a section, each block as it stands.
 fn blocks(section: &Section) -> Vec<String> {
-    fenced(section, "sh")
+    let fenced = fences(section).into_iter();
+    fenced.filter(|(kind, _)| kind == "sh").map(|(_, commands)| commands).collect()
 }
 
-/// The fenced blocks of a kind.
-fn fenced(section: &Section, kind: &str) -> Vec<String> {
-    let begins = format!("```{kind}");
+/// The fenced blocks of a section in their order, each with its kind.
+fn fences(section: &Section) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut block: Option<String> = None;
+    let mut block: Option<(String, String)> = None;
     for line in section.text.lines() {
-        match (line.trim(), block.as_mut()) {
-            (line, None) if line == begins => block = Some(String::new()),
-            ("```", Some(_)) => found.extend(block.take()),
-            (command, Some(text)) => *text += &format!("{command}\n"),
-            _ => {}
+        match (line.trim().strip_prefix("```"), block.as_mut()) {
+            (Some(kind), None) => block = Some((kind.to_owned(), String::new())),
+            (Some(_), Some(_)) => found.extend(block.take()),
+            (None, Some((_, text))) => *text += &format!("{}\n", line.trim()),
+            (None, None) => {}
         }
     }
     found

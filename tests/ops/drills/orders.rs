@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rust_decimal::dec;
+use serde_json::json;
 
 use super::{Pager, block, by_hand, done, equipped, prints, shown, told, with_a_position};
 use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, base};
@@ -25,10 +26,12 @@ async fn drill_switches() {
         found.unwrap_or_else(|| panic!("the section says {verb}")).to_owned()
     };
     done(&cluster, leader, &command("baton halt")).await;
+    let mut printed = done(&cluster, leader, &command("baton switches")).await;
     let view = cluster.play(leader, &base("halted", GOLD, 140_000)).await;
     assert_eq!(view["status"], "refused", "{view}");
     assert!(view["reasons"].to_string().contains("HALTED"), "{view}");
-    done(&cluster, leader, &command("baton unhalt")).await;
+    printed += &done(&cluster, leader, &command("baton unhalt")).await;
+    shown("switches", &printed);
     let view = cluster.play(leader, &base("lifted", GOLD, 140_000)).await;
     assert_eq!(view["status"], "executed", "{view}");
     cluster.finish().await;
@@ -109,6 +112,38 @@ async fn drill_in_doubt_orders() {
     assert_eq!((check.orders, check.arrivals), (0, 0), "nothing was ever sent: {check:?}");
 }
 
+// R: H6, B3
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_late_fill() {
+    if !equipped() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
+    let leader = cluster.leader().await;
+    // It fills, nobody hears of it, and the books do not show it for a while.
+    for fault in [json!({ "kind": "hidden", "ms": 15_000 }), json!({ "kind": "lost_ack_after" })] {
+        cluster.paper.fault(json!({ "fault": fault, "verb": "placeorder", "count": 1 })).await;
+    }
+    let accepted = cluster.post(0, &base("late", GOLD, 140_000)).await;
+    let intent = wait::until("the order is in doubt", PATIENCE, async || {
+        let found = cluster.sql.query_opt("SELECT id FROM order_intent WHERE state = 'in_doubt'", &[]).await;
+        found.unwrap().map(|row| row.get::<_, uuid::Uuid>(0).to_string()).ok_or_else(|| cluster.logs())
+    })
+    .await;
+    let word = told("in-doubt-orders", "baton orders resolve ID --as abandoned --evidence TEXT --yes");
+    done(&cluster, leader, &word.replace("ID", &intent).replace("TEXT", "'not in the terminal'")).await;
+    assert_eq!(cluster.terminal(&accepted.id).await["status"], "abandoned");
+
+    // There it is after all; what it bought is sold by itself.
+    shown("late_fill", &prints(&cluster, leader, &block("late_fill"), " filled ").await);
+    let verify = told("late_fill", "baton positions list");
+    prints(&cluster, leader, verify, "no position is open").await;
+    let check = cluster.finish().await;
+    assert_eq!((check.orders, check.open_positions), (2, 0), "{check:?}");
+}
+
 // R: H6, C7
 #[ignore = "slow: a drill"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,7 +198,7 @@ async fn drill_strategies() {
     );
     let printed = done(&cluster, leader, told("strategies", "baton strategies list")).await;
     assert!(printed.contains("disabled") && printed.contains("drill"), "{printed}");
-    done(&cluster, leader, &block("strategies")).await;
+    shown("strategies", &done(&cluster, leader, &block("strategies")).await);
     let view = cluster.play(leader, &base("enabled", SILVER, 150_000)).await;
     assert_eq!(view["status"], "executed", "{view}");
 

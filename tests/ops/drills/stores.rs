@@ -2,6 +2,7 @@
 
 use rust_decimal::dec;
 
+use super::expected::shown_below;
 use super::{
     AWAY, Pager, block, blocks, done, equipped, named, prints, shown, status_is, told, typed, with_a_position,
 };
@@ -62,11 +63,12 @@ async fn drill_emergency_close() {
 
     cluster.stores.postgres().stop().await.unwrap();
     for close in closes {
-        wait::until("it sells, once the leader's lease has expired", PATIENCE, async || {
+        let sold = wait::until("it sells, once the leader's lease has expired", PATIENCE, async || {
             let output = typed(&cluster, 0, &typed_in(close)).await;
-            if output.status.success() { Ok(()) } else { Err(output) }
+            if output.status.success() { Ok(output.stdout) } else { Err(output) }
         })
         .await;
+        shown_below("db_unavailable", close, &String::from_utf8_lossy(&sold));
     }
     // Back again, the instance with that journal books both sales.
     cluster.stores.postgres().start().await.unwrap();
