@@ -74,6 +74,15 @@ def hook(item):
     return notes.get("helm.sh/hook"), int(notes.get("helm.sh/hook-weight", 0))
 
 
+def held(pod):
+    """Kind and name of what has to be there before a pod starts."""
+    for volume in pod["volumes"]:
+        if "configMap" in volume:
+            yield "ConfigMap", volume["configMap"]["name"]
+        for source in volume.get("projected", {}).get("sources", []):
+            yield "Secret", source["secret"]["name"]
+
+
 def beside(objects):
     """What goes with the agents, as named demands."""
     service = next(item for item in of_kind(objects, "Service") if item["metadata"]["labels"].get("app.kubernetes.io/component") == "agent")
@@ -83,6 +92,9 @@ def beside(objects):
     mounted = [volume["configMap"]["name"] for volume in job["spec"]["template"]["spec"]["volumes"] if "configMap" in volume]
     fresh = maps[mounted[0]]
     yield "the schema is migrated before an upgrade", hook(job)[0] == "pre-upgrade"
+    # What the release makes itself is changed after its hooks only.
+    made = {(item["kind"], item["metadata"]["name"]) for item in objects if hook(item)[0] is None}
+    yield "the migration waits for nothing of its own release", not made & set(held(job["spec"]["template"]["spec"]))
     yield "by the new release's settings", hook(fresh)[0] == "pre-upgrade" and hook(fresh)[1] < hook(job)[1] \
         and fresh["data"] == maps[name]["data"]
     # Nobody could take over from one that is alone, so its cluster is never healthy.

@@ -57,7 +57,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 items:
 {{- range $name, $setting := $settings }}
 {{- $key := get $root.Values.secrets.keys $name }}
-{{- $elsewhere := get $root.Values.secrets.from $name }}
+{{- /* `--reuse-values` brings the values of a chart that did not have it. */}}
+{{- $elsewhere := get ($root.Values.secrets.from | default dict) $name }}
 {{- if $elsewhere }}
   - {name: {{ $name }}, setting: BATON_{{ $setting }}, secret: {{ $elsewhere.secret | quote }}, key: {{ $elsewhere.key | quote }}}
 {{- else if $key }}
@@ -121,18 +122,39 @@ items:
 {{- end -}}
 
 {{/* Takes a list: the context and the ConfigMap's name. */}}
+{{/* What the chart's own Secret holds. */}}
+{{- define "baton.created" -}}
+{{- $full := include "baton.fullname" . }}
+{{- $trial := dict }}
+{{- if .Values.trial.enabled }}
+{{- $trial = dict "databaseUrl" (printf "postgres://baton:trial@%s-postgres:5432/baton" $full) "redisUrl" (printf "redis://%s-redis:6379/0" $full) "brokerApiKey" "paper" "signalsToken" "trial" "operatorToken" "trial" }}
+{{- end }}
+{{- $given := merge (deepCopy .Values.secrets.create) $trial }}
+{{- range (include "baton.secrets" . | fromYaml).items }}
+{{- if eq .secret (include "baton.secret" $) }}
+{{ .key | quote }}: {{ required (printf "secrets.create.%s is missing" .name) (get $given .name) | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "baton.volumes" -}}
 {{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- /* Of what the chart makes itself, this is the name, too: a hook runs before it is there. */ -}}
+{{- $own := "" -}}
+{{- if not $root.Values.secrets.existingSecret -}}
+{{- $own = include "baton.fullname" $root -}}
+{{- end -}}
 - name: config
   configMap:
-    name: {{ index . 1 }}
+    name: {{ $name }}
 - name: secrets
   projected:
     defaultMode: 0440
     sources:
       {{- range (include "baton.secrets" $root | fromYaml).items }}
       - secret:
-          name: {{ .secret | quote }}
+          name: {{ eq .secret $own | ternary $name .secret | quote }}
           items: [{key: {{ .key | quote }}, path: {{ .name }}}]
       {{- end }}
 - name: state

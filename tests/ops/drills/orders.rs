@@ -123,7 +123,7 @@ async fn drill_late_fill() {
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let leader = cluster.leader().await;
     // It fills, nobody hears of it, and the books do not show it for a while.
-    for fault in [json!({ "kind": "hidden", "ms": 15_000 }), json!({ "kind": "lost_ack_after" })] {
+    for fault in [json!({ "kind": "hidden", "ms": 45_000 }), json!({ "kind": "lost_ack_after" })] {
         cluster.paper.fault(json!({ "fault": fault, "verb": "placeorder", "count": 1 })).await;
     }
     let accepted = cluster.post(0, &base("late", GOLD, 140_000)).await;
