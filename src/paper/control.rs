@@ -6,6 +6,7 @@
 //! | `GET /_ctl/arrivals` | every order request received, carried out or not, with what was answered |
 //! | `GET /_ctl/log?after=N` | kept log lines with a number above N |
 //! | `GET /_ctl/requests` | number of requests per verb |
+//! | `GET /_ctl/stream` | what became of what the WebSocket had to say: updates due, ends, late, lost, repeated; ticks withheld, sockets refused |
 //! | `POST /_ctl/price` | `{symbol, exchange, ltp?, spread_ticks?}` |
 //! | `POST /_ctl/market` | `{moving}` |
 //! | `POST /_ctl/ticks?speed=N` | plays a recorded market (see [`ticks`]), N times as fast |
@@ -49,6 +50,7 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .route("/_ctl/arrivals", get(arrivals))
         .route("/_ctl/log", get(log))
         .route("/_ctl/requests", get(requests))
+        .route("/_ctl/stream", get(stream))
         .route("/_ctl/price", post(set_price))
         .route("/_ctl/market", post(set_market))
         .route("/_ctl/ticks", post(play_ticks))
@@ -166,6 +168,10 @@ async fn log(State(hub): Shared, Query(After { after }): Query<After>) -> Json<V
 
 async fn requests(State(hub): Shared) -> Json<Value> {
     Json(json!({ "requests": hub.lock().requests }))
+}
+
+async fn stream(State(hub): Shared) -> Json<Value> {
+    Json(json!({ "stream": hub.lock().streamed }))
 }
 
 #[derive(Debug, Deserialize)]

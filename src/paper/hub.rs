@@ -18,6 +18,7 @@ use super::faults::{Fault, Faults};
 use super::http::Verb;
 use super::limiter::Limiter;
 use super::options::{BridgeMode, Options};
+use super::streamed::Streamed;
 use super::witness::Witness;
 use crate::domain::money::Price;
 
@@ -49,6 +50,7 @@ pub(super) struct State {
     pub(super) witness: Witness,
     pub(super) requests: BTreeMap<&'static str, u64>,
     pub(super) mode: BridgeMode,
+    pub(super) streamed: Streamed,
     /// Fills held by the control port.
     pub(super) fills_held: bool,
     pub(super) calendar: Calendar,
@@ -89,6 +91,7 @@ impl Hub {
             limiter: Limiter::new(options.limits),
             witness,
             requests: BTreeMap::new(),
+            streamed: Streamed::default(),
             mode: options.mode,
             fills_held: false,
             calendar: options.calendar.clone(),
@@ -166,7 +169,8 @@ impl Hub {
             match event {
                 // The order stream comes through the broker's session too; the sandbox's is the bridge's own.
                 Event::Update { .. } if state.mode == BridgeMode::Live && state.session_is_dead() => (),
-                Event::Update { update, copies } => {
+                Event::Update { update, copies, is_late } => {
+                    state.streamed.note(copies, is_late, !update.status.is_live());
                     let update = Arc::new(*update);
                     for _ in 0..copies {
                         self.send(Frame::Update(Arc::clone(&update)));
@@ -186,10 +190,12 @@ impl Hub {
         }
     }
 
-    fn tick(&self, state: &State, listing: super::core::Listing, at: DateTime<FixedOffset>) {
+    fn tick(&self, state: &mut State, listing: super::core::Listing, at: DateTime<FixedOffset>) {
         let symbol = Some(listing.spec.key.symbol.as_str());
         let stalled = state.faults.holds(&Fault::StalledUpstream, None);
-        if !stalled && !state.faults.holds(&Fault::TickSilence, symbol) && !state.session_is_dead() {
+        if stalled || state.faults.holds(&Fault::TickSilence, symbol) {
+            state.streamed.withheld_ticks += 1;
+        } else if !state.session_is_dead() {
             self.send(Frame::Tick(Arc::new(TickData { listing, at })));
         }
     }

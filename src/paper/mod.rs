@@ -29,6 +29,7 @@ mod options;
 pub(crate) mod rng;
 mod serve;
 mod server;
+mod streamed;
 mod symbols;
 pub mod ticks;
 mod witness;

@@ -1,5 +1,7 @@
 //! A client of the bridge and the paper bridge that it speaks to.
 
+use std::sync::Arc;
+
 use baton::broker::{BridgeMode, Broker, NotSentCause, OpenAlgo, Settings, Submission, Ticket};
 use baton::domain::money::{Price, Quantity};
 use baton::domain::order::{OrderClass, OrderSpec, PriceType, Product, Side};
@@ -13,7 +15,7 @@ pub const GOLD: &str = "GOLDM05DEC25FUT";
 /// A paper bridge, a client of it, and the hand on its control port.
 pub struct Bench {
     pub paper: Paper,
-    pub broker: OpenAlgo,
+    pub broker: Arc<OpenAlgo>,
     control: reqwest::Client,
 }
 
@@ -44,7 +46,7 @@ impl Bench {
         settings.mode = mode;
         settings.orders_per_second = None;
         change(&mut settings);
-        let broker = OpenAlgo::new(settings).unwrap();
+        let broker = Arc::new(OpenAlgo::new(settings).unwrap());
         // The binary does this first thing in main; a second time is refused, which is as good.
         let _ = ring::default_provider().install_default();
         let control = reqwest::Client::builder().no_proxy().build().unwrap();

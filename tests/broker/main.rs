@@ -4,12 +4,15 @@
 mod bench;
 mod dns;
 mod double;
+mod ear;
 mod faults;
+mod feed_matrix;
 mod matrix;
 #[path = "../support/names.rs"]
 mod names;
 mod paper;
 mod reads;
 mod reads_matrix;
+mod stream_matrix;
 mod support;
 mod tls;

@@ -1,4 +1,4 @@
-//! Every fault of the paper bridge × every order verb × before and after it accepts, in both modes: what the client makes of
+//! Every fault of the paper bridge that shows in an answer or a book × every order verb × before and after it accepts, in both modes: what the client makes of
 //! the answer, against the bridge's own record of what came in and what it did.
 
 use std::collections::HashSet;
@@ -22,17 +22,18 @@ use crate::support::{DEADLINE, until};
 pub const PATIENCE: Duration = Duration::from_millis(500);
 const HANG_MS: u64 = 900;
 
+/// A verb that changes orders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Verb {
+pub enum Verb {
     Place,
     Modify,
     Cancel,
 }
 
 impl Verb {
-    const ALL: [Self; 3] = [Self::Place, Self::Modify, Self::Cancel];
+    pub const ALL: [Self; 3] = [Self::Place, Self::Modify, Self::Cancel];
 
-    fn route(self) -> &'static str {
+    pub fn route(self) -> &'static str {
         match self {
             Self::Place => "placeorder",
             Self::Modify => "modifyorder",
@@ -70,7 +71,7 @@ impl fmt::Display for Cell<'_> {
 /// Each fault there is, and pairs that make an order hard to find. Before and after the bridge accepts are cells of their
 /// own. Left out: a broker's 400 for an order that it has, which no broker is known to give; and a cancel or modify that is
 /// done after its answer, of which no answer can tell (the engine goes by the books: tests/cluster/resting.rs).
-pub fn faults() -> Vec<Vec<Fault>> {
+fn faults() -> Vec<Vec<Fault>> {
     let broker = |status, placed| Fault::BrokerError { status, message: None, placed };
     let mut all = vec![
         Fault::LostAckBefore,
@@ -112,6 +113,59 @@ pub fn faults() -> Vec<Vec<Fault>> {
         all.push(vec![Fault::Hidden { ms: HANG_MS }, lost.clone()]);
         all.push(vec![Fault::SlowFills { ms: 100 }, Fault::StaleStatus, lost]);
     }
+    all
+}
+
+/// Where a fault shows, and so where it is judged: where it cannot, no cell is counted for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Concern {
+    /// What a request comes to: here, and in `reads_matrix`.
+    Requests,
+    /// The news of orders: `stream_matrix`.
+    Stream,
+    /// Live prices: `feed_matrix`.
+    Prices,
+}
+
+/// Where each fault shows; at least one place.
+fn concerns(fault: &Fault) -> &'static [Concern] {
+    match fault {
+        Fault::LostAckBefore
+        | Fault::LostAckAfter
+        | Fault::HangBefore { .. }
+        | Fault::HangAfter { .. }
+        | Fault::TakesLate { .. }
+        | Fault::NullOrderid
+        | Fault::BrokerError { .. }
+        | Fault::BadGateway { .. }
+        | Fault::RateLimited
+        | Fault::SemiAuto
+        | Fault::NumericOrderid
+        | Fault::WrongMode
+        | Fault::SessionExpired
+        | Fault::EmptyBooks
+        | Fault::SessionRevoked
+        | Fault::StaleStatus
+        | Fault::InheritedStatus
+        | Fault::BarePositions
+        | Fault::RenamedLastPrice
+        | Fault::ZeroAverages
+        | Fault::ContractsGone
+        | Fault::RiskRefusal
+        | Fault::SlowFills { .. }
+        | Fault::Hidden { .. } => &[Concern::Requests],
+        Fault::DuplicateUpdates { .. } | Fault::DelayUpdates { .. } | Fault::LoseUpdates => {
+            &[Concern::Stream]
+        }
+        Fault::StreamDown => &[Concern::Stream, Concern::Prices],
+        Fault::TickSilence | Fault::StalledUpstream => &[Concern::Prices],
+    }
+}
+
+/// The faults, alone or together, of which each one shows there.
+pub fn faults_of(concern: Concern) -> Vec<Vec<Fault>> {
+    let mut all = faults();
+    all.retain(|faults| faults.iter().all(|fault| concerns(fault).contains(&concern)));
     all
 }
 
@@ -292,9 +346,9 @@ impl Bench {
 // R: B10. 0 doubled, 0 lost, 0 wrong states.
 #[tokio::test]
 async fn whatever_goes_wrong_no_order_is_doubled_lost_or_in_a_wrong_state() {
-    let faults = faults();
-    let kinds: HashSet<usize> = faults.iter().flatten().map(kind).collect();
+    let kinds: HashSet<usize> = faults().iter().flatten().map(kind).collect();
     assert_eq!(kinds.len(), 29, "a fault is not in the table");
+    let faults = faults_of(Concern::Requests);
     let mut counts = [0; 4];
     let mut cells = 0;
     for mode in [BridgeMode::Live, BridgeMode::Analyze] {

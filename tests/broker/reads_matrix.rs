@@ -1,4 +1,4 @@
-//! Every fault of the paper bridge × every read, in both modes, met once and met always: the client
+//! Every fault of the paper bridge that shows in an answer or a book × every read, in both modes, met once and met always: the client
 //! gives the right answer or an error. A book that came out empty, or flat, or without one of its rows, would have orders
 //! doubled and stops taken away.
 
@@ -14,7 +14,7 @@ use chrono::{FixedOffset, NaiveDate, Utc};
 use serde_json::json;
 
 use crate::bench::{Bench, GOLD, acknowledged, market, resting};
-use crate::matrix::{PATIENCE, faults, is_state};
+use crate::matrix::{Concern, PATIENCE, faults_of, is_state};
 use crate::support::DEADLINE;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -253,7 +253,7 @@ async fn played(mode: BridgeMode, faults: &[Fault]) -> [[u32; 2]; READS] {
 // R: B10; LESSONS "failed position query taken as flat"
 #[tokio::test]
 async fn whatever_goes_wrong_a_read_is_right_or_an_error_and_never_empty() {
-    let faults = faults();
+    let faults = faults_of(Concern::Requests);
     let mut counts = [[0; 2]; READS];
     for mode in [BridgeMode::Live, BridgeMode::Analyze] {
         // Most of a cell is waiting.

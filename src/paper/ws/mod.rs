@@ -22,7 +22,9 @@ pub(super) async fn serve(hub: Arc<Hub>, listener: TcpListener) {
             () = hub.cancel.cancelled() => return,
         };
         match accepted {
-            Ok(_) if hub.lock().faults.holds(&Fault::StreamDown, None) => {}
+            Ok(_) if hub.lock().faults.holds(&Fault::StreamDown, None) => {
+                hub.lock().streamed.refused_sockets += 1;
+            }
             Ok((stream, peer)) => {
                 let (session, cancel) = (session::run(Arc::clone(&hub), stream), hub.cancel.clone());
                 hub.tasks.spawn(async move {

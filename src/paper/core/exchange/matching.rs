@@ -93,7 +93,7 @@ impl Exchange {
         let order = &self.orders[index];
         let (update, copies, delay) = (Box::new(order.update()), order.update_copies, order.update_delay);
         if delay.is_zero() {
-            self.events.push(Event::Update { update, copies });
+            self.events.push(Event::Update { update, copies, is_late: false });
         } else {
             self.schedule(now + delay, Due::Update(update, copies));
         }

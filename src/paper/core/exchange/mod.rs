@@ -76,6 +76,8 @@ pub enum Event {
         update: Box<OrderUpdate>,
         /// How often it says it.
         copies: u32,
+        /// It is sent later than what it tells of.
+        is_late: bool,
     },
     /// A fill was booked (index into the trades).
     Fill(usize),
@@ -171,7 +173,7 @@ impl Exchange {
     fn run(&mut self, now: Duration, action: Due) {
         match action {
             Due::Fill(index) => self.fill_once(index, now),
-            Due::Update(update, copies) => self.events.push(Event::Update { update, copies }),
+            Due::Update(update, copies) => self.events.push(Event::Update { update, copies, is_late: true }),
             Due::Reveal(index) => {
                 self.announce(index, now);
                 self.consider(index, now);
