@@ -89,7 +89,7 @@ impl Cell<'_> {
             let intent = memory.journal(&market());
             let order_id = acknowledged(bench.place(&intent.order, &intent.strategy_tag()).await);
             memory.acknowledged(intent.id, &order_id);
-            memory.follow(&bench.broker, &ear, intent.id, IntentState::Filled).await;
+            memory.follow(&*bench.broker, &ear, intent.id, IntentState::Filled).await;
         }
         self.put_in_force(&bench).await;
         match self.need {

@@ -85,7 +85,7 @@ impl Cell<'_> {
         // The news that there is a stream.
         let _ = ear.news.arrived().now_or_never();
         self.put_in_force(&bench, &ear).await;
-        let (mut memory, broker) = (Memory::default(), &bench.broker);
+        let (mut memory, broker) = (Memory::default(), &*bench.broker);
         let first = if self.verb == Verb::Place { market() } else { resting() };
         let intent = memory.journal(&OrderSpec { quantity: UNITS, ..first.clone() });
         let sent = bench.place(&intent.order, &intent.strategy_tag()).await;
