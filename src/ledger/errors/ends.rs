@@ -1,5 +1,5 @@
 //! How errors end: taken back by those who reported them, or because nobody is left who did; and what came back before its
-//! window was over. The operator's word is in [`super::words`].
+//! window was over. The operator's word is in `words`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
