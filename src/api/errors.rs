@@ -1,12 +1,15 @@
 //! What went wrong, for dashboards and operators: listed, summed up, acknowledged, resolved.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
+use chrono::{DateTime, Utc};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Operator, Problem, reason_if_given};
-use crate::ledger::errors::ErrorRow;
+use super::{Context, Operator, Problem, bad, read, reason};
+use crate::ledger::errors::{Episode, ErrorRow, WordError};
 use crate::ledger::repair;
 
 /// Rows in a list unless asked for otherwise.
@@ -23,13 +26,24 @@ pub struct Page {
     limit: Option<i64>,
 }
 
-/// Why an operator says so.
-#[derive(Debug, Default, Deserialize)]
+/// Which time that an error lasted is meant, and why an operator says so.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Word {
-    /// None from a command line of an older version.
-    reason: Option<String>,
+    #[serde(default)]
+    reason: String,
+    /// As the list has it: an error that ended and came back has another.
+    open_since: Option<DateTime<Utc>>,
 }
+
+impl Word {
+    fn about(&self, id: i64) -> Result<Episode, Problem> {
+        let which = "say which time you mean: `open_since` is missing; GET /api/v1/errors has it";
+        Ok(Episode { id, open_since: self.open_since.ok_or_else(|| bad(which))? })
+    }
+}
+
+type Body = Result<Json<Word>, JsonRejection>;
 
 /// Errors that are not over (`?all=true`: all), the newest first.
 pub async fn list(State(context): State<Context>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
@@ -61,13 +75,12 @@ pub async fn acknowledge(
     State(context): State<Context>,
     Path(id): Path<i64>,
     operator: Operator,
-    body: Option<Json<Word>>,
+    body: Body,
 ) -> Result<Json<ErrorRow>, Problem> {
     context.handle()?;
-    let why = reason_if_given(body.and_then(|Json(word)| word.reason))?;
-    let by = repair::Operator { name: &operator.name, reason: &why };
-    let row = context.0.ledger.acknowledge_error(id, by).await?;
-    row.map(Json).ok_or_else(|| gone(id))
+    let word = read(body)?;
+    let by = repair::Operator { name: &operator.name, reason: &reason(&word.reason)? };
+    Ok(Json(context.0.ledger.acknowledge_error(word.about(id)?, by).await?))
 }
 
 /// Ends an error by the operator's word.
@@ -75,15 +88,20 @@ pub async fn resolve(
     State(context): State<Context>,
     Path(id): Path<i64>,
     operator: Operator,
-    body: Option<Json<Word>>,
+    body: Body,
 ) -> Result<Json<ErrorRow>, Problem> {
     context.handle()?;
-    let why = reason_if_given(body.and_then(|Json(word)| word.reason))?;
-    let by = repair::Operator { name: &operator.name, reason: &why };
-    let row = context.0.ledger.resolve_error(id, by).await?;
-    row.map(Json).ok_or_else(|| gone(id))
+    let word = read(body)?;
+    let by = repair::Operator { name: &operator.name, reason: &reason(&word.reason)? };
+    Ok(Json(context.0.ledger.resolve_error(word.about(id)?, by).await?))
 }
 
-fn gone(id: i64) -> Problem {
-    Problem::not_found(format!("there is no unresolved error {id}; `baton errors` lists them"))
+impl From<WordError> for Problem {
+    fn from(error: WordError) -> Self {
+        match error {
+            WordError::NotOpen(_) => Self::not_found(error.to_string()),
+            WordError::CameBack { .. } => Self::new(StatusCode::NOT_FOUND, "CAME_BACK", error.to_string()),
+            WordError::Ledger(error) => error.into(),
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub use forward::Served;
 pub use operator::Operator;
 pub use problem::Problem;
 pub use stop::{Asked, Stop, Stopping};
-use switches::{reason, reason_if_given};
+use switches::{bad, read, reason};
 
 /// No request takes longer than this; a sender then repeats it, which is safe.
 const REQUEST_TIME: Duration = Duration::from_secs(10);

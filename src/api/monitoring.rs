@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Operator, Problem, reason_if_given};
+use super::{Context, Operator, Problem, read, reason};
 use crate::health::rounds::Report;
 use crate::ledger::repair;
 
@@ -79,24 +80,23 @@ pub async fn states(
 }
 
 /// Whose storm.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storm {
     /// One member; all when it is not given.
     member: Option<String>,
-    /// Why; none from a command line of an older version.
-    reason: Option<String>,
+    #[serde(default)]
+    reason: String,
 }
 
 /// Acknowledges a restart storm: the members that wait for it go on.
 pub async fn acknowledge_storm(
     State(context): State<Context>,
     operator: Operator,
-    body: Option<Json<Storm>>,
+    body: Result<Json<Storm>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Storm { member, reason } = body.map(|Json(storm)| storm).unwrap_or_default();
-    let why = reason_if_given(reason)?;
-    let by = repair::Operator { name: &operator.name, reason: &why };
+    let Storm { member, reason: why } = read(body)?;
+    let by = repair::Operator { name: &operator.name, reason: &reason(&why)? };
     let starts = context.0.ledger.acknowledge_starts(member.as_deref(), by).await?;
     tracing::info!(operator = operator.name, member, starts, "[STATE] a restart storm was acknowledged");
     Ok(Json(json!({ "acknowledged_starts": starts, "member": member })))

@@ -2,9 +2,9 @@
 //! database.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use chrono::Utc;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -50,10 +50,9 @@ pub async fn say(
     State(context): State<Context>,
     operator: Operator,
     Path(name): Path<String>,
-    body: Result<Json<Word>, axum::extract::rejection::JsonRejection>,
+    body: Result<Json<Word>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(word) =
-        body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.body_text()))?;
+    let word = super::read(body)?;
     let why = super::reason(&word.reason)?;
     let known: Vec<String> = shown(&context).await?.into_iter().map(|shown| shown.row.name).collect();
     if !known.contains(&name) {

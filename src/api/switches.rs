@@ -96,7 +96,7 @@ fn state(change: &SwitchChange) -> &'static str {
 
 /// What an operator's body asks for.
 fn change(operator: Operator, body: Result<Json<Wanted>, JsonRejection>) -> Result<SwitchChange, Problem> {
-    let Json(wanted) = body.map_err(|error| bad(error.body_text()))?;
+    let wanted = read(body)?;
     let switch: Switch = wanted.switch.parse().map_err(|_| {
         let known: Vec<&str> = Switch::ALL.iter().map(|switch| switch.as_str()).collect();
         bad(format!("switch {:?} is not one of {}", wanted.switch, known.join(", ")))
@@ -135,9 +135,9 @@ fn has_switch(context: &Context, instrument: &str, change: &SwitchChange) -> Res
     Ok(())
 }
 
-/// A reason where older callers know of none.
-pub(super) fn reason_if_given(text: Option<String>) -> Result<String, Problem> {
-    text.map_or_else(|| Ok("not said".to_owned()), |text| reason(&text))
+/// Reads the body of a change.
+pub(super) fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+    body.map(|Json(wanted)| wanted).map_err(|error| bad(error.body_text()))
 }
 
 /// A reason, which every change needs.
@@ -169,7 +169,8 @@ fn until(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     (end > now).then_some(end)
 }
 
-fn bad(detail: String) -> Problem {
+/// A body that does not say what is needed.
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
 }
 

@@ -6,13 +6,14 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use chrono::Utc;
 use rust_decimal::Decimal;
 use serde_json::json;
 
 use super::ask;
 use super::output::{Colour, Output};
+use super::recover::unread;
 use crate::app;
 use crate::broker::Broker;
 use crate::config::{self, Config, Inputs};
@@ -73,7 +74,7 @@ pub struct Args {
     /// Who you are; the user's name when left out.
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
-    /// Do it without asking.
+    /// Do it without asking for the cluster's name.
     #[arg(long, requires = "apply")]
     yes: bool,
 }
@@ -101,7 +102,7 @@ pub(super) async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow:
     let snapshot = ledger
         .snapshot(Depth::Open, &Arc::default())
         .await
-        .context("stored state cannot be read: RUNBOOK.md#data_corrupt")?;
+        .map_err(|error| unread(error, "stored state cannot be read"))?;
     let wanted = Wanted {
         position: PositionId::new(),
         intent: IntentId::new(),
@@ -125,12 +126,8 @@ pub(super) async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow:
         if !args.yes && !output.is_json() {
             told(&proposed, false, output)?;
         }
-        let cluster = &config.cluster.name;
-        let question = format!(
-            "{} lots of {} become Baton's, at {}, on cluster {cluster}",
-            args.lots, args.name, args.price
-        );
-        ask::typed(&question, cluster, args.yes, output)?;
+        let what = format!("{} lots of {} become Baton's, at {},", args.lots, args.name, args.price);
+        ask::configured(&what, &config, args.yes, output)?;
         let by_hand = bought_by_hand(&broker, &snapshot, &proposed).await;
         apply(&config, &ledger, &proposed, by_hand, of, operator).await?;
     }

@@ -3,7 +3,6 @@
 //! A question may be put to one instance after the other until one answers. A change is put to the first that can be
 //! connected to, once: when its answer is lost, nobody knows whether it was done, and the error says so.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,7 +10,8 @@ use reqwest::{Client, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::output::{Colour, Output};
+use super::ask;
+use super::output::Output;
 use crate::config::{self, Inputs, OPERATOR_HEADER};
 
 /// Where a cluster is found.
@@ -152,21 +152,8 @@ impl Caller {
             return Ok(());
         }
         let cluster = self.get("/api/v1/cluster").await?;
-        let name = cluster["cluster"].as_str().unwrap_or_default().to_owned();
-        if !io::stdin().is_terminal() {
-            bail!("{what} on cluster {name}: add --yes to do it without being asked");
-        }
-        let mode = cluster["mode"].as_str().unwrap_or("unknown");
-        let mut stderr = io::stderr().lock();
-        let preview = output.paint(Colour::Bold, what);
-        write!(stderr, "{preview} on cluster {name} ({mode}).\nType the cluster's name to do it: ")?;
-        stderr.flush()?;
-        let mut typed = String::new();
-        io::stdin().read_line(&mut typed)?;
-        if typed.trim() != name {
-            bail!("nothing was done: {:?} is not the cluster's name", typed.trim());
-        }
-        Ok(())
+        let name = cluster["cluster"].as_str().unwrap_or_default();
+        ask::cluster(what, name, cluster["mode"].as_str().unwrap_or("unknown"), false, output)
     }
 
     fn signed(&self, request: RequestBuilder) -> RequestBuilder {

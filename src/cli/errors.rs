@@ -133,12 +133,19 @@ async fn summary(caller: &Caller, output: &Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The error is read whether or not it is shown: the word is about the time that it lasts now, and no later one.
 async fn say(caller: &Caller, word: &Word, what: &str, output: &Output) -> anyhow::Result<ExitCode> {
     let Word { id, change } = word;
-    if !change.yes {
-        caller.confirm(change, &preview(caller, *id, what).await?, output).await?;
-    }
-    let body = json!({ "reason": change.reason });
+    let open = unresolved(caller).await?;
+    let error = open.iter().find(|error| error["id"] == *id);
+    let error =
+        error.with_context(|| format!("there is no unresolved error {id}; `baton errors` lists them"))?;
+    let does = match what {
+        "resolve" => "End it by your word, whoever still reports it,",
+        _ => "Acknowledge it: no more messages of it until it is over,",
+    };
+    caller.confirm(change, &format!("{}\n{does}", sentence(error)), output).await?;
+    let body = json!({ "reason": change.reason, "open_since": error["open_since"] });
     let answer = caller.post(&format!("/api/v1/errors/{id}/{what}"), &body).await?;
     if output.is_json() {
         output.json(&answer)?;
@@ -147,19 +154,6 @@ async fn say(caller: &Caller, word: &Word, what: &str, output: &Output) -> anyho
         output.line(format!("Error {id} ({}) {past}", answer["error_type"].as_str().unwrap_or_default()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The error as it is, and what the word does to it.
-async fn preview(caller: &Caller, id: i64, what: &str) -> anyhow::Result<String> {
-    let open = unresolved(caller).await?;
-    let error = open.iter().find(|error| error["id"] == id);
-    let error =
-        error.with_context(|| format!("there is no unresolved error {id}; `baton errors` lists them"))?;
-    let does = match what {
-        "resolve" => "End it by your word, whoever still reports it,",
-        _ => "Acknowledge it: no more messages of it until it is over,",
-    };
-    Ok(format!("{}\n{does}", sentence(error)))
 }
 
 /// The errors that are not over.

@@ -54,7 +54,7 @@ pub struct Resolve {
     /// Who you are.
     #[arg(long, env = "USER", value_name = "NAME")]
     pub operator: String,
-    /// Do it without asking.
+    /// Do it without asking for the cluster's name.
     #[arg(long)]
     pub yes: bool,
     /// Your word stands although the broker's order book says otherwise.
@@ -85,11 +85,11 @@ pub(super) async fn run(word: &Resolve, inputs: &Inputs, output: &Output) -> any
     {
         bail!("{contradiction}: nothing was done; add --despite-books if you know better");
     }
-    let known = books.order.as_ref().map_or_else(|| format!("order {}", word.id), shown);
-    let question = format!("{known}: {state}, by {}'s word. {}", word.operator, books.said);
-    // What is not out or in doubt is refused below, and nobody is asked about it.
-    if books.order.is_some() {
-        ask::typed(&question, state, word.yes, output)?;
+    // What is neither out nor in doubt is refused below, and nobody is asked about it.
+    if !books.is_over {
+        let known = books.order.as_ref().map_or_else(|| format!("order {}", word.id), shown);
+        let what = format!("{known}\n{}\nCall it {state}, by {}'s word,", books.said, word.operator);
+        ask::configured(&what, &config, word.yes, output)?;
     }
     let operator = Operator { name: &word.operator, reason: &word.evidence };
     let found = ledger.resolve_intent(word.id, state, order_id, operator).await?;
@@ -109,6 +109,8 @@ pub(super) async fn run(word: &Resolve, inputs: &Inputs, output: &Output) -> any
 /// What is known of the order.
 struct Look {
     order: Option<OrderIntent>,
+    /// It is neither out nor in doubt.
+    is_over: bool,
     /// What the books say, in a sentence.
     said: String,
     /// The same, where it contradicts the word.
@@ -116,29 +118,30 @@ struct Look {
 }
 
 async fn look(config: &Config, ledger: &Ledger, word: &Resolve) -> anyhow::Result<Look> {
-    let nothing = |said: String| Look { order: None, said, contradiction: None };
+    let nothing = |said: String, is_over| Look { order: None, is_over, said, contradiction: None };
     let snapshot = match ledger.snapshot(Depth::Open, &Arc::default()).await {
         Ok(snapshot) => snapshot,
         Err(error) if error.is_transient() => return Err(error.into()),
         // Damaged state is no reason to leave an order in doubt.
         Err(error) => {
-            return Ok(nothing(format!("stored state cannot be read, so no book was looked at: {error}")));
+            let said = format!("stored state cannot be read, so no book was looked at: {error}");
+            return Ok(nothing(said, false));
         }
     };
     let Some(intent) = snapshot.intents.iter().find(|intent| intent.id.0 == word.id).cloned() else {
-        return Ok(nothing("it is neither out nor in doubt".to_owned()));
+        return Ok(nothing("it is neither out nor in doubt".to_owned(), true));
     };
     let broker = app::bridge(config, &Arc::new(Metrics::new()))?;
     Ok(match broker.books().await {
         Err(error) => {
             let said = format!("the broker's books cannot be read, so nothing confirms it: {error}");
-            Look { order: Some(intent), said, contradiction: None }
+            Look { order: Some(intent), is_over: false, said, contradiction: None }
         }
         Ok(books) => {
             let (said, contradicts) =
                 judge(word, &intent, &candidates(&intent, &snapshot, &books.orders, word));
             let contradiction = contradicts.then(|| said.clone());
-            Look { order: Some(intent), said, contradiction }
+            Look { order: Some(intent), is_over: false, said, contradiction }
         }
     })
 }

@@ -70,12 +70,11 @@ pub struct Args {
 pub async fn run(args: Args, inputs: &Inputs, output: &Output) -> anyhow::Result<ExitCode> {
     let config = config::load(inputs)?;
     let name = ask::operator(args.operator.as_deref(), inputs)?;
-    let cluster = &config.cluster.name;
     let epoch_in_redis = if args.without_redis { None } else { nobody_in_redis(&config).await? };
     let (script, ended) = Script::of(&args.file)?.parts();
     if !args.dry_run {
-        let question = format!("Restore {} as the ledger of cluster {cluster}", args.file.display());
-        ask::typed(&question, cluster, args.yes, output)?;
+        let what = format!("Restore {} as the ledger", args.file.display());
+        ask::configured(&what, &config, args.yes, output)?;
     }
     let (session, tls) = (config.postgres.session.clone(), config.postgres.tls.clone());
     let ledger = Ledger::open(session, tls, 1, "baton/restore")?;

@@ -1,11 +1,11 @@
 //! Starts of a member's processes: too many within minutes that did not end cleanly are a restart storm.
 
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
+use super::planned::Planned;
 use super::repair::Operator;
-use super::{Ledger, LedgerError, audit};
+use super::{Ledger, LedgerError};
 
 /// What a start met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -13,6 +13,15 @@ pub struct Starts {
     /// Starts of this member within the window that neither ended cleanly nor were acknowledged, this one left out.
     pub unclean: i64,
 }
+
+/// One statement, its row of the audit log included: whoever is paused in the middle of it holds nothing.
+const ACKNOWLEDGE: &str = "
+WITH noted AS (
+    UPDATE process_start SET acknowledged_at = now(), acknowledged_by = $2
+    WHERE acknowledged_at IS NULL AND stopped_at IS NULL AND ($1::text IS NULL OR member = $1) RETURNING 1
+), counted AS (SELECT count(*) AS starts FROM noted)
+SELECT starts, audit_append('restart_storm', $2::text,
+    jsonb_build_object('member', $1::text, 'starts', starts, 'reason', $3::text)::text) FROM counted";
 
 impl Ledger {
     /// Notes that a process of `member` has started, and counts those before it. The same id twice is one start.
@@ -82,21 +91,8 @@ impl Ledger {
         &self,
         member: Option<&str>,
         by: Operator<'_>,
-    ) -> Result<u64, LedgerError> {
-        let during = LedgerError::during("acknowledge a restart storm");
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(&during)?;
-        let starts = tx
-            .execute(
-                "UPDATE process_start SET acknowledged_at = now(), acknowledged_by = $2
-                 WHERE acknowledged_at IS NULL AND stopped_at IS NULL AND ($1::text IS NULL OR member = $1)",
-                &[&member, &by.name],
-            )
-            .await
-            .map_err(&during)?;
-        let word = json!({ "member": member, "starts": starts, "reason": by.reason });
-        audit::append(&tx, "restart_storm", by.name, &word).await?;
-        tx.commit().await.map_err(&during)?;
-        Ok(starts)
+    ) -> Result<i64, LedgerError> {
+        let row = self.client().await?.row(ACKNOWLEDGE, &[&member, &by.name, &by.reason]).await;
+        Ok(row.map_err(LedgerError::during("acknowledge a restart storm"))?.get(0))
     }
 }

@@ -171,7 +171,8 @@ async fn a_real_instance_answers_as_the_document_says() {
     same(409, "/api/v1/cluster/handover", json!({})).await;
     same(404, "/api/v1/cluster/fence", json!({ "member": "b9" })).await;
     let storm = "/api/v1/restart-storm/acknowledge";
-    interface.says(200, storm, storm, json!({})).await;
+    interface.says(400, storm, storm, json!({})).await;
+    same(200, storm, json!({})).await;
     same(404, "/api/v1/monitoring/emergency-close-position", json!({ "symbol": "NOTHING" })).await;
     same(400, "/api/v1/positions/close", json!({})).await;
     wait::until("everything is sold", PATIENCE, async || {
@@ -184,14 +185,16 @@ async fn a_real_instance_answers_as_the_document_says() {
 
     // Something is wrong.
     cluster.paper.fault(json!({ "fault": { "kind": "session_expired" } })).await;
-    let error = first_of(&cluster, "/api/v1/errors", "errors").await["id"].clone();
+    let error = first_of(&cluster, "/api/v1/errors", "errors").await;
     interface.reads_as_documented(false).await;
     cluster.paper.heal().await;
     for word in ["acknowledge", "resolve"] {
         let route = format!("/api/v1/errors/{{id}}/{word}");
-        let path = format!("/api/v1/errors/{error}/{word}");
+        let path = format!("/api/v1/errors/{}/{word}", error["id"]);
+        interface.says(400, &route, &path, json!({})).await;
         // It may be over by itself by now.
-        let (status, answer) = interface.asked(Method::POST, &route, &path, Some(&json!({}))).await;
+        let body = why(json!({ "open_since": error["open_since"] }));
+        let (status, answer) = interface.asked(Method::POST, &route, &path, Some(&body)).await;
         assert!([StatusCode::OK, StatusCode::NOT_FOUND].contains(&status), "{answer}");
     }
     for word in ["fence", "unfence"] {

@@ -361,9 +361,20 @@ async fn a_restart_storm_waits_for_an_operator() {
     assert_eq!(health["operational"]["code"], "RESTART_STORM", "{health}");
     assert_eq!(member.get("/livez").await.unwrap().0, StatusCode::OK);
     assert!(!member.is_ready().await);
-    let url = format!("{}/api/v1/restart-storm/acknowledge", member.address);
-    let answer = cluster.client.post(url).json(&json!({})).send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
+    let acknowledge = async |body: Value| {
+        let answer = member.command("/api/v1/restart-storm/acknowledge", &body).await;
+        answer.map(|(status, answer)| (status.as_u16(), answer)).expect("it answers")
+    };
+    for without in [json!({}), json!({ "reason": " " }), json!({ "member": "b1" })] {
+        let (status, problem) = acknowledge(without).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("BAD_REQUEST")), "{problem}");
+    }
+    // Nobody else's word lets it go on.
+    let (status, answer) = acknowledge(json!({ "reason": "its disk was full", "member": "b9" })).await;
+    assert_eq!((status, &answer["acknowledged_starts"]), (200, &json!(0)), "{answer}");
+    assert!(!member.is_ready().await);
+    let (status, answer) = acknowledge(json!({ "reason": "out of memory" })).await;
+    assert_eq!((status, answer["acknowledged_starts"].as_i64() >= Some(3)), (200, true), "{answer}");
     cluster.leader().await;
     told(&telegram, "RECOVERED OPERATIONAL_ERROR RESTART_STORM", 1, logs).await;
     assert_eq!(telegram.with("RESTART_STORM").len(), 2, "{:#?}", telegram.delivered());

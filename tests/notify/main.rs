@@ -18,3 +18,4 @@ mod running;
 mod support;
 mod throttle;
 mod watched;
+mod words;

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use baton::ledger::errors::{ErrorRow, Occurrences, Withdrawal};
+use baton::ledger::errors::{Episode, ErrorRow, Occurrences, Withdrawal};
 use baton::notify::{Kind, Severity};
 use tokio_postgres::Client;
 
@@ -113,7 +113,8 @@ async fn decisions_per_key_and_window_are_at_most_one_and_nothing_is_lost() {
                 let this =
                     |row: &&ErrorRow| row.error_type == kind.as_str() && row.scope == (index % 2).to_string();
                 if let Some(row) = open.iter().find(this) {
-                    database.ledger.acknowledge_error(row.id, ASHA).await.unwrap().unwrap();
+                    let of = Episode { id: row.id, open_since: row.open_since };
+                    database.ledger.acknowledge_error(of, ASHA).await.unwrap();
                     keys[index].acknowledged = true;
                 }
             }

@@ -161,6 +161,8 @@ async fn what_is_said_of_stored_state_is_as_it_was_reviewed() {
     damaged.damage("UPDATE portfolio_state SET risk_amount = 999999.99").await;
     answers.ask(&damaged, "recover-check-damaged", &["recover", "--check"], 1).await;
     answers.ask(&damaged, "recover-repair-damaged", &["recover", "--repair"], 1).await;
+    let unasked = ["recover", "--repair", "--apply", "--reason", "closed by hand", "--operator", "asha"];
+    answers.ask(&damaged, "recover-repair-unasked", &unasked, 1).await;
     let tampered = seeded.copy("tampered").await;
     tampered
         .damage("ALTER TABLE audit_log DISABLE TRIGGER USER; UPDATE audit_log SET actor = 'somebody' WHERE seq = 2")
@@ -170,6 +172,8 @@ async fn what_is_said_of_stored_state_is_as_it_was_reviewed() {
     for (file, format) in [("baton.dump", "text"), ("again.dump", "json")] {
         answers.once(&whole, "backup", &["backup", file, "-o", format], 0).await;
     }
+    let unasked = ["restore", "baton.dump", "--reason", "disk lost", "--operator", "asha"];
+    answers.keep("restore-unasked", &unasked, 1, &patiently(&whole, &unasked).await);
     let url = seeded.stores.create_database("restored").await.unwrap();
     let restored = seeded.at(url);
     for (format, more) in [("text", "--dry-run"), ("json", "--dry-run"), ("text", "--yes")] {
@@ -195,6 +199,8 @@ async fn what_is_said_of_what_the_broker_has_is_as_it_was_reviewed() {
     let word = ["orders", "resolve", &order, "--as", "cancelled", "--evidence", "the broker's desk said so"];
     answers.ask(&whole, "orders-resolve-contradicted", &[&word[..], &WORD].concat(), 1).await;
     let despite = [&word[..], &WORD, &["--despite-books"]].concat();
+    let unasked = [&word[..], &["--operator", "asha", "--despite-books"]].concat();
+    answers.once(&whole, "orders-resolve-unasked", &unasked, 1).await;
     answers.once(&whole, "orders-resolve", &[&despite[..], &["-o", "text"]].concat(), 0).await;
     answers.once(&other, "orders-resolve", &[&despite[..], &["-o", "json"]].concat(), 0).await;
 
@@ -203,7 +209,9 @@ async fn what_is_said_of_what_the_broker_has_is_as_it_was_reviewed() {
     bought_by_hand(&seeded, 2 * lot).await;
     let adopt = ["positions", "adopt", GOLD, "--lots", "2", "--price", "140250", "--stop", "138900"];
     answers.ask(&whole, "positions-adopt", &adopt, 0).await;
-    let apply = [&adopt[..], &["--apply", "--reason", "bought by hand on Monday"], &WORD].concat();
+    let apply = [&adopt[..], &["--apply", "--reason", "bought by hand on Monday"]].concat();
+    answers.once(&whole, "positions-adopt-unasked", &[&apply[..], &["--operator", "asha"]].concat(), 1).await;
+    let apply = [&apply[..], &WORD].concat();
     answers.once(&whole, "positions-adopt-apply", &[&apply[..], &["-o", "text"]].concat(), 0).await;
     answers.once(&other, "positions-adopt-apply", &[&apply[..], &["-o", "json"]].concat(), 0).await;
     answers.once(&whole, "positions-adopt-apply", &apply, 1).await;

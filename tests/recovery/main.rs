@@ -10,6 +10,7 @@ mod damages;
 mod drift;
 mod emergency;
 mod faults;
+mod hints;
 mod instant;
 mod interrupted;
 mod mended;

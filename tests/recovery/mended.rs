@@ -130,6 +130,7 @@ async fn what_nothing_tells_how_to_mend_is_told_and_left_alone() {
         copy.baton(&["recover", "--repair", "--apply", "--reason", "drill", "--operator", "asha"]).await;
     let said = String::from_utf8_lossy(&unasked.stderr).into_owned();
     assert!(unasked.status.code() == Some(1) && said.contains("add --yes"), "{said}");
+    assert!(said.contains("Set 1 values of stored state on cluster ") && said.contains("(live)"), "{said}");
     assert!(String::from_utf8_lossy(&unasked.stdout).contains("risk_amount 999999.99"), "it is shown");
     let still = "SELECT count(*) FROM portfolio_state WHERE risk_amount = 999999.99";
     assert_eq!(copy.row(still).await.get::<_, i64>(0), 1);

@@ -16,7 +16,7 @@ use rust_decimal::Decimal;
 use super::output::Output;
 use crate::config::{self, Config, Inputs};
 use crate::domain::money::Price;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::recovery::CrashRecoveryManager;
 use crate::telemetry::metrics::Metrics;
 
@@ -49,7 +49,7 @@ pub struct Args {
     /// The price that a symbol was sold at by hand, where the trade book does not say; may be repeated.
     #[arg(long, value_name = "SYMBOL=PRICE")]
     pub price: Vec<Given>,
-    /// Do it without asking.
+    /// Do it without asking for the cluster's name.
     #[arg(long, requires = "apply")]
     pub yes: bool,
 }
@@ -101,6 +101,16 @@ fn manager(config: &Config, ledger: Ledger) -> CrashRecoveryManager {
         config.recovery.backoff,
         Arc::new(Metrics::new()),
     )
+}
+
+/// An error of the ledger, with what it means and the section of RUNBOOK.md that helps: a database that is away is not a damaged one.
+pub(super) fn unread(error: LedgerError, what: &str) -> anyhow::Error {
+    let section = match &error {
+        error if error.is_corruption() => "data_corrupt",
+        error if error.is_refused_login() => "db_auth",
+        _ => "db_unavailable",
+    };
+    anyhow::Error::new(error).context(format!("{what}: RUNBOOK.md#{section}"))
 }
 
 /// A schema of another version would make every sentence about its rows a guess.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use rust_decimal::Decimal;
 use serde_json::json;
 
-use super::{Args, ledger, same_schema};
+use super::{Args, ledger, same_schema, unread};
 use crate::app;
 use crate::cli::ask;
 use crate::cli::output::{Colour, Output};
@@ -54,10 +54,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let ledger = ledger(config)?;
     same_schema(&ledger).await?;
-    let state = ledger
-        .readable()
-        .await
-        .context("stored state cannot be read, so nothing can be proposed: RUNBOOK.md#data_corrupt")?;
+    let state = ledger.readable().await.map_err(unreadable)?;
     let books = match &state.snapshot {
         Some(snapshot) => ask_broker(config, &ledger, snapshot, args, !state.restored.is_empty()).await?,
         None => Books::default(),
@@ -86,15 +83,29 @@ pub(super) async fn run(
             if !args.yes && !output.is_json() {
                 told(&proposed, &books, false, output)?;
             }
-            let question = format!("{} values of stored state are set", proposed.proposals.len());
-            ask::typed(&question, "repair", args.yes, output)?;
-            apply(config, &ledger, &proposed, of, operator).await?;
+            let what = format!("Set {} values of stored state", proposed.proposals.len());
+            ask::configured(&what, config, args.yes, output)?;
+            apply(config, &ledger, &proposed, of, operator).await.map_err(unconfirmed)?;
             true
         }
     };
     told(&proposed, &books, applied, output)?;
     let clean = proposed.unsolved.is_empty() && (applied || proposed.proposals.is_empty());
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn unreadable(error: LedgerError) -> anyhow::Error {
+    unread(error, "stored state cannot be read, so nothing can be proposed")
+}
+
+/// A lost connection may have taken the answer to the commit with it.
+fn unconfirmed(error: RepairError) -> anyhow::Error {
+    match error {
+        RepairError::Ledger(error) if error.is_transient() || error.is_corruption() => {
+            unread(error, "whether anything was set is not confirmed; `baton recover --check` looks")
+        }
+        error => error.into(),
+    }
 }
 
 async fn apply(
@@ -146,12 +157,14 @@ async fn ask_broker(
     };
     // What a custodian sold by the broker's book alone is booked like a sale by hand.
     let custody = match ledger.custody_prices().await {
-        Err(error) if !is_damaged || error.is_transient() => return Err(error.into()),
+        Err(error) if !is_damaged || error.is_transient() => return Err(unreadable(error)),
         custody => custody.unwrap_or_default(),
     };
     let (diff, mut note) = match compared.await {
         Ok(diff) => (diff.rows, None),
-        Err(ReconcileError::Ledger(error)) if !is_damaged || error.is_transient() => return Err(error.into()),
+        Err(ReconcileError::Ledger(error)) if !is_damaged || error.is_transient() => {
+            return Err(unreadable(error));
+        }
         Err(error) => (Vec::new(), Some(format!("{error}; only the ledger's own faults are looked at"))),
     };
     let (mut prices, mut by_hand) = (BTreeMap::new(), BTreeMap::new());

@@ -1,15 +1,13 @@
-//! How errors end: taken back by those who reported them, by the operator's word, or because nobody is left who did; and
-//! what came back before its window was over.
+//! How errors end: taken back by those who reported them, or because nobody is left who did; and what came back before its
+//! window was over. The operator's word is in `words`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio_postgres::{Row, Transaction};
 
-use super::super::repair::Operator;
-use super::super::{Ledger, LedgerError, audit};
-use super::{BREAK_AFTER, ErrorRow, GONE_AFTER, Withdrawal};
+use super::super::{Ledger, LedgerError};
+use super::{BREAK_AFTER, GONE_AFTER, Withdrawal};
 
 /// True for a reporter whose member has been silent for long, while another one was there; one that never marked itself is of
 /// an older version.
@@ -41,16 +39,31 @@ const LEFT: &str = "SELECT e.id FROM error_notifications_log e
       AND NOT EXISTS (SELECT 1 FROM unnest(e.reported_by) r WHERE NOT GONE)
     ORDER BY e.error_type, e.scope FOR UPDATE OF e";
 
-/// Ends keys; `$4` is added to what is told of them.
-const CLOSE: &str = "WITH closed AS (
-        UPDATE error_notifications_log SET resolved = true, resolved_at = now(), owed = false, reported_by = '{}'
-        WHERE id = ANY ($1) AND NOT resolved
-        RETURNING error_type, scope, severity, error_message, open_since, open_count, told
+/// Ends keys, those of which a condition follows.
+pub(super) const END: &str = "UPDATE error_notifications_log SET resolved = true, resolved_at = now(), owed = false, reported_by = '{}'";
+
+/// Queues what is told of the keys in `closed`, all given as SQL: `by` ended them, `why` is added, and it may wait for
+/// neighbours for `gather_s` seconds.
+pub(super) fn tell_end(by: &str, gather_s: &str, why: &str) -> String {
+    format!(
+        "INSERT INTO notification_item
+            (error_type, scope, severity, message, occurrences, since, at, seen_by, recovered, due_at)
+        SELECT error_type, scope, severity, error_message || {why}, open_count, open_since, now(), {by}, true,
+            now() + make_interval(secs => {gather_s})
+        FROM closed WHERE told"
     )
-    INSERT INTO notification_item (error_type, scope, severity, message, occurrences, since, at, seen_by, recovered, due_at)
-    SELECT error_type, scope, severity, error_message || $4::text, open_count, open_since, now(), $2, true,
-        now() + make_interval(secs => $3::float8)
-    FROM closed WHERE told";
+}
+
+/// Ends the keys of these ids.
+fn close_sql() -> String {
+    let tell = tell_end("$2::text", "$3::float8", "$4::text");
+    format!(
+        "WITH closed AS (
+            {END} WHERE id = ANY ($1) AND NOT resolved
+            RETURNING error_type, scope, severity, error_message, open_since, open_count, told
+        ) {tell}"
+    )
+}
 
 /// What is owed and may be told again.
 const OWED: &str = "WITH due AS (
@@ -87,15 +100,9 @@ async fn close(
 ) -> Result<u64, tokio_postgres::Error> {
     if !rows.is_empty() {
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-        tx.execute(CLOSE, &[&ids, &by, &gather_s, &why]).await?;
+        tx.execute(&close_sql(), &[&ids, &by, &gather_s, &why]).await?;
     }
     Ok(rows.len() as u64)
-}
-
-/// What the audit log keeps of an operator's word on an error.
-fn word(id: i64, error: &Row, word: &str, reason: &str) -> Value {
-    let (error_type, scope): (String, String) = (error.get(0), error.get(1));
-    json!({ "error": id, "error_type": error_type, "scope": scope, "word": word, "reason": reason })
 }
 
 impl Ledger {
@@ -213,59 +220,6 @@ impl Ledger {
     /// Any database error.
     pub async fn tell_owed(&self) -> Result<u64, LedgerError> {
         self.client().await?.execute(OWED, &[]).await.map_err(LedgerError::during("tell of owed errors"))
-    }
-
-    /// Notes that an operator knows of an error: it makes no more notifications until it is over. None when there is
-    /// no such error, or it is over.
-    ///
-    /// # Errors
-    /// Any database error.
-    pub async fn acknowledge_error(
-        &self,
-        id: i64,
-        by: Operator<'_>,
-    ) -> Result<Option<ErrorRow>, LedgerError> {
-        let during = LedgerError::during("acknowledge an error");
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(&during)?;
-        let noted = tx
-            .query_opt(
-                "UPDATE error_notifications_log SET acknowledged_at = coalesce(acknowledged_at, now()),
-                    acknowledged_by = coalesce(acknowledged_by, $2), owed = false WHERE id = $1 AND NOT resolved
-                 RETURNING error_type, scope",
-                &[&id, &by.name],
-            )
-            .await
-            .map_err(&during)?;
-        let Some(noted) = noted else { return Ok(None) };
-        audit::append(&tx, "error", by.name, &word(id, &noted, "acknowledge", by.reason)).await?;
-        tx.commit().await.map_err(&during)?;
-        drop(client);
-        self.error_row(id).await
-    }
-
-    /// Ends an error by the operator's word, whoever reports it. None when there is no such error, or it is over.
-    ///
-    /// # Errors
-    /// Any database error.
-    pub async fn resolve_error(&self, id: i64, by: Operator<'_>) -> Result<Option<ErrorRow>, LedgerError> {
-        let ended_by = format!("operator {}", by.name);
-        let during = LedgerError::during("resolve an error");
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(&during)?;
-        let open = tx
-            .query_opt(
-                "SELECT error_type, scope FROM error_notifications_log WHERE id = $1 AND NOT resolved FOR UPDATE",
-                &[&id],
-            )
-            .await
-            .map_err(&during)?;
-        let Some(open) = open else { return Ok(None) };
-        tx.execute(CLOSE, &[&vec![id], &ended_by, &0.0, &""]).await.map_err(&during)?;
-        audit::append(&tx, "error", by.name, &word(id, &open, "resolve", by.reason)).await?;
-        tx.commit().await.map_err(&during)?;
-        drop(client);
-        self.error_row(id).await
     }
 
     /// Lists the keys that `reporter` (`member/source`) reports, as kind and scope.

@@ -6,11 +6,14 @@
 mod ends;
 mod record;
 mod views;
+mod words;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+
+pub use words::{Episode, WordError};
 
 /// A member that has not marked itself for so long is gone: what only it reports is over.
 pub const GONE_AFTER: Duration = Duration::from_secs(120);
@@ -75,7 +78,7 @@ pub struct Withdrawal {
 /// A key's row.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorRow {
-    /// Its number, for `acknowledge` and `resolve`.
+    /// Its number, for `acknowledge` and `resolve`, with `open_since`.
     pub id: i64,
     /// The kind.
     pub error_type: String,

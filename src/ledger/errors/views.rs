@@ -5,12 +5,17 @@ use tokio_postgres::Row;
 use super::super::{Ledger, LedgerError};
 use super::{ErrorRow, ErrorSummary};
 
-const SELECT: &str = "SELECT id, error_type, scope, severity, error_message, first_occurrence, last_occurrence,
+/// The columns of an [`ErrorRow`], in its order.
+pub(super) const COLUMNS: &str = "id, error_type, scope, severity, error_message, first_occurrence, last_occurrence,
     occurrence_count, last_notification_sent, notification_count, greatest(occurrence_count - notification_count, 0),
-    resolved, resolved_at, acknowledged_at, acknowledged_by, open_since, open_count, reported_by
-    FROM error_notifications_log";
+    resolved, resolved_at, acknowledged_at, acknowledged_by, open_since, open_count, reported_by";
 
-fn row(row: &Row) -> ErrorRow {
+fn select() -> String {
+    format!("SELECT {COLUMNS} FROM error_notifications_log")
+}
+
+/// A row of [`COLUMNS`]; what comes after them is not looked at.
+pub(super) fn row(row: &Row) -> ErrorRow {
     ErrorRow {
         id: row.get(0),
         error_type: row.get(1),
@@ -43,7 +48,7 @@ impl Ledger {
             .client()
             .await?
             .query(
-                &format!("{SELECT} WHERE NOT ($1 AND resolved) ORDER BY last_occurrence DESC, id LIMIT $2"),
+                &(select() + " WHERE NOT ($1 AND resolved) ORDER BY last_occurrence DESC, id LIMIT $2"),
                 &[&unresolved_only, &limit],
             )
             .await
@@ -90,7 +95,7 @@ impl Ledger {
         let found = self
             .client()
             .await?
-            .query_opt(&format!("{SELECT} WHERE id = $1"), &[&id])
+            .query_opt(&(select() + " WHERE id = $1"), &[&id])
             .await
             .map_err(LedgerError::during("read an error"))?;
         Ok(found.as_ref().map(row))

@@ -125,7 +125,9 @@ impl Ledger {
     /// Any database error, [`LedgerError::TimedOut`] where a start would wait too long, or [`LedgerError::Unreadable`] with
     /// every cell that this version does not understand.
     pub async fn snapshot(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
-        let reading = self.read_all(depth, meter);
+        // A hundred kilobytes where nothing is optimised, copied onto the stack by each of those who await it: a takeover, which is
+        // a dozen functions above, came to the two megabytes that a thread has.
+        let reading = Box::pin(self.read_all(depth, meter));
         match depth {
             Depth::Whole => reading.await,
             Depth::Open => tokio::time::timeout(PATIENCE, reading)

@@ -145,6 +145,14 @@ async fn drill_agent_down() {
     }
     let mut cluster = Cluster::start().await;
     let pager = Pager::beside(&cluster).await;
+    // Others than this cluster's may run on this machine: which of its members do is what is looked at.
+    let running = async |cluster: &Cluster| {
+        let output = typed(cluster, 0, told("agent-down", "pgrep -x baton")).await;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let listed: Vec<u32> = printed.lines().map(|line| line.parse().unwrap()).collect();
+        cluster.members.iter().filter(|member| listed.contains(&member.process.id())).count()
+    };
+    assert_eq!(running(&cluster).await, 3);
     for member in &mut cluster.members {
         member.process.kill().await;
     }
@@ -153,6 +161,8 @@ async fn drill_agent_down() {
     status_is(&cluster, 0, 2).await;
     let asked = typed(&cluster, 0, "baton status 2>&1").await;
     shown("agent-down", &String::from_utf8_lossy(&asked.stdout));
+    // Diagnosis: they do not run.
+    assert_eq!(running(&cluster).await, 0);
 
     // Mitigation: start them.
     for member in &mut cluster.members {
@@ -161,9 +171,84 @@ async fn drill_agent_down() {
     pager.follow_members(&cluster);
     cluster.leader().await;
     cluster.all_ready().await;
+    assert_eq!(running(&cluster).await, 3);
     status_is(&cluster, 0, 0).await;
-    status_is(&cluster, 0, 0).await;
-    done(&cluster, 0, told("agent-down", "baton status")).await;
+    let printed = done(&cluster, 0, told("agent-down", "baton status")).await;
+    assert!(cluster.members.iter().all(|member| printed.contains(&member.name)), "{printed}");
     pager.rests("AgentDown").await;
+    cluster.finish().await;
+}
+
+// R: H6, N10
+#[ignore = "slow: a drill"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_restart_storm() {
+    if !equipped() {
+        return;
+    }
+    let env = vec![("BATON_HEALTH__MAX_RESTARTS", "2".to_owned())];
+    let mut cluster = Cluster::with(Options { members: 2, env, ..Options::default() }).await;
+    let (leader, odd) = (cluster.leader().await, cluster.follower().await);
+    let name = cluster.members[odd].name.clone();
+    // One member dies again and again, as something on its machine has it.
+    for round in 1..=3 {
+        cluster.members[odd].process.kill().await;
+        cluster.members[odd].restart().await;
+        wait::until("it is up, or waits", PATIENCE, async || {
+            let member = &cluster.members[odd];
+            let health = member.json("/healthz").await.unwrap_or_default();
+            let waits = health["operational"]["code"] == "RESTART_STORM";
+            if waits || (round < 3 && member.is_ready().await) { Ok(()) } else { Err(health) }
+        })
+        .await;
+    }
+    let told_of = wait::until("the storm is told of", PATIENCE, async || {
+        let printed = done(&cluster, leader, "baton errors --address $A").await;
+        let line = printed.lines().find(|line| line.contains("RESTART_STORM")).map(str::to_owned);
+        line.ok_or(printed)
+    })
+    .await;
+    // First 60 seconds: the other one leads. Diagnosis: who was started when, and ended how.
+    let status = typed(&cluster, leader, told("restart_storm", "baton status")).await;
+    let printed = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(printed.contains(&cluster.members[leader].name) && status.status.code() != Some(2), "{status:?}");
+    let look = told(
+        "restart_storm",
+        "psql \"$DATABASE_URL\" -c \"SELECT member, started_at, stopped_at, acknowledged_by FROM process_start ORDER BY \
+         started_at DESC LIMIT 20\"",
+    );
+    let printed = done(&cluster, leader, look).await;
+    assert!(printed.matches(&format!(" {name} ")).count() >= 4, "{printed}");
+
+    // Mitigation: the member that waits shows nothing, another one shows what the word would be about. Neither does it unasked.
+    let word =
+        told("restart_storm", "baton ack restart-storm --reason TEXT").replace("TEXT", "'its disk was full'");
+    let waiting = cluster.members[odd].address.clone();
+    for (address, says) in [
+        (waiting, vec!["cannot be shown", "ask a member that does not wait"]),
+        (
+            cluster.members[leader].address.clone(),
+            vec!["OPERATIONAL_ERROR RESTART_STORM", "every member that waits goes on", "add --yes"],
+        ),
+    ] {
+        let output = typed(&cluster, leader, &format!("{word} --address {address}")).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(says.iter().all(|what| said.contains(what)), "{says:?}: {said} beside {told_of}");
+    }
+    let unacknowledged =
+        "SELECT count(*) FROM process_start WHERE acknowledged_at IS NULL AND stopped_at IS NULL";
+    let before = cluster.count(unacknowledged).await;
+    assert!(before >= 4, "{before}");
+    let only = told("restart_storm", "--member b2").replace("b2", &name);
+    let said = done(&cluster, leader, &format!("{word} {only} --yes --address $A")).await;
+    assert!(said.starts_with("Acknowledged "), "{said}");
+    assert_eq!(cluster.count(unacknowledged).await, 1, "the leader's start was not meant");
+    cluster.all_ready().await;
+    wait::until("it is over", PATIENCE, async || {
+        let printed = done(&cluster, leader, "baton errors --address $A").await;
+        if printed.contains("RESTART_STORM") { Err(printed) } else { Ok(()) }
+    })
+    .await;
     cluster.finish().await;
 }

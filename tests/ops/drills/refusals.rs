@@ -145,8 +145,15 @@ async fn drill_refused_calls() {
     .await;
     // Mitigation: the members may lead again, and one of them does what was refused.
     for index in &others {
-        let name = &cluster.members[*index].name;
-        done(&cluster, other, &format!("baton unfence {name} --reason drilled --yes")).await;
+        let command = format!("baton unfence {} --reason drilled --yes", cluster.members[*index].name);
+        // The first of them may lead by now: then the command is repeated, as leadership_moved says.
+        wait::until("it may lead again", PATIENCE, async || {
+            let output = typed(&cluster, other, &command).await;
+            let moved = String::from_utf8_lossy(&output.stderr).contains("LEADERSHIP_MOVED");
+            assert!(output.status.success() || moved, "{output:?}");
+            if moved { Err(output) } else { Ok(()) }
+        })
+        .await;
     }
     let new = cluster.leader_within(PATIENCE, |index| index != leader).await;
     done(&cluster, new, "baton close GOLD_MINI --reason drill --yes").await;

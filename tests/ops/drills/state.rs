@@ -64,6 +64,19 @@ async fn drill_validation_failed() {
     done(&cluster, leader, &format!("{look} {apply}")).await;
     cluster.leader_within(PATIENCE, |index| index != old).await;
     pager.rests("LeaderInError").await;
+
+    // Undo: what was there before is found, and set back; it was wrong then, so that it is mended once more.
+    let undo = told("validation_failed", r"sed -n '/^COPY public.TABLE /,/^\\\.$/p' before.sql");
+    let printed = done(&cluster, leader, &undo.replace("TABLE", "portfolio_state")).await;
+    assert!(printed.contains("risk_amount") && printed.contains("999999.99"), "{printed}");
+    let back =
+        "psql \"$DATABASE_URL\" -v ON_ERROR_STOP=1 -c 'UPDATE portfolio_state SET risk_amount = 999999.99'";
+    done(&cluster, leader, back).await;
+    let found = typed(&cluster, leader, told("validation_failed", "baton recover --check")).await;
+    assert!(String::from_utf8_lossy(&found.stdout).contains("999999.99"), "it is as it was: {found:?}");
+    done(&cluster, leader, &format!("{look} {apply}")).await;
+    done(&cluster, leader, told("validation_failed", "baton recover --check")).await;
+    cluster.leader_within(PATIENCE, |index| index != old).await;
     cluster.members[old].restart().await;
     cluster.all_ready().await;
     let check = cluster.finish().await;
