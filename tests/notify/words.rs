@@ -37,6 +37,13 @@ async fn waits_for_a_lock(sql: &Client, application: &str) {
     .await;
 }
 
+/// The broker's error, which lasts.
+async fn broker_error(ledger: &Ledger) -> Episode {
+    let errors = ledger.errors(false, 100).await.unwrap();
+    let row = errors.iter().find(|row| row.error_type == "BROKER_ERROR" && !row.resolved).expect("it lasts");
+    Episode { id: row.id, open_since: row.open_since }
+}
+
 /// The error ends, and comes back.
 async fn comes_back(ledger: &Ledger, of: Episode) {
     ledger.resolve_error(of, ASHA).await.unwrap();
@@ -174,7 +181,7 @@ async fn late_for(cluster: &Cluster, ledger: &Ledger) -> String {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         if parts.method == "POST" {
-            comes_back(&ledger, newest(&ledger).await).await;
+            comes_back(&ledger, broker_error(&ledger).await).await;
         }
         let asked = client.request(parts.method, format!("{instance}{}", parts.uri)).headers(parts.headers);
         let answer = asked.body(body).send().await.unwrap();
@@ -191,7 +198,7 @@ async fn a_word_says_why_and_which_time_it_means_and_comes_too_late_for_what_cam
     let cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
     let ledger = Ledger::new(&cluster.stores.database_url(), 2, "a test").unwrap();
     ledger.record_occurrences(&[occurrence("BROKER_ERROR", "b9", "away")]).await.unwrap();
-    let of = newest(&ledger).await;
+    let of = broker_error(&ledger).await;
     let say = async |word: &str, body: Value| {
         let path = format!("/api/v1/errors/{}/{word}", of.id);
         cluster.members[0].command(&path, &body).await.expect("it answers")

@@ -50,7 +50,10 @@ async fn a_repair_that_loses_its_database_points_there_and_not_to_its_rows() {
     let whole = through.baton(&["recover", "--check"]).await;
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stdout));
 
-    // What cannot be read is told as that, and somebody whom the server does not know as that.
+    // Somebody whom the server does not know, and what cannot be read, are told as that.
+    let mut unknown = url.clone();
+    unknown.set_username("nobody").unwrap();
+    points_to(&seeded.at(unknown.to_string()).baton(&LOOK).await, "db_auth", "nobody knows the role");
     let damaged = seeded.copy("damaged").await;
     damaged.damage("ALTER TABLE pyramiding_state RENAME TO moved_away").await;
     points_to(&damaged.baton(&LOOK).await, "data_corrupt", "a table is missing");
