@@ -125,7 +125,8 @@ impl Ledger {
     /// Any database error, [`LedgerError::TimedOut`] where a start would wait too long, or [`LedgerError::Unreadable`] with
     /// every cell that this version does not understand.
     pub async fn snapshot(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
-        let reading = self.read_all(depth, meter);
+        // All its reads side by side are large: whoever waits for it, many calls up, would have them on its stack.
+        let reading = Box::pin(self.read_all(depth, meter));
         match depth {
             Depth::Whole => reading.await,
             Depth::Open => tokio::time::timeout(PATIENCE, reading)
