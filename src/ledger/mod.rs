@@ -6,6 +6,7 @@
 //! the inbox, their own operational state, what the bridge says of a day's market ([`Ledger::keep_market_day`]) and
 //! nothing else.
 
+pub mod account_day;
 pub mod audit;
 pub mod books;
 pub mod cash;

@@ -7,6 +7,7 @@
 mod beside;
 mod beyond;
 mod brakes;
+mod ended;
 mod entries;
 mod meter;
 mod movements;
@@ -28,6 +29,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::account_day::StoredDays;
 use super::audit::AuditReport;
 use super::cash::CashRow;
 use super::cells::UnreadableCell;
@@ -90,6 +92,8 @@ pub struct Snapshot {
     pub moved: Option<Rupees>,
     /// Each of them, the oldest first; read over all of history only.
     pub movements: Option<Vec<CashRow>>,
+    /// What the account's newest days began with, and the limits that were hit in them.
+    pub days: StoredDays,
     /// Realised profit and loss by every position ever, open ones included.
     pub realised: Rupees,
     /// The stored pyramids.
@@ -226,6 +230,7 @@ fn put_together(
         portfolio: state.portfolio,
         moved: state.moved,
         movements: proofs.movements,
+        days: proofs.days,
         pyramids: state.pyramids,
         switches: state.switches,
         claimed_orders: state.claimed_orders,
