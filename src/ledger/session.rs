@@ -11,9 +11,10 @@ use deadpool_postgres::Object;
 use tokio::runtime::Handle;
 
 /// Nobody gives up on an answer sooner, and few statements take so long.
-const LONG: Duration = Duration::from_millis(100);
-/// How long a session may take to answer that has nothing to do.
-const ANSWERS: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_millis(250);
+/// How long a session may take to answer that has nothing to do: a busy machine is no reason to connect anew, and whoever waits for a
+/// session does so for longer.
+const ANSWERS: Duration = Duration::from_secs(1);
 
 /// A session that goes back to its pool, or does not, when it is dropped.
 pub(crate) struct Session {
@@ -112,7 +113,7 @@ mod tests {
         let ledger = Ledger::new(&stores.database_url(), 1, "baton-test").unwrap();
         let first = pid(&ledger).await;
         let client = ledger.client().await.unwrap();
-        client.batch_execute("SELECT pg_sleep(0.15)").await.unwrap();
+        client.batch_execute("SELECT pg_sleep(0.4)").await.unwrap();
         drop(client);
         assert_eq!(pid(&ledger).await, first);
         // One that was left with a statement which goes on is not.
