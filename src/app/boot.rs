@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::away::Attempts;
 use crate::causes::with_causes;
 use crate::config::Config;
 use crate::failpoint;
@@ -41,15 +42,22 @@ pub(super) async fn join(
     start: Uuid,
 ) -> anyhow::Result<Handle> {
     let mut storm = false;
+    let mut attempts = Attempts::new(config.recovery);
     loop {
-        match prepare(config, ledger, start, &mut storm).await {
+        let prepared = prepare(config, ledger, start, &mut storm).await;
+        if !prepared.as_ref().is_err_and(is_away) {
+            attempts.over();
+        }
+        let wait = match prepared {
             Ok(true) => break,
             Ok(false) => {
                 operational.error("RESTART_STORM", storm_sentence(config));
-                tokio::time::sleep(STORM_RECHECK).await;
+                STORM_RECHECK
             }
-            Err(error) => tokio::time::sleep(explain(&error, operational, metrics)).await,
-        }
+            Err(error) if is_away(&error) => attempts.failed(&error, operational, metrics),
+            Err(error) => explain(&error, operational, metrics),
+        };
+        tokio::time::sleep(wait).await;
     }
     let handle = Handle::join(membership(config, address)?, Arc::new(BootClock)).await?;
     tracing::info!(instance = %handle.instance(), "[HA] joined cluster {}", config.cluster.name);
@@ -104,7 +112,16 @@ fn storm_sentence(config: &Config) -> String {
     )
 }
 
-/// Tells the operator what is wrong, and says how long to wait before looking again.
+/// The database was not reached, or was lost: everything else is its answer, which stays the same however often it is asked.
+fn is_away(error: &LedgerError) -> bool {
+    let is_answer = matches!(
+        error,
+        LedgerError::SchemaTooNew { .. } | LedgerError::AccountTaken { .. } | LedgerError::Migrate(_)
+    );
+    !is_answer && !error.is_refused_login() && !error.is_corruption()
+}
+
+/// Tells the operator what the database's answer means, and says how long to wait before looking again.
 fn explain(error: &LedgerError, operational: &OperationalState, metrics: &Metrics) -> Duration {
     let cause = with_causes(error);
     match error {
@@ -130,21 +147,13 @@ fn explain(error: &LedgerError, operational: &OperationalState, metrics: &Metric
             ));
             RETRY
         }
-        error if error.is_corruption() => {
+        _ => {
             metrics.recovery_failures.with_label_values(&["DATA_CORRUPT"]).inc();
             operational.error(
                 "DATA_CORRUPT",
                 format!("DATA_CORRUPT: {cause}: stored state cannot be used; this instance goes on by itself once it is mended"),
             );
             RECHECK
-        }
-        _ => {
-            // As a recovery that finds it away, which begins only once the instance has joined.
-            metrics.recovery_failures.with_label_values(&["DB_UNAVAILABLE"]).inc();
-            operational.waiting(format!(
-                "DB_UNAVAILABLE: {cause}: check that PostgreSQL runs and that postgres.url is right; trying again every second"
-            ));
-            RETRY
         }
     }
 }

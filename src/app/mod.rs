@@ -4,6 +4,7 @@
 //! itself when the fault is gone. It ends for three reasons: asked to, no port, or another live process of the same
 //! member.
 
+mod away;
 mod boot;
 mod ended;
 mod feeds;

@@ -56,9 +56,14 @@ impl<'a> Cells<'a> {
 
     /// A cell by its column's name.
     pub fn get<T: FromSql<'a> + Default>(&mut self, column: &'static str) -> T {
-        let value = match self.index(column) {
+        self.get_as(column, column)
+    }
+
+    /// A cell that was read by another `name` than its column's.
+    pub fn get_as<T: FromSql<'a> + Default>(&mut self, name: &'static str, column: &'static str) -> T {
+        let value = match self.index(name) {
             Some(index) => self.row.try_get(index),
-            None => self.row.try_get(column),
+            None => self.row.try_get(name),
         };
         match value {
             Ok(value) => value,

@@ -266,7 +266,7 @@ impl Ledger {
         let key = new_key(signal, id);
         let mut values = signal.values(&id, &key);
         values.push(&true);
-        let row = look_twice(&self.client().await?, STORE, &values).await?.ok_or_else(|| lost(signal))?;
+        let row = look_twice(&*self.client().await?, STORE, &values).await?.ok_or_else(|| lost(signal))?;
         let receipt = receipt(&row);
         if receipt.fresh {
             stored(Placed { seq: row.get(3), first: row.get(4) });
@@ -288,7 +288,7 @@ impl Ledger {
         let (epoch, incarnation) = (fence.epoch().get(), fence.instance().incarnation.as_uuid());
         let mut values = signal.values(&id, &key);
         values.extend([&epoch as &(dyn ToSql + Sync), &incarnation]);
-        let found = look_twice(&client, STORE_UNDER, &values).await?;
+        let found = look_twice(&*client, STORE_UNDER, &values).await?;
         found.map(|row| receipt(&row)).ok_or(LedgerError::Fenced(fence.epoch()))
     }
 

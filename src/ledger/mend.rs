@@ -4,16 +4,64 @@
 //! A row is taken out and put in again by one statement, so no trigger of an update sees it, and what refers to it finds it
 //! when the statement ends. Under the leadership row's lock, like all of a repair.
 
+use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::Transaction;
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::LedgerError;
+use super::account_day::{Latched, Opened};
 use super::recorded::Moved;
-use super::repair::{CashMend, Mending, WishWrite};
+use super::repair::Mending;
+use super::wishes::Wish;
 use super::writes::one_row;
+use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::position::Position;
+
+/// An operator's wish as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WishWrite {
+    /// It was said.
+    Keep(Wish),
+    /// Nobody said it.
+    Forget(PositionId),
+}
+
+/// A deposit or withdrawal as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CashMend {
+    /// It was booked so.
+    Put(Moved),
+    /// Nobody booked it.
+    Remove(Uuid),
+}
+
+/// A column of a closed position as it is to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClosedMend {
+    /// What it realised, in rupees.
+    Realised(Rupees),
+    /// Why it was closed.
+    ExitCause(Option<ExitCause>),
+    /// When, in UTC.
+    ClosedAt(DateTime<Utc>),
+}
+
+/// A row of the account's day as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DayMend {
+    /// The day began with that.
+    Open(NaiveDate, Opened),
+    /// Nobody opened it.
+    Forget(NaiveDate),
+    /// A limit was hit.
+    Latch(NaiveDate, String, Latched),
+    /// It was not, or its latch was lifted.
+    Lift(NaiveDate, String),
+}
 
 pub(super) async fn write(tx: &Transaction<'_>, mending: &Mending) -> Result<(), LedgerError> {
     for position in &mending.positions {
@@ -22,11 +70,14 @@ pub(super) async fn write(tx: &Transaction<'_>, mending: &Mending) -> Result<(),
     for position in &mending.made_again {
         make_again(tx, position).await?;
     }
-    for (position, realised) in &mending.realised {
-        set_realised(tx, *position, *realised).await?;
+    for (position, column) in &mending.closed {
+        set_closed(tx, *position, *column).await?;
     }
     for (intent, filled) in &mending.filled {
         set_filled(tx, *intent, *filled).await?;
+    }
+    for (intent, columns) in &mending.orders {
+        set_order(tx, *intent, columns).await?;
     }
     for wish in &mending.wishes {
         set_wish(tx, wish).await?;
@@ -34,56 +85,77 @@ pub(super) async fn write(tx: &Transaction<'_>, mending: &Mending) -> Result<(),
     if !mending.cash.is_empty() {
         set_cash(tx, &mending.cash).await?;
     }
+    for day in &mending.days {
+        set_day(tx, day).await?;
+    }
     Ok(())
 }
 
+/// When the last of what a position held was sold.
+const SOLD: &str = "(SELECT max(f.recorded_at) FROM fill f JOIN order_intent o ON o.id = f.intent_id
+    WHERE o.position_id = $1 AND o.class <> 'entry')";
+
 async fn put_back(tx: &Transaction<'_>, position: &Position) -> Result<(), LedgerError> {
-    let sql = "WITH gone AS (
+    let sql = format!(
+        "WITH gone AS (
             DELETE FROM position p WHERE p.id = $1 AND p.version = $2::bigint - 1 RETURNING p AS held
         )
         INSERT INTO position SELECT put.* FROM gone CROSS JOIN LATERAL jsonb_populate_record(held,
             $3::jsonb || jsonb_build_object('closed_at',
-                CASE WHEN $4::text = 'closed' THEN coalesce((held).closed_at, now()) END)) AS put";
+                CASE WHEN $4::text = 'closed' THEN coalesce((held).closed_at, {SOLD}, now()) END)) AS put"
+    );
     let (columns, status) = (json!(position), position.status.as_str());
     let rows = tx
-        .execute(sql, &[&position.id.0, &position.version, &columns, &status])
+        .execute(&sql, &[&position.id.0, &position.version, &columns, &status])
         .await
         .map_err(LedgerError::during("put a position back"))?;
     one_row(rows, || format!("position {}", position.id))
 }
 
 async fn make_again(tx: &Transaction<'_>, position: &Position) -> Result<(), LedgerError> {
-    let sql = r#"INSERT INTO position SELECT put.* FROM jsonb_populate_record(CAST(NULL AS "position"),
-        $1::jsonb || jsonb_build_object('closed_at', CASE WHEN $2::text = 'closed' THEN now() END)) AS put"#;
-    tx.execute(sql, &[&json!(position), &position.status.as_str()])
+    let sql = format!(
+        r#"INSERT INTO position SELECT put.* FROM jsonb_populate_record(CAST(NULL AS "position"), $2::jsonb ||
+            jsonb_build_object('closed_at', CASE WHEN $3::text = 'closed' THEN coalesce({SOLD}, now()) END)) AS put"#
+    );
+    tx.execute(&sql, &[&position.id.0, &json!(position), &position.status.as_str()])
         .await
         .map_err(LedgerError::during("make a position again"))?;
     Ok(())
 }
 
-async fn set_realised(
+async fn set_closed(
     tx: &Transaction<'_>,
     position: PositionId,
-    realised: Rupees,
+    column: ClosedMend,
 ) -> Result<(), LedgerError> {
+    let (name, value): (_, Box<dyn ToSql + Sync + Send>) = match column {
+        ClosedMend::Realised(realised) => ("realised", Box::new(realised.0)),
+        ClosedMend::ExitCause(cause) => ("exit_cause", Box::new(cause.map(ExitCause::as_str))),
+        ClosedMend::ClosedAt(at) => ("closed_at", Box::new(at)),
+    };
+    let sql = format!("UPDATE position SET {name} = $2, version = version + 1 WHERE id = $1");
     let rows = tx
-        .execute(
-            "UPDATE position SET realised = $2, version = version + 1 WHERE id = $1",
-            &[&position.0, &realised.0],
-        )
+        .execute(&sql, &[&position.0, &*value])
         .await
-        .map_err(LedgerError::during("put back what a position realised"))?;
+        .map_err(LedgerError::during("put back what is known of a closed position"))?;
     one_row(rows, || format!("position {position}"))
 }
 
 async fn set_filled(tx: &Transaction<'_>, intent: IntentId, filled: Quantity) -> Result<(), LedgerError> {
+    set_order(tx, intent, &Map::from_iter([("filled_quantity".to_owned(), json!(filled.0))])).await
+}
+
+async fn set_order(
+    tx: &Transaction<'_>,
+    intent: IntentId,
+    columns: &Map<String, Value>,
+) -> Result<(), LedgerError> {
     let sql = "WITH gone AS (DELETE FROM order_intent o WHERE o.id = $1 RETURNING o AS held)
-        INSERT INTO order_intent SELECT put.* FROM gone CROSS JOIN LATERAL
-            jsonb_populate_record(held, jsonb_build_object('filled_quantity', $2::bigint)) AS put";
+        INSERT INTO order_intent SELECT put.* FROM gone CROSS JOIN LATERAL jsonb_populate_record(held, $2::jsonb) AS put";
     let rows = tx
-        .execute(sql, &[&intent.0, &filled.0])
+        .execute(sql, &[&intent.0, &json!(columns)])
         .await
-        .map_err(LedgerError::during("put an order's filled quantity back"))?;
+        .map_err(LedgerError::during("put an order back"))?;
     one_row(rows, || format!("order intent {intent}"))
 }
 
@@ -129,4 +201,27 @@ async fn set_cash(tx: &Transaction<'_>, cash: &[CashMend]) -> Result<(), LedgerE
         one_row(done.map_err(&during)?, || "a deposit or withdrawal".to_owned())?;
     }
     tx.batch_execute(&keep).await.map_err(&during)
+}
+
+/// The database tells the audit log once more of what is put in, and of what is taken out.
+async fn set_day(tx: &Transaction<'_>, mend: &DayMend) -> Result<(), LedgerError> {
+    let done = match mend {
+        DayMend::Open(day, opened) => {
+            let sql = "INSERT INTO trading_day (day, opening_equity, opened_at) VALUES ($1, $2, $3)
+                ON CONFLICT (day) DO UPDATE SET opening_equity = excluded.opening_equity, opened_at = excluded.opened_at";
+            tx.execute(sql, &[day, &opened.equity.0, &opened.at.and_utc()]).await
+        }
+        DayMend::Forget(day) => tx.execute("DELETE FROM trading_day WHERE day = $1", &[day]).await,
+        DayMend::Latch(day, code, latched) => {
+            let sql = "INSERT INTO limit_latch (day, code, sentence, at) VALUES ($1, $2, $3, $4)
+                ON CONFLICT (day, code) DO UPDATE SET sentence = excluded.sentence, at = excluded.at";
+            tx.execute(sql, &[day, code, &latched.sentence, &latched.at.and_utc()]).await
+        }
+        DayMend::Lift(day, code) => {
+            tx.execute("DELETE FROM limit_latch WHERE (day, code) = ($1, $2)", &[day, code]).await
+        }
+    };
+    one_row(done.map_err(LedgerError::during("put back the account's day"))?, || {
+        "the account's day".to_owned()
+    })
 }

@@ -6,6 +6,7 @@
 //! the inbox, their own operational state, what the bridge says of a day's market ([`Ledger::keep_market_day`]) and
 //! nothing else.
 
+pub mod account_day;
 pub mod audit;
 pub mod books;
 pub mod cash;
@@ -45,6 +46,7 @@ pub mod restore;
 mod rows;
 pub mod seals;
 pub mod senders;
+mod session;
 pub mod signals;
 pub mod snapshot;
 pub mod starts;
@@ -62,7 +64,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use ha::PgTls;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{NoTls, Transaction};
@@ -71,6 +73,7 @@ pub use change::Change;
 pub use error::LedgerError;
 use flush::Flushes;
 pub use journal::{Journal, JournaledIntent};
+use session::Session;
 
 /// How long a statement waits for a pooled connection before it is an error.
 const POOL_WAIT: Duration = Duration::from_secs(2);
@@ -115,6 +118,7 @@ impl Ledger {
         config.options(format!(
             "{options}-c idle_in_transaction_session_timeout=1500 -c statement_timeout=10000"
         ));
+        // What may not answer any more does not go back to the pool in the first place: see `session`.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
             PgTls::None => Manager::from_config(config.clone(), NoTls, recycling),
@@ -129,14 +133,14 @@ impl Ledger {
         Ok(Self { pool, config, tls, flushes: Arc::default() })
     }
 
-    pub(crate) async fn client(&self) -> Result<Object, LedgerError> {
-        self.pool.get().await.map_err(LedgerError::Connect)
+    pub(crate) async fn client(&self) -> Result<Session, LedgerError> {
+        self.pool.get().await.map(Session::new).map_err(LedgerError::Connect)
     }
 
     /// A connection that nobody uses and nobody has to be waited for.
-    async fn spare_client(&self) -> Option<Object> {
+    async fn spare_client(&self) -> Option<Session> {
         let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
-        self.pool.timeout_get(&at_once).await.ok()
+        self.pool.timeout_get(&at_once).await.ok().map(Session::new)
     }
 
     /// Lets the statements of this transaction take as long as they need: what walks the whole history for an operator is

@@ -1,7 +1,7 @@
 //! What the audit chain says of stored state: the second witness of what no order, plan or fill proves.
 //!
 //! A stop trails by bars, and above the entry it risks nothing that a sum would miss; a highest close, an operator's wish,
-//! the capital and the high-water mark have no other trace at all. Each change of them is told to the chain in its own
+//! the capital, the high-water mark and the account's day have no other trace at all. Each change of them is told to the chain in its own
 //! transaction, so whoever walks the chain learns how they stand. The row of every seal tells all of it again, as the chain
 //! had it: a recovery, which walks from the last seal on, knows it without looking further back.
 //!
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::account_day::{DAY, ToldDay};
 use super::change::PortfolioRow;
 use crate::domain::cash::CashKind;
 use crate::domain::ids::{IntentId, MovementId, PositionId};
@@ -92,6 +93,8 @@ pub struct Recorded {
     pub figures: Option<Figures>,
     /// What became of orders; one that is not here is not known.
     pub orders: BTreeMap<IntentId, Outcome>,
+    /// The account's day.
+    pub day: ToldDay,
     /// Every deposit and withdrawal; known only to whoever has walked the chain from its first row on.
     pub movements: Option<BTreeMap<MovementId, Moved>>,
 }
@@ -112,6 +115,9 @@ struct Told {
     /// Of a seal's row.
     #[serde(default)]
     orders: BTreeMap<IntentId, Outcome>,
+    /// Of a seal's row that an older version did not write.
+    #[serde(default)]
+    account_day: ToldDay,
     /// Of an operator's word.
     intent: Option<IntentId>,
     to: Option<IntentState>,
@@ -137,11 +143,15 @@ struct Held {
 impl Recorded {
     /// Nothing was recorded yet, and that is known.
     pub(super) fn from_the_first() -> Self {
-        Self { complete: true, movements: Some(BTreeMap::new()), ..Self::default() }
+        let (day, movements) = (ToldDay::from_the_first(), Some(BTreeMap::new()));
+        Self { complete: true, day, movements, ..Self::default() }
     }
 
     /// Takes the next row in.
     pub(super) fn take(&mut self, kind: &str, actor: &str, payload: &str) {
+        if kind == DAY {
+            return self.day.take(payload);
+        }
         if !matches!(kind, "change" | "repair" | "adopt" | "emergency" | "close" | "resolve" | HELD) {
             return;
         }
@@ -161,8 +171,8 @@ impl Recorded {
             (HELD, _) if self.complete => {}
             (HELD, _) => {
                 let positions = told.positions.into_iter().map(|held| (held.id, held.standing)).collect();
-                let Told { wishes, figures, orders, .. } = told;
-                *self = Self { complete: true, positions, wishes, figures, orders, movements: None };
+                let Told { wishes, figures, orders, account_day: day, .. } = told;
+                *self = Self { complete: true, positions, wishes, figures, orders, day, movements: None };
             }
             _ => self.change(told, kind == "change"),
         }
@@ -214,7 +224,9 @@ impl Recorded {
         let wishes: BTreeMap<&PositionId, &Wanted> = self.wishes.iter().filter(|(id, _)| held(id)).collect();
         let is_open = |(_, at): &(&IntentId, &Outcome)| !at.state.is_terminal();
         let orders: BTreeMap<&IntentId, &Outcome> = self.orders.iter().filter(is_open).collect();
-        json!({ "positions": positions, "wishes": wishes, "figures": self.figures, "orders": orders })
+        json!({
+            "positions": positions, "wishes": wishes, "figures": self.figures, "orders": orders, "account_day": self.day,
+        })
     }
 }
 

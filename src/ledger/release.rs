@@ -10,11 +10,11 @@
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use deadpool_postgres::Object;
 use ha::Epoch;
 use serde::Deserialize;
 use tokio_postgres::types::ToSql;
 
+use super::session::Session;
 use super::{Ledger, LedgerError};
 
 /// A statement is run so often while the leadership row moves under it.
@@ -126,7 +126,7 @@ pub(super) struct Setting<'a> {
 
 impl Setting<'_> {
     /// Runs it; false if nothing was set, and not because of what was seen.
-    pub(super) async fn run(self, client: &Object) -> Result<bool, SetError> {
+    pub(super) async fn run(self, client: &Session) -> Result<bool, SetError> {
         for _ in 0..TRIES {
             let set = client.execute(self.statement, self.values).await;
             if set.map_err(LedgerError::during(self.operation))? > 0 {
@@ -149,7 +149,7 @@ impl Setting<'_> {
     }
 
     /// The epoch, who leads, and what set the brake if it is on.
-    async fn now(&self, client: &Object) -> Result<(Epoch, Option<String>, Option<SetBy>), LedgerError> {
+    async fn now(&self, client: &Session) -> Result<(Epoch, Option<String>, Option<SetBy>), LedgerError> {
         let statement = format!(
             "SELECT l.epoch, l.holder_member, b.id, b.who, b.why, b.at
              FROM leadership l LEFT JOIN LATERAL ({}) b ON true WHERE l.id = 1",

@@ -7,21 +7,20 @@
 //! was committed; and the row does not name its old session any more, so that a change of its which waits for the lock
 //! is refused instead of written over the repair.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
-use serde_json::Value;
-use uuid::Uuid;
+use serde_json::{Map, Value};
 
 use super::change::{FillRow, PortfolioRow, PyramidWrite};
-use super::recorded::Moved;
+pub use super::mend::{CashMend, ClosedMend, DayMend, WishWrite};
 use super::reread::{self, Readable};
 use super::snapshot::{self, Depth, Snapshot};
-use super::wishes::Wish;
 use super::{Ledger, LedgerError, audit, mend, recorded, writes};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::EntryPlan;
-use crate::domain::money::{Price, Quantity, Rupees};
+use crate::domain::money::{Price, Quantity};
 use crate::domain::position::{HoldingKey, Position};
 
 /// A sale that was made by hand at the broker, booked on its position.
@@ -71,24 +70,6 @@ pub struct Adopted {
     pub plan: EntryPlan,
 }
 
-/// An operator's wish as it is to be.
-#[derive(Clone, Debug, PartialEq)]
-pub enum WishWrite {
-    /// It was said.
-    Keep(Wish),
-    /// Nobody said it.
-    Forget(PositionId),
-}
-
-/// A deposit or withdrawal as it is to be.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CashMend {
-    /// It was booked so.
-    Put(Moved),
-    /// Nobody booked it.
-    Remove(Uuid),
-}
-
 /// What a repair writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mending {
@@ -96,14 +77,18 @@ pub struct Mending {
     pub positions: Vec<Position>,
     /// Positions whose rows were gone.
     pub made_again: Vec<Position>,
-    /// What closed positions realised.
-    pub realised: Vec<(PositionId, Rupees)>,
+    /// Columns of closed positions.
+    pub closed: Vec<(PositionId, ClosedMend)>,
     /// Units that orders filled.
     pub filled: Vec<(IntentId, Quantity)>,
+    /// Columns of orders, past what keeps a running program from going backwards.
+    pub orders: BTreeMap<IntentId, Map<String, Value>>,
     /// What operators want closed, or never wanted.
     pub wishes: Vec<WishWrite>,
     /// Deposits and withdrawals, past what keeps their rows as they are.
     pub cash: Vec<CashMend>,
+    /// What the account's day began with, and the limits that were hit in it.
+    pub days: Vec<DayMend>,
     /// Orders that were sent beside the ledger: kept as they were, of no position.
     pub outside: Vec<Outside>,
     /// A position that is taken up.

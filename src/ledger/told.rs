@@ -1,5 +1,5 @@
 //! What the audit log says of cells that cannot be read. It is walked once for all of them: on its way it tells how positions,
-//! orders, figures and movements stand, and what it tells of fills is read in one go.
+//! orders, figures, movements and the account's day stand, and what it tells of fills is read in one go.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,9 +8,20 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::account_day::ToldDay;
 use super::audit::{self, AuditReport};
 use super::cells::UnreadableCell;
 use crate::domain::ids::{IntentId, PositionId};
+
+/// What it says of a row of the account's day, by the row's name.
+fn day(told: &ToldDay, row: &str) -> Value {
+    let Some(day) = told.day.map(|day| day.to_string()) else { return Value::Null };
+    match row.strip_prefix(&day).map(str::trim_start) {
+        None => Value::Null,
+        Some("") => json!(told.opening),
+        Some(code) => json!(told.latches.get(code)),
+    }
+}
 
 /// The log, as far as it was read.
 pub(super) struct Log {
@@ -63,6 +74,7 @@ impl Log {
                 let movements = recorded.movements.iter().flat_map(BTreeMap::values);
                 json!(movements.map(|moved| (moved.id.to_string(), moved.amount)).collect::<BTreeMap<_, _>>())
             }
+            "trading_day" | "limit_latch" => day(&recorded.day, row),
             _ => Value::Null,
         }
     }

@@ -116,6 +116,7 @@ pub(super) fn of(table: &str, column: &str) -> Option<Witness> {
         "pyramiding_state" => pyramid(column),
         "fill" => fill(column),
         "cash_movement" if column == "amount" => audit(MOVED),
+        "trading_day" | "limit_latch" => day(column),
         _ => None,
     }
 }
@@ -225,12 +226,24 @@ fn fill(column: &str) -> Option<Witness> {
     }
 }
 
+/// Of the newest day alone, as its row is named.
+fn day(column: &str) -> Option<Witness> {
+    match column {
+        "opening_equity" => audit("log -> 'opening'"),
+        "sentence" => audit("log -> 'sentence'"),
+        "opened_at" | "at" => audit("to_jsonb((log ->> 'at') || 'Z')"),
+        _ => None,
+    }
+}
+
 const STATUS: &str = "to_jsonb(CASE WHEN t.quantity = 0 THEN 'closed' WHEN EXISTS (SELECT FROM order_intent o
     WHERE o.position_id = t.id AND o.class <> 'entry' AND o.price_type NOT IN ('SL', 'SL-M')
       AND o.state IN ('journaled', 'acknowledged', 'partially_filled', 'in_doubt')) THEN 'closing' ELSE 'open' END)";
 
-const CAUSE: &str = "coalesce((SELECT to_jsonb(o.cause) FROM order_intent o WHERE o.position_id = t.id
-    AND o.cause IS NOT NULL ORDER BY o.journaled_at DESC LIMIT 1), 'null')";
+/// The first that was sent gave it, and a stop that rested and sold where none was.
+const CAUSE: &str = "coalesce((SELECT to_jsonb(o.cause) FROM order_intent o WHERE o.position_id = t.id AND o.cause IS NOT NULL
+    AND (o.price_type NOT IN ('SL', 'SL-M') OR o.filled_quantity > 0)
+    ORDER BY o.price_type IN ('SL', 'SL-M'), o.journaled_at LIMIT 1), 'null')";
 
 /// The classes of the causes, as `ExitCause::class` has them.
 const CLASS: &str = "to_jsonb(CASE WHEN t.side = 'BUY' AND t.plan IS NOT NULL THEN 'entry'

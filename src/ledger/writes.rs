@@ -1,6 +1,5 @@
 //! The single writes that a state change is made of; each within a transaction that holds the leadership row.
 
-use chrono::Utc;
 use deadpool_postgres::Transaction;
 use ha::Fence;
 
@@ -9,7 +8,7 @@ use super::planned::Planned;
 use super::{LedgerError, audit, cash, wishes};
 use crate::domain::cause::ExitCause;
 use crate::domain::money::Rupees;
-use crate::domain::position::{Position, PositionStatus};
+use crate::domain::position::Position;
 
 /// What a change may run, in the order in which it does.
 pub(super) const STATEMENTS: [&str; 11] = [
@@ -42,9 +41,11 @@ INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
     $24, $25, $26)";
 
+/// Closed by the clock that records the sale.
 const POSITION: &str = "
 UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price = $6, current_stop = $7,
-    highest_close = $8, realised = $9, closed_at = $10, exit_cause = coalesce($11, exit_cause), version = $2
+    highest_close = $8, realised = $9, closed_at = CASE WHEN $3 = 'closed' THEN now() END,
+    exit_cause = coalesce($10, exit_cause), version = $2
     WHERE id = $1 AND version = $2::bigint - 1";
 
 /// The capital moves with a deposit or withdrawal and no other way: what a term remembers that has not seen one is refused.
@@ -133,7 +134,6 @@ pub(super) async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<
 }
 
 pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Result<(), LedgerError> {
-    let closed_at = (p.status == PositionStatus::Closed).then(Utc::now);
     let changed = tx
         .run(
             POSITION,
@@ -147,7 +147,6 @@ pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Resul
                 &p.current_stop.0,
                 &p.highest_close.0,
                 &p.realised.0,
-                &closed_at,
                 &p.exit_cause.map(ExitCause::as_str),
             ],
         )

@@ -2,8 +2,10 @@
 
 use baton::domain::money::Rupees;
 use baton::domain::sessions::day_start;
+use baton::ledger::snapshot::{Depth, Snapshot};
 use chrono::{NaiveDate, TimeDelta};
 use rust_decimal::{Decimal, dec};
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -76,4 +78,80 @@ async fn latches_of_a_day_are_listed_with_their_times_the_oldest_first() {
     let day = ledger.day(today, day_start(today)).await.unwrap();
     assert_eq!(day.latched.len(), 2);
     assert_eq!((day.latched[0].code, day.latched[0].sentence.as_str()), ("MAX_DAILY_LOSS", "much"));
+}
+
+/// What the chain was told of days, without who told it and when.
+async fn told(client: &Client) -> Vec<Value> {
+    let sql = "SELECT payload::jsonb - '{session,at}'::text[] FROM audit_log WHERE kind = 'day' ORDER BY seq";
+    client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+async fn read(database: &Database) -> Snapshot {
+    database.ledger.snapshot(Depth::Open, &Default::default()).await.unwrap()
+}
+
+const OPENED: &str = "INSERT INTO trading_day (day, opening_equity) SELECT (now() AT TIME ZONE INTERVAL '05:30')::date, 5000000";
+const LATCHED: &str =
+    "INSERT INTO limit_latch (day, code, sentence) SELECT day, 'MAX_DRAWDOWN', 'deep' FROM trading_day";
+
+// R: B9, C8: whatever opens a day, latches a limit or lifts it is told by the database; whatever writes one of them anew is not.
+#[tokio::test]
+async fn the_audit_chain_is_told_of_days_and_latches_and_not_of_what_is_written_over_them() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    client.batch_execute(OPENED).await.unwrap();
+    client.batch_execute(LATCHED).await.unwrap();
+    let today: String = client.query_one("SELECT day::text FROM trading_day", &[]).await.unwrap().get(0);
+    let opened = |equity: &str| json!({ "day": today, "opening": equity });
+    let latched = json!({ "day": today, "latch": "MAX_DRAWDOWN", "sentence": "deep" });
+    assert_eq!(told(&client).await, [opened("5000000"), latched.clone()]);
+    let snapshot = read(&database).await;
+    assert_eq!(snapshot.recorded.day.opening, snapshot.days.openings.values().next().copied());
+    let (stored, recorded) = (snapshot.days.latches.values().next(), &snapshot.recorded.day.latches);
+    assert_eq!(stored, recorded.get("MAX_DRAWDOWN"));
+    assert_eq!((recorded.len(), snapshot.recorded.day.complete), (1, true));
+
+    // As a deposit of any version does, and as nobody else does.
+    let deposit = "INSERT INTO cash_movement (id, kind, amount, who, why) VALUES (gen_random_uuid(), 'deposit', 500.5, 'asha', 'a test');
+        UPDATE trading_day SET opening_equity = opening_equity + 500.5";
+    client.batch_execute(&format!("BEGIN; {deposit}; COMMIT")).await.unwrap();
+    for unasked in [
+        "UPDATE trading_day SET opening_equity = opening_equity + 500.5",
+        "UPDATE trading_day SET opened_at = now(), day = day + 1",
+        "INSERT INTO trading_day (day, opening_equity) VALUES ('2099-01-01', 1), ('infinity', 1)",
+        "UPDATE limit_latch SET sentence = 'shallow'",
+        "DELETE FROM trading_day",
+    ] {
+        client.batch_execute(unasked).await.unwrap();
+    }
+    client.batch_execute("DELETE FROM limit_latch").await.unwrap();
+    let lifted = json!({ "day": today, "lifted": "MAX_DRAWDOWN" });
+    assert_eq!(told(&client).await, [opened("5000000"), latched, opened("5000500.5"), lifted]);
+    assert!(database.ledger.verify_audit().await.unwrap().ok);
+}
+
+// R: B9: rows from before the schema that tells of them are told when it comes; an older version's seal leaves the rest open.
+#[tokio::test]
+async fn a_day_that_was_opened_before_it_could_be_told_is_told_by_the_migration() {
+    let database = Database::start().await;
+    let client = database.connect().await;
+    let undo = "DROP FUNCTION trading_day_audit CASCADE; DROP FUNCTION limit_latch_audit CASCADE;
+        DROP FUNCTION trading_day_told; DROP FUNCTION limit_latch_told; DROP FUNCTION account_day_append;
+        DELETE FROM refinery_schema_history WHERE version = 31";
+    client.batch_execute(undo).await.unwrap();
+    client.batch_execute(OPENED).await.unwrap();
+    client.batch_execute(LATCHED).await.unwrap();
+    client
+        .batch_execute("INSERT INTO trading_day (day, opening_equity) VALUES ('2026-01-05', 1)")
+        .await
+        .unwrap();
+    assert_eq!(told(&client).await, [Value::Null; 0]);
+    let applied = database.ledger.migrate().await.unwrap().applied;
+    assert_eq!(applied.len(), 1, "{applied:?}");
+    assert_eq!(told(&client).await.len(), 2);
+    let snapshot = read(&database).await;
+    let today = *snapshot.days.openings.keys().next_back().unwrap();
+    assert_eq!(snapshot.recorded.day.day, Some(today));
+    assert_eq!(snapshot.recorded.day.opening, snapshot.days.openings.get(&today).copied());
+    assert!(database.ledger.verify_audit().await.unwrap().ok);
 }

@@ -140,3 +140,49 @@ async fn three_attempts_are_told_one_by_one_and_then_that_it_waits_for_the_datab
     cluster.leader().await;
     cluster.finish().await;
 }
+
+// R: C2, C5, K1: a start whose database is away makes its attempts, waits with a warning, looks on, and goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_its_database_makes_its_attempts_then_waits_and_goes_on_when_it_comes() {
+    let mut cluster = Cluster::with(Options { members: 1, ..Options::default() }).await;
+    cluster.members[0].process.kill().await;
+    cluster.stores.postgres().stop().await.unwrap();
+    cluster.members[0].restart().await;
+    let member = &cluster.members[0];
+    for words in [
+        "[RECOVERY] attempt 1 of 3 to reach the database failed; the next in 50 ms",
+        "[RECOVERY] attempt 2 of 3 to reach the database failed; the next in 100 ms",
+        "[RECOVERY] Failed to reach the database in 3 attempts",
+    ] {
+        member.says(words).await;
+    }
+    let reason = async || {
+        let health = member.json("/healthz").await.unwrap_or_default();
+        (health["operational"]["state"].clone(), health["operational"]["reason"].to_string())
+    };
+    wait::until("it says what it waits for, what to do, and that it looks on", PATIENCE, async || {
+        let (state, reason) = reason().await;
+        let words =
+            ["DB_UNAVAILABLE", "in 3 attempts", "check that PostgreSQL runs", "looking again every 200 ms"];
+        if state == "WAITING" && words.iter().all(|word| reason.contains(word)) {
+            Ok(())
+        } else {
+            Err((state, reason, member.process.tail()))
+        }
+    })
+    .await;
+    let log = member.log();
+    assert!(!log.contains("attempt 3 of 3 to reach"), "the third is the last: {log}");
+    assert_eq!(log.matches("Failed to reach the database").count(), 1, "it is told once: {log}");
+    let failures = "baton_recovery_failures_total{code=\"DB_UNAVAILABLE\"}";
+    wait::until("it has looked again", PATIENCE, async || match member.metric(failures).await {
+        Some(count) if count >= 3.0 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+
+    cluster.stores.postgres().start().await.unwrap();
+    let cluster = cluster.reconnected().await;
+    cluster.leader().await;
+    cluster.finish().await;
+}

@@ -17,7 +17,7 @@ const fn corrupt(sql: &'static str, table: &'static str, field: &'static str) ->
     Damage { sql, code: "DATA_CORRUPT", place: (table, field) }
 }
 
-/// `{base}` is the open base, `{silver}` the resting order, `{bid}` makes a bid of that order, `{entries}` is what was bought, `{on}` a row of the switches' history; `DROP`
+/// `{base}` is the open base, `{silver}` the resting order, `{bid}` makes a bid of that order, `{entries}` is what was bought, `{on}` a row of the switches' history, `{latch}` latches a limit; `DROP`
 /// frees a table of its constraints first.
 pub const DAMAGES: &[Damage] = &[
     // The aggregates.
@@ -100,6 +100,13 @@ pub const DAMAGES: &[Damage] = &[
     invalid("UPDATE position SET realised = realised + 1 {base}", "position", "realised"),
     invalid("UPDATE position SET realised = realised + 1 WHERE status = 'closed'", "position", "realised"),
     corrupt("UPDATE position SET realised = 'NaN' WHERE status = 'closed'", "position", "realised"),
+    invalid("UPDATE position SET exit_cause = 'stop_loss' WHERE status = 'closed'", "position", "exit_cause"),
+    invalid("UPDATE position SET exit_cause = NULL WHERE status = 'closed'", "position", "exit_cause"),
+    invalid(
+        "UPDATE position SET closed_at = closed_at - interval '1 day' WHERE status = 'closed'",
+        "position",
+        "closed_at",
+    ),
     invalid(
         "UPDATE position SET entry_signal = (SELECT id FROM signal WHERE instrument = 'COPPER' LIMIT 1) {base}",
         "position",
@@ -255,8 +262,22 @@ pub const DAMAGES: &[Damage] = &[
         "order_intent",
         "plan",
     ),
-    // The day.
+    // The account's day, and the limits that were hit in it.
     corrupt("UPDATE trading_day SET opening_equity = 'NaN'", "trading_day", "opening_equity"),
+    invalid("UPDATE trading_day SET opening_equity = opening_equity - 1000", "trading_day", "opening_equity"),
+    invalid("UPDATE trading_day SET opened_at = opened_at - interval '1 hour'", "trading_day", "opened_at"),
+    invalid("UPDATE trading_day SET day = day - 1", "trading_day", "row"),
+    invalid("UPDATE trading_day SET day = day + 1", "trading_day", "row"),
+    invalid("DELETE FROM trading_day", "trading_day", "row"),
+    // It would hide all days before it.
+    invalid("INSERT INTO trading_day (day, opening_equity) VALUES ('2099-01-01', 1)", "trading_day", "row"),
+    invalid("{latch}; UPDATE limit_latch SET sentence = 'nothing'", "limit_latch", "sentence"),
+    invalid("{latch}; UPDATE limit_latch SET at = at - interval '1 hour'", "limit_latch", "at"),
+    invalid("{latch}; UPDATE limit_latch SET code = 'MAX_ORDERS_PER_DAY'", "limit_latch", "row"),
+    invalid("{latch}; UPDATE limit_latch SET day = day - 1", "limit_latch", "row"),
+    invalid("{latch}; TRUNCATE limit_latch", "limit_latch", "row"),
+    invalid("{latch}; ALTER TABLE limit_latch DISABLE TRIGGER USER; DELETE FROM limit_latch", "limit_latch", "row"),
+    invalid("ALTER TABLE limit_latch DISABLE TRIGGER USER; {latch}", "limit_latch", "row"),
     // The orders that the positions were made by.
     invalid("UPDATE order_intent SET symbol = 'GOLDM05JAN26FUT' {entries}", "position", "symbol"),
     invalid("UPDATE order_intent SET product = 'MIS' {entries}", "position", "product"),
@@ -303,8 +324,13 @@ pub const BID: &str = "UPDATE order_intent SET price_type = 'LIMIT', price = 150
         jsonb_build_object('units', quantity, 'prices', '[\"150000\", \"150150\"]'::jsonb, 'step_ms', 1000,
             'rest_at', '153000', 'decided_at', '2026-01-05T10:00:00Z')) {silver}";
 
+/// A limit that is hit today.
+pub const LATCH: &str =
+    "INSERT INTO limit_latch (day, code, sentence) SELECT day, 'MAX_DAILY_LOSS', 'much' FROM trading_day";
+
 pub fn spelled(sql: &str) -> String {
     let sql = sql
+        .replace("{latch}", LATCH)
         .replace("{on}", "INSERT INTO switch_history (switch, value, who, why) VALUES ")
         .replace("{bid}", BID)
         .replace("{base}", BASE)

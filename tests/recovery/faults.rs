@@ -8,7 +8,7 @@ use baton::ledger::snapshot::Depth;
 use baton::ledger::switching::{Switch, SwitchChange};
 use serde_json::{Value, json};
 
-use crate::damages::{BID, DAMAGES, spelled};
+use crate::damages::{BID, DAMAGES, LATCH, spelled};
 use crate::seeded::{Seeded, answer};
 
 /// Tables without which nothing can be proven.
@@ -40,7 +40,7 @@ fn named(report: &Value, (table, field): (&str, &str)) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_damaged_is_named_and_the_check_fails() {
     let seeded = Seeded::start().await;
-    for (name, change) in [("whole", None), ("bids", Some(BID))] {
+    for (name, change) in [("whole", None), ("bids", Some(BID)), ("latched", Some(LATCH))] {
         let whole = seeded.copy(name).await;
         if let Some(change) = change {
             whole.damage(&spelled(change)).await;

@@ -11,16 +11,21 @@ use baton::recovery::CrashRecoveryManager;
 use baton::telemetry::metrics::Metrics;
 use serde_json::json;
 
+use crate::damages::LATCH;
 use crate::repairs::APPLY;
 use crate::seeded::{Seeded, answer};
 
 /// Everything of open state that a repair may write, but for what counts writes and tells their time.
 const STATE: &str = "SELECT jsonb_build_object(
-    'positions', (SELECT jsonb_agg(to_jsonb(p) - '{version,opened_at,closed_at}'::text[] ORDER BY p.id) FROM position p),
+    'positions', (SELECT jsonb_agg(to_jsonb(p) - '{version,opened_at}'::text[] ORDER BY p.id) FROM position p),
     'portfolio', (SELECT to_jsonb(s) - '{version,updated_at}'::text[] FROM portfolio_state s),
     'pyramids', (SELECT jsonb_agg(to_jsonb(y) - 'updated_at' ORDER BY y.instrument) FROM pyramiding_state y),
-    'filled', (SELECT jsonb_agg(jsonb_build_array(o.id, o.filled_quantity) ORDER BY o.id) FROM order_intent o))::text";
+    'filled', (SELECT jsonb_agg(jsonb_build_array(o.id, o.filled_quantity) ORDER BY o.id) FROM order_intent o),
+    'orders', (SELECT jsonb_agg(to_jsonb(o) - '{state_at,journaled_at}'::text[] ORDER BY o.id) FROM order_intent o),
+    'days', (SELECT jsonb_agg(to_jsonb(d) ORDER BY d.day) FROM trading_day d),
+    'latches', (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.day, l.code) FROM limit_latch l))::text";
 
+const SILVER: &str = "WHERE state = 'acknowledged'";
 const BASE: &str = "WHERE status <> 'closed' AND label = 'Long_1'";
 
 // R: C11: a figure is never made to fit a row that was tampered with: what comes back is what was there.
@@ -32,6 +37,8 @@ async fn a_repair_brings_back_what_was_there() {
     for (name, damage) in [
         ("realised_held", "UPDATE position SET realised = realised + 1 {base}"),
         ("realised_closed", "UPDATE position SET realised = realised + 1 WHERE status = 'closed'"),
+        ("closed_cause", "UPDATE position SET exit_cause = 'stop_loss' WHERE status = 'closed'"),
+        ("closed_at", "UPDATE position SET closed_at = closed_at - interval '1 day' WHERE status = 'closed'"),
         ("capital", "UPDATE portfolio_state SET capital = capital + 1"),
         ("equity_high", "UPDATE portfolio_state SET equity_high = equity_high + 1"),
         ("portfolio", "DELETE FROM portfolio_state"),
@@ -62,9 +69,25 @@ async fn a_repair_brings_back_what_was_there() {
              DELETE FROM position WHERE status = 'closed'",
         ),
         ("filled", "UPDATE order_intent SET filled_quantity = 1 WHERE state = 'acknowledged'"),
+        ("order_state", "UPDATE order_intent SET state = 'cancelled' {silver}"),
+        ("order_id", "UPDATE order_intent SET broker_order_id = 'another' {silver}"),
+        ("order_tag", "UPDATE order_intent SET strategy_tag = 'another' {silver}"),
+        ("order_day", "UPDATE order_intent SET trading_day = trading_day - 1 {silver}"),
+        ("order_signal", "UPDATE order_intent SET signal_id = NULL {silver}"),
+        ("order_instrument", "UPDATE order_intent SET instrument = 'COPPER' {silver}"),
+        ("order_strategy", "UPDATE order_intent SET plan = plan || '{\"strategy\": \"mine\"}' {silver}"),
+        (
+            "order_twice",
+            "UPDATE order_intent SET state = 'cancelled', broker_order_id = 'another' {silver}",
+        ),
+        ("opening", "UPDATE trading_day SET opening_equity = opening_equity - 1000, opened_at = opened_at - interval '1 h'"),
+        ("opening_gone", "DELETE FROM trading_day"),
+        ("another_day", "UPDATE trading_day SET day = day + 1"),
+        ("nobodys_day", "INSERT INTO trading_day (day, opening_equity) VALUES ('2099-01-01', 1)"),
+        ("nobodys_latch", "ALTER TABLE limit_latch DISABLE TRIGGER USER; {latch}"),
     ] {
         let copy = seeded.copy(name).await;
-        copy.damage(&damage.replace("{base}", BASE)).await;
+        copy.damage(&damage.replace("{base}", BASE).replace("{latch}", LATCH).replace("{silver}", SILVER)).await;
         let made = copy.baton(&APPLY).await;
         let said = String::from_utf8_lossy(&[made.stdout, made.stderr].concat()).into_owned();
         let is: String = copy.row(STATE).await.get(0);
@@ -98,6 +121,26 @@ async fn what_nothing_tells_how_to_mend_is_told_and_left_alone() {
                 (SELECT id FROM position {base}))"
                 .to_owned(),
             "quantity mismatch",
+        ),
+        // Nothing but the signal's decision knows the stop that the entry was sized by.
+        (
+            "order_stop".to_owned(),
+            "UPDATE order_intent SET plan = plan || '{\"stop\": \"1\"}' WHERE state = 'acknowledged'".to_owned(),
+            "baton orders resolve",
+        ),
+        // By its key it was journaled on another day: what time it was is told by nothing.
+        (
+            "order_time".to_owned(),
+            "UPDATE order_intent SET journaled_at = journaled_at - interval '1 day' WHERE state = 'acknowledged'".to_owned(),
+            "baton orders resolve",
+        ),
+        (
+            "order_over".to_owned(),
+            "UPDATE signal SET status = 'not_sent', finished_at = now() WHERE status = 'working';
+             ALTER TABLE order_intent DISABLE TRIGGER USER;
+             UPDATE order_intent SET state = 'not_sent' WHERE state = 'acknowledged'"
+                .to_owned(),
+            "it may rest at the broker",
         ),
         // The only other witness was tampered with, too.
         (
@@ -144,6 +187,8 @@ async fn the_row_of_a_seal_proves_to_a_takeover_what_was_recorded_before_it() {
         ("sealed_stop", "UPDATE position SET current_stop = current_stop + 1 {base}", "current_stop"),
         ("sealed_high", "UPDATE position SET highest_close = highest_close + 1 {base}", "highest_close"),
         ("sealed_capital", "UPDATE portfolio_state SET capital = capital + 1", "capital"),
+        ("sealed_day", "UPDATE trading_day SET opening_equity = opening_equity - 1", "opening_equity"),
+        ("sealed_day_gone", "DELETE FROM trading_day", "row"),
         (
             "sealed_wish",
             "UPDATE position SET close_at = now(), close_by = 'nobody', close_why = 'nothing' {base}",
@@ -221,4 +266,34 @@ async fn a_word_that_the_order_book_contradicts_is_not_taken() {
     let taken = copy.baton(&[&word[..], &["--despite-books"]].concat()).await;
     assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
     assert_eq!(copy.row(still).await.get::<_, i64>(0), 0);
+}
+
+// R: C11, B4: a latch goes back to what it was, and one that an operator lifted by hand stays lifted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_latch_that_was_tampered_with_comes_back_and_one_that_was_lifted_does_not() {
+    let seeded = Seeded::start().await;
+    let copy = seeded.copy("latched").await;
+    copy.damage(LATCH).await;
+    let was: String = copy.row(STATE).await.get(0);
+    for damage in [
+        "UPDATE limit_latch SET sentence = 'nothing', at = at - interval '1 h'",
+        "UPDATE limit_latch SET code = 'MAX_ORDERS_PER_DAY'",
+        "TRUNCATE limit_latch",
+        "UPDATE limit_latch SET at = 'infinity'",
+    ] {
+        copy.damage(damage).await;
+        let check = copy.baton(&["recover", "--check", "-o", "json"]).await;
+        let report = answer(&check);
+        let is_named =
+            report["findings"].as_array().unwrap().iter().any(|found| found["table"] == "limit_latch");
+        assert!(check.status.code() == Some(1) && is_named, "{damage}: {report}");
+        let made = copy.baton(&APPLY).await;
+        assert!(made.status.success(), "{damage}: {}", String::from_utf8_lossy(&made.stderr));
+        assert_eq!(copy.row(STATE).await.get::<_, String>(0), was, "{damage}");
+    }
+    copy.damage("DELETE FROM limit_latch").await;
+    for command in [["recover", "--check"], ["recover", "--repair"], ["audit", "verify"]] {
+        let whole = copy.baton(&command).await;
+        assert!(whole.status.success(), "{command:?}: {}", String::from_utf8_lossy(&whole.stdout));
+    }
 }

@@ -15,6 +15,7 @@ const ROWS: &str = "SELECT jsonb_build_object(
     'portfolio', (SELECT to_jsonb(s) - '{version,updated_at}'::text[] FROM portfolio_state s),
     'pyramids', (SELECT jsonb_agg(to_jsonb(y) - 'updated_at' ORDER BY y.instrument) FROM pyramiding_state y),
     'orders', (SELECT jsonb_agg(to_jsonb(o) - '{plan,state_at}'::text[] ORDER BY o.id) FROM order_intent o),
+    'days', (SELECT jsonb_agg(to_jsonb(d) ORDER BY d.day) FROM trading_day d),
     'fills', (SELECT jsonb_agg(to_jsonb(f) ORDER BY f.intent_id, f.cumulative) FROM fill f),
     'cash', (SELECT jsonb_agg(to_jsonb(c) ORDER BY c.id) FROM cash_movement c))::text";
 
@@ -68,6 +69,10 @@ async fn what_cannot_be_read_goes_back_to_what_its_witness_says() {
              UPDATE portfolio_state SET risk_amount = 'NaN'",
             "position entry_price",
         ),
+        (
+            "UPDATE trading_day SET opening_equity = 'NaN', opened_at = 'infinity'",
+            "trading_day opening_equity",
+        ),
         // The plan's other members are held against the position as ever: what was tampered with beside is not taken over.
         (
             "UPDATE order_intent SET plan = plan - 'bar_time' {entries}; UPDATE position SET initial_stop = initial_stop - 1 {base}",
@@ -107,7 +112,12 @@ async fn what_nobody_else_knows_is_told_with_what_can_be_done() {
             "the broker's order book shows",
         ),
         ("UPDATE order_intent SET plan = '{}' {silver}", "payload and decision of its signal"),
-        ("UPDATE trading_day SET opening_equity = 'NaN'", "delete the day's row"),
+        (
+            "ALTER TABLE audit_log DISABLE TRIGGER USER;
+             UPDATE audit_log SET payload = payload || ' ' WHERE seq = (SELECT max(seq) FROM audit_log);
+             UPDATE trading_day SET opening_equity = 'NaN'",
+            "delete the day's row",
+        ),
         ("ALTER TABLE position ALTER COLUMN version TYPE text", "give it back its type"),
         // Its only witness was tampered with, too.
         (

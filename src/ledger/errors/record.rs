@@ -84,7 +84,7 @@ impl Ledger {
     /// # Errors
     /// Any database error; nothing is recorded then.
     pub async fn record_occurrences(&self, batch: &[Occurrences]) -> Result<Vec<Recorded>, LedgerError> {
-        record(&self.client().await?, batch).await
+        record(&*self.client().await?, batch).await
     }
 
     /// The same, and what could not be delivered while the database was away goes into the outbox: both or neither. A

@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::proofs::Proofs;
 use super::{Depth, Faults};
+use crate::ledger::session::Session;
 use crate::ledger::{Ledger, LedgerError};
 
 /// Proofs that are being read beside the state.
@@ -54,7 +55,7 @@ impl Beside {
 }
 
 async fn read(
-    mut client: Object,
+    mut client: Session,
     instant: String,
     depth: Depth,
     faults: Arc<Faults>,

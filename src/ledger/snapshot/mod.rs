@@ -7,6 +7,7 @@
 mod beside;
 mod beyond;
 mod brakes;
+mod ended;
 mod entries;
 mod meter;
 mod movements;
@@ -28,6 +29,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::account_day::StoredDays;
 use super::audit::AuditReport;
 use super::cash::CashRow;
 use super::cells::UnreadableCell;
@@ -90,6 +92,8 @@ pub struct Snapshot {
     pub moved: Option<Rupees>,
     /// Each of them, the oldest first; read over all of history only.
     pub movements: Option<Vec<CashRow>>,
+    /// What the account's newest days began with, and the limits that were hit in them.
+    pub days: StoredDays,
     /// Realised profit and loss by every position ever, open ones included.
     pub realised: Rupees,
     /// The stored pyramids.
@@ -125,8 +129,7 @@ impl Ledger {
     /// Any database error, [`LedgerError::TimedOut`] where a start would wait too long, or [`LedgerError::Unreadable`] with
     /// every cell that this version does not understand.
     pub async fn snapshot(&self, depth: Depth, meter: &Arc<Meter>) -> Result<Snapshot, LedgerError> {
-        // A hundred kilobytes where nothing is optimised, copied onto the stack by each of those who await it: a takeover, which is
-        // a dozen functions above, came to the two megabytes that a thread has.
+        // All its reads side by side are large: whoever waits for it, many calls up, would have them on its stack.
         let reading = Box::pin(self.read_all(depth, meter));
         match depth {
             Depth::Whole => reading.await,
@@ -227,6 +230,7 @@ fn put_together(
         portfolio: state.portfolio,
         moved: state.moved,
         movements: proofs.movements,
+        days: proofs.days,
         pyramids: state.pyramids,
         switches: state.switches,
         claimed_orders: state.claimed_orders,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::beyond::beyond;
 use super::brakes::{Lifted, lifted};
+use super::ended::ended;
 use super::entries::{ENTRY_COLUMNS, Entry, NOTHING, Strayed};
 use super::movements::movements;
 use super::open_orders::{OffOrder, off_orders};
@@ -20,6 +21,7 @@ use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::EntryPlan;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{OrderClass, Product};
+use crate::ledger::account_day::StoredDays;
 use crate::ledger::cash::CashRow;
 use crate::ledger::cells::{Cells, UnreadableCell};
 use crate::ledger::recorded::Recorded;
@@ -75,6 +77,8 @@ pub struct Orphan {
     pub instrument: String,
     /// Entry or exit.
     pub class: OrderClass,
+    /// It rested at the broker, and nobody sent the position out by it.
+    pub rests: bool,
     /// Why it closes, if it closes.
     pub cause: Option<ExitCause>,
     /// The signal that asked for it.
@@ -104,6 +108,7 @@ pub(super) struct Proofs {
     pub off_orders: Vec<OffOrder>,
     pub lifted: Vec<Lifted>,
     pub movements: Option<Vec<CashRow>>,
+    pub days: StoredDays,
     pub audit: Vec<String>,
     pub recorded: Recorded,
 }
@@ -128,10 +133,11 @@ impl Proofs {
         faults: &Faults,
         chain: impl Future<Output = Result<(Vec<String>, Recorded), LedgerError>>,
     ) -> Result<Self, LedgerError> {
-        let (orders, unasked, earned, orphans, off_orders, lifted, movements, audit, beyond) = tokio::join!(
+        let (orders, unasked, earned, ended, orphans, off_orders, lifted, movements, audit, days) = tokio::join!(
             orders(tx, faults),
             unasked(tx, faults),
             earned(tx, depth, faults),
+            ended(tx, depth, faults),
             orphans(tx, depth, faults),
             off_orders(tx, faults),
             lifted(tx, faults),
@@ -139,13 +145,13 @@ impl Proofs {
             chain,
             beyond(tx, faults),
         );
-        // Only whether it can be read.
-        beyond?;
         let mut unasked = unasked?;
         unasked.extend(earned?);
+        unasked.extend(ended?);
         let (audit, recorded) = audit?;
         let (orphans, off_orders, lifted, movements) = (orphans?, off_orders?, lifted?, movements?);
-        Ok(Self { orders: orders?, unasked, orphans, off_orders, lifted, movements, audit, recorded })
+        let (orders, days) = (orders?, days?);
+        Ok(Self { orders, unasked, orphans, off_orders, lifted, movements, days, audit, recorded })
     }
 }
 
@@ -241,7 +247,7 @@ pub(super) async fn earned(
     each(tx, sql, "compare what was realised with the fills", faults, strayed_column).await
 }
 
-fn strayed_column(row: &Row) -> Result<Strayed, Vec<UnreadableCell>> {
+pub(super) fn strayed_column(row: &Row) -> Result<Strayed, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "position");
     let mut text = |column| cells.get::<Option<String>>(column).unwrap_or_else(|| NOTHING.to_owned());
     let (column, stored, planned) = (text("column_name"), text("stored"), text("planned"));
@@ -261,6 +267,7 @@ pub(super) async fn orphans(
     };
     let sql = format!(
         "SELECT o.id, o.position_id, o.filled_quantity, o.symbol, o.exchange, o.product, o.instrument, o.class, o.cause,
+            o.price_type IN ('SL', 'SL-M') AS rests,
             o.signal_id, o.plan, (SELECT coalesce(jsonb_agg(jsonb_build_object('quantity', f.quantity, 'price', f.price::text,
                 'at', f.recorded_at) ORDER BY f.cumulative), '[]') FROM fill f WHERE f.intent_id = o.id) AS fills
          FROM order_intent o
@@ -279,6 +286,7 @@ pub(super) async fn orphans(
             product: cells.word("product", Product::Nrml),
             instrument: cells.get("instrument"),
             class: cells.word("class", OrderClass::Entry),
+            rests: cells.get("rests"),
             // What cannot be read of these is only no help.
             cause: cells.get::<Option<String>>("cause").and_then(|cause| cause.parse().ok()),
             signal: cells.get::<Option<Uuid>>("signal_id").map(SignalId),

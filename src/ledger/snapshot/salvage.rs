@@ -74,6 +74,7 @@ impl Ledger {
             portfolio,
             moved,
             movements: None,
+            days: Default::default(),
             pyramids,
             switches,
             claimed_orders,

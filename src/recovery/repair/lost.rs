@@ -75,7 +75,10 @@ fn again(id: PositionId, orders: &[Orphan], after: &Snapshot, catalog: &Catalog)
         }
     }
     follow_records(&mut position, after)?;
-    position.exit_cause = orders.iter().rev().find_map(|order| order.cause);
+    // The first that was sent gave it; a stop that rested and sold is one of its own.
+    let sent = orders.iter().filter(|order| !order.rests).find_map(|order| order.cause);
+    let rested = orders.iter().filter(|order| order.rests).filter_map(|order| order.cause).max();
+    position.exit_cause = sent.max(rested);
     follow_exits(&mut position, after);
     Ok(position)
 }

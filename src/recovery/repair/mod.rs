@@ -3,8 +3,8 @@
 //!
 //! - M0 A cell that cannot be read is what its witness says ([`crate::ledger::reread`]); then it is looked at like any other
 //!   (`unreadable`).
-//! - M1 A column goes back to what proves it: the entry's plan (`rows`), the fills (`fills`), the audit log (`rows`, and of what was paid in
-//!   and out `cash`).
+//! - M1 A column goes back to what proves it: the entry's plan (`rows`), the fills (`fills`), the audit log (`rows`, of what was paid in and
+//!   out `cash`, of the account's day `day`), of an open order the log or two others that agree (`orders`).
 //!   A quantity follows its orders' fills: a closed position that was opened again is closed again.
 //! - M2 A position whose row is gone is made again from its entry's plan, its fills and its recorded stop (`lost`).
 //! - M3 Where the broker's verified book shows less than the ledger, what is missing was sold by hand: booked on the
@@ -16,9 +16,11 @@
 //! A repair is proven before it is committed: state that would still not be whole is rolled back.
 
 mod cash;
+mod day;
 mod figures;
 mod fills;
 mod lost;
+mod orders;
 mod rows;
 mod sales;
 mod unreadable;
@@ -101,9 +103,11 @@ pub fn plan(
     rows::follow_plans(&mut plan, &mut after, diff, capital, catalog);
     fills::follow(&mut plan, &mut after);
     fills::follow_orders(&mut plan, &mut after);
+    orders::follow_records(&mut plan, &mut after);
     rows::follow_records(&mut plan, &mut after);
     lost::make_again(&mut plan, &mut after, catalog);
     cash::follow_records(&mut plan, &mut after);
+    day::follow_records(&mut plan, &mut after);
     // Before sales by hand change what the stored figures can be held against.
     let proven = figures::follow_records(&mut plan, &mut after, capital, catalog);
     for row in diff.iter().filter(|row| row.verdict.is_drift()) {
@@ -118,7 +122,7 @@ pub fn plan(
     }
     figures::follow_pyramids(&mut plan, snapshot, &mut after);
     let left = validate::findings(&after, capital, catalog);
-    plan.unsolved.extend(critical(&left));
+    plan.unsolved.extend(left.iter().filter(|finding| finding.is_critical()).map(orders::advised));
     plan
 }
 

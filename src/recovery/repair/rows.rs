@@ -7,7 +7,7 @@ use crate::domain::ids::SignalId;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::position::{Position, PositionStatus};
-use crate::ledger::repair::WishWrite;
+use crate::ledger::repair::{ClosedMend, WishWrite};
 use crate::ledger::snapshot::{NOTHING, Snapshot, Strayed};
 use crate::ledger::wishes::Wish;
 use crate::recovery::reconcile::DiffRow;
@@ -25,7 +25,7 @@ pub(super) fn follow_plans(
     let mut left = Vec::new();
     for strayed in std::mem::take(&mut after.strayed) {
         let Some(index) = after.positions.iter().position(|p| p.id == strayed.position) else {
-            if !follow_earned(plan, after, &strayed) {
+            if !follow_closed(plan, after, &strayed) {
                 left.push(strayed);
             }
             continue;
@@ -71,19 +71,31 @@ fn broker_agrees(position: &Position, diff: &[DiffRow]) -> bool {
     })
 }
 
-/// Of a closed position only what it realised is compared.
-fn follow_earned(plan: &mut Plan, after: &mut Snapshot, strayed: &Strayed) -> bool {
-    let (Ok(stored), Ok(earned)) = (strayed.stored.parse().map(Rupees), strayed.planned.parse().map(Rupees))
-    else {
-        return false;
+/// Of a closed position what it realised, why it was closed and when are compared.
+fn follow_closed(plan: &mut Plan, after: &mut Snapshot, strayed: &Strayed) -> bool {
+    let Strayed { position, column, stored, planned } = strayed;
+    let (column, mend, because) = match column.as_str() {
+        "realised" => {
+            let (Ok(before), Ok(earned)) = (stored.parse().map(Rupees), planned.parse().map(Rupees)) else {
+                return false;
+            };
+            after.realised += earned - before;
+            let because = "its fills' proceeds, less what they cost, give it";
+            ("realised", ClosedMend::Realised(earned), because)
+        }
+        "exit_cause" => {
+            let known = Some(planned.as_str()).filter(|planned| *planned != NOTHING);
+            let Ok(cause) = known.map(str::parse).transpose() else { return false };
+            ("exit_cause", ClosedMend::ExitCause(cause), "the first order that was sent to close it says so")
+        }
+        "closed_at" => {
+            let Some(at) = time(planned) else { return false };
+            ("closed_at", ClosedMend::ClosedAt(at), "its last sale was recorded then")
+        }
+        _ => return false,
     };
-    if strayed.column != "realised" {
-        return false;
-    }
-    let because = "its fills' proceeds, less what they cost, give it";
-    plan.propose(strayed.position, "realised", stored, earned, because);
-    plan.mending.realised.push((strayed.position, earned));
-    after.realised += earned - stored;
+    plan.propose(*position, column, stored, planned, because);
+    plan.mending.closed.push((*position, mend));
     true
 }
 

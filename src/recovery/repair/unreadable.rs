@@ -72,7 +72,8 @@ fn told(cell: &UnreadableCell) -> String {
         ("position", _) => "its entry's order and the broker's contract note show it: set what they show",
         ("cash_movement", _) => "the account's statement shows it: set what it shows",
         ("trading_day", _) => {
-            "delete the day's row: the leader opens the day anew, and its limits count from then on"
+            "the audit log does not tell it, or is not whole: delete the day's row; the leader opens the day anew, and its limits count \
+             from then on"
         }
         ("limit_latch", _) => {
             "set it by hand, a time of its day where that is what is lost: without the row entries go on that day"

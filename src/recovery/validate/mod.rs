@@ -15,10 +15,12 @@
 //! - V9 The capital is what the account was opened with, and what was paid in and out since ([`whole`]); of all of history each
 //!   movement is what the audit log tells of it ([`recorded`]).
 //! - V10 No switch is looser than its history says ([`whole`]): neither witness may allow what the other forbids.
+//! - V11 What the account's newest day began with, and which limits were hit in it, is what the audit log tells of it ([`day`]).
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
 mod bids;
+pub(super) mod day;
 pub(super) mod earned;
 pub(super) mod recorded;
 mod rows;
@@ -66,6 +68,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
     findings.extend(whole::cash(snapshot));
     findings.extend(whole::switches(snapshot));
     findings.extend(recorded::movements(snapshot));
+    findings.extend(day::findings(snapshot));
     findings.extend(whole::audit(snapshot));
     findings
 }

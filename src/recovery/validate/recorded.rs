@@ -30,7 +30,7 @@ pub(super) fn positions(snapshot: &Snapshot) -> Vec<Finding> {
 }
 
 /// What is stored of an order that is not among the open ones.
-const OVER: &str = "over, or gone";
+pub(in crate::recovery) const OVER: &str = "over, or gone";
 
 /// V8, fourth part: what became of orders. One that is called ended would be given up while it rests at the broker; of those of
 /// which nothing is read any more the log alone knows.
