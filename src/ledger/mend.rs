@@ -10,6 +10,7 @@ use serde_json::json;
 use super::LedgerError;
 use super::recorded::Moved;
 use super::repair::{CashMend, Mending, WishWrite};
+use super::snapshot::ChargedFill;
 use super::writes::one_row;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::money::{Quantity, Rupees};
@@ -24,6 +25,12 @@ pub(super) async fn write(tx: &Transaction<'_>, mending: &Mending) -> Result<(),
     }
     for (position, realised) in &mending.realised {
         set_realised(tx, *position, *realised).await?;
+    }
+    for (position, charges) in &mending.charges {
+        set_charges(tx, *position, *charges).await?;
+    }
+    for fill in &mending.charged {
+        set_fills_charges(tx, fill).await?;
     }
     for (intent, filled) in &mending.filled {
         set_filled(tx, *intent, *filled).await?;
@@ -74,6 +81,27 @@ async fn set_realised(
         .await
         .map_err(LedgerError::during("put back what a position realised"))?;
     one_row(rows, || format!("position {position}"))
+}
+
+async fn set_charges(tx: &Transaction<'_>, position: PositionId, charges: Rupees) -> Result<(), LedgerError> {
+    let sql = "UPDATE position SET charges = $2, version = version + 1 WHERE id = $1";
+    let rows = tx
+        .execute(sql, &[&position.0, &charges.0])
+        .await
+        .map_err(LedgerError::during("put back what a position was charged"))?;
+    one_row(rows, || format!("position {position}"))
+}
+
+async fn set_fills_charges(tx: &Transaction<'_>, fill: &ChargedFill) -> Result<(), LedgerError> {
+    let charges = fill.charges.map(|charges| charges.0);
+    let rows = tx
+        .execute(
+            "UPDATE fill SET charges = $3 WHERE intent_id = $1 AND cumulative = $2",
+            &[&fill.intent.0, &fill.cumulative.0, &charges],
+        )
+        .await
+        .map_err(LedgerError::during("put back what a fill was charged"))?;
+    one_row(rows, || format!("fill of order intent {}", fill.intent))
 }
 
 async fn set_filled(tx: &Transaction<'_>, intent: IntentId, filled: Quantity) -> Result<(), LedgerError> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::change::{FillRow, PortfolioRow, PyramidWrite};
 use super::recorded::Moved;
 use super::reread::{self, Readable};
-use super::snapshot::{self, Depth, Snapshot};
+use super::snapshot::{self, ChargedFill, Depth, Snapshot};
 use super::wishes::Wish;
 use super::{Ledger, LedgerError, audit, mend, recorded, writes};
 use crate::domain::ids::{IntentId, PositionId};
@@ -98,6 +98,10 @@ pub struct Mending {
     pub made_again: Vec<Position>,
     /// What closed positions realised.
     pub realised: Vec<(PositionId, Rupees)>,
+    /// What closed positions were charged.
+    pub charges: Vec<(PositionId, Rupees)>,
+    /// What fills were charged.
+    pub charged: Vec<ChargedFill>,
     /// Units that orders filled.
     pub filled: Vec<(IntentId, Quantity)>,
     /// What operators want closed, or never wanted.
@@ -275,7 +279,8 @@ async fn outside(tx: &Transaction<'_>, order: &Outside) -> Result<(), LedgerErro
         return Ok(());
     }
     let (cumulative, quantity) = (order.filled, order.filled);
-    writes::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
+    let fill = FillRow { intent: order.id, cumulative, quantity, price: order.price, charges: None };
+    writes::write_fill(tx, &fill).await
 }
 
 /// The operator's word stands as a signal, what was bought by hand as its order and fill: from then on nothing tells the
@@ -325,7 +330,8 @@ async fn adopt(tx: &Transaction<'_>, adopted: &Adopted, operator: Operator<'_>) 
     .await
     .map_err(&during)?;
     let (cumulative, quantity, price) = (p.quantity, p.quantity, p.entry_price);
-    writes::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
+    let fill = FillRow { intent: adopted.intent, cumulative, quantity, price, charges: None };
+    writes::write_fill(tx, &fill).await?;
     writes::open_position(tx, &p).await?;
     // Where the audit log has every position's stop from: a custodian believes no other.
     let told = serde_json::json!({ "positions": [recorded::position(&p)] });
@@ -362,6 +368,7 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
         cumulative: booking.quantity,
         quantity: booking.quantity,
         price: booking.price,
+        charges: None,
     };
     writes::write_fill(tx, &fill).await
 }

@@ -19,6 +19,7 @@ const STATE: &str = "SELECT jsonb_build_object(
     'positions', (SELECT jsonb_agg(to_jsonb(p) - '{version,opened_at,closed_at}'::text[] ORDER BY p.id) FROM position p),
     'portfolio', (SELECT to_jsonb(s) - '{version,updated_at}'::text[] FROM portfolio_state s),
     'pyramids', (SELECT jsonb_agg(to_jsonb(y) - 'updated_at' ORDER BY y.instrument) FROM pyramiding_state y),
+    'charges', (SELECT jsonb_agg(jsonb_build_array(f.intent_id, f.cumulative, f.charges) ORDER BY f.intent_id, f.cumulative) FROM fill f),
     'filled', (SELECT jsonb_agg(jsonb_build_array(o.id, o.filled_quantity) ORDER BY o.id) FROM order_intent o))::text";
 
 const BASE: &str = "WHERE status <> 'closed' AND label = 'Long_1'";
@@ -32,6 +33,15 @@ async fn a_repair_brings_back_what_was_there() {
     for (name, damage) in [
         ("realised_held", "UPDATE position SET realised = realised + 1 {base}"),
         ("realised_closed", "UPDATE position SET realised = realised + 1 WHERE status = 'closed'"),
+        ("charges_held", "UPDATE position SET charges = charges + 1 {base}"),
+        ("charges_closed", "UPDATE position SET charges = charges + 1 WHERE status = 'closed'"),
+        ("fills_charges", "UPDATE fill SET charges = charges + 1"),
+        (
+            "closed_fills_charges",
+            "UPDATE fill SET charges = charges - 0.01 WHERE intent_id IN (SELECT id FROM order_intent WHERE instrument = 'COPPER')",
+        ),
+        ("all_charges", "UPDATE portfolio_state SET charges = charges + 1"),
+        ("no_charges", "UPDATE fill SET charges = NULL; UPDATE position SET charges = 0"),
         ("capital", "UPDATE portfolio_state SET capital = capital + 1"),
         ("equity_high", "UPDATE portfolio_state SET equity_high = equity_high + 1"),
         ("portfolio", "DELETE FROM portfolio_state"),
