@@ -76,7 +76,10 @@ fn expectation(error: &serde_json::Error) -> String {
         "i64" => "a whole number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         // What chrono says of a day.
-        text if text.contains("date string") || text.contains("input") => {
+        text if ["date string", "input contains", "end of input", "input is out of range"]
+            .iter()
+            .any(|words| text.contains(words)) =>
+        {
             "a day such as 2026-04-01".to_owned()
         }
         text if text.contains("Decimal") => "a number such as 0.5, or the same as text".to_owned(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::expiry::day_in_name;
 use super::fault::{Bound, Checker, Fault};
+use super::instrument::plain_name;
 use super::money::Rupees;
 use super::order::{OrderSpec, Product, Side};
 
@@ -105,7 +106,9 @@ impl Terms {
     pub fn faults(&self, name: &str) -> Vec<Fault> {
         let mut checker = Checker::new(name);
         let zero = Bound::From(Decimal::ZERO);
-        checker.check(!self.exchange.trim().is_empty(), "exchange", "give the exchange code, e.g. \"MCX\"");
+        let is_code =
+            plain_name(&self.exchange) && !self.exchange.bytes().any(|byte| byte.is_ascii_lowercase());
+        checker.check(is_code, "exchange", "give the exchange code as instruments have it, e.g. \"MCX\"");
         for (field, percent, most) in [
             ("brokerage_percent", self.brokerage_percent, dec!(10)),
             ("tax_buy_percent", self.tax_buy_percent, dec!(10)),

@@ -147,7 +147,10 @@ fn position(column: &str) -> Option<Witness> {
             "its fills' proceeds, less what they cost, give it",
             "round((proceeds - t.entry_price * sold) * t.point_value / nullif(t.lot_size, 0), 8)"
         ),
-        "charges" => filled!("its fills' charges give it", "charged"),
+        // Of a late fill the entry's order names another position, whose charges are its own.
+        "charges" => {
+            filled!("its fills' charges give it", "CASE WHEN bought = t.entry_quantity THEN charged END")
+        }
         "opened_at" => filled!("its first fill was recorded then", "first"),
         "current_stop" => audit("nullif(log -> 'stop', 'null')"),
         "highest_close" => audit("nullif(log -> 'high', 'null')"),

@@ -40,6 +40,14 @@ async fn any_instance_tells_the_same_history_as_json_and_csv() {
         assert!(charged > dec!(40), "both orders pay the most of their brokerage: {trade}");
         assert_eq!(amount(&trade["charges"]), charged, "{trade}");
         assert_eq!(amount(&trade["net"]), amount(&trade["realised"]) - charged, "{trade}");
+        // A fill that was booked without charges leaves them unknown, not at nothing.
+        let booked_without = "UPDATE fill SET charges = NULL WHERE price = (SELECT min(price) FROM fill)";
+        let was = "SELECT charges::text FROM fill WHERE price = (SELECT min(price) FROM fill)";
+        let was: String = cluster.sql.query_one(was, &[]).await.unwrap().get(0);
+        cluster.sql.batch_execute(booked_without).await.unwrap();
+        let unknown = member.json("/api/v1/trades?limit=1").await.unwrap()["trades"][0].take();
+        assert_eq!((&unknown["charges"], &unknown["net"]), (&Value::Null, &Value::Null), "{unknown}");
+        cluster.sql.batch_execute(&booked_without.replace("NULL", &was)).await.unwrap();
         let day = member.json("/api/v1/day").await.unwrap();
         assert_eq!(
             (amount(&day["charges"]), amount(&day["realised"])),
