@@ -48,6 +48,7 @@ async fn known_here(context: &Context) -> Result<Value, Problem> {
         "equity": equity,
         "pnl": pnl,
         "realised": day.realised,
+        "charges": day.charges,
         "unrealised": unrealised.as_ref().ok(),
         "unknown": unrealised.as_ref().err(),
         "orders": day.orders,

@@ -395,6 +395,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         policy: config.trading.policy.clone(),
         catalog: config.instruments.clone(),
+        charges: config.charges.clone(),
         allow_after_market: config.trading.allow_after_market,
         simulated: config.broker.mode == Mode::Paper,
         send_window_ms: i32::try_from(config.broker.order_timeout.as_millis()).unwrap_or(i32::MAX),

@@ -39,11 +39,13 @@ pub struct Part {
 
 /// `baton trades`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A trade is a closed position; its profit is before brokerage, taxes and charges.
+#[command(
+    after_help = "A trade is a closed position. REALISED is before charges, NET after them; charges are as [charges] had them then.
 
 Examples:
   baton trades --from 2026-08-01 --to 2026-08-31
-  baton trades --instrument GOLD_MINI -o csv > trades.csv")]
+  baton trades --instrument GOLD_MINI -o csv > trades.csv"
+)]
 pub struct Trades {
     #[command(flatten)]
     part: Part,
@@ -75,7 +77,10 @@ pub async fn trades(args: Trades, inputs: &Inputs, output: &Output) -> anyhow::R
         return Ok(ExitCode::SUCCESS);
     };
     let rows: Vec<Vec<Cell>> = listed(&page, "trades").iter().map(trade).collect();
-    output.table(&["CLOSED", "INSTRUMENT", "LABEL", "UNITS", "ENTRY", "EXIT", "REALISED", "CAUSE"], &rows)?;
+    output.table(
+        &["CLOSED", "INSTRUMENT", "LABEL", "UNITS", "ENTRY", "EXIT", "REALISED", "CHARGES", "NET", "CAUSE"],
+        &rows,
+    )?;
     more(&page, output)
 }
 
@@ -90,10 +95,10 @@ pub async fn equity(args: Equity, inputs: &Inputs, output: &Output) -> anyhow::R
     };
     let now = &page["now"];
     if now.is_object() {
-        let [capital, closed, held, equity] =
-            ["capital", "closed", "held", "closed_equity"].map(|name| rupees(now, name));
+        let [capital, closed, held, equity, charges] =
+            ["capital", "closed", "held", "closed_equity", "charges"].map(|name| rupees(now, name));
         output
-            .line(format!("now {equity}: capital {capital}, closed trades {closed}, partial exits {held}"))?;
+            .line(format!("now {equity}: capital {capital}, closed trades {closed}, partial exits {held}; before charges of {charges}"))?;
     }
     let rows: Vec<Vec<Cell>> = listed(&page, "points").iter().map(point).collect();
     output.table(&["AT", "INSTRUMENT", "STRATEGY", "REALISED", "CUMULATIVE", "EQUITY"], &rows)?;
@@ -161,7 +166,9 @@ fn trade(trade: &Value) -> Vec<Cell> {
         Cell::of(&trade["quantity"]),
         Cell::of(rupees(trade, "entry_price")),
         Cell::of(rupees(trade, "exit_price")),
-        profit(trade),
+        profit(trade, "realised"),
+        Cell::of(rupees(trade, "charges")),
+        profit(trade, "net"),
         Cell::of(text(trade, "exit_cause")),
     ]
 }
@@ -171,14 +178,14 @@ fn point(point: &Value) -> Vec<Cell> {
         Cell::of(moment(&text(point, "at"))),
         Cell::of(text(point, "instrument")),
         Cell::of(text(point, "strategy")),
-        profit(point),
+        profit(point, "realised"),
         Cell::of(rupees(point, "cumulative")),
         Cell::of(rupees(point, "equity")),
     ]
 }
 
-fn profit(row: &Value) -> Cell {
-    let text = rupees(row, "realised");
+fn profit(row: &Value, name: &str) -> Cell {
+    let text = rupees(row, name);
     let colour = if text.starts_with('-') { Colour::Red } else { Colour::Green };
     Cell::of(text).in_colour(colour)
 }

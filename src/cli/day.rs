@@ -14,6 +14,8 @@ struct Day {
     equity: Option<Decimal>,
     pnl: Option<Decimal>,
     realised: Decimal,
+    /// None of an older version's answer.
+    charges: Option<Decimal>,
     unknown: Option<String>,
     orders: u64,
     stop_outs: u64,
@@ -46,7 +48,10 @@ pub(super) fn line(day: Option<&serde_json::Value>, output: &Output) -> String {
         hit => output.paint(Colour::Yellow, format!("no entries today: {}", hit.join(", "))),
     };
     let (date, realised) = (day.date, signed(day.realised));
-    format!("{date}: {opened}, {now}, realised {realised}, {orders}, {stop_outs} in a row; {latched}")
+    let charges = day.charges.map_or("not known".to_owned(), rupees);
+    format!(
+        "{date}: {opened}, {now}, realised {realised} before charges of {charges}, {orders}, {stop_outs} in a row; {latched}"
+    )
 }
 
 fn counted(count: u64, what: &str) -> String {

@@ -116,8 +116,9 @@ async fn list(args: List, inputs: &Inputs, output: &Output) -> anyhow::Result<Ex
         row
     };
     let rows: Vec<Vec<Cell>> = positions.iter().map(row).collect();
-    let mut columns =
-        vec!["SYMBOL", "LABEL", "STRATEGY", "STATUS", "UNITS", "ENTRY", "STOP", "REALISED", "OPENED"];
+    let mut columns = vec![
+        "SYMBOL", "LABEL", "STRATEGY", "STATUS", "UNITS", "ENTRY", "STOP", "REALISED", "CHARGES", "OPENED",
+    ];
     if !args.closed {
         columns.splice(WORTH_AT..WORTH_AT, ["PRICE", "AGE", "UNREALISED"]);
     }
@@ -155,6 +156,7 @@ fn held(position: &Value) -> Vec<Cell> {
         Cell::of(rupees(position, "entry_price")),
         Cell::of(rupees(position, "current_stop")),
         Cell::of(rupees(position, "realised")),
+        Cell::of(rupees(position, "charges")),
         Cell::of(moment(&text("opened_at"))),
     ]
 }

@@ -8,6 +8,7 @@
 //! [`Duration`]: std::time::Duration
 
 mod broker;
+mod charges;
 mod cluster;
 mod dns;
 mod fault;
@@ -56,6 +57,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use secrecy::SecretString;
 
+use crate::domain::charges::Schedule;
 use crate::domain::instrument::Catalog;
 use crate::domain::policy::RestingStops;
 use layers::Layers;
@@ -88,6 +90,8 @@ pub struct Config {
     pub trading: Trading,
     /// What may be traded.
     pub instruments: Catalog,
+    /// What trading costs.
+    pub charges: Schedule,
     /// Strategies beside `default`, by name.
     pub strategies: BTreeMap<String, Strategy>,
     /// Notification channels and limits.
@@ -180,6 +184,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
     let operator = Operator::read(reader);
     let trading = Trading::read(reader);
     let instruments = instruments::read(reader, &broker);
+    let charges = charges::read(reader);
     let strategies = strategies::read(reader, &instruments, feed.stale);
     let notify = Notify::read(reader);
     let health = Health::read(reader);
@@ -201,6 +206,7 @@ fn sections(reader: &mut Reader, inputs: &Inputs) -> Config {
         operator,
         trading,
         instruments,
+        charges,
         strategies,
         notify,
         health,

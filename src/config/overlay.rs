@@ -46,6 +46,9 @@ pub(super) fn first_that_fits(
 ) -> Result<Json, String> {
     let value = serde_json::to_value(&found.value).unwrap_or_default();
     let mut candidates = vec![value.clone()];
+    if let toml::Value::Datetime(time) = &found.value {
+        candidates.push(Json::String(time.to_string()));
+    }
     if let Json::String(text) = &value {
         if text == "none" {
             candidates.push(Json::Null);
@@ -72,6 +75,13 @@ fn expectation(error: &serde_json::Error) -> String {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
         "i64" => "a whole number".to_owned(),
         "a boolean" => "true or false".to_owned(),
+        // What chrono says of a day.
+        text if ["date string", "input contains", "end of input", "input is out of range"]
+            .iter()
+            .any(|words| text.contains(words)) =>
+        {
+            "a day such as 2026-04-01".to_owned()
+        }
         text if text.contains("Decimal") => "a number such as 0.5, or the same as text".to_owned(),
         text => text.replace('`', "\""),
     }

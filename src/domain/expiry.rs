@@ -72,7 +72,7 @@ pub fn last_day(contracts: Option<&Contracts>, listing: &Listing, today: NaiveDa
 }
 
 /// The day that the bridge writes into the name of a future or an option.
-fn day_in_name(symbol: &str) -> Option<NaiveDate> {
+pub(super) fn day_in_name(symbol: &str) -> Option<NaiveDate> {
     let day = |text: &str| NaiveDate::parse_from_str(text, "%d%b%y").ok();
     if let Some(future) = symbol.strip_suffix("FUT") {
         return day(future.get(future.len().checked_sub(7)?..)?);

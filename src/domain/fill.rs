@@ -103,6 +103,7 @@ impl Opening {
             highest_close: price.rounded(),
             exit_cause: None,
             realised: Rupees::ZERO,
+            charges: Rupees::ZERO,
             entry_signal: self.entry_signal,
             entry_signal_seq: self.entry_signal_seq,
             entry_bar_time: self.entry_bar_time,

@@ -41,6 +41,8 @@ pub struct Day {
     pub opening: Option<Rupees>,
     /// Profit that its sales realised, a loss if negative; before charges.
     pub realised: Rupees,
+    /// What its orders' fills were charged.
+    pub charges: Rupees,
     /// Orders journaled in it.
     pub orders: u32,
     /// Stop-outs in it since the last position that closed otherwise.

@@ -3,7 +3,7 @@
 //! Callers pass in what they read (signals, quotes, the portfolio, the time) and get decisions back.
 //! The life of a signal through it: [`signal`] parses the webhook's body, [`age`] and [`divergence`] judge it,
 //! [`sizing`] gives it lots, [`gates`] and [`limits`] allow or refuse, [`execution`] says how its order is worked, [`fill`] turns
-//! fills into a position,
+//! fills into a position, [`charges`] what they cost,
 //! [`stops`] raise its stop, [`resting`] says what of it rests at the broker, [`exit`] picks what an EXIT closes, [`square_off`] what is intraday,
 //! [`expiry`] what a contract's end asks for, [`auction`] when a share has no price, [`freeze`] how large an order may be, [`cash`] what
 //! is paid in and out. [`portfolio`] and [`pyramiding`] are derived from
@@ -13,6 +13,7 @@ pub mod age;
 pub mod auction;
 pub mod cash;
 pub mod cause;
+pub mod charges;
 pub mod contract;
 pub mod divergence;
 pub mod execution;

@@ -68,10 +68,12 @@ pub struct Portfolio {
     pub positions: Vec<Position>,
     /// Entries on their way.
     pub pending: Vec<PendingEntry>,
-    /// Deposits less withdrawals and fees.
+    /// Deposits less withdrawals.
     pub cash: Rupees,
     /// Realised profit of closed positions.
     pub realised_closed: Rupees,
+    /// What closed positions were charged.
+    pub charges_closed: Rupees,
     /// High-water mark of closed equity.
     pub equity_high: Rupees,
     /// The configured capital, for [`EquityBasis::Fixed`].
@@ -89,6 +91,8 @@ pub struct Aggregates {
     pub volatility: Rupees,
     /// Σ margin of the positions.
     pub margin_used: Rupees,
+    /// What all positions ever were charged.
+    pub charges: Rupees,
 }
 
 /// A stored aggregate that is not what the positions give.
@@ -112,9 +116,9 @@ impl fmt::Display for Mismatch {
 }
 
 impl Aggregates {
-    /// The sums over those of `positions` that hold something, beside this closed equity.
-    pub fn of(positions: &[Position], closed_equity: Rupees) -> Self {
-        let mut sums = Self { closed_equity, ..Self::default() };
+    /// The sums over those of `positions` that hold something, beside this closed equity and what all were charged.
+    pub fn of(positions: &[Position], closed_equity: Rupees, charges: Rupees) -> Self {
+        let mut sums = Self { closed_equity, charges, ..Self::default() };
         for position in positions.iter().filter(|position| position.is_held()) {
             sums.risk += position.risk();
             sums.volatility += position.volatility();
@@ -130,6 +134,7 @@ impl Aggregates {
             ("Risk amount", stored.risk, self.risk),
             ("Volatility amount", stored.volatility, self.volatility),
             ("Margin used", stored.margin_used, self.margin_used),
+            ("Charges", stored.charges, self.charges),
         ]
         .into_iter()
         .filter(|(_, stored, calculated)| (stored.0 - calculated.0).abs() > TOLERANCE.0)
@@ -161,7 +166,12 @@ impl Portfolio {
         self.held().find(|position| position.instrument == instrument && position.label == label)
     }
 
-    /// Cash and realised profit.
+    /// What all positions ever were charged.
+    pub fn charges(&self) -> Rupees {
+        self.charges_closed + self.positions.iter().map(|position| position.charges).sum()
+    }
+
+    /// Cash and realised profit, before charges.
     pub fn closed_equity(&self) -> Rupees {
         self.cash + self.realised_closed + self.positions.iter().map(|position| position.realised).sum()
     }
@@ -265,7 +275,7 @@ impl Portfolio {
 
     /// The sums over what is held; entries on their way do not count.
     pub fn aggregates(&self) -> Aggregates {
-        Aggregates::of(&self.positions, self.closed_equity())
+        Aggregates::of(&self.positions, self.closed_equity(), self.charges())
     }
 
     /// The sums with the entries on their way: what gates and sizing must reckon with.

@@ -90,8 +90,11 @@ pub struct Position {
     /// Why it is on its way out, once it is.
     #[serde(default)]
     pub exit_cause: Option<ExitCause>,
-    /// Realised profit or loss so far, before fees.
+    /// Realised profit or loss so far, before charges.
     pub realised: Rupees,
+    /// What its fills were charged so far.
+    #[serde(default)]
+    pub charges: Rupees,
     /// The signal that opened it.
     pub entry_signal: SignalId,
     /// The inbox order of that signal: an EXIT acts only on positions entered by an earlier one.
@@ -159,6 +162,11 @@ impl Position {
         self.value_of(price.0 - self.entry_price.0)
     }
 
+    /// What an order of its turned over, in rupees, of which the fills' prices times their units add up to `value`.
+    pub fn turnover(&self, value: Decimal) -> Rupees {
+        value_of_points(value, Quantity(1), self.lot_size, self.point_value)
+    }
+
     /// What `points` are worth on the quantity held.
     fn value_of(&self, points: Decimal) -> Rupees {
         value_of_points(points, self.quantity, self.lot_size, self.point_value)
@@ -214,6 +222,9 @@ impl Position {
             )
         });
         checker.range("highest_close", self.highest_close.0, zero, MOST_PRICE.0);
+        checker.check_with(self.charges >= Rupees::ZERO, "charges", || {
+            format!("is {}; nobody is paid for trading", self.charges)
+        });
         if let Some(take_profit) = self.take_profit {
             checker.range("take_profit", take_profit.0, above_zero, MOST_PRICE.0);
         }

@@ -24,6 +24,8 @@ pub const TRADES: &[&str] = &[
     "entry_price",
     "exit_price",
     "realised",
+    "charges",
+    "net",
     "exit_cause",
     "id",
 ];

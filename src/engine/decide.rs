@@ -8,6 +8,7 @@ use super::intents::{entry_order, exit_order};
 use super::projection::projected;
 use super::trailing;
 use crate::domain::cause::ExitCause;
+use crate::domain::charges::Schedule;
 use crate::domain::divergence::EntryKind;
 use crate::domain::execution::Bidding;
 use crate::domain::exit::{ExitPlan, ExitRequest, Skipped};
@@ -33,6 +34,8 @@ pub struct Rules {
     pub policy: TradingPolicy,
     /// Instruments.
     pub catalog: Catalog,
+    /// What trading costs.
+    pub charges: Schedule,
     /// Entries are made whatever the calendar says, and of contracts that have expired or of which nothing is known; for
     /// paper trading.
     pub allow_after_market: bool,

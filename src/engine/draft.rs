@@ -6,16 +6,18 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::book::{Book, Tracked};
+use super::decide::Rules;
 use crate::domain::cause::ExitCause;
 use crate::domain::fill::FillError;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
-use crate::domain::instrument::{Catalog, Instrument};
+use crate::domain::instrument::Instrument;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use crate::domain::refusal::Refusal;
+use crate::domain::sessions::trading_day;
 use crate::domain::signal::SignalType;
 use crate::ledger::Change;
 use crate::ledger::change::{FillRow, IntentUpdate, PortfolioRow, PyramidWrite, SignalUpdate};
@@ -43,7 +45,7 @@ pub enum BookingError {
 /// Drafts one [`Change`] over a book that stays as it is.
 pub struct Draft<'a> {
     book: &'a Book,
-    catalog: &'a Catalog,
+    rules: &'a Rules,
     positions: BTreeMap<PositionId, (Position, bool)>,
     change: Change,
     anew: BTreeSet<SignalId>,
@@ -52,15 +54,8 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// Begins an empty change; positions opened by it carry the time `at`.
-    pub fn new(book: &'a Book, catalog: &'a Catalog, at: DateTime<Utc>) -> Self {
-        Self {
-            book,
-            catalog,
-            positions: BTreeMap::new(),
-            change: Change::default(),
-            anew: BTreeSet::new(),
-            at,
-        }
+    pub fn new(book: &'a Book, rules: &'a Rules, at: DateTime<Utc>) -> Self {
+        Self { book, rules, positions: BTreeMap::new(), change: Change::default(), anew: BTreeSet::new(), at }
     }
 
     /// Moves an intent to `state`, with what else is known.
@@ -99,15 +94,14 @@ impl<'a> Draft<'a> {
         price: Price,
     ) -> Result<(), BookingError> {
         let cumulative = intent.filled + quantity;
-        self.change.fills.push(FillRow { intent: intent.id, cumulative, quantity, price });
         if let Some(update) = self.change.intents.iter_mut().rev().find(|update| update.id == intent.id) {
             update.filled = cumulative;
         }
-        if intent.class == OrderClass::Entry {
-            self.entry_fill(intent, quantity, price)
+        let booked = if intent.class == OrderClass::Entry {
+            Some(self.entry_fill(intent, quantity, price)?)
         } else if intent.custody {
             // Of no position: a repair says of which.
-            Ok(())
+            None
         } else {
             let missing = BookingError::NoPosition { intent: intent.id, position: intent.position };
             let position = self.position(intent.position).ok_or(missing)?;
@@ -116,16 +110,39 @@ impl<'a> Draft<'a> {
                 // Nobody sent it out: its stop did.
                 position.exit_cause = position.exit_cause.max(intent.cause);
             }
-            Ok(())
-        }
+            Some(intent.position)
+        };
+        let charges = booked.and_then(|position| self.charge(intent, position, quantity, price));
+        self.change.fills.push(FillRow { intent: intent.id, cumulative, quantity, price, charges });
+        Ok(())
     }
 
+    /// What the fill is charged, added to its position's charges. An order is charged as one, however its fills were booked.
+    fn charge(
+        &mut self,
+        intent: &OrderIntent,
+        position: PositionId,
+        quantity: Quantity,
+        price: Price,
+    ) -> Option<Rupees> {
+        let (schedule, day) = (&self.rules.charges, intent.day.unwrap_or_else(|| trading_day(self.at)));
+        let before = self.book.intents.get(&intent.id);
+        let (value, charged) =
+            before.map_or_else(Default::default, |order| (order.filled_value, order.charged));
+        let position = self.position(position)?;
+        let turnover = position.turnover(value + price.0 * quantity.decimal());
+        let charges = schedule.of_fill(&intent.order, day, turnover, charged);
+        position.charges += charges;
+        Some(charges)
+    }
+
+    /// Books an entry's fill; gives the position that it was booked on.
     fn entry_fill(
         &mut self,
         intent: &OrderIntent,
         quantity: Quantity,
         price: Price,
-    ) -> Result<(), BookingError> {
+    ) -> Result<PositionId, BookingError> {
         // What an order filled too late for its position is one under the order's own id.
         let own = PositionId(intent.id.0);
         let id = if self.position(intent.position).is_some() { intent.position } else { own };
@@ -140,12 +157,12 @@ impl<'a> Draft<'a> {
             if (beyond || marked || intent.state == IntentState::Abandoned) && position.begin_exit() {
                 position.exit_cause = Some(ExitCause::LateFill);
             }
-            return Ok(());
+            return Ok(id);
         }
         let (Some(plan), Some(signal)) = (&intent.plan, intent.signal) else {
             return Err(BookingError::NoPlan(intent.id));
         };
-        let configured = self.catalog.get(&intent.instrument).ok_or(BookingError::NoPlan(intent.id))?;
+        let configured = self.rules.catalog.get(&intent.instrument).ok_or(BookingError::NoPlan(intent.id))?;
         // What was decided counts, not what the configuration says by now.
         let instrument = Instrument {
             symbol: intent.order.symbol.clone(),
@@ -174,8 +191,8 @@ impl<'a> Draft<'a> {
             position.begin_exit();
             position.exit_cause = Some(ExitCause::LateFill);
         }
-        self.positions.insert(position.id, (position, true));
-        Ok(())
+        self.positions.insert(id, (position, true));
+        Ok(id)
     }
 
     /// Another order of the same entry has filled: a position that is not there any more has been.

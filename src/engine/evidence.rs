@@ -23,6 +23,7 @@ use ha::Moment;
 use super::Engine;
 use super::adoption::{Ambiguity, adopt};
 use super::book::{Book, Tracked};
+use super::decide::Rules;
 use super::draft::{BookingError, Draft};
 pub use super::ends::Suspects;
 use super::ends::{END_SETTLES, End, INHERITED_SETTLES};
@@ -31,7 +32,6 @@ use super::trades::{Traded, Trades, sum_trades};
 use crate::broker::session::SessionState;
 use crate::broker::{Books, BrokerError, BrokerOrder};
 use crate::domain::ids::IntentId;
-use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Price, Quantity};
 use crate::domain::order::{IntentState, OrderClass};
@@ -171,12 +171,12 @@ impl<'a> Evidence<'a> {
     pub fn settle(
         &self,
         book: &Book,
-        catalog: &Catalog,
+        rules: &Rules,
         ids: &[IntentId],
         confirmed: &Suspects,
         at: DateTime<Utc>,
     ) -> Result<Change, BookingError> {
-        let mut draft = Draft::new(book, catalog, at);
+        let mut draft = Draft::new(book, rules, at);
         for tracked in ids.iter().filter_map(|id| book.intents.get(id)) {
             let Some(verdict) = self.verdict(tracked, confirmed, &mut Suspects::default()) else { continue };
             draft.intent(tracked, verdict.state, verdict.reason, verdict.order_id);

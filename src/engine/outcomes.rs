@@ -64,7 +64,7 @@ impl Term<'_> {
     }
 
     async fn record(&mut self, learnt: &[Learnt]) -> Result<(), LedgerError> {
-        let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
+        let mut draft = Draft::new(&self.book, &self.engine.rules, wall_clock());
         for one in learnt {
             let Some(tracked) = self.book.intents.get(&one.id) else { continue };
             draft.intent(tracked, one.state, one.reason.clone(), one.order_id.clone());

@@ -98,7 +98,7 @@ impl Term<'_> {
         }
         for (id, why) in self.patiently(self.engine.ledger.unsent(&doubted)).await? {
             let Some(tracked) = self.book.intents.get(&id) else { continue };
-            let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
+            let mut draft = Draft::new(&self.book, &self.engine.rules, wall_clock());
             let anew = anew::signal_of(&tracked.intent).filter(|_| anew::is_own(&why));
             draft.intent(tracked, IntentState::NotSent, Some(why), None);
             anew.into_iter().for_each(|signal| draft.keep(signal));

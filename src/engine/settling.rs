@@ -73,8 +73,8 @@ impl Term<'_> {
         findings: &Findings,
         confirmed: &Suspects,
     ) -> Result<bool, LedgerError> {
-        let catalog = &self.engine.rules.catalog;
-        if let Ok(change) = evidence.settle(&self.book, catalog, group, confirmed, wall_clock()) {
+        let rules = &self.engine.rules;
+        if let Ok(change) = evidence.settle(&self.book, rules, group, confirmed, wall_clock()) {
             failpoint::hit("before_fill_commit");
             match self.commit(change).await {
                 Err(error) if error.is_refusal() => {}
@@ -95,8 +95,8 @@ impl Term<'_> {
         findings: &Findings,
         confirmed: &Suspects,
     ) -> Result<bool, LedgerError> {
-        let catalog = &self.engine.rules.catalog;
-        match evidence.settle(&self.book, catalog, slice::from_ref(&id), confirmed, wall_clock()) {
+        let rules = &self.engine.rules;
+        match evidence.settle(&self.book, rules, slice::from_ref(&id), confirmed, wall_clock()) {
             Ok(change) => {
                 failpoint::hit("before_fill_commit");
                 if findings.unseen.contains(&id) {

@@ -276,7 +276,7 @@ impl Term<'_> {
         reasons: Value,
         moved: Vec<Position>,
     ) -> Result<(), LedgerError> {
-        let mut draft = Draft::new(&self.book, &self.engine.rules.catalog, wall_clock());
+        let mut draft = Draft::new(&self.book, &self.engine.rules, wall_clock());
         for position in moved {
             if let Some(held) = draft.position(position.id) {
                 *held = position;

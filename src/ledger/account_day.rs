@@ -98,8 +98,12 @@ impl ToldDay {
             return;
         };
         if self.day != Some(day) {
-            // All of a day that is newer than one that was told comes behind it.
-            let complete = self.complete || self.day.is_some();
+            if matches!(news, News::Lifted { .. }) {
+                return;
+            }
+            // All of a day that is newer than one that was told comes behind it, if its opening does.
+            let opens = matches!(news, News::Opened(_)) && self.day.is_some();
+            let complete = self.complete || opens;
             *self = Self { complete, day: Some(day), ..Self::default() };
         }
         match news {

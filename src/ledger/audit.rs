@@ -45,7 +45,7 @@ pub(super) fn of_change(change: &Change, epoch: i64) -> Option<Value> {
     let fills: Vec<Value> = change
         .fills
         .iter()
-        .map(|f| json!({ "intent": f.intent, "cumulative": f.cumulative, "quantity": f.quantity, "price": f.price }))
+        .map(|f| json!({ "intent": f.intent, "cumulative": f.cumulative, "quantity": f.quantity, "price": f.price, "charges": f.charges }))
         .collect();
     let positions: Vec<Value> =
         change.opened.iter().chain(&change.positions).map(recorded::position).collect();

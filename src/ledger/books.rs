@@ -8,7 +8,7 @@
 //! it is no trade until it is closed anew, at a later time.
 //!
 //! **The equity curve** has a point a trade: `cumulative` is the sum of `realised` of every trade up to it, those before
-//! `from` included. It is before brokerage, taxes and charges, which the ledger does not know, and without what is held:
+//! `from` included. It is before charges, and without what is held:
 //! neither its unrealised profit nor what a partial exit has realised already.
 
 use std::fmt;
@@ -111,6 +111,11 @@ pub struct Trade {
     pub exit_price: Option<Decimal>,
     /// Realised profit or loss in rupees, before charges.
     pub realised: Decimal,
+    /// What its fills were charged, in rupees, by the terms in force then; none where the last fill of one of its orders was booked
+    /// without, or it has no entry's order.
+    pub charges: Option<Decimal>,
+    /// `realised` less `charges`.
+    pub net: Option<Decimal>,
     /// Why it was closed.
     pub exit_cause: Option<String>,
     /// When it was opened.
@@ -147,18 +152,25 @@ pub struct Realised {
     pub closed: Decimal,
     /// Realised by partial exits of positions that are still held.
     pub held: Decimal,
-    /// As stored with the portfolio.
+    /// As stored with the portfolio, before charges.
     pub closed_equity: Decimal,
+    /// What all of them were charged.
+    pub charges: Decimal,
 }
 
 /// A page of trades: walks the index of closed positions from where the page begins.
 pub const TRADES: &str = "
 SELECT p.id, p.instrument, p.label, p.strategy, p.symbol, p.exchange, p.entry_quantity, p.lot_size, p.point_value,
-    p.entry_price, sold.price, p.realised, p.exit_cause, p.opened_at, p.closed_at
+    p.entry_price, sold.price, p.realised, p.exit_cause, p.opened_at, p.closed_at,
+    CASE WHEN known.charges THEN p.charges END
 FROM position p LEFT JOIN LATERAL (
     SELECT CASE WHEN sum(f.quantity) = p.entry_quantity THEN round(sum(f.price * f.quantity) / sum(f.quantity), 8) END AS price
     FROM order_intent o JOIN fill f ON f.intent_id = o.id WHERE o.position_id = p.id AND o.side = 'SELL'
-) sold ON true
+) sold ON true LEFT JOIN LATERAL (
+    SELECT bool_or(o.class = 'entry') AND bool_and(newest.charges IS NOT NULL) AS charges FROM order_intent o JOIN LATERAL (
+        SELECT f.charges FROM fill f WHERE f.intent_id = o.id ORDER BY f.cumulative DESC LIMIT 1
+    ) newest ON true WHERE o.position_id = p.id OR o.id = p.id
+) known ON true
 WHERE p.status = 'closed' AND ($1::text IS NULL OR p.instrument = $1) AND ($2::text IS NULL OR p.strategy = $2)
     AND ($3::timestamptz IS NULL OR p.closed_at >= $3) AND ($4::timestamptz IS NULL OR p.closed_at < $4)
     AND ($5::timestamptz IS NULL OR (p.closed_at, p.id) < ($5, $6::uuid))
@@ -198,10 +210,11 @@ FROM page, before ORDER BY page.closed_at DESC, page.id DESC";
 
 const REALISED: &str = "
 SELECT s.capital, coalesce(sum(p.realised) FILTER (WHERE p.status = 'closed'), 0),
-    coalesce(sum(p.realised) FILTER (WHERE p.status <> 'closed'), 0), s.closed_equity
+    coalesce(sum(p.realised) FILTER (WHERE p.status <> 'closed'), 0), s.closed_equity, coalesce(sum(p.charges), 0)
 FROM portfolio_state s LEFT JOIN position p ON true GROUP BY s.capital, s.closed_equity";
 
 fn trade(row: &Row) -> Trade {
+    let (realised, charges): (Decimal, Option<Decimal>) = (row.get(11), row.get(15));
     Trade {
         id: row.get(0),
         instrument: row.get(1),
@@ -214,7 +227,9 @@ fn trade(row: &Row) -> Trade {
         point_value: row.get(8),
         entry_price: row.get(9),
         exit_price: row.get(10),
-        realised: row.get(11),
+        realised,
+        charges,
+        net: charges.map(|charges| realised - charges),
         exit_cause: row.get(12),
         opened_at: row.get(13),
         closed_at: row.get(14),
@@ -301,6 +316,7 @@ impl Ledger {
             closed: row.get(1),
             held: row.get(2),
             closed_equity: row.get(3),
+            charges: row.get(4),
         }))
     }
 

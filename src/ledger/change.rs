@@ -50,6 +50,8 @@ pub struct FillRow {
     pub quantity: Quantity,
     /// Its price.
     pub price: Price,
+    /// What its order is charged with it; none where that is not known: of no position, or by hand.
+    pub charges: Option<Rupees>,
 }
 
 /// A signal's end, or its reasons.
@@ -80,6 +82,8 @@ pub struct PortfolioRow {
     pub volatility: Rupees,
     /// Σ position margin.
     pub margin_used: Rupees,
+    /// What all positions ever were charged; the equities are before it.
+    pub charges: Rupees,
 }
 
 impl PortfolioRow {
@@ -93,6 +97,7 @@ impl PortfolioRow {
             risk: sums.risk,
             volatility: sums.volatility,
             margin_used: sums.margin_used,
+            charges: sums.charges,
         }
     }
 }

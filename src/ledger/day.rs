@@ -34,7 +34,7 @@ fn latch(row: &Row, day: NaiveDate) -> Result<Latch, Vec<UnreadableCell>> {
 impl Ledger {
     /// Reads what is known of a day that began at `start`; a day that nobody has opened has no opening equity. What
     /// was never sent is no order of the day, nor is an exit that was refused: tries to get out must not use up its entries. What
-    /// its sales have realised is counted against the average cost of what their positions hold.
+    /// its sales have realised is counted against the average cost of what their positions hold, and before charges.
     ///
     /// # Errors
     /// Any database error, or [`LedgerError::Unreadable`].
@@ -53,7 +53,9 @@ impl Ledger {
                         '-infinity')) AS stop_outs,
                     (SELECT coalesce(sum((f.price - p.entry_price) * f.quantity * p.point_value / p.lot_size), 0)
                      FROM order_intent i JOIN fill f ON f.intent_id = i.id JOIN position p ON p.id = i.position_id
-                     WHERE i.trading_day = $1 AND i.side = 'SELL') AS realised",
+                     WHERE i.trading_day = $1 AND i.side = 'SELL') AS realised,
+                    (SELECT coalesce(sum(f.charges), 0) FROM order_intent i JOIN fill f ON f.intent_id = i.id
+                     WHERE i.trading_day = $1) AS charges",
                 &[&date, &start],
             )
             .await
@@ -69,6 +71,7 @@ impl Ledger {
             orders: count(cells.get("orders")),
             stop_outs: count(cells.get("stop_outs")),
             realised: Rupees(cells.get("realised")).rounded(),
+            charges: Rupees(cells.get("charges")),
             latched: latched.into_iter().map(latch).collect(),
         };
         cells.finish(day).map_err(LedgerError::Unreadable)

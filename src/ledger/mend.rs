@@ -14,6 +14,7 @@ use super::LedgerError;
 use super::account_day::{Latched, Opened};
 use super::recorded::Moved;
 use super::repair::Mending;
+use super::snapshot::ChargedFill;
 use super::wishes::Wish;
 use super::writes::one_row;
 use crate::domain::cause::ExitCause;
@@ -72,6 +73,12 @@ pub(super) async fn write(tx: &Transaction<'_>, mending: &Mending) -> Result<(),
     }
     for (position, column) in &mending.closed {
         set_closed(tx, *position, *column).await?;
+    }
+    for (position, charges) in &mending.charges {
+        set_charges(tx, *position, *charges).await?;
+    }
+    for fill in &mending.charged {
+        set_fills_charges(tx, fill).await?;
     }
     for (intent, filled) in &mending.filled {
         set_filled(tx, *intent, *filled).await?;
@@ -139,6 +146,27 @@ async fn set_closed(
         .await
         .map_err(LedgerError::during("put back what is known of a closed position"))?;
     one_row(rows, || format!("position {position}"))
+}
+
+async fn set_charges(tx: &Transaction<'_>, position: PositionId, charges: Rupees) -> Result<(), LedgerError> {
+    let sql = "UPDATE position SET charges = $2, version = version + 1 WHERE id = $1";
+    let rows = tx
+        .execute(sql, &[&position.0, &charges.0])
+        .await
+        .map_err(LedgerError::during("put back what a position was charged"))?;
+    one_row(rows, || format!("position {position}"))
+}
+
+async fn set_fills_charges(tx: &Transaction<'_>, fill: &ChargedFill) -> Result<(), LedgerError> {
+    let charges = fill.charges.map(|charges| charges.0);
+    let rows = tx
+        .execute(
+            "UPDATE fill SET charges = $3 WHERE intent_id = $1 AND cumulative = $2",
+            &[&fill.intent.0, &fill.cumulative.0, &charges],
+        )
+        .await
+        .map_err(LedgerError::during("put back what a fill was charged"))?;
+    one_row(rows, || format!("fill of order intent {}", fill.intent))
 }
 
 async fn set_filled(tx: &Transaction<'_>, intent: IntentId, filled: Quantity) -> Result<(), LedgerError> {

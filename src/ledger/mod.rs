@@ -113,10 +113,12 @@ impl Ledger {
         config.tcp_user_timeout(Duration::from_secs(5));
         // A URL with several hosts means the one that is the primary.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        // A transaction that its process abandoned (paused, cut off) must not hold the leadership row.
+        // A transaction that its process abandoned (paused, cut off) must not hold the leadership row; nor does a session that was closed
+        // here wait on for a lock.
         let options = config.get_options().map(|o| format!("{o} ")).unwrap_or_default();
         config.options(format!(
-            "{options}-c idle_in_transaction_session_timeout=1500 -c statement_timeout=10000"
+            "{options}-c idle_in_transaction_session_timeout=1500 -c statement_timeout=10000 \
+             -c client_connection_check_interval=1000"
         ));
         // What may not answer any more does not go back to the pool in the first place: see `session`.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };

@@ -33,6 +33,9 @@ pub struct Standing {
     /// The highest close since its entry, if the row tells it.
     #[serde(rename = "high", default, skip_serializing_if = "Option::is_none")]
     pub highest_close: Option<Price>,
+    /// What its fills were charged, if a row tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charges: Option<Rupees>,
 }
 
 /// Who wants a position closed, and why.
@@ -80,6 +83,15 @@ pub struct Moved {
     pub why: String,
 }
 
+/// What was charged, as every row of the chain tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Charged {
+    /// By order, and its filled quantity after the fill; one that is not here was charged nothing that anybody knew.
+    pub fills: BTreeMap<(IntentId, Quantity), Rupees>,
+    /// By position, closed ones included; one that is not here was charged nothing.
+    pub positions: BTreeMap<PositionId, Rupees>,
+}
+
 /// What is known from the part of the chain that was walked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
@@ -97,6 +109,8 @@ pub struct Recorded {
     pub day: ToldDay,
     /// Every deposit and withdrawal; known only to whoever has walked the chain from its first row on.
     pub movements: Option<BTreeMap<MovementId, Moved>>,
+    /// What was charged; known only to whoever has walked the chain from its first row on.
+    pub charged: Option<Charged>,
 }
 
 /// What of a payload is of interest here.
@@ -112,6 +126,8 @@ struct Told {
     cash: Option<Moved>,
     #[serde(default)]
     intents: Vec<Became>,
+    #[serde(default)]
+    fills: Vec<Filled>,
     /// Of a seal's row.
     #[serde(default)]
     orders: BTreeMap<IntentId, Outcome>,
@@ -133,6 +149,13 @@ struct Became {
 }
 
 #[derive(Deserialize)]
+struct Filled {
+    intent: IntentId,
+    cumulative: Quantity,
+    charges: Option<Rupees>,
+}
+
+#[derive(Deserialize)]
 struct Held {
     id: PositionId,
     status: Option<PositionStatus>,
@@ -144,7 +167,7 @@ impl Recorded {
     /// Nothing was recorded yet, and that is known.
     pub(super) fn from_the_first() -> Self {
         let (day, movements) = (ToldDay::from_the_first(), Some(BTreeMap::new()));
-        Self { complete: true, day, movements, ..Self::default() }
+        Self { complete: true, day, movements, charged: Some(Charged::default()), ..Self::default() }
     }
 
     /// Takes the next row in.
@@ -172,7 +195,16 @@ impl Recorded {
             (HELD, _) => {
                 let positions = told.positions.into_iter().map(|held| (held.id, held.standing)).collect();
                 let Told { wishes, figures, orders, account_day: day, .. } = told;
-                *self = Self { complete: true, positions, wishes, figures, orders, day, movements: None };
+                *self = Self {
+                    complete: true,
+                    positions,
+                    wishes,
+                    figures,
+                    orders,
+                    day,
+                    movements: None,
+                    charged: None,
+                };
             }
             _ => self.change(told, kind == "change"),
         }
@@ -202,7 +234,17 @@ impl Recorded {
         if told.figures.is_some() || !told.positions.is_empty() || !is_change {
             self.figures = told.figures;
         }
-        for Held { id, status, standing } in told.positions {
+        if let Some(charged) = &mut self.charged {
+            let fills =
+                told.fills.iter().filter_map(|fill| Some(((fill.intent, fill.cumulative), fill.charges?)));
+            charged.fills.extend(fills);
+            let positions = told.positions.iter().filter_map(|held| Some((held.id, held.standing.charges?)));
+            charged.positions.extend(positions);
+        }
+        for Held { id, status, mut standing } in told.positions {
+            // An older version leaves them as they were, and does not tell.
+            let before = self.positions.get(&id).and_then(|before| before.charges);
+            standing.charges = standing.charges.or(before);
             if status == Some(PositionStatus::Closed) {
                 self.positions.remove(&id);
             } else {
@@ -217,7 +259,9 @@ impl Recorded {
             .positions
             .iter()
             .map(|(id, at)| {
-                json!({ "id": id, "quantity": at.quantity, "stop": at.stop, "high": at.highest_close })
+                json!({
+                    "id": id, "quantity": at.quantity, "stop": at.stop, "high": at.highest_close, "charges": at.charges,
+                })
             })
             .collect();
         let held = |id: &&PositionId| self.positions.contains_key(id);
@@ -233,7 +277,9 @@ impl Recorded {
 /// A position, as rows of the chain tell it: at the scale of its own row, which it is compared with.
 pub(super) fn position(p: &Position) -> Value {
     let (stop, high) = (p.current_stop.rounded(), p.highest_close.rounded());
-    json!({ "id": p.id, "status": p.status, "quantity": p.quantity, "stop": stop, "high": high })
+    json!({
+        "id": p.id, "status": p.status, "quantity": p.quantity, "stop": stop, "high": high, "charges": p.charges.rounded(),
+    })
 }
 
 /// The portfolio's figures, as rows of the chain tell them.
@@ -266,8 +312,8 @@ mod tests {
         walked.take("close", "asha", &json!({ "position": gold.id, "why": "news" }).to_string());
         let mut from_the_seal = Recorded::default();
         from_the_seal.take(HELD, "b1", &walked.told().to_string());
-        // Movements are told by their own rows alone.
-        walked.movements = None;
+        // Movements and charges of all history are told by their own rows alone.
+        (walked.movements, walked.charged) = (None, None);
         assert_eq!(from_the_seal, walked);
         assert_eq!(walked.positions[&gold.id].stop, gold.current_stop);
         assert_eq!(walked.wishes[&gold.id].by, "asha");
@@ -304,6 +350,27 @@ mod tests {
         assert_eq!(from_the_seal.orders.keys().collect::<Vec<_>>(), [&open], "what is over is told no more");
         walked.take("repair", "asha", &json!({ "reason": "drill", "proposals": [] }).to_string());
         assert!(walked.orders.is_empty());
+    }
+
+    #[test]
+    fn charges_are_told_by_fill_and_position_and_an_older_version_leaves_them_as_they_were() {
+        let mut walked = Recorded::from_the_first();
+        let gold = Position { charges: Rupees(dec!(87.94)), ..gold() };
+        let order = IntentId(uuid::Uuid::from_u128(1));
+        let fill = json!({ "intent": order, "cumulative": 30, "quantity": 30, "price": "78000", "charges": "87.94" });
+        let of_older = json!({ "intent": order, "cumulative": 60, "quantity": 30, "price": "78000" });
+        let told = json!({ "positions": [position(&gold)], "fills": [fill, of_older] });
+        walked.take("change", "b1", &told.to_string());
+        let older =
+            json!({ "positions": [{ "id": gold.id, "status": "open", "quantity": 60, "stop": "77500" }] });
+        walked.take("change", "b2", &older.to_string());
+        assert_eq!(walked.positions[&gold.id].charges, Some(gold.charges));
+        let charged = walked.charged.clone().unwrap();
+        assert_eq!(charged.fills, BTreeMap::from([((order, Quantity(30)), gold.charges)]));
+        assert_eq!(charged.positions, BTreeMap::from([(gold.id, gold.charges)]));
+        let mut from_the_seal = Recorded::default();
+        from_the_seal.take(HELD, "b1", &walked.told().to_string());
+        assert_eq!(from_the_seal.positions, walked.positions);
     }
 
     #[test]

@@ -16,11 +16,11 @@ use serde_json::{Map, Value};
 use super::change::{FillRow, PortfolioRow, PyramidWrite};
 pub use super::mend::{CashMend, ClosedMend, DayMend, WishWrite};
 use super::reread::{self, Readable};
-use super::snapshot::{self, Depth, Snapshot};
+use super::snapshot::{self, ChargedFill, Depth, Snapshot};
 use super::{Ledger, LedgerError, audit, mend, recorded, writes};
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::EntryPlan;
-use crate::domain::money::{Price, Quantity};
+use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::position::{HoldingKey, Position};
 
 /// A sale that was made by hand at the broker, booked on its position.
@@ -79,6 +79,10 @@ pub struct Mending {
     pub made_again: Vec<Position>,
     /// Columns of closed positions.
     pub closed: Vec<(PositionId, ClosedMend)>,
+    /// What closed positions were charged.
+    pub charges: Vec<(PositionId, Rupees)>,
+    /// What fills were charged.
+    pub charged: Vec<ChargedFill>,
     /// Units that orders filled.
     pub filled: Vec<(IntentId, Quantity)>,
     /// Columns of orders, past what keeps a running program from going backwards.
@@ -260,7 +264,8 @@ async fn outside(tx: &Transaction<'_>, order: &Outside) -> Result<(), LedgerErro
         return Ok(());
     }
     let (cumulative, quantity) = (order.filled, order.filled);
-    writes::write_fill(tx, &FillRow { intent: order.id, cumulative, quantity, price: order.price }).await
+    let fill = FillRow { intent: order.id, cumulative, quantity, price: order.price, charges: None };
+    writes::write_fill(tx, &fill).await
 }
 
 /// The operator's word stands as a signal, what was bought by hand as its order and fill: from then on nothing tells the
@@ -310,7 +315,8 @@ async fn adopt(tx: &Transaction<'_>, adopted: &Adopted, operator: Operator<'_>) 
     .await
     .map_err(&during)?;
     let (cumulative, quantity, price) = (p.quantity, p.quantity, p.entry_price);
-    writes::write_fill(tx, &FillRow { intent: adopted.intent, cumulative, quantity, price }).await?;
+    let fill = FillRow { intent: adopted.intent, cumulative, quantity, price, charges: None };
+    writes::write_fill(tx, &fill).await?;
     writes::open_position(tx, &p).await?;
     // Where the audit log has every position's stop from: a custodian believes no other.
     let told = serde_json::json!({ "positions": [recorded::position(&p)] });
@@ -347,6 +353,7 @@ async fn book(tx: &Transaction<'_>, booking: &Booking, operator: Operator<'_>) -
         cumulative: booking.quantity,
         quantity: booking.quantity,
         price: booking.price,
+        charges: None,
     };
     writes::write_fill(tx, &fill).await
 }

@@ -13,7 +13,7 @@ use crate::domain::position::{Position, PositionStatus};
 
 pub(super) const POSITION_COLUMNS: &str = "id, instrument, label, strategy, symbol, exchange, product, status, \
     quantity, entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop, \
-    take_profit, highest_close, exit_cause, realised, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version";
+    take_profit, highest_close, exit_cause, realised, charges, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version";
 
 pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
     let mut cells = Cells::keyed(row, "position");
@@ -39,6 +39,7 @@ pub(super) fn position(row: &Row) -> Result<Position, Vec<UnreadableCell>> {
         highest_close: cells.get("highest_close"),
         exit_cause: cause(&mut cells, "exit_cause"),
         realised: cells.get("realised"),
+        charges: cells.get("charges"),
         entry_signal: SignalId(cells.get("entry_signal")),
         entry_signal_seq: cells.get("entry_signal_seq"),
         entry_bar_time: cells.get("entry_bar_time"),

@@ -52,7 +52,7 @@ macro_rules! planned {
     };
 }
 
-/// What the fills of a position's orders give: `bought`, `cost`, `sold`, `proceeds`, and when the first was recorded.
+/// What the fills of a position's orders give: `bought`, `cost`, `sold`, `proceeds`, `charged`, and when the first was recorded.
 macro_rules! filled {
     ($because:literal, $value:literal) => {
         says(
@@ -64,6 +64,7 @@ macro_rules! filled {
                     sum(f.quantity * f.price) FILTER (WHERE o.class = 'entry') AS cost,
                     coalesce(sum(f.quantity) FILTER (WHERE o.class <> 'entry'), 0) AS sold,
                     coalesce(sum(f.quantity * f.price) FILTER (WHERE o.class <> 'entry'), 0) AS proceeds,
+                    coalesce(sum(f.charges), 0) AS charged,
                     min(f.recorded_at) FILTER (WHERE o.class = 'entry') AS first
                  FROM order_intent o JOIN fill f ON f.intent_id = o.id WHERE o.position_id = t.id) AS fills)"
             ),
@@ -147,6 +148,10 @@ fn position(column: &str) -> Option<Witness> {
             "its fills' proceeds, less what they cost, give it",
             "round((proceeds - t.entry_price * sold) * t.point_value / nullif(t.lot_size, 0), 8)"
         ),
+        // Of a late fill the entry's order names another position, whose charges are its own.
+        "charges" => {
+            filled!("its fills' charges give it", "CASE WHEN bought = t.entry_quantity THEN charged END")
+        }
         "opened_at" => filled!("its first fill was recorded then", "first"),
         "current_stop" => audit("nullif(log -> 'stop', 'null')"),
         "highest_close" => audit("nullif(log -> 'high', 'null')"),
@@ -194,6 +199,9 @@ fn portfolio(column: &str) -> Option<Witness> {
             "the capital and what was realised give it",
             "(SELECT to_jsonb(t.capital + coalesce(sum(p.realised), 0)) FROM position p)",
         ),
+        "charges" => {
+            says("the positions give it", "(SELECT to_jsonb(coalesce(sum(p.charges), 0)) FROM position p)")
+        }
         "risk_amount" => {
             held!("greatest(p.entry_price - p.current_stop, 0) * p.quantity * p.point_value / p.lot_size")
         }
@@ -222,6 +230,7 @@ fn fill(column: &str) -> Option<Witness> {
     match column {
         "price" => fill_told!("price"),
         "quantity" => fill_told!("quantity"),
+        "charges" => fill_told!("charges"),
         _ => None,
     }
 }

@@ -26,7 +26,7 @@ pub(super) const STATEMENTS: [&str; 11] = [
 ];
 
 const FILL: &str = "
-INSERT INTO fill (intent_id, cumulative, quantity, price) VALUES ($1, $2, $3, $4)";
+INSERT INTO fill (intent_id, cumulative, quantity, price, charges) VALUES ($1, $2, $3, $4, $5)";
 
 const INTENT: &str = "
 UPDATE order_intent SET state = $2, reason = coalesce($3, reason),
@@ -37,23 +37,23 @@ const OPEN_POSITION: &str = "
 INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product, status, quantity,
     entry_quantity, entry_price, lot_size, point_value, margin_per_lot, atr, initial_stop, current_stop,
     highest_close, realised, entry_signal, entry_signal_seq, entry_bar_time,
-    opened_at, version, take_profit, exit_cause)
+    opened_at, version, take_profit, exit_cause, charges)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-    $24, $25, $26)";
+    $24, $25, $26, $27)";
 
 /// Closed by the clock that records the sale.
 const POSITION: &str = "
 UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price = $6, current_stop = $7,
-    highest_close = $8, realised = $9, closed_at = CASE WHEN $3 = 'closed' THEN now() END,
-    exit_cause = coalesce($10, exit_cause), version = $2
+    highest_close = $8, realised = $9, closed_at = CASE WHEN $3 = 'closed' THEN clock_timestamp() END,
+    exit_cause = coalesce($10, exit_cause), charges = $11, version = $2
     WHERE id = $1 AND version = $2::bigint - 1";
 
 /// The capital moves with a deposit or withdrawal and no other way: what a term remembers that has not seen one is refused.
 const PORTFOLIO: &str = "
-INSERT INTO portfolio_state (id, capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used)
-    VALUES (1, $1, $2, $3, $4, $5, $6)
+INSERT INTO portfolio_state (id, capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used, charges)
+    VALUES (1, $1, $2, $3, $4, $5, $6, $8)
     ON CONFLICT (id) DO UPDATE SET capital = $1, closed_equity = $2, equity_high = $3, risk_amount = $4,
-    volatility_amount = $5, margin_used = $6, version = portfolio_state.version + 1, updated_at = now()
+    volatility_amount = $5, margin_used = $6, charges = $8, version = portfolio_state.version + 1, updated_at = now()
     WHERE $7::numeric IS NULL OR portfolio_state.capital = $1 - $7";
 
 const PYRAMID: &str = "
@@ -72,7 +72,8 @@ UPDATE signal SET status = $2, reasons = $3, decision = coalesce($4, decision),
     WHERE id = $1";
 
 pub(super) async fn write_fill(tx: &Transaction<'_>, fill: &FillRow) -> Result<(), LedgerError> {
-    tx.run(FILL, &[&fill.intent.0, &fill.cumulative.0, &fill.quantity.0, &fill.price.0])
+    let charges = fill.charges.map(|charges| charges.0);
+    tx.run(FILL, &[&fill.intent.0, &fill.cumulative.0, &fill.quantity.0, &fill.price.0, &charges])
         .await
         .map_err(LedgerError::during("record a fill"))?;
     Ok(())
@@ -126,6 +127,7 @@ pub(super) async fn open_position(tx: &Transaction<'_>, p: &Position) -> Result<
             &p.version,
             &p.take_profit.map(|price| price.0),
             &p.exit_cause.map(ExitCause::as_str),
+            &p.charges.0,
         ],
     )
     .await
@@ -148,6 +150,7 @@ pub(super) async fn update_position(tx: &Transaction<'_>, p: &Position) -> Resul
                 &p.highest_close.0,
                 &p.realised.0,
                 &p.exit_cause.map(ExitCause::as_str),
+                &p.charges.0,
             ],
         )
         .await
@@ -172,6 +175,7 @@ pub(super) async fn write_portfolio(
                 &row.volatility.0,
                 &row.margin_used.0,
                 &moved.map(|moved| moved.0),
+                &row.charges.0,
             ],
         )
         .await

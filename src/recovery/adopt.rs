@@ -195,6 +195,7 @@ fn position(wanted: &Wanted, instrument: &Instrument, label: Label, units: Quant
         highest_close: wanted.price,
         exit_cause: None,
         realised: Rupees::default(),
+        charges: Rupees::default(),
         entry_signal: wanted.signal,
         // The inbox gives it its place when it is written.
         entry_signal_seq: 0,

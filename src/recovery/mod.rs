@@ -51,12 +51,14 @@ impl Recovered {
     fn portfolio(snapshot: &mut Snapshot, capital: Rupees) -> Portfolio {
         let positions = std::mem::take(&mut snapshot.positions);
         let open_realised: Rupees = positions.iter().map(|position| position.realised).sum();
+        let open_charges: Rupees = positions.iter().map(|position| position.charges).sum();
         let cash = cash(snapshot, capital);
         Portfolio {
             positions,
             pending: Vec::new(),
             cash,
             realised_closed: snapshot.realised - open_realised,
+            charges_closed: snapshot.charges - open_charges,
             equity_high: snapshot.portfolio.map_or(cash, |row| row.equity_high),
             fixed_equity: Some(capital),
         }
@@ -64,7 +66,7 @@ impl Recovered {
 
     /// The sums that the rows give.
     fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Aggregates {
-        Aggregates::of(&snapshot.positions, cash(snapshot, capital) + snapshot.realised)
+        Aggregates::of(&snapshot.positions, cash(snapshot, capital) + snapshot.realised, snapshot.charges)
     }
 
     /// Everything that does not add up in what was read; or could not be read.

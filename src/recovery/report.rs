@@ -91,6 +91,7 @@ impl Finding {
             "Closed equity" => "closed_equity",
             "Risk amount" => "risk_amount",
             "Volatility amount" => "volatility_amount",
+            "Charges" => "charges",
             _ => "margin_used",
         };
         let (stored, calculated) = (mismatch.stored.0.round_dp(2), mismatch.calculated.0.round_dp(2));

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use baton::broker::Broker;
 use baton::broker::dns::Resolver;
+use baton::domain::charges::Schedule;
 use baton::domain::ids::{IntentId, PositionId, SignalId};
 use baton::domain::instrument::Catalog;
 use baton::domain::intent::{EntryPlan, OrderIntent};
 use baton::domain::label::Label;
 use baton::domain::money::{Price, Quantity};
 use baton::domain::order::{IntentState, OrderClass, OrderSpec};
+use baton::domain::policy::TradingPolicy;
 use baton::domain::sessions::trading_day;
 use baton::domain::signal::SignalType;
 use baton::engine::book::Book;
+use baton::engine::decide::Rules;
 use baton::engine::draft::Draft;
 use baton::engine::evidence::{AbsenceRule, Evidence, Reading, Suspects};
 use baton::feed::{Endpoint, Listing, Live, LiveStatus, OrderNews, PriceBoard, PriceSource};
@@ -89,10 +92,9 @@ impl Ear {
 }
 
 /// A leader's memory without a ledger: what is concluded is installed at once.
-#[derive(Default)]
 pub struct Memory {
     pub book: Book,
-    catalog: Catalog,
+    rules: Rules,
     suspects: Suspects,
     states: HashMap<IntentId, IntentState>,
     /// Units of all fills that were booked.
@@ -101,10 +103,31 @@ pub struct Memory {
     pub by_news: u32,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        let rules = Rules {
+            policy: TradingPolicy::default(),
+            catalog: Catalog::default(),
+            charges: Schedule::default(),
+            allow_after_market: true,
+            simulated: true,
+            send_window_ms: 5000,
+        };
+        Self {
+            book: Book::default(),
+            rules,
+            suspects: Suspects::default(),
+            states: HashMap::new(),
+            booked: 0,
+            by_news: 0,
+        }
+    }
+}
+
 impl Memory {
     /// An entry on its way.
     pub fn journal(&mut self, order: &OrderSpec) -> OrderIntent {
-        let instrument = self.catalog.get("GOLD_MINI").unwrap();
+        let instrument = self.rules.catalog.get("GOLD_MINI").unwrap();
         let plan = EntryPlan {
             label: Label::BASE,
             strategy: "default".to_owned(),
@@ -149,7 +172,7 @@ impl Memory {
 
     /// The broker gave it this order id.
     pub fn acknowledged(&mut self, id: IntentId, order_id: &str) {
-        let mut draft = Draft::new(&self.book, &self.catalog, Utc::now());
+        let mut draft = Draft::new(&self.book, &self.rules, Utc::now());
         draft.intent(&self.book.intents[&id], IntentState::Acknowledged, None, Some(order_id.to_owned()));
         let change = draft.finish();
         self.install(&change);
@@ -193,8 +216,8 @@ impl Memory {
         let evidence = Evidence::gather(&self.book, &reading, RULE);
         let findings = evidence.findings(&self.book, &mut self.suspects);
         assert!(findings.ambiguous.is_empty(), "{:?}", findings.ambiguous);
-        let (catalog, ids) = (&self.catalog, &findings.intents);
-        let change = evidence.settle(&self.book, catalog, ids, &confirmed, Utc::now()).unwrap();
+        let (rules, ids) = (&self.rules, &findings.intents);
+        let change = evidence.settle(&self.book, rules, ids, &confirmed, Utc::now()).unwrap();
         self.install(&change);
     }
 

@@ -10,7 +10,7 @@ pub fn answer(_: &str, path: &str) -> (&'static str, String) {
         "/api/v1/cluster" => cluster(),
         "/api/v1/day" => json!({
             "date": "2026-08-10", "opening_equity": "5000000", "equity": "4989400.005", "pnl": "-10599.995",
-            "realised": "-12000", "unrealised": "1400.005", "unknown": null, "orders": 3, "stop_outs": 1,
+            "realised": "-12000", "charges": "575.76", "unrealised": "1400.005", "unknown": null, "orders": 3, "stop_outs": 1,
             "latched": [{ "code": "MAX_DAILY_LOSS", "at": "2026-08-10T04:30:00Z",
                 "sentence": "the day's loss of ₹10600.00 reached ₹10000" }],
         }),
@@ -206,14 +206,14 @@ fn diff() -> Value {
 fn trade() -> Value {
     json!({ "id": "t1", "instrument": "GOLD_MINI", "label": "Long_1", "strategy": "trend", "symbol": "GOLDM05DEC25FUT",
         "exchange": "MCX", "quantity": 100, "lot_size": 100, "point_value": "10", "entry_price": "140000", "exit_price": "141250.5",
-        "realised": "12505", "exit_cause": "signal", "opened_at": "2026-08-10T04:00:00Z", "closed_at": "2026-08-10T05:00:00Z" })
+        "realised": "12505", "charges": "288.13", "net": "12216.87", "exit_cause": "signal", "opened_at": "2026-08-10T04:00:00Z", "closed_at": "2026-08-10T05:00:00Z" })
 }
 
 fn equity() -> Value {
     json!({
         "points": [{ "at": "2026-08-10T05:00:00Z", "position": "p", "instrument": "GOLD_MINI", "strategy": "trend",
             "realised": "12505", "cumulative": "12505", "equity": "5012505" }],
-        "now": { "capital": "5000000", "closed": "12505", "held": "0", "closed_equity": "5012505" }, "next": null,
+        "now": { "capital": "5000000", "closed": "12505", "held": "0", "closed_equity": "5012505", "charges": "288.13" }, "next": null,
     })
 }
 
@@ -226,10 +226,10 @@ fn order() -> Value {
 fn positions() -> Value {
     json!({ "portfolio": { "capital": "5000000" }, "prices": "watched", "positions": [
         { "symbol": "GOLDM05DEC25FUT", "label": "Long_1", "strategy": "trend", "status": "open", "quantity": 100,
-          "entry_price": "140000", "current_stop": "139300", "realised": "0", "opened_at": "2026-08-10T04:00:00Z",
+          "entry_price": "140000", "current_stop": "139300", "realised": "0", "charges": "87.94", "opened_at": "2026-08-10T04:00:00Z",
           "current_price": "139875.5", "price_source": "live", "price_age_seconds": 0.312, "unrealised_pnl": "-1245.00" },
         { "symbol": "GOLDM05DEC25FUT", "label": "Long_2", "strategy": "trend", "status": "closing", "quantity": 100,
-          "entry_price": "141000.125", "current_stop": "140300", "realised": "-12.5", "opened_at": "2026-08-10T05:00:00Z",
+          "entry_price": "141000.125", "current_stop": "140300", "realised": "-12.5", "charges": "287.88", "opened_at": "2026-08-10T05:00:00Z",
           "current_price": null, "price_source": null, "price_age_seconds": null, "unrealised_pnl": null },
     ] })
 }

@@ -93,7 +93,7 @@ fn scripts_get_the_verdict_and_everything_the_instance_said() {
 fn a_day_whose_worth_nobody_knows_says_so() {
     fn answer(_: &str, path: &str) -> (&'static str, String) {
         let day = json!({
-            "date": "2026-08-10", "opening_equity": null, "equity": null, "pnl": null, "realised": "0",
+            "date": "2026-08-10", "opening_equity": null, "equity": null, "pnl": null, "realised": "0", "charges": "87.94",
             "unrealised": null, "unknown": "no live price for GOLDM05DEC25FUT", "orders": 1, "stop_outs": 0,
             "latched": [],
         });
@@ -101,7 +101,7 @@ fn a_day_whose_worth_nobody_knows_says_so() {
     }
     let (url, _server) = answer_all(answer);
     let said = stdout(&baton(&["status", "--address", &url], &[]));
-    let line = "2026-08-10: not opened yet, now not known: no live price for GOLDM05DEC25FUT, realised +₹0.00, 1 order, \
+    let line = "2026-08-10: not opened yet, now not known: no live price for GOLDM05DEC25FUT, realised +₹0.00 before charges of ₹87.94, 1 order, \
                 0 stop-outs in a row; no limit is hit";
     assert!(said.contains(line), "{said}");
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base};
 use crate::support::cluster::{Cluster, Options, PATIENCE};
-use crate::support::wait;
+use crate::support::{charges, wait};
 
 fn amount(value: &Value) -> Decimal {
     value.as_str().unwrap_or_else(|| panic!("{value}")).parse().unwrap()
@@ -15,7 +15,8 @@ fn amount(value: &Value) -> Decimal {
 // R: K2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_instance_tells_the_same_history_as_json_and_csv() {
-    let cluster = Cluster::with(Options { members: 2, ..Options::default() }).await;
+    let env = charges::metals();
+    let cluster = Cluster::with(Options { members: 2, env, ..Options::default() }).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     assert_eq!(cluster.play(0, &base("won", GOLD, 140_000)).await["status"], "executed");
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(141000)).await;
@@ -33,10 +34,32 @@ async fn any_instance_tells_the_same_history_as_json_and_csv() {
         let lots = Decimal::from(trade["quantity"].as_i64().unwrap())
             / Decimal::from(trade["lot_size"].as_i64().unwrap());
         assert_eq!(amount(&trade["realised"]), points * lots * amount(&trade["point_value"]), "{trade}");
+        let charged =
+            charges::of("BUY", amount(&trade["entry_price"]) * lots * amount(&trade["point_value"]))
+                + charges::of("SELL", amount(&trade["exit_price"]) * lots * amount(&trade["point_value"]));
+        assert!(charged > dec!(40), "both orders pay the most of their brokerage: {trade}");
+        assert_eq!(amount(&trade["charges"]), charged, "{trade}");
+        assert_eq!(amount(&trade["net"]), amount(&trade["realised"]) - charged, "{trade}");
+        // A fill that was booked without charges leaves them unknown, not at nothing.
+        let booked_without = "UPDATE fill SET charges = NULL WHERE price = (SELECT min(price) FROM fill)";
+        let was = "SELECT charges::text FROM fill WHERE price = (SELECT min(price) FROM fill)";
+        let was: String = cluster.sql.query_one(was, &[]).await.unwrap().get(0);
+        cluster.sql.batch_execute(booked_without).await.unwrap();
+        let unknown = member.json("/api/v1/trades?limit=1").await.unwrap()["trades"][0].take();
+        assert_eq!((&unknown["charges"], &unknown["net"]), (&Value::Null, &Value::Null), "{unknown}");
+        cluster.sql.batch_execute(&booked_without.replace("NULL", &was)).await.unwrap();
+        let day = member.json("/api/v1/day").await.unwrap();
+        assert_eq!(
+            (amount(&day["charges"]), amount(&day["realised"])),
+            (charged, amount(&trade["realised"]))
+        );
+        let closed = member.json("/api/v1/positions?status=closed").await.unwrap();
+        assert_eq!(amount(&closed["positions"][0]["charges"]), charged, "{closed}");
         assert_eq!(member.json("/api/history").await.unwrap()["trades"], trades["trades"]);
 
         let equity = member.json("/api/v1/equity").await.unwrap();
         let now = &equity["now"];
+        assert_eq!(amount(&now["charges"]), charged, "{equity}");
         assert_eq!(amount(&equity["points"][0]["equity"]), amount(&now["closed_equity"]), "{equity}");
         assert_eq!(amount(&now["capital"]) + amount(&trade["realised"]), amount(&now["closed_equity"]));
         let balance = member.json("/api/balance").await.unwrap();

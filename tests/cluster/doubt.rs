@@ -1,12 +1,12 @@
 //! Orders whose outcome nobody heard: the leader dies at each place of an order's way, and between two of its fills.
 
 use baton::failpoint::PLACES;
-use rust_decimal::dec;
+use rust_decimal::{Decimal, dec};
 use serde_json::json;
 
 use crate::signals::{GOLD, GOLD_SYMBOL, base, exit};
-use crate::support::cluster::{Cluster, PATIENCE};
-use crate::support::wait;
+use crate::support::cluster::{Cluster, Options, PATIENCE};
+use crate::support::{charges, wait};
 
 /// Waits until the armed place was reached and its process is dead.
 pub async fn hit(cluster: &mut Cluster, place: &str) {
@@ -170,7 +170,7 @@ async fn half(cluster: &Cluster, orders: usize) {
 // R: S14, LESSONS "partial fills ignored": the first fill is booked; the second is not there yet, or is read and not booked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s14_whoever_takes_over_between_two_fills_books_the_second_and_not_the_first_again() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::with(Options { env: charges::metals(), ..Options::default() }).await;
     cluster.paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
     let moments = ["in-unfilled", "out-unfilled", "in-unbooked", "out-unbooked"];
     for (before, moment) in moments.into_iter().enumerate() {
@@ -202,6 +202,13 @@ async fn s14_whoever_takes_over_between_two_fills_books_the_second_and_not_the_f
         println!("{moment}:\n{history:?}");
         assert_eq!(cluster.revive().await, 1, "{moment}: one had died");
         cluster.check().await;
+    }
+    // Each order is charged as one, by two leaders.
+    let sql = "SELECT o.side, sum(f.price * f.quantity) * p.point_value / p.lot_size, sum(f.charges), count(*) FROM order_intent o
+        JOIN fill f ON f.intent_id = o.id JOIN position p ON p.id = o.position_id GROUP BY o.id, p.id";
+    for row in cluster.sql.query(sql, &[]).await.unwrap() {
+        let (side, turnover, charged): (&str, Decimal, Decimal) = (row.get(0), row.get(1), row.get(2));
+        assert_eq!((charged, row.get::<_, i64>(3)), (charges::of(side, turnover), 2), "{side} of {turnover}");
     }
     let check = cluster.finish().await;
     assert_eq!((check.orders, check.open_positions), (moments.len(), 0), "all that was bought was sold");

@@ -30,7 +30,7 @@ async fn order(client: &Client, day: NaiveDate, position: Uuid, side: &str, part
     let mut cumulative = 0;
     for (units, price) in parts {
         cumulative += units;
-        let fill = "INSERT INTO fill (intent_id, cumulative, quantity, price) VALUES ($1, $2, $3, $4)";
+        let fill = "INSERT INTO fill (intent_id, cumulative, quantity, price, charges) VALUES ($1, $2, $3, $4, 1.25)";
         client.execute(fill, &[&id, &cumulative, units, price]).await.unwrap();
     }
 }
@@ -52,6 +52,10 @@ async fn a_days_realised_profit_is_that_of_its_sales_and_of_no_others() {
     order(&client, today, one, "SELL", &[(1, dec!(101.25)), (2, dec!(90))]).await;
     order(&client, today, other, "SELL", &[(3, dec!(100.5))]).await;
     assert_eq!(read().await.realised, Rupees(dec!(-17.25)));
+    // Four fills of the day's orders, bought or sold; one of an older version has none that are known.
+    assert_eq!(read().await.charges, Rupees(dec!(5)));
+    client.batch_execute("UPDATE fill SET charges = NULL WHERE price = 100.5").await.unwrap();
+    assert_eq!(read().await.charges, Rupees(dec!(3.75)));
     // A sale of no position of the ledger's, by a custodian, has no cost to count against.
     order(&client, today, Uuid::now_v7(), "SELL", &[(5, dec!(1))]).await;
     assert_eq!(read().await.realised, Rupees(dec!(-17.25)));

@@ -117,11 +117,11 @@ const BARE: [[&str; 2]; 2] = [
     [
         "SELECT id, instrument, label, strategy, symbol, exchange, product, status, quantity, entry_quantity, entry_price, lot_size,
             point_value, margin_per_lot, atr, initial_stop, current_stop, take_profit, highest_close, exit_cause, realised,
-            entry_signal, entry_signal_seq, entry_bar_time, opened_at, version FROM position WHERE status <> 'closed'",
+            charges, entry_signal, entry_signal_seq, entry_bar_time, opened_at, version FROM position WHERE status <> 'closed'",
         "SELECT instrument, base_position, last_pyramid_price, pyramid_count FROM pyramiding_state",
     ],
     [
-        "SELECT o.id, o.position_id, o.class, o.plan, f.quantity, f.price FROM position p
+        "SELECT o.id, o.position_id, o.class, o.plan, f.quantity, f.price, f.charges FROM position p
             JOIN order_intent o ON o.position_id = p.id LEFT JOIN fill f ON f.intent_id = o.id WHERE p.status <> 'closed'",
         "SELECT array_agg(broker_order_id) FROM order_intent WHERE journaled_at > now() - interval '2 days'",
     ],

@@ -36,6 +36,8 @@ pub const DAMAGES: &[Damage] = &[
     ),
     invalid("UPDATE portfolio_state SET volatility_amount = 0", "portfolio_state", "volatility_amount"),
     invalid("UPDATE portfolio_state SET margin_used = -5", "portfolio_state", "margin_used"),
+    invalid("UPDATE portfolio_state SET charges = charges - 1", "portfolio_state", "charges"),
+    corrupt("UPDATE portfolio_state SET charges = 'NaN'", "portfolio_state", "charges"),
     invalid("DELETE FROM portfolio_state", "portfolio_state", "row"),
     // What was paid in and out.
     invalid("DROP cash_movement; UPDATE cash_movement SET amount = amount - 1000", "cash_movement", "amount"),
@@ -107,6 +109,11 @@ pub const DAMAGES: &[Damage] = &[
         "position",
         "closed_at",
     ),
+    invalid("UPDATE position SET charges = charges + 1 {base}", "position", "charges"),
+    invalid("UPDATE position SET charges = 0 WHERE status = 'closed'", "position", "charges"),
+    invalid("DROP position; UPDATE position SET charges = -1 {base}", "position", "charges"),
+    corrupt("UPDATE position SET charges = 'NaN' {base}", "position", "charges"),
+    corrupt("UPDATE position SET charges = 'NaN' WHERE status = 'closed'", "position", "charges"),
     invalid(
         "UPDATE position SET entry_signal = (SELECT id FROM signal WHERE instrument = 'COPPER' LIMIT 1) {base}",
         "position",
@@ -295,6 +302,9 @@ pub const DAMAGES: &[Damage] = &[
     invalid("UPDATE fill SET price = price + 1", "position", "entry_price"),
     corrupt("UPDATE fill SET price = 'NaN'", "fill", "price"),
     invalid("UPDATE fill SET quantity = quantity - 1", "position", "quantity"),
+    invalid("UPDATE fill SET charges = charges + 1", "position", "charges"),
+    invalid("UPDATE fill SET charges = NULL", "fill", "charges"),
+    corrupt("UPDATE fill SET charges = 'NaN'", "fill", "charges"),
     // Switches and foreign orders. A history that says on, and a column that is off: as after a lift with triggers off.
     invalid("{on}('halted', true, 'ops', 'a halt')", "leadership", "halted"),
     invalid("{on}('halt_all', true, 'ops', 'a halt')", "leadership", "halt_all"),

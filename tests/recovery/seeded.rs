@@ -20,7 +20,7 @@ use crate::signals::{GOLD, GOLD_SYMBOL, SILVER, SILVER_SYMBOL, bar, base, exit, 
 use crate::support::cluster::{Cluster, Options, PATIENCE, run_as};
 use crate::support::paper::Paper;
 use crate::support::process::Launch;
-use crate::support::{database, wait};
+use crate::support::{charges, database, wait};
 
 /// The stores with the seeded database; nobody is connected to it.
 pub struct Seeded {
@@ -40,12 +40,9 @@ pub struct Copy {
 
 impl Seeded {
     pub async fn start() -> Self {
-        let cluster = Cluster::with(Options {
-            members: 1,
-            env: vec![("BATON_TRADING__INITIAL_STOP", "signal".to_owned())],
-            ..Options::default()
-        })
-        .await;
+        let mut env = charges::metals();
+        env.push(("BATON_TRADING__INITIAL_STOP", "signal".to_owned()));
+        let cluster = Cluster::with(Options { members: 1, env, ..Options::default() }).await;
         let paper = &cluster.paper;
         paper.set_price(GOLD_SYMBOL, "MCX", dec!(140000)).await;
         for (name, symbol) in [("COPPER", "COPPER31DEC25FUT"), (SILVER, SILVER_SYMBOL)] {

@@ -39,6 +39,9 @@ async fn what_cannot_be_read_goes_back_to_what_its_witness_says() {
         ("UPDATE position SET highest_close = 'NaN', current_stop = 'NaN' {base}", "position current_stop"),
         ("UPDATE position SET realised = 'NaN' {base}", "position realised"),
         ("UPDATE position SET realised = 'NaN' WHERE status = 'closed'", "position realised"),
+        ("UPDATE position SET charges = 'NaN' {base}", "position charges"),
+        ("UPDATE portfolio_state SET charges = 'NaN'", "portfolio_state charges"),
+        ("UPDATE position SET charges = 'NaN'; UPDATE fill SET charges = 'NaN'", "fill charges"),
         ("UPDATE position SET entry_bar_time = 'infinity', opened_at = 'infinity' {base}", "position opened_at"),
         (
             "ALTER TABLE position ALTER COLUMN symbol DROP NOT NULL; UPDATE position SET symbol = NULL {base}",

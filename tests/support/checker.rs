@@ -296,8 +296,9 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
     }
     let rows = sql
         .query(
-            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size, entry_price, entry_signal
-             FROM position",
+            "SELECT id, symbol, quantity, entry_quantity, realised, point_value, lot_size, entry_price, entry_signal, charges,
+                coalesce((SELECT sum(f.charges) FROM order_intent o JOIN fill f ON f.intent_id = o.id WHERE o.position_id = p.id), 0)
+             FROM position p",
             &[],
         )
         .await
@@ -318,6 +319,10 @@ async fn positions(sql: &Client, intents: &[Intent], orders: &[PaperOrder]) -> V
         // What an entry filled when its position was over already is another position: together they are what it bought.
         let (entry_price, signal): (Decimal, Uuid) = (row.get(7), row.get(8));
         let siblings: Vec<_> = rows.iter().filter(|other| other.get::<_, Uuid>(8) == signal).collect();
+        let (charges, charged): (Decimal, Decimal) = (row.get(9), row.get(10));
+        if in_units == bought && charges != charged {
+            faults.push(format!("S14: position {id} was charged {charges}, its fills {charged}"));
+        }
         if in_units != bought && siblings.len() > 1 {
             let apart: i64 = siblings.iter().map(|position| position.get::<_, i64>(3)).sum();
             let of_signal = |intent: &&Intent| intent.signal == Some(signal) && intent.class == "entry";
@@ -414,9 +419,9 @@ async fn aggregates(sql: &Client) -> Vec<String> {
     let row = sql
         .query_one(
             "SELECT s.closed_equity, s.capital + p.realised, s.risk_amount, p.risk, s.margin_used, p.margin,
-                s.volatility_amount, p.volatility
+                s.volatility_amount, p.volatility, s.charges, p.charges
              FROM portfolio_state s, (
-                SELECT coalesce(sum(realised), 0) AS realised,
+                SELECT coalesce(sum(realised), 0) AS realised, coalesce(sum(charges), 0) AS charges,
                     coalesce(sum(greatest(entry_price - current_stop, 0) * quantity * point_value / lot_size), 0) AS risk,
                     coalesce(sum(quantity * margin_per_lot / lot_size), 0) AS margin,
                     coalesce(sum(atr * quantity * point_value / lot_size), 0) AS volatility
@@ -425,7 +430,7 @@ async fn aggregates(sql: &Client) -> Vec<String> {
         )
         .await
         .unwrap();
-    let figures = ["closed equity", "risk", "margin", "volatility"];
+    let figures = ["closed equity", "risk", "margin", "volatility", "charges"];
     let pairs = figures.iter().enumerate().map(|(place, figure)| {
         let stored: Decimal = row.get(place * 2);
         let given: Decimal = row.get(place * 2 + 1);

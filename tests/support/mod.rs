@@ -4,6 +4,7 @@
 //! panics with what it last saw when its deadline has passed. What is drawn at random comes from a printed seed.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod charges;
 pub mod checker;
 pub mod cluster;
 pub mod collector;

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::domain::policy::{EquityBasis, TradingPolicy};
 
+mod charges;
 mod faults;
 
 /// The least that a valid configuration says.

@@ -1,5 +1,6 @@
 //! Tests of how the domain's parts behave together, and its properties over random input.
 
+mod charges;
 mod exit;
 mod fills;
 mod gates;

@@ -109,6 +109,7 @@ fn closed_positions_and_pending_entries_do_not_count_in_the_aggregates() {
 fn mismatches_read_as_operators_grep_them() {
     let calculated = Aggregates {
         closed_equity: Rupees(dec!(5000)),
+        charges: Rupees(dec!(7)),
         risk: Rupees(dec!(100_000)),
         volatility: Rupees(dec!(10)),
         margin_used: Rupees(dec!(20)),
@@ -120,6 +121,7 @@ fn mismatches_read_as_operators_grep_them() {
         risk: Rupees(dec!(999_999.99)),
         volatility: Rupees(dec!(-0.5)),
         margin_used: Rupees(dec!(20.026)),
+        charges: Rupees(dec!(7.02)),
     };
     let lines: Vec<_> = calculated.mismatches(&off).iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -129,6 +131,7 @@ fn mismatches_read_as_operators_grep_them() {
             "Risk amount mismatch: DB=999999.99, Calculated=100000.00",
             "Volatility amount mismatch: DB=-0.50, Calculated=10.00",
             "Margin used mismatch: DB=20.03, Calculated=20.00",
+            "Charges mismatch: DB=7.02, Calculated=7.00",
         ]
     );
 }

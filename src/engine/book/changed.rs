@@ -10,6 +10,7 @@ use super::{Book, Closing, Tracked, Working};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId};
 use crate::domain::intent::OrderIntent;
+use crate::domain::money::Rupees;
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::{Position, PositionStatus};
 use crate::domain::signal::SignalType;
@@ -27,7 +28,11 @@ impl Book {
         for fill in &change.fills {
             if let Some(tracked) = self.intents.get_mut(&fill.intent) {
                 tracked.filled_value += fill.price.0 * fill.quantity.decimal();
+                tracked.charged += fill.charges.unwrap_or_default();
             }
+        }
+        if let Some(day) = &mut self.day {
+            day.charges += change.fills.iter().filter_map(|fill| fill.charges).sum();
         }
         for update in &change.intents {
             if let Some(order_id) = &update.broker_order_id {
@@ -77,7 +82,8 @@ impl Book {
 
     /// Counts an intent that is about to be journaled: later decisions of the same batch must see it.
     pub fn plan(&mut self, intent: OrderIntent, sent_by: Moment) {
-        let tracked = Tracked { intent, filled_value: Decimal::ZERO, sent_by, silent: false };
+        let (filled_value, charged) = (Decimal::ZERO, Rupees::ZERO);
+        let tracked = Tracked { intent, filled_value, charged, sent_by, silent: false };
         let known = self.intents.insert(tracked.intent.id, tracked).is_some();
         if let Some(day) = self.day.as_mut().filter(|_| !known) {
             day.orders += 1;
@@ -132,6 +138,7 @@ impl Book {
             }
             positions.retain(|held| held.id != position.id);
             self.portfolio.realised_closed += position.realised;
+            self.portfolio.charges_closed += position.charges;
             self.closing.remove(&position.id);
         } else if let Some(held) = positions.iter_mut().find(|held| held.id == position.id) {
             *held = position.clone();

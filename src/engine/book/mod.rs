@@ -27,6 +27,7 @@ use crate::domain::portfolio::Portfolio;
 use crate::domain::position::{Position, PositionStatus};
 use crate::domain::sessions::{Calendar, Holiday};
 use crate::domain::signal::{Signal, SignalType};
+use crate::ledger::snapshot::FilledSoFar;
 use crate::recovery::Recovered;
 use crate::recovery::reconcile::Drift;
 use crate::strategy::states::States;
@@ -39,6 +40,8 @@ pub struct Tracked {
     pub intent: OrderIntent,
     /// Σ price · quantity of its recorded fills.
     pub filled_value: Decimal,
+    /// What those were charged.
+    pub charged: Rupees,
     /// No byte of it can be written after this moment, whoever journaled it.
     pub sent_by: Moment,
     /// Its sender is known to be past writing it, even one that was paused before the write.
@@ -103,11 +106,10 @@ impl Book {
         let mut book = Self { portfolio, ..Self::default() };
         for intent in snapshot.intents {
             let window = Duration::from_millis(u64::try_from(intent.send_window_ms).unwrap_or(0));
-            let filled_value = snapshot.filled.get(&intent.id).map_or(Decimal::ZERO, |sum| sum.value);
-            book.intents.insert(
-                intent.id,
-                Tracked { intent, filled_value, sent_by: now.plus(window), silent: false },
-            );
+            let FilledSoFar { value: filled_value, charges: charged, .. } =
+                snapshot.filled.get(&intent.id).copied().unwrap_or_default();
+            let sent_by = now.plus(window);
+            book.intents.insert(intent.id, Tracked { intent, filled_value, charged, sent_by, silent: false });
         }
         for position in book.portfolio.positions.iter().filter(|p| p.status == PositionStatus::Closing) {
             let exits = book.intents.values().map(|tracked| &tracked.intent);

@@ -29,6 +29,7 @@ fn refused_before_the_opening() -> (Desk, PositionId, DateTime<Utc>) {
         date: day,
         opening: None,
         realised: Rupees::ZERO,
+        charges: Rupees::ZERO,
         orders: 0,
         stop_outs: 0,
         latched: Vec::new(),

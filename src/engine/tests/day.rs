@@ -26,7 +26,15 @@ fn date(day: u32) -> NaiveDate {
 }
 
 fn day(opening: Option<Rupees>) -> Day {
-    Day { date: date(25), opening, realised: Rupees::ZERO, orders: 0, stop_outs: 0, latched: Vec::new() }
+    Day {
+        date: date(25),
+        opening,
+        realised: Rupees::ZERO,
+        charges: Rupees::ZERO,
+        orders: 0,
+        stop_outs: 0,
+        latched: Vec::new(),
+    }
 }
 
 /// Limits of 5 000 rupees and, for the drawdown, none.

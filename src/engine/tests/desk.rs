@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::rows::Rows;
 use crate::broker::{Books, BrokerOrder, BrokerTrade, OrderStatus};
 use crate::domain::cause::ExitCause;
+use crate::domain::charges::Schedule;
 use crate::domain::fixtures;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::instrument::Catalog;
@@ -47,6 +48,7 @@ pub(super) fn rules() -> Rules {
     Rules {
         policy,
         catalog: Catalog::default(),
+        charges: Schedule::default(),
         allow_after_market: true,
         simulated: true,
         send_window_ms: i32::try_from(SEND_MS).unwrap(),
@@ -143,6 +145,8 @@ pub(super) struct Desk {
     pub closed: Vec<(PositionId, Rupees)>,
     /// Who is told of each change, if anybody.
     pub told: Option<(Metrics, Notifier)>,
+    /// What fills are booked by.
+    pub rules: Rules,
     commits: u32,
     suspects: Suspects,
 }
@@ -165,6 +169,7 @@ impl Desk {
             checked_every: 1,
             closed: Vec::new(),
             told: None,
+            rules: rules(),
             commits: 0,
             suspects: Suspects::default(),
         };
@@ -206,8 +211,7 @@ impl Desk {
 
     /// An outcome with the broker's own words.
     pub fn told(&mut self, id: IntentId, state: IntentState, order_id: Option<&str>, reason: &str) {
-        let catalog = Catalog::default();
-        let mut draft = Draft::new(&self.book, &catalog, self.wall());
+        let mut draft = Draft::new(&self.book, &self.rules, self.wall());
         let reason = Some(reason.to_owned());
         draft.intent(&self.book.intents[&id], state, reason, order_id.map(str::to_owned));
         let change = draft.finish();
@@ -232,9 +236,9 @@ impl Desk {
         let evidence = Evidence::gather(&self.book, &reading, rule);
         let findings = evidence.findings(&self.book, &mut self.suspects);
         let wall = self.wall();
-        let catalog = Catalog::default();
+        let rules = self.rules.clone();
         for group in together(&self.book, &findings.intents, |id| findings.unseen.contains(&id)) {
-            let settle = |book: &Book, ids: &[_]| evidence.settle(book, &catalog, ids, &confirmed, wall);
+            let settle = |book: &Book, ids: &[_]| evidence.settle(book, &rules, ids, &confirmed, wall);
             if let Ok(change) = settle(&self.book, &group) {
                 self.commit(&change);
                 continue;

@@ -43,7 +43,8 @@ fn fills_are_the_sum_of_the_trades_and_complete_alone_proves_nothing() {
     desk.read(20);
     desk.read(20);
     assert_eq!((desk.state(id), desk.rows.held()), (IntentState::Filled, 900));
-    assert_eq!(desk.rows.fills[&(id, 900)], (Quantity(600), dec!(1003)));
+    let fill = &desk.rows.fills[&(id, 900)];
+    assert_eq!((fill.quantity, fill.price), (Quantity(600), Price(dec!(1003))));
     assert_eq!(desk.rows.signals[&signal(1)], SignalStatus::Executed);
 }
 

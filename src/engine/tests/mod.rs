@@ -2,6 +2,7 @@
 
 mod bench;
 mod bids;
+mod charges;
 mod closed;
 mod day;
 mod decide;

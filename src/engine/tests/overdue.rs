@@ -8,7 +8,7 @@ use crate::domain::fixtures;
 use crate::domain::ids::IntentId;
 use crate::domain::instrument::{Catalog, Instrument};
 use crate::domain::listing::Listing;
-use crate::domain::money::Quantity;
+use crate::domain::money::{Quantity, Rupees};
 use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::policy::OrderPolicy;
 use crate::domain::position::Position;
@@ -30,7 +30,10 @@ fn book(state: IntentState, class: OrderClass, filled: i64) -> (Book, IntentId) 
     };
     (intent.state, intent.filled) = (state, Quantity(filled));
     let id = intent.id;
-    book.intents.insert(id, Tracked { intent, filled_value: dec!(0), sent_by: at(0), silent: false });
+    book.intents.insert(
+        id,
+        Tracked { intent, filled_value: dec!(0), charged: Rupees::ZERO, sent_by: at(0), silent: false },
+    );
     (book, id)
 }
 

@@ -6,11 +6,10 @@ use chrono::TimeDelta;
 use rust_decimal::dec;
 
 use super::bids::{cancelled, desk, pause, rest, worked};
-use super::desk::{ABSENT_MS, Desk, SEND_MS, at, entry, order, signal, trade};
+use super::desk::{ABSENT_MS, Desk, SEND_MS, at, entry, order, rules, signal, trade};
 use crate::broker::{NotSentCause, OrderStatus};
 use crate::domain::cause::ExitCause;
 use crate::domain::fixtures;
-use crate::domain::instrument::Catalog;
 use crate::domain::intent::OrderIntent;
 use crate::domain::money::{Quantity, Rupees};
 use crate::domain::order::IntentState;
@@ -103,8 +102,8 @@ fn a_bid_that_fills_before_its_rest_does_is_no_damage() {
 
 /// A rest that its own leader withheld, as the term records it.
 fn withheld(desk: &mut Desk, rest: &OrderIntent) {
-    let catalog = Catalog::default();
-    let mut draft = Draft::new(&desk.book, &catalog, fixtures::at(1000));
+    let rules = rules();
+    let mut draft = Draft::new(&desk.book, &rules, fixtures::at(1000));
     let reason = Some(format!("{}: too late", NotSentCause::Deadline));
     draft.intent(&desk.book.intents[&rest.id], IntentState::NotSent, reason, None);
     draft.keep(signal(1));

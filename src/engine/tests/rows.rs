@@ -12,7 +12,7 @@ use crate::domain::order::{IntentState, OrderClass};
 use crate::domain::position::{Position, PositionStatus};
 use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::Change;
-use crate::ledger::change::{PortfolioRow, PyramidWrite};
+use crate::ledger::change::{FillRow, PortfolioRow, PyramidWrite};
 use crate::ledger::inbox::SignalStatus;
 use crate::ledger::snapshot::{FilledSoFar, Orphan, PositionFills, Snapshot, Strayed};
 use crate::ledger::switches::Switches;
@@ -21,7 +21,7 @@ use crate::ledger::wishes::Wish;
 #[derive(Clone, Default)]
 pub(super) struct Rows {
     pub intents: BTreeMap<IntentId, OrderIntent>,
-    pub fills: BTreeMap<(IntentId, i64), (Quantity, Decimal)>,
+    pub fills: BTreeMap<(IntentId, i64), FillRow>,
     pub positions: BTreeMap<PositionId, Position>,
     pub signals: BTreeMap<SignalId, SignalStatus>,
     pub portfolio: Option<PortfolioRow>,
@@ -78,8 +78,7 @@ impl Rows {
         for fill in &change.fills {
             assert!(fill.quantity > Quantity::ZERO && fill.quantity <= fill.cumulative);
             assert!(fill.price.0 > Decimal::ZERO, "a fill at {}", fill.price);
-            let row = (fill.quantity, fill.price.0);
-            let before = self.fills.insert((fill.intent, fill.cumulative.0), row);
+            let before = self.fills.insert((fill.intent, fill.cumulative.0), fill.clone());
             assert_eq!(before, None, "fill recorded twice");
         }
         for update in &change.intents {
@@ -165,10 +164,11 @@ impl Rows {
             |intent: &&OrderIntent| kept(intent) || is_entry(intent) && shared.contains(&intent.position);
         let intents: Vec<OrderIntent> = self.intents.values().filter(kept).cloned().collect();
         let mut filled: HashMap<IntentId, FilledSoFar> = HashMap::new();
-        for ((id, _), (quantity, price)) in &self.fills {
-            let sum = filled.entry(*id).or_default();
+        for FillRow { intent, quantity, price, charges, .. } in self.fills.values() {
+            let sum = filled.entry(*intent).or_default();
             sum.quantity = sum.quantity + *quantity;
-            sum.value += *price * quantity.decimal();
+            sum.value += price.0 * quantity.decimal();
+            sum.charges += charges.unwrap_or_default();
         }
         let mut positions: Vec<Position> =
             self.positions.values().filter(|position| position.is_held()).cloned().collect();
@@ -179,6 +179,7 @@ impl Rows {
             portfolio: self.portfolio,
             moved: self.portfolio.map(|row| row.capital),
             realised: self.positions.values().map(|position| position.realised).sum::<Rupees>(),
+            charges: self.positions.values().map(|position| position.charges).sum::<Rupees>(),
             pyramids: self.pyramids.values().cloned().collect(),
             switches: Switches::default(),
             claimed_orders: self
@@ -192,6 +193,7 @@ impl Rows {
             orphans: self.orphans(),
             movements: None,
             days: Default::default(),
+            charged: None,
             off_orders: Vec::new(),
             lifted: Vec::new(),
             wishes: self.wishes.iter().filter(|w| self.positions[&w.position].is_held()).cloned().collect(),
@@ -245,17 +247,10 @@ impl Rows {
 
     fn position_fills(&self) -> HashMap<PositionId, PositionFills> {
         let mut sums: HashMap<PositionId, PositionFills> = HashMap::new();
-        for ((id, _), (quantity, price)) in &self.fills {
-            let intent = &self.intents[id];
+        for fill in self.fills.values() {
+            let intent = &self.intents[&fill.intent];
             let sum = sums.entry(intent.position).or_default();
-            if intent.class == OrderClass::Entry {
-                sum.entered = true;
-                sum.bought = sum.bought + *quantity;
-                sum.bought_value += *price * quantity.decimal();
-            } else {
-                sum.sold = sum.sold + *quantity;
-                sum.sold_value += *price * quantity.decimal();
-            }
+            sum.add(intent.class, Some((fill.quantity.0, fill.price)), fill.charges);
         }
         sums.retain(|id, _| self.positions.get(id).is_some_and(Position::is_held));
         sums

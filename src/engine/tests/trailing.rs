@@ -8,7 +8,6 @@ use super::desk::{Desk, rules};
 use super::lanes::{bar, queued};
 use crate::domain::fixtures;
 use crate::domain::ids::PositionId;
-use crate::domain::instrument::Catalog;
 use crate::domain::money::Price;
 use crate::domain::portfolio::Quotes;
 use crate::domain::position::Position;
@@ -45,8 +44,8 @@ fn refused(decision: Decision) -> &'static str {
 
 /// As the term commits it.
 fn commit(desk: &mut Desk, moved: Vec<Position>) {
-    let catalog = Catalog::default();
-    let mut draft = Draft::new(&desk.book, &catalog, desk.wall());
+    let rules = rules();
+    let mut draft = Draft::new(&desk.book, &rules, desk.wall());
     for position in moved {
         let id = position.id;
         *draft.position(id).unwrap() = position;

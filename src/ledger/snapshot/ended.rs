@@ -1,8 +1,8 @@
 //! Closed positions against the orders that closed them: why, and when.
 //!
-//! The first order that was sent to close one gave its cause to the row, in the statement that journaled it; a stop that rested at the
-//! broker and sold is one of its own, where it is the stronger. Closed is what its last sale closed, which is recorded by the same
-//! transaction. An older version took that time from its own clock.
+//! An order that was sent to close one gives its cause to the row, and so does a stop that rested at the broker and sold. Which of
+//! several stands last depends on when each was booked, and on what a repair made of it: any of theirs may. Closed is what its last sale
+//! closed, and not before that: a repair that closes it again does so later.
 
 use deadpool_postgres::Transaction;
 
@@ -10,10 +10,8 @@ use super::entries::Strayed;
 use super::{Depth, Faults};
 use crate::ledger::LedgerError;
 
-/// The causes from the weakest to the strongest, as `ExitCause` has them.
-const CAUSES: &str = "ARRAY['late_fill', 'signal', 'expiry', 'square_off', 'take_profit', 'stop_loss', 'shutdown', 'operator']";
-
-/// How far an older version's clock may have been from the database's: one that is further is told as a failed check all day.
+/// How far an older version's clock, which told when a position was closed, may have been behind the database's: one that is further is
+/// told as a failed check all day.
 const APART: &str = "interval '5 minutes'";
 
 /// What is off: of a takeover for what was sent in the last two days.
@@ -32,23 +30,19 @@ pub(super) async fn ended(
     };
     let sql = format!(
         "WITH shut AS MATERIALIZED (
-            SELECT p.id, p.exit_cause, p.closed_at, {CAUSES} AS causes FROM position p WHERE p.status = 'closed' {since}
+            SELECT p.id, p.exit_cause, p.closed_at FROM position p WHERE p.status = 'closed' {since}
         ), p AS MATERIALIZED (
             SELECT shut.*, orders.* FROM shut CROSS JOIN LATERAL (
-                SELECT (array_agg(o.cause ORDER BY o.journaled_at, o.attempt) FILTER (WHERE o.cause IS NOT NULL
-                        AND o.class <> 'entry' AND o.price_type NOT IN ('SL', 'SL-M')))[1] AS sent,
-                    max(array_position(shut.causes, o.cause)) FILTER (WHERE o.filled_quantity > 0
-                        AND o.price_type IN ('SL', 'SL-M')) AS rested,
+                SELECT coalesce(array_agg(DISTINCT o.cause) FILTER (WHERE o.cause IS NOT NULL AND o.class <> 'entry'
+                        AND (o.price_type NOT IN ('SL', 'SL-M') OR o.filled_quantity > 0)), '{{}}') AS causes,
                     coalesce(bool_or(o.unwind) FILTER (WHERE o.class = 'entry'), true) AS late,
                     max((SELECT max(f.recorded_at) FROM fill f WHERE f.intent_id = o.id)) FILTER (WHERE o.class <> 'entry') AS sold_at
                 FROM order_intent o WHERE o.position_id = shut.id
             ) orders
         )
-        SELECT id, 'exit_cause' AS column_name, exit_cause AS stored, told.cause AS planned
-        FROM p CROSS JOIN LATERAL (SELECT causes[greatest(array_position(causes, sent), rested)] AS cause) told
-        WHERE exit_cause IS DISTINCT FROM told.cause AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
-        UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p
-        WHERE closed_at NOT BETWEEN sold_at - {APART} AND sold_at + {APART}"
+        SELECT id, 'exit_cause' AS column_name, exit_cause AS stored, nullif(array_to_string(causes, ' or '), '') AS planned
+        FROM p WHERE NOT coalesce(exit_cause = ANY (causes), causes = '{{}}') AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
+        UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p WHERE closed_at < sold_at - {APART}"
     );
     super::each(
         tx,

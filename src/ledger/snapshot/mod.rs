@@ -7,6 +7,7 @@
 mod beside;
 mod beyond;
 mod brakes;
+mod charged;
 mod ended;
 mod entries;
 mod meter;
@@ -45,6 +46,7 @@ use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use beside::Beside;
 pub use brakes::Lifted;
+pub use charged::{ChargedFill, ChargedPosition, ChargedRows};
 pub use entries::{NOTHING, Strayed};
 pub use meter::{Meter, READS};
 pub use open_orders::OffOrder;
@@ -74,6 +76,8 @@ pub struct FilledSoFar {
     pub quantity: Quantity,
     /// Σ price · quantity, in rupees per quoted unit times units.
     pub value: Decimal,
+    /// What they were charged.
+    pub charges: Rupees,
 }
 
 /// Everything unfinished, as of one instant.
@@ -94,8 +98,12 @@ pub struct Snapshot {
     pub movements: Option<Vec<CashRow>>,
     /// What the account's newest days began with, and the limits that were hit in them.
     pub days: StoredDays,
+    /// What each fill and each closed position was charged; read over all of history only.
+    pub charged: Option<ChargedRows>,
     /// Realised profit and loss by every position ever, open ones included.
     pub realised: Rupees,
+    /// What every position ever was charged.
+    pub charges: Rupees,
     /// The stored pyramids.
     pub pyramids: Vec<PyramidingState>,
     /// The operator's switches.
@@ -147,7 +155,7 @@ impl Ledger {
         }
         let faults = Arc::new(Faults { meter: Arc::clone(meter), ..Faults::default() });
         let Some(mut beside) = Beside::begin(self, &tx, depth, &faults).await? else {
-            let snapshot = read(&tx, depth, meter).await?;
+            let snapshot = Box::pin(read(&tx, depth, meter)).await?;
             tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
             return Ok(snapshot);
         };
@@ -196,7 +204,8 @@ pub(super) async fn read(
     meter: &Arc<Meter>,
 ) -> Result<Snapshot, LedgerError> {
     let faults = Faults { meter: Arc::clone(meter), ..Faults::default() };
-    let (state, proofs) = tokio::join!(Box::pin(State::read(tx, &faults)), Proofs::read(tx, depth, &faults));
+    let (state, proofs) =
+        tokio::join!(Box::pin(State::read(tx, &faults)), Box::pin(Proofs::read(tx, depth, &faults)));
     put_together(state, proofs, &faults)
 }
 
@@ -223,7 +232,8 @@ fn put_together(
     let mut strayed = entries::strayed(&state.positions, &proofs.orders.entries);
     strayed.extend(proofs.unasked);
     Ok(Snapshot {
-        realised: state.realised_closed + realised(&state.positions),
+        realised: state.closed.realised + realised(&state.positions),
+        charges: state.closed.charges + charges(&state.positions),
         positions: state.positions,
         intents: state.intents,
         filled: state.filled,
@@ -231,6 +241,7 @@ fn put_together(
         moved: state.moved,
         movements: proofs.movements,
         days: proofs.days,
+        charged: proofs.charged,
         pyramids: state.pyramids,
         switches: state.switches,
         claimed_orders: state.claimed_orders,
@@ -249,6 +260,11 @@ fn put_together(
 /// What these positions realised so far.
 fn realised(positions: &[Position]) -> Rupees {
     positions.iter().map(|position| position.realised).sum()
+}
+
+/// What these positions were charged so far.
+fn charges(positions: &[Position]) -> Rupees {
+    positions.iter().map(|position| position.charges).sum()
 }
 
 /// What went wrong in any of the tables, collected while they are read side by side.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::beyond::beyond;
 use super::brakes::{Lifted, lifted};
+use super::charged::{ChargedRows, charged};
 use super::ended::ended;
 use super::entries::{ENTRY_COLUMNS, Entry, NOTHING, Strayed};
 use super::movements::movements;
@@ -19,7 +20,7 @@ use super::{Depth, Faults, each};
 use crate::domain::cause::ExitCause;
 use crate::domain::ids::{IntentId, PositionId, SignalId};
 use crate::domain::intent::EntryPlan;
-use crate::domain::money::{Price, Quantity};
+use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderClass, Product};
 use crate::ledger::account_day::StoredDays;
 use crate::ledger::cash::CashRow;
@@ -40,12 +41,14 @@ pub struct PositionFills {
     pub sold: Quantity,
     /// Σ price · quantity of those.
     pub sold_value: Decimal,
+    /// What all of them were charged.
+    pub charges: Rupees,
 }
 
 impl PositionFills {
-    /// Counts an order of the position in, with one of its fills if it has any. Stored figures may be anything: what is
+    /// Counts an order of the position in, with one of its fills if it has any, and what that was charged. Stored figures may be anything: what is
     /// too large to be counted is a sum that nothing else agrees with.
-    pub fn add(&mut self, class: OrderClass, fill: Option<(i64, Price)>) {
+    pub fn add(&mut self, class: OrderClass, fill: Option<(i64, Price)>, charges: Option<Rupees>) {
         let is_entry = class == OrderClass::Entry;
         self.entered |= is_entry;
         let Some((quantity, price)) = fill else { return };
@@ -55,6 +58,7 @@ impl PositionFills {
         };
         *units = Quantity(units.0.saturating_add(quantity));
         *value = value.saturating_add(price.0.saturating_mul(quantity.into()));
+        self.charges = Rupees(self.charges.0.saturating_add(charges.unwrap_or_default().0));
     }
 }
 
@@ -96,6 +100,9 @@ pub struct OrphanFill {
     pub quantity: Quantity,
     /// Their price.
     pub price: Price,
+    /// What it was charged, if that is known.
+    #[serde(default)]
+    pub charges: Option<Rupees>,
     /// When it was recorded.
     pub at: DateTime<Utc>,
 }
@@ -109,6 +116,7 @@ pub(super) struct Proofs {
     pub lifted: Vec<Lifted>,
     pub movements: Option<Vec<CashRow>>,
     pub days: StoredDays,
+    pub charged: Option<ChargedRows>,
     pub audit: Vec<String>,
     pub recorded: Recorded,
 }
@@ -133,15 +141,17 @@ impl Proofs {
         faults: &Faults,
         chain: impl Future<Output = Result<(Vec<String>, Recorded), LedgerError>>,
     ) -> Result<Self, LedgerError> {
-        let (orders, unasked, earned, ended, orphans, off_orders, lifted, movements, audit, days) = tokio::join!(
+        // What a takeover has no time for shall not take its stack either.
+        let (orders, unasked, earned, ended, orphans, off_orders, lifted, movements, charged, audit, days) = tokio::join!(
             orders(tx, faults),
             unasked(tx, faults),
-            earned(tx, depth, faults),
-            ended(tx, depth, faults),
+            Box::pin(earned(tx, depth, faults)),
+            Box::pin(ended(tx, depth, faults)),
             orphans(tx, depth, faults),
             off_orders(tx, faults),
             lifted(tx, faults),
-            movements(tx, depth, faults),
+            Box::pin(movements(tx, depth, faults)),
+            Box::pin(charged(tx, depth, faults)),
             chain,
             beyond(tx, faults),
         );
@@ -149,16 +159,25 @@ impl Proofs {
         unasked.extend(earned?);
         unasked.extend(ended?);
         let (audit, recorded) = audit?;
-        let (orphans, off_orders, lifted, movements) = (orphans?, off_orders?, lifted?, movements?);
-        let (orders, days) = (orders?, days?);
-        Ok(Self { orders, unasked, orphans, off_orders, lifted, movements, days, audit, recorded })
+        Ok(Self {
+            orders: orders?,
+            unasked,
+            orphans: orphans?,
+            off_orders: off_orders?,
+            lifted: lifted?,
+            movements: movements?,
+            days: days?,
+            charged: charged?,
+            audit,
+            recorded,
+        })
     }
 }
 
 /// What the orders of open positions filled, and what its entry says of each.
 pub(super) async fn orders(tx: &Transaction<'_>, faults: &Faults) -> Result<Orders, LedgerError> {
     let sql = format!(
-        "SELECT o.id, p.id AS position, f.quantity, f.price, o.class, {ENTRY_COLUMNS} FROM position p
+        "SELECT o.id, p.id AS position, f.quantity, f.price, f.charges, o.class, {ENTRY_COLUMNS} FROM position p
          JOIN order_intent o ON o.position_id = p.id LEFT JOIN fill f ON f.intent_id = o.id
          WHERE p.status <> 'closed'"
     );
@@ -168,9 +187,10 @@ pub(super) async fn orders(tx: &Transaction<'_>, faults: &Faults) -> Result<Orde
         let mut cells = Cells::keyed(row, "fill");
         let id = PositionId(cells.get("position"));
         let (quantity, price) = (cells.get::<Option<i64>>("quantity"), cells.get::<Option<Price>>("price"));
+        let charges: Option<Rupees> = cells.get("charges");
         let class = cells.word("class", OrderClass::Entry);
         cells.finish(())?;
-        orders.fills.entry(id).or_default().add(class, quantity.zip(price));
+        orders.fills.entry(id).or_default().add(class, quantity.zip(price), charges);
         if class == OrderClass::Entry {
             let mut cells = Cells::keyed(row, "order_intent");
             let entry = Entry::read(&mut cells, id);
@@ -269,7 +289,7 @@ pub(super) async fn orphans(
         "SELECT o.id, o.position_id, o.filled_quantity, o.symbol, o.exchange, o.product, o.instrument, o.class, o.cause,
             o.price_type IN ('SL', 'SL-M') AS rests,
             o.signal_id, o.plan, (SELECT coalesce(jsonb_agg(jsonb_build_object('quantity', f.quantity, 'price', f.price::text,
-                'at', f.recorded_at) ORDER BY f.cumulative), '[]') FROM fill f WHERE f.intent_id = o.id) AS fills
+                'charges', f.charges::text, 'at', f.recorded_at) ORDER BY f.cumulative), '[]') FROM fill f WHERE f.intent_id = o.id) AS fills
          FROM order_intent o
          WHERE o.filled_quantity > 0 AND NOT o.custody {since}
            AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = o.position_id)

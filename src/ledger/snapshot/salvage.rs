@@ -3,7 +3,7 @@
 //! Not a snapshot of one instant, and not whole: nobody trades by it. A custodian learns from it which positions the
 //! broker's book can be held against, and which orders are known.
 
-use super::{Depth, Faults, Snapshot, entries, proofs, realised, state};
+use super::{Depth, Faults, Snapshot, charges, entries, proofs, realised, state};
 use crate::ledger::{Ledger, LedgerError};
 
 /// Damaged state, as far as it can be read.
@@ -54,7 +54,7 @@ impl Ledger {
         let (filled, all_fills) = apart!(client, |tx, faults| state::fills(tx, &intents, faults));
         let (portfolio, _) = apart!(client, state::stored_portfolio);
         let (moved, _) = apart!(client, state::moved);
-        let (realised_closed, _) = apart!(client, state::realised_closed);
+        let (closed, _) = apart!(client, state::closed);
         let (pyramids, _) = apart!(client, state::pyramids);
         let (switches, _) = apart!(client, state::switches);
         let (claimed_orders, all_claims) = apart!(client, state::claimed);
@@ -67,7 +67,8 @@ impl Ledger {
         let mut strayed = entries::strayed(&positions, &orders.entries);
         strayed.extend(unasked);
         let snapshot = Snapshot {
-            realised: realised_closed + realised(&positions),
+            realised: closed.realised + realised(&positions),
+            charges: closed.charges + charges(&positions),
             positions,
             intents,
             filled: filled.into_iter().collect(),
@@ -75,6 +76,7 @@ impl Ledger {
             moved,
             movements: None,
             days: Default::default(),
+            charged: None,
             pyramids,
             switches,
             claimed_orders,

@@ -27,7 +27,7 @@ pub(super) struct State {
     pub filled: HashMap<IntentId, FilledSoFar>,
     pub portfolio: Option<PortfolioRow>,
     pub moved: Option<Rupees>,
-    pub realised_closed: Rupees,
+    pub closed: Closed,
     pub pyramids: Vec<PyramidingState>,
     pub switches: Switches,
     pub claimed_orders: Vec<String>,
@@ -44,7 +44,7 @@ impl State {
             intents,
             portfolio,
             moved,
-            realised_closed,
+            closed,
             pyramids,
             switches,
             claimed_orders,
@@ -55,7 +55,7 @@ impl State {
             intents_with_fills(tx, faults),
             stored_portfolio(tx, faults),
             moved(tx, faults),
-            realised_closed(tx, faults),
+            closed(tx, faults),
             pyramids(tx, faults),
             switches(tx, faults),
             claimed(tx, faults),
@@ -69,7 +69,7 @@ impl State {
             filled: filled.into_iter().collect(),
             portfolio: portfolio?,
             moved: moved?,
-            realised_closed: realised_closed?,
+            closed: closed?,
             pyramids: pyramids?,
             switches: switches?,
             claimed_orders: claimed_orders?,
@@ -120,13 +120,17 @@ pub(super) async fn fills(
     intents: &[OrderIntent],
     faults: &Faults,
 ) -> Result<Vec<(IntentId, FilledSoFar)>, LedgerError> {
-    let sql = "SELECT f.intent_id, sum(f.quantity)::bigint AS quantity, sum(f.quantity * f.price) AS price FROM fill f
-        WHERE f.intent_id = ANY($1) GROUP BY f.intent_id";
+    let sql = "SELECT f.intent_id, sum(f.quantity)::bigint AS quantity, sum(f.quantity * f.price) AS price,
+            coalesce(sum(f.charges), 0) AS charges FROM fill f WHERE f.intent_id = ANY($1) GROUP BY f.intent_id";
     let ids: Vec<Uuid> = intents.iter().map(|intent| intent.id.0).collect();
     each_of(tx, sql, &[&ids], "fetch fills", faults, |row| {
         let mut cells = Cells::keyed(row, "fill");
         let id = IntentId(cells.get("intent_id"));
-        let sum = FilledSoFar { quantity: Quantity(cells.get("quantity")), value: cells.get("price") };
+        let sum = FilledSoFar {
+            quantity: Quantity(cells.get("quantity")),
+            value: cells.get("price"),
+            charges: cells.get("charges"),
+        };
         cells.finish((id, sum))
     })
     .await
@@ -141,7 +145,9 @@ async fn intents_with_fills(tx: &Transaction<'_>, faults: &Faults) -> Result<Wit
     Ok((intents, filled))
 }
 
-const PORTFOLIO: &str = "SELECT capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used FROM portfolio_state";
+const PORTFOLIO: &str =
+    "SELECT capital, closed_equity, equity_high, risk_amount, volatility_amount, margin_used, charges
+    FROM portfolio_state";
 
 fn portfolio_row(row: &Row) -> Result<PortfolioRow, Vec<UnreadableCell>> {
     let mut cells = Cells::new(row, "portfolio_state", 1);
@@ -152,6 +158,7 @@ fn portfolio_row(row: &Row) -> Result<PortfolioRow, Vec<UnreadableCell>> {
         risk: cells.get("risk_amount"),
         volatility: cells.get("volatility_amount"),
         margin_used: cells.get("margin_used"),
+        charges: cells.get("charges"),
     };
     cells.finish(portfolio)
 }
@@ -192,16 +199,27 @@ pub(super) async fn moved(tx: &Transaction<'_>, faults: &Faults) -> Result<Optio
     Ok(sums.into_iter().flatten().next())
 }
 
-/// What closed positions realised; the open ones are read anyway.
-pub(super) async fn realised_closed(tx: &Transaction<'_>, faults: &Faults) -> Result<Rupees, LedgerError> {
-    let sql = "SELECT coalesce(sum(realised), 0) AS realised FROM position WHERE status = 'closed'";
+/// What closed positions add up to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Closed {
+    /// What they realised.
+    pub realised: Rupees,
+    /// What they were charged.
+    pub charges: Rupees,
+}
+
+/// Adds closed positions up; the open ones are read anyway.
+pub(super) async fn closed(tx: &Transaction<'_>, faults: &Faults) -> Result<Closed, LedgerError> {
+    let sql =
+        "SELECT coalesce(sum(realised), 0) AS realised, coalesce(sum(charges), 0) AS charges FROM position
+        WHERE status = 'closed'";
     let sums = each(tx, sql, "sum realised profit and loss", faults, |row| {
         let mut cells = Cells::new(row, "position", "(all)");
-        let sum: Rupees = cells.get("realised");
-        cells.finish(sum)
+        let sums = Closed { realised: cells.get("realised"), charges: cells.get("charges") };
+        cells.finish(sums)
     })
     .await?;
-    Ok(sums.into_iter().sum())
+    Ok(sums.into_iter().next().unwrap_or_default())
 }
 
 pub(super) async fn pyramids(

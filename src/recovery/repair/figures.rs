@@ -70,6 +70,7 @@ pub(in crate::recovery) fn follow_positions(
         risk: sums.risk,
         volatility: sums.volatility,
         margin_used: sums.margin_used,
+        charges: sums.charges,
     };
     let stored = before.portfolio;
     if stored != Some(row) {
@@ -87,6 +88,7 @@ pub(in crate::recovery) fn follow_positions(
             ("risk_amount", old.risk, row.risk, derived),
             ("volatility_amount", old.volatility, row.volatility, derived),
             ("margin_used", old.margin_used, row.margin_used, derived),
+            ("charges", old.charges, row.charges, derived),
         ] {
             if before != after {
                 plan.proposals.push(Proposal {

@@ -30,6 +30,7 @@ pub(super) fn make_again(plan: &mut Plan, after: &mut Snapshot, catalog: &Catalo
                 let because = "its entry's plan, its fills and the audit log give it";
                 plan.propose(id, "row", "none", shown, because);
                 after.realised += position.realised;
+                after.charges += position.charges;
                 after.position_fills.insert(id, sums(&orders));
                 after.positions.push(position);
             }
@@ -68,11 +69,13 @@ fn again(id: PositionId, orders: &[Orphan], after: &Snapshot, catalog: &Catalog)
     let opening = plan.opening(id, signal);
     let wrong = |error| format!("its fills do not fit: {error}");
     let mut position = opening.filled(&instrument, first.quantity, first.price, first.at).map_err(wrong)?;
+    position.charges = first.charges.unwrap_or_default();
     for (class, fill) in fills {
         match class {
             OrderClass::Entry => position.apply_entry_fill(fill.quantity, fill.price).map_err(wrong)?,
             _ => drop(position.apply_exit_fill(fill.quantity, fill.price).map_err(wrong)?),
         }
+        position.charges += fill.charges.unwrap_or_default();
     }
     follow_records(&mut position, after)?;
     // The first that was sent gave it; a stop that rested and sold is one of its own.
@@ -118,10 +121,10 @@ fn sums(orders: &[Orphan]) -> PositionFills {
     let mut sums = PositionFills::default();
     for order in orders {
         if order.fills.is_empty() {
-            sums.add(order.class, None);
+            sums.add(order.class, None, None);
         }
         for fill in &order.fills {
-            sums.add(order.class, Some((fill.quantity.0, fill.price)));
+            sums.add(order.class, Some((fill.quantity.0, fill.price)), fill.charges);
         }
     }
     sums

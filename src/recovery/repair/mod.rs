@@ -4,7 +4,8 @@
 //! - M0 A cell that cannot be read is what its witness says ([`crate::ledger::reread`]); then it is looked at like any other
 //!   (`unreadable`).
 //! - M1 A column goes back to what proves it: the entry's plan (`rows`), the fills (`fills`), the audit log (`rows`, of what was paid in and
-//!   out `cash`, of the account's day `day`), of an open order the log or two others that agree (`orders`).
+//!   out `cash`, of the account's day `day`; of what was charged both, `charges`), of an open order the log or two others that agree
+//!   (`orders`).
 //!   A quantity follows its orders' fills: a closed position that was opened again is closed again.
 //! - M2 A position whose row is gone is made again from its entry's plan, its fills and its recorded stop (`lost`).
 //! - M3 Where the broker's verified book shows less than the ledger, what is missing was sold by hand: booked on the
@@ -16,6 +17,7 @@
 //! A repair is proven before it is committed: state that would still not be whole is rolled back.
 
 mod cash;
+mod charges;
 mod day;
 mod figures;
 mod fills;
@@ -104,6 +106,7 @@ pub fn plan(
     fills::follow(&mut plan, &mut after);
     fills::follow_orders(&mut plan, &mut after);
     orders::follow_records(&mut plan, &mut after);
+    charges::follow(&mut plan, &mut after);
     rows::follow_records(&mut plan, &mut after);
     lost::make_again(&mut plan, &mut after, catalog);
     cash::follow_records(&mut plan, &mut after);

@@ -81,8 +81,8 @@ pub(super) fn advised(finding: &Finding) -> String {
             )
         }
         _ => format!(
-            "{finding}; see what the broker's order book shows of it: set that by hand, or end the order by your word with \
-             `baton orders resolve {row} --as STATE --evidence TEXT`"
+            "{finding}; see what the broker's order book shows of it: set that by hand, or, where it was sent, end the order by your \
+             word with `baton orders resolve {row} --as STATE --evidence TEXT`"
         ),
     }
 }

@@ -86,7 +86,7 @@ fn follow_closed(plan: &mut Plan, after: &mut Snapshot, strayed: &Strayed) -> bo
         "exit_cause" => {
             let known = Some(planned.as_str()).filter(|planned| *planned != NOTHING);
             let Ok(cause) = known.map(str::parse).transpose() else { return false };
-            ("exit_cause", ClosedMend::ExitCause(cause), "the first order that was sent to close it says so")
+            ("exit_cause", ClosedMend::ExitCause(cause), "what was sent to close it says so")
         }
         "closed_at" => {
             let Some(at) = time(planned) else { return false };

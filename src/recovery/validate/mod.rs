@@ -5,21 +5,22 @@
 //!   at its first bid, and its bids are for what was decided ([`bids`]). Of an open one, too: its signal, its position, its key
 //!   and its day say the same as it does ([`rows`]).
 //! - V3 A position is what its entry's plan said, holds what its orders' fills bought less what they sold ([`whole`]), and
-//!   has realised what those earned ([`earned`]).
-//! - V4 The stored aggregates are what positions and cash give, to ₹0.01 ([`whole`]).
+//!   has realised what those earned ([`earned`]), and was charged what those were ([`charges`]).
+//! - V4 The stored aggregates are what positions and cash give, to ₹0.01 ([`whole`]); so is what all were charged.
 //! - V5 The stored pyramids are what the positions give; a label is held once ([`whole`]).
 //! - V6 No filled order is without its position ([`whole`]).
 //! - V7 The audit log is as it was written since it was last sealed ([`whole`]). Trading does not stop for it.
 //! - V8 Stops, highest closes, operators' wishes, the capital, the high-water mark and what became of orders stand where the audit log, which is
 //!   their only other trace, put them ([`recorded`]).
 //! - V9 The capital is what the account was opened with, and what was paid in and out since ([`whole`]); of all of history each
-//!   movement is what the audit log tells of it ([`recorded`]).
+//!   movement is what the audit log tells of it ([`recorded`]), and so are each fill's and each position's charges ([`charges`]).
 //! - V10 No switch is looser than its history says ([`whole`]): neither witness may allow what the other forbids.
 //! - V11 What the account's newest day began with, and which limits were hit in it, is what the audit log tells of it ([`day`]).
 //!
 //! Sums are only made over rows that passed V1: figures out of bounds would say nothing, or overflow.
 
 mod bids;
+pub(super) mod charges;
 pub(super) mod day;
 pub(super) mod earned;
 pub(super) mod recorded;
@@ -53,6 +54,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
     let orders_and_pyramids = || {
         let mut orders = whole::plans(snapshot);
         orders.extend(whole::fills(snapshot));
+        orders.extend(charges::held(snapshot));
         (orders, whole::pyramids(snapshot, catalog))
     };
     let apart = snapshot.positions.len() >= WORTH_A_THREAD;
@@ -69,6 +71,7 @@ pub(super) fn findings(snapshot: &Snapshot, capital: Rupees, catalog: &Catalog) 
     findings.extend(whole::switches(snapshot));
     findings.extend(recorded::movements(snapshot));
     findings.extend(day::findings(snapshot));
+    findings.extend(charges::told(snapshot));
     findings.extend(whole::audit(snapshot));
     findings
 }

@@ -25,6 +25,9 @@ pub(super) fn positions(snapshot: &Snapshot) -> Vec<Finding> {
         if let Some(highest) = at.highest_close.filter(|highest| *highest != position.highest_close) {
             wrong("highest_close", position.highest_close, highest);
         }
+        if let Some(charges) = at.charges.filter(|charges| *charges != position.charges) {
+            findings.push(Finding::mismatch("position", position.id, "charges", position.charges, charges));
+        }
     }
     findings
 }

@@ -13,8 +13,10 @@ use crate::domain::order::{OrderClass, Product};
 use crate::domain::position::Position;
 use crate::domain::pyramiding::PyramidingState;
 use crate::ledger::change::PortfolioRow;
-use crate::ledger::recorded::{Figures, Standing, Wanted};
-use crate::ledger::snapshot::{Orphan, PositionFills, Snapshot, Strayed};
+use crate::ledger::recorded::{Charged, Figures, Standing, Wanted};
+use crate::ledger::snapshot::{
+    ChargedFill, ChargedPosition, ChargedRows, Orphan, PositionFills, Snapshot, Strayed,
+};
 use crate::ledger::switches::Switches;
 use crate::ledger::wishes::Wish;
 use crate::recovery::report::{Finding, Severity};
@@ -34,6 +36,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         position_fills: positions.iter().map(|p| (p.id, fills(p))).collect(),
         pyramids: PyramidingState::derive_all(&positions),
         realised: positions.iter().map(|p| p.realised).sum(),
+        charges: positions.iter().map(|p| p.charges).sum(),
         positions,
         intents: Vec::new(),
         filled: Default::default(),
@@ -41,6 +44,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         moved: Some(CAPITAL),
         movements: None,
         days: Default::default(),
+        charged: None,
         off_orders: Vec::new(),
         lifted: Vec::new(),
         switches: Switches::default(),
@@ -60,6 +64,7 @@ fn snapshot(positions: Vec<Position>) -> Snapshot {
         risk: sums.risk,
         volatility: sums.volatility,
         margin_used: sums.margin_used,
+        charges: sums.charges,
     });
     snapshot
 }
@@ -71,6 +76,7 @@ fn fills(position: &Position) -> PositionFills {
         bought_value: position.entry_price.0 * position.entry_quantity.decimal(),
         sold: position.entry_quantity - position.quantity,
         sold_value: position.entry_price.0 * (position.entry_quantity - position.quantity).decimal(),
+        charges: position.charges,
     }
 }
 
@@ -338,10 +344,59 @@ fn price_and_profit_tell_of_each_other_and_the_fills_of_both() {
 }
 
 #[test]
+fn charges_are_those_of_the_fills_and_what_the_audit_log_tells() {
+    let mut snapshot = sound();
+    let base = snapshot.positions[0].id;
+    snapshot.positions[0].charges = Rupees(dec!(87.94));
+    assert_eq!(fields(&snapshot), ["position.charges"], "its fills were charged nothing");
+    snapshot.position_fills.get_mut(&base).unwrap().charges = Rupees(dec!(87.94));
+    assert_eq!(found(&snapshot), Vec::new());
+    // A late fill is booked on a position that its order does not name: of that one only the exits' are known.
+    snapshot.positions[0].charges = Rupees(dec!(100));
+    snapshot.position_fills.get_mut(&base).unwrap().entered = false;
+    assert_eq!(found(&snapshot), Vec::new());
+    snapshot.positions[0].charges = Rupees(dec!(87.93));
+    assert_eq!(fields(&snapshot), ["position.charges"], "less than its exits were");
+    let base = &mut snapshot.positions[0];
+    base.charges = Rupees(dec!(100));
+    let (quantity, stop, charges) = (base.quantity, base.current_stop, Some(Rupees(dec!(99))));
+    snapshot.recorded.positions.insert(base.id, Standing { quantity, stop, highest_close: None, charges });
+    assert_eq!(fields(&snapshot), ["position.charges"], "the log tells another sum");
+}
+
+// R: C4: of what is over no sum tells, and a version that knew of no charges told none.
+#[test]
+fn each_fills_charges_and_each_closed_positions_are_held_against_the_audit_log() {
+    let [order, older] = [1, 2].map(|id| IntentId(Uuid::from_u128(id)));
+    let position = PositionId(Uuid::from_u128(3));
+    let fill = |intent, charges| ChargedFill { intent, position, cumulative: Quantity(30), charges };
+    let charges = Rupees(dec!(87.94));
+    let mut snapshot = sound();
+    snapshot.charged = Some(ChargedRows {
+        fills: vec![fill(order, Some(charges)), fill(older, None)],
+        closed: vec![ChargedPosition { id: position, charges }],
+    });
+    assert_eq!(
+        found(&snapshot),
+        Vec::new(),
+        "of a log that was not walked from its first row nothing is known"
+    );
+    let fills = [((order, Quantity(30)), charges)].into();
+    snapshot.recorded.charged = Some(Charged { fills, positions: [(position, charges)].into() });
+    assert_eq!(found(&snapshot), Vec::new());
+    let rows = snapshot.charged.as_mut().unwrap();
+    rows.fills[0].charges = None;
+    rows.fills[1].charges = Some(Rupees::ZERO);
+    rows.closed[0].charges = Rupees::ZERO;
+    assert_eq!(fields(&snapshot), ["fill.charges", "fill.charges", "position.charges"]);
+}
+
+#[test]
 fn what_only_the_audit_log_knows_is_held_against_it_and_what_it_does_not_know_is_not() {
     let mut snapshot = sound();
     let base = snapshot.positions[0].clone();
-    let at = Standing { quantity: base.quantity, stop: base.current_stop, highest_close: None };
+    let at =
+        Standing { quantity: base.quantity, stop: base.current_stop, highest_close: None, charges: None };
     snapshot.recorded.positions.insert(base.id, at);
     snapshot.wishes.push(Wish { position: base.id, by: "asha".to_owned(), why: "news".to_owned() });
     assert_eq!(found(&snapshot), Vec::new(), "of wishes nothing is known");

@@ -65,6 +65,7 @@ pub(super) fn aggregates(snapshot: &Snapshot, capital: Rupees) -> Vec<Finding> {
         risk: stored.risk,
         volatility: stored.volatility,
         margin_used: stored.margin_used,
+        charges: stored.charges,
     };
     let calculated = Recovered::aggregates(snapshot, capital);
     let mut findings: Vec<Finding> = calculated.mismatches(&figures).iter().map(Finding::figure).collect();

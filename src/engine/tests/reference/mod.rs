@@ -194,8 +194,7 @@ impl Play {
     }
 
     fn fill(&mut self, id: IntentId, state: IntentState, quantity: i64, price: i128) {
-        let catalog = self.rules.catalog.clone();
-        let mut draft = Draft::new(&self.desk.book, &catalog, self.desk.wall());
+        let mut draft = Draft::new(&self.desk.book, &self.rules, self.desk.wall());
         let tracked = &self.desk.book.intents[&id];
         draft.intent(tracked, state, None, Some(format!("O-{id}")));
         draft.fill(&tracked.intent, Quantity(quantity), Price(decimal(price))).unwrap();
@@ -221,7 +220,7 @@ impl Play {
         let decided = decide(&self.rules, &self.desk.book, &queued, &self.quotes(), queued.signal.sent_at);
         let Decision::Trail(moved, left) = decided else { panic!("BATON_SEED={}: {decided:?}", self.seed) };
         assert_eq!(left, vec![], "BATON_SEED={}", self.seed);
-        let mut draft = Draft::new(&self.desk.book, &self.rules.catalog, self.desk.wall());
+        let mut draft = Draft::new(&self.desk.book, &self.rules, self.desk.wall());
         for position in moved {
             let id = position.id;
             *draft.position(id).unwrap() = position;

@@ -28,6 +28,7 @@ use crate::engine::draft::Draft;
 use crate::engine::lanes::{Lanes, Waiting, may_decide};
 use crate::engine::stops::{Sight, StopMonitor};
 use crate::feed::{Ages, PriceSource, Priced, Sighted};
+use crate::ledger::change::FillRow;
 use crate::ledger::inbox::SignalStatus;
 use crate::paper::SymbolKey;
 use crate::paper::core::Handling;
@@ -227,7 +228,7 @@ impl Session {
         decision: Option<serde_json::Value>,
         moved: Vec<crate::domain::position::Position>,
     ) {
-        let mut draft = Draft::new(&self.desk.book, &self.rules.catalog, self.desk.wall());
+        let mut draft = Draft::new(&self.desk.book, &self.rules, self.desk.wall());
         for position in moved {
             let held = draft.position(position.id).expect("it is held");
             *held = position;
@@ -384,9 +385,9 @@ impl Session {
                 continue;
             };
             named += 1;
-            let fills = rows.fills.iter().filter(|((id, _), _)| *id == intent.id);
-            let (units, value) = fills.fold((Quantity::ZERO, Decimal::ZERO), |(units, value), (_, fill)| {
-                (units + fill.0, value + fill.1 * fill.0.decimal())
+            let fills = rows.fills.values().filter(|fill| fill.intent == intent.id);
+            let (units, value) = fills.fold((Quantity::ZERO, Decimal::ZERO), |(units, value), fill| {
+                (units + fill.quantity, value + fill.price.0 * fill.quantity.decimal())
             });
             assert_eq!((units, intent.filled), (order.filled, order.filled), "{intent:?}");
             assert!(
@@ -401,12 +402,14 @@ impl Session {
     /// Σ sold − Σ bought by the ledger's own fills.
     fn filled(&self) -> Rupees {
         let catalog = &self.rules.catalog;
-        let sums = self.desk.rows.fills.iter().map(|((id, _), (units, price))| {
-            let intent = &self.desk.rows.intents[id];
-            let instrument = catalog.get(&intent.instrument).expect("it is configured");
-            let value = *price * units.in_lots(instrument.lot_size) * instrument.point_value.0;
-            if intent.class == OrderClass::Entry { -value } else { value }
-        });
+        let sums = self.desk.rows.fills.values().map(
+            |FillRow { intent: id, quantity: units, price: Price(price), .. }| {
+                let intent = &self.desk.rows.intents[id];
+                let instrument = catalog.get(&intent.instrument).expect("it is configured");
+                let value = *price * units.in_lots(instrument.lot_size) * instrument.point_value.0;
+                if intent.class == OrderClass::Entry { -value } else { value }
+            },
+        );
         Rupees(sums.sum::<Decimal>())
     }
 
