@@ -1,14 +1,15 @@
 //! Values that the domain's tests share.
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, dec};
 use uuid::Uuid;
 
+use super::charges::Terms;
 use super::fill::Opening;
 use super::ids::{PositionId, SignalId};
 use super::instrument::{Catalog, Instrument};
 use super::label::Label;
-use super::money::{Lots, Price};
+use super::money::{Lots, Price, Rupees};
 use super::portfolio::Quotes;
 use super::position::Position;
 
@@ -45,4 +46,19 @@ pub fn quote(name: &str, price: Decimal) -> Quotes {
     let mut quotes = Quotes::new();
     quotes.set(&instrument.exchange, &instrument.symbol, Price(price));
     quotes
+}
+
+/// As a discount broker charges futures on MCX.
+pub fn metals() -> Terms {
+    Terms {
+        exchange: "MCX".to_owned(),
+        brokerage_percent: dec!(0.03),
+        brokerage_most: Some(Rupees(dec!(20))),
+        tax_sell_percent: dec!(0.01),
+        exchange_percent: dec!(0.0021),
+        sebi_percent: dec!(0.0001),
+        stamp_buy_percent: dec!(0.002),
+        gst_percent: dec!(18),
+        ..Terms::default()
+    }
 }

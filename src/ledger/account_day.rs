@@ -145,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_another_days_latch_makes_nothing_known() {
+        let day = ToldDay { day: Some("2026-08-10".parse().unwrap()), ..ToldDay::default() };
+        let lifted = told(day.clone(), &[LIFTED]);
+        assert_eq!(lifted, day, "nothing is told of the day by it");
+        assert!(!told(day.clone(), &[HIT]).complete, "its opening may have been told before");
+        assert!(told(day, &[OPENED]).complete);
+    }
+
+    #[test]
     fn an_older_day_changes_nothing_and_a_newer_one_begins_anew() {
         let day = told(ToldDay::from_the_first(), &[OPENED, HIT]);
         let older =

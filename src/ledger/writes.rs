@@ -44,7 +44,7 @@ INSERT INTO position (id, instrument, label, strategy, symbol, exchange, product
 /// Closed by the clock that records the sale.
 const POSITION: &str = "
 UPDATE position SET status = $3, quantity = $4, entry_quantity = $5, entry_price = $6, current_stop = $7,
-    highest_close = $8, realised = $9, closed_at = CASE WHEN $3 = 'closed' THEN clock_timestamp() END,
+    highest_close = $8, realised = $9, closed_at = CASE WHEN $3 = 'closed' THEN now() END,
     exit_cause = coalesce($10, exit_cause), charges = $11, version = $2
     WHERE id = $1 AND version = $2::bigint - 1";
 

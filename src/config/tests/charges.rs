@@ -48,7 +48,7 @@ fn every_fault_of_charges_is_told() {
     let text = load(&inputs).unwrap_err().to_string();
     insta::assert_snapshot!(text.replace(&file.path().display().to_string(), "baton.toml"), @r#"
     the configuration has 7 faults
-      charges.a.exchange: give the exchange code, e.g. "MCX"
+      charges.a.exchange: give the exchange code as instruments have it, e.g. "MCX"
       charges.a.from (from baton.toml): found "April"; allowed: a day such as 2026-04-01
       charges.a.gst_percent (from baton.toml): is 118; set it at least 0 and at most 100
       charges.a.kind (from baton.toml): found "bond"; allowed: one of "share", "future", "option"

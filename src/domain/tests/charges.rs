@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use rust_decimal::{Decimal, dec};
 
 use crate::domain::charges::{Kind, Schedule, Terms};
+use crate::domain::fixtures::metals;
 use crate::domain::money::{Price, Quantity, Rupees};
 use crate::domain::order::{OrderSpec, PriceType, Product, Side};
 
@@ -25,21 +26,6 @@ fn order(symbol: &str, exchange: &str, product: Product, side: Side) -> OrderSpe
 
 fn gold(side: Side) -> OrderSpec {
     order("GOLDM05DEC25FUT", "MCX", Product::Nrml, side)
-}
-
-/// As a discount broker charges futures on MCX.
-fn metals() -> Terms {
-    Terms {
-        exchange: "MCX".to_owned(),
-        brokerage_percent: dec!(0.03),
-        brokerage_most: Some(Rupees(dec!(20))),
-        tax_sell_percent: dec!(0.01),
-        exchange_percent: dec!(0.0021),
-        sebi_percent: dec!(0.0001),
-        stamp_buy_percent: dec!(0.002),
-        gst_percent: dec!(18),
-        ..Terms::default()
-    }
 }
 
 fn schedule(terms: impl IntoIterator<Item = Terms>) -> Schedule {

@@ -41,7 +41,7 @@ pub(super) async fn ended(
             ) orders
         )
         SELECT id, 'exit_cause' AS column_name, exit_cause AS stored, nullif(array_to_string(causes, ' or '), '') AS planned
-        FROM p WHERE NOT coalesce(exit_cause = ANY (causes), causes = '{{}}') AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
+        FROM p WHERE CASE WHEN exit_cause IS NULL THEN causes <> '{{}}' ELSE exit_cause <> ALL (causes) END AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
         UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p WHERE closed_at < sold_at - {APART}"
     );
     super::each(
