@@ -282,46 +282,6 @@ async fn a_gap_through_a_stops_limit_is_sold_by_the_leader() {
     cluster.finish().await;
 }
 
-// R: D3, C4: a stop that sold a part and an EXIT that sells the rest leave the EXIT's cause, and that is no damage.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exit_after_a_stop_that_sold_a_part_leaves_state_that_is_whole() {
-    let cluster = cluster(1).await;
-    enter(&cluster, "held").await;
-    let fills = async |hold: bool, slices: u32| {
-        let model = json!({ "latency_ms": 0, "slices": slices, "slice_delay_ms": 2000, "spread_ticks": 0 });
-        cluster.paper.post("fills", json!({ "hold": hold, "model": model })).await;
-    };
-    fills(false, 2).await;
-    price(&cluster, dec!(139300)).await;
-    wait::until("the stop sells a part", PATIENCE, async || {
-        let stops = stops(&cluster).await;
-        if stops[0].filled_quantity > 0 { Ok(()) } else { Err((stops, cluster.logs())) }
-    })
-    .await;
-    fills(true, 1).await;
-    price(&cluster, dec!(139900)).await;
-    wait::until("the part is booked", PATIENCE, async || {
-        let sold =
-            "SELECT count(*) FROM fill f JOIN order_intent o ON o.id = f.intent_id WHERE o.price_type = 'SL'";
-        if cluster.count(sold).await == 1 { Ok(()) } else { Err(cluster.logs()) }
-    })
-    .await;
-    let out = cluster.post(0, &exit("out", GOLD, "ALL", 139_900)).await;
-    wait::until("the stop makes room", PATIENCE, async || {
-        let stops = stops(&cluster).await;
-        if stops[0].order_status == "cancelled" { Ok(()) } else { Err((stops, cluster.logs())) }
-    })
-    .await;
-    fills(false, 1).await;
-    assert_eq!(cluster.terminal(&out.id).await["status"], "executed");
-    flat(&cluster).await;
-    let wanted = are(&[("SL", "stop_loss", "cancelled"), ("MARKET", "signal", "filled")]);
-    assert_eq!((sales(&cluster).await, cause(&cluster).await.as_deref()), (wanted, Some("signal")));
-    let check = cluster.baton(&["recover", "--check"]).await;
-    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
-    cluster.finish().await;
-}
-
 // R: S13: a halt holds an EXIT back, and does not leave the position without its stop for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_halted_exit_leaves_the_stop_where_it_is() {

@@ -36,11 +36,20 @@ fn named(report: &Value, (table, field): (&str, &str)) -> bool {
     findings.into_iter().any(|finding| finding["table"] == table && finding["field"] == field)
 }
 
+/// A second exit of a closed position, for another reason, which the broker refused: its cause may be the row's, too.
+const CAUSES: &str = "INSERT INTO order_intent SELECT put.* FROM position p
+    JOIN order_intent o ON o.position_id = p.id AND o.class <> 'entry' CROSS JOIN LATERAL jsonb_populate_record(o, jsonb_build_object(
+        'id', gen_random_uuid(), 'attempt', 7, 'strategy_tag', 'again', 'cause', 'operator', 'state', 'rejected',
+        'broker_order_id', NULL, 'filled_quantity', 0)) AS put WHERE p.status = 'closed';
+    UPDATE position SET exit_cause = 'operator' WHERE status = 'closed'";
+
 // R: C3, C4, C8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_damaged_is_named_and_the_check_fails() {
     let seeded = Seeded::start().await;
-    for (name, change) in [("whole", None), ("bids", Some(BID)), ("latched", Some(LATCH))] {
+    for (name, change) in
+        [("whole", None), ("bids", Some(BID)), ("latched", Some(LATCH)), ("causes", Some(CAUSES))]
+    {
         let whole = seeded.copy(name).await;
         if let Some(change) = change {
             whole.damage(&spelled(change)).await;
