@@ -58,7 +58,7 @@ pub struct Broker {
     pub hides: Duration,
     /// Order calls a second.
     pub orders_per_second: u32,
-    /// Reads a second.
+    /// Prices that this instance asks for in a second; other reads are not paced.
     pub reads_per_second: u32,
     /// Connections kept open for orders.
     pub warm_connections: usize,

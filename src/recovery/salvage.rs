@@ -60,7 +60,11 @@ impl CrashRecoveryManager {
         let wrong = |position: &Position| {
             let id = position.id.to_string();
             let about = |finding: &&super::Finding| {
-                finding.table == "position" && finding.row == id && finding.severity == Severity::Critical
+                // What a position was charged says nothing of what is held, nor of its stop.
+                finding.table == "position"
+                    && finding.row == id
+                    && finding.field != "charges"
+                    && finding.severity == Severity::Critical
             };
             if let Some(finding) = findings.iter().find(about) {
                 return Some(finding.to_string());

@@ -109,6 +109,7 @@ pub const DAMAGES: &[Damage] = &[
         "position",
         "closed_at",
     ),
+    invalid("UPDATE position SET closed_at = 'infinity' WHERE status = 'closed'", "position", "closed_at"),
     invalid("UPDATE position SET charges = charges + 1 {base}", "position", "charges"),
     invalid("UPDATE position SET charges = 0 WHERE status = 'closed'", "position", "charges"),
     invalid("DROP position; UPDATE position SET charges = -1 {base}", "position", "charges"),

@@ -47,6 +47,7 @@ async fn a_repair_brings_back_what_was_there() {
             "closed_fills_charges",
             "UPDATE fill SET charges = charges - 0.01 WHERE intent_id IN (SELECT id FROM order_intent WHERE instrument = 'COPPER')",
         ),
+        ("charges_of_a_lost_row", "UPDATE fill SET charges = charges + 1; DELETE FROM position WHERE label = 'Long_2'"),
         ("all_charges", "UPDATE portfolio_state SET charges = charges + 1"),
         ("no_charges", "UPDATE fill SET charges = NULL; UPDATE position SET charges = 0"),
         ("capital", "UPDATE portfolio_state SET capital = capital + 1"),

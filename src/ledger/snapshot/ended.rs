@@ -2,7 +2,8 @@
 //!
 //! An order that was sent to close one gives its cause to the row, and so does a stop that rested at the broker and sold. Which of
 //! several stands last depends on when each was booked, and on what a repair made of it: any of theirs may. Closed is what its last sale
-//! closed, and not before that: a repair that closes it again does so later.
+//! closed, and not before that: a repair that closes it again does so later, and nothing
+//! in time to come.
 
 use deadpool_postgres::Transaction;
 
@@ -10,7 +11,7 @@ use super::entries::Strayed;
 use super::{Depth, Faults};
 use crate::ledger::LedgerError;
 
-/// How far an older version's clock, which told when a position was closed, may have been behind the database's: one that is further is
+/// How far an older version's clock, which told when a position was closed, may have been from the database's: one that is further is
 /// told as a failed check all day.
 const APART: &str = "interval '5 minutes'";
 
@@ -42,7 +43,7 @@ pub(super) async fn ended(
         )
         SELECT id, 'exit_cause' AS column_name, exit_cause AS stored, nullif(array_to_string(causes, ' or '), '') AS planned
         FROM p WHERE CASE WHEN exit_cause IS NULL THEN causes <> '{{}}' ELSE exit_cause <> ALL (causes) END AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
-        UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p WHERE closed_at < sold_at - {APART}"
+        UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p WHERE closed_at < sold_at - {APART} OR closed_at > now() + {APART}"
     );
     super::each(
         tx,

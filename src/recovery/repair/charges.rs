@@ -1,7 +1,7 @@
 //! What was charged goes back to what the audit log tells of it; what that leaves open, to what the fills add up to.
 
 use super::{Plan, Proposal};
-use crate::domain::money::Rupees;
+use crate::domain::money::{Quantity, Rupees};
 use crate::ledger::snapshot::{ChargedFill, ChargedRows, Snapshot};
 use crate::recovery::validate::charges::{OffCharges, off, shown};
 
@@ -53,7 +53,7 @@ pub(super) fn follow(plan: &mut Plan, after: &mut Snapshot) {
 
 /// Has all that is read of the fill say what it was charged.
 fn set(after: &mut Snapshot, fill: ChargedFill, mended: ChargedFill) {
-    let Snapshot { charged, position_fills, filled, .. } = after;
+    let Snapshot { charged, position_fills, filled, orphans, .. } = after;
     let rows = charged.iter_mut().flat_map(|ChargedRows { fills, .. }| fills);
     rows.filter(|row| **row == fill).for_each(|row| *row = mended);
     let more: Rupees = mended.charges.unwrap_or_default() - fill.charges.unwrap_or_default();
@@ -62,5 +62,14 @@ fn set(after: &mut Snapshot, fill: ChargedFill, mended: ChargedFill) {
     }
     if let Some(sum) = filled.get_mut(&fill.intent) {
         sum.charges += more;
+    }
+    for orphan in orphans.iter_mut().filter(|orphan| orphan.intent == fill.intent) {
+        let mut cumulative = Quantity::ZERO;
+        for part in &mut orphan.fills {
+            cumulative = cumulative + part.quantity;
+            if cumulative == fill.cumulative {
+                part.charges = mended.charges;
+            }
+        }
     }
 }
