@@ -208,12 +208,30 @@ impl OpenAlgo {
         self.reads.account("positionbook", |data| books::positions(&self.plugin, data)).await
     }
 
-    /// Believes an empty book only of a session that is alive: a bridge whose session is dead may answer empty ones, and funds
-    /// without data give it away. Where funds cannot be read, a position proves it as well.
-    async fn alive_if(&self, empty: bool) -> Result<(), BrokerError> {
-        if !empty {
-            return Ok(());
+    /// What `read` reads; without a row it is believed only of a session that is alive before it and after it. A bridge whose session is
+    /// dead may answer empty books, and a login between such a book and the proof would vouch for it.
+    async fn believed<T, F>(
+        &self,
+        read: impl Fn() -> F,
+        is_empty: impl Fn(&T) -> bool,
+    ) -> Result<T, BrokerError>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
+    {
+        let book = read().await?;
+        if !is_empty(&book) {
+            return Ok(book);
         }
+        self.is_alive().await?;
+        let book = read().await?;
+        if is_empty(&book) {
+            self.is_alive().await?;
+        }
+        Ok(book)
+    }
+
+    /// Funds without data give a dead session away. Where they cannot be read, a position proves a living one as well.
+    async fn is_alive(&self) -> Result<(), BrokerError> {
         match self.funds().await {
             Ok(_) => Ok(()),
             Err(dead @ BrokerError::SessionExpired { .. }) => Err(dead),
@@ -261,39 +279,34 @@ impl Broker for OpenAlgo {
 
     fn books(&self) -> BoxFuture<'_, Result<Books, BrokerError>> {
         async {
-            let (orders, foreign) = self.order_book().await?;
-            let trades = self.trade_book().await?;
-            self.alive_if(orders.is_empty() && trades.is_empty() && foreign.is_empty()).await?;
-            Ok(Books { orders, trades, foreign })
+            let read = || async {
+                let (orders, foreign) = self.order_book().await?;
+                let trades = self.trade_book().await?;
+                Ok(Books { orders, trades, foreign })
+            };
+            let is_empty = |books: &Books| {
+                books.orders.is_empty() && books.trades.is_empty() && books.foreign.is_empty()
+            };
+            self.believed(read, is_empty).await
         }
         .boxed()
     }
 
     fn orders(&self) -> BoxFuture<'_, Result<Vec<BrokerOrder>, BrokerError>> {
         async {
-            let (orders, foreign) = self.order_book().await?;
-            self.alive_if(orders.is_empty() && foreign.is_empty()).await?;
+            let is_empty = |(orders, foreign): &OrderBook| orders.is_empty() && foreign.is_empty();
+            let (orders, _) = self.believed(|| self.order_book(), is_empty).await?;
             Ok(orders)
         }
         .boxed()
     }
 
     fn trades(&self) -> BoxFuture<'_, Result<Vec<BrokerTrade>, BrokerError>> {
-        async {
-            let trades = self.trade_book().await?;
-            self.alive_if(trades.is_empty()).await?;
-            Ok(trades)
-        }
-        .boxed()
+        self.believed(|| self.trade_book(), Vec::is_empty).boxed()
     }
 
     fn positions(&self) -> BoxFuture<'_, Result<Vec<BrokerPosition>, BrokerError>> {
-        async {
-            let positions = self.position_book().await?;
-            self.alive_if(positions.is_empty()).await?;
-            Ok(positions)
-        }
-        .boxed()
+        self.believed(|| self.position_book(), Vec::is_empty).boxed()
     }
 
     fn quote<'a>(&'a self, symbol: &'a str, exchange: &'a str) -> BoxFuture<'a, Result<Quote, BrokerError>> {

@@ -22,10 +22,10 @@ fn client(double: &Double) -> OpenAlgo {
 #[tokio::test]
 async fn a_passing_error_is_repeated() {
     let html = Script::Answer(answer(502, "text/html", "<html>"));
-    let answers = [html, Script::Reset, Script::json(200, EMPTY_ORDERS), Script::json(200, FUNDS)];
-    let double = Double::start(answers);
+    let [empty, alive] = [EMPTY_ORDERS, FUNDS].map(|body| Script::json(200, body));
+    let double = Double::start([html, Script::Reset, empty.clone(), alive.clone(), empty, alive]);
     assert_eq!(client(&double).orders().await, Ok(Vec::new()));
-    assert_eq!(double.requests().len(), 4, "and whether the session lives, which shows an empty book");
+    assert_eq!(double.requests().len(), 6, "and once more between two proofs of a session that lives");
 }
 
 // R: B3
@@ -34,11 +34,19 @@ async fn an_empty_book_is_believed_only_of_a_session_that_lives() {
     let empty = r#"{"status":"success","data":[]}"#;
     let dead = r#"{"status":"success","data":{}}"#;
     let books = || [Script::json(200, EMPTY_ORDERS), Script::json(200, empty)];
-    let alive = Double::start(books().into_iter().chain([Script::json(200, FUNDS)]));
+    let funds = || [Script::json(200, FUNDS)];
+    let alive = Double::start(books().into_iter().chain(funds()).chain(books()).chain(funds()));
     assert!(client(&alive).books().await.unwrap().orders.is_empty());
     let expired = Double::start(books().into_iter().chain([Script::json(200, dead)]));
     let error = client(&expired).books().await.unwrap_err();
     assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
+    // It dies between the proof and the book, or is renewed between the book and the proof.
+    let dies = books().into_iter().chain(funds()).chain(books()).chain([Script::json(200, dead)]);
+    let error = client(&Double::start(dies)).books().await.unwrap_err();
+    assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
+    let held = r#"{"status":"success","data":[{"symbol":"GOLDM05DEC25FUT","exchange":"MCX","product":"NRML","quantity":"100"}]}"#;
+    let renewed = [Script::json(200, empty), Script::json(200, FUNDS), Script::json(200, held)];
+    assert_eq!(client(&Double::start(renewed)).positions().await.unwrap().len(), 1);
     let positions = Double::start([Script::json(200, empty), Script::json(200, dead)]);
     let error = client(&positions).positions().await.unwrap_err();
     assert!(matches!(error, BrokerError::SessionExpired { .. }), "{error:?}");
@@ -82,8 +90,8 @@ async fn a_timeout_is_not_repeated() {
 #[tokio::test]
 async fn the_trade_book_is_read_after_the_order_book() {
     let trades = r#"{"status":"success","data":[]}"#;
-    let double =
-        Double::start([Script::json(200, EMPTY_ORDERS), Script::json(200, trades), Script::json(200, FUNDS)]);
+    let books = [EMPTY_ORDERS, trades, FUNDS].map(|body| Script::json(200, body));
+    let double = Double::start(books.clone().into_iter().chain(books));
     client(&double).books().await.unwrap();
     let requests = double.requests();
     assert!(requests[0].contains("/orderbook") && requests[1].contains("/tradebook"), "{requests:?}");
