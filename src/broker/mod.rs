@@ -79,8 +79,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Reads the order book and then the trade book, so that a trade is never missing for a fill that the
     /// order book already shows.
     ///
-    /// Here and below, a book without a row is the broker's word only from a session that proves itself alive: from a dead
-    /// one it is [`BrokerError::SessionExpired`].
+    /// Here and below, a book without a row is the broker's word only from a session that proves itself alive before it and
+    /// after it: from a dead one it is [`BrokerError::SessionExpired`].
     fn books(&self) -> BoxFuture<'_, Result<Books, BrokerError>>;
 
     /// Reads the order book; rows of kinds that this agent never sends are left out (see [`Books::foreign`]).
