@@ -62,9 +62,8 @@ impl Ledger {
         &self,
         heard: impl Fn(Option<Stored<'_>>) + Send + 'static,
     ) -> Result<Listener, LedgerError> {
-        let (client, mut messages) = connect(&self.config, &self.tls)
-            .await
-            .map_err(LedgerError::during("connect to listen for signals"))?;
+        let (client, mut messages) =
+            connect(&self.config, &self.tls, "connect to listen for signals").await?;
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
                 if let AsyncMessage::Notification(stored) = message {

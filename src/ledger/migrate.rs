@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::connect::connect;
-use super::{Ledger, LedgerError, POOL_WAIT};
+use super::{Ledger, LedgerError};
 use crate::failpoint;
 
 #[allow(missing_docs)]
@@ -56,12 +56,7 @@ impl Ledger {
         let own = config.get_options().unwrap_or_default();
         let options = format!("{own} -c statement_timeout=0 -c lock_timeout=0");
         config.options(options.trim_start());
-        // A server that takes the connection and says nothing is away.
-        let patience = POOL_WAIT * u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
-        let connected = tokio::time::timeout(patience, connect(&config, &self.tls)).await;
-        let connected = connected.map_err(|_| LedgerError::TimedOut { within_ms: patience.as_millis() })?;
-        let (mut client, mut messages) =
-            connected.map_err(LedgerError::during("connect for the migrations"))?;
+        let (mut client, mut messages) = connect(&config, &self.tls, "connect for the migrations").await?;
         let driver = tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
         let migrated = bring_up(&mut client).await?;
         drop(client);

@@ -133,8 +133,7 @@ impl Ledger {
         ended: impl AsyncFnOnce() -> Result<(), RestoreError>,
         prove: impl FnOnce(&Contents, Result<Snapshot, LedgerError>) -> Result<(), RestoreError>,
     ) -> Result<Restored, RestoreError> {
-        let (client, mut messages) =
-            connect(&self.config, &self.tls).await.map_err(LedgerError::during("connect for the restore"))?;
+        let (client, mut messages) = connect(&self.config, &self.tls, "connect for the restore").await?;
         let driver = tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
         // With the means of a pooled client to keep statements; its task is the driver, which is waited for.
         let mut client = ClientWrapper::new(client, tokio::spawn(async {}));

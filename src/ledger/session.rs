@@ -117,9 +117,24 @@ mod tests {
         drop(client);
         assert_eq!(pid(&ledger).await, first);
         // One that was left with a statement which goes on is not.
-        let left = async { ledger.client().await.unwrap().batch_execute("SELECT pg_sleep(60)").await };
+        let left = async {
+            ledger
+                .client()
+                .await
+                .unwrap()
+                .batch_execute("SET statement_timeout = 0; SELECT pg_sleep(60)")
+                .await
+        };
         tokio::time::timeout(LONG * 2, left).await.unwrap_err();
-        assert_ne!(pid(&ledger).await, first);
+        let second = pid(&ledger).await;
+        assert_ne!(second, first);
+        // Nor does it go on at the server.
+        let left = "SELECT FROM pg_stat_activity WHERE pid = $1";
+        let begun = Instant::now();
+        while ledger.client().await.unwrap().query_opt(left, &[&first]).await.unwrap().is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "its statement takes a minute");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         stores.stop().await.unwrap();
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use baton::ledger::migrate::known_version;
 use baton::ledger::{Ledger, LedgerError};
 use local::Stores;
+use tokio::net::TcpListener;
 
 use crate::support::database::connect;
 use crate::support::wait;
@@ -66,6 +67,18 @@ async fn a_handle_that_many_use_first_at_once_has_no_more_connections_than_it_ma
         user.await.unwrap().unwrap();
     }
     assert!((1..=2).contains(&open().await), "{}", open().await);
+}
+
+// A stopped server, or a proxy without one behind it: a start says that its database is away, and does not hang.
+#[tokio::test]
+async fn a_server_that_takes_the_connection_and_says_nothing_is_away() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://baton@{}/baton", silent.local_addr().unwrap());
+    let ledger = Ledger::new(&url, 1, "baton-test").unwrap();
+    let migrating = tokio::time::timeout(Duration::from_secs(20), ledger.migrate()).await;
+    let error = migrating.expect("it gives up").unwrap_err();
+    assert!(matches!(error, LedgerError::TimedOut { .. }) && error.is_transient(), "{error}");
+    drop(silent);
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use baton::domain::instrument::Catalog;
 use baton::domain::money::Rupees;
 use baton::ledger::Ledger;
-use baton::ledger::snapshot::Depth;
 use baton::recovery::{CrashRecoveryManager, RecoveryError};
 use baton::telemetry::metrics::Metrics;
 use rust_decimal::dec;
@@ -20,21 +19,6 @@ use crate::support::wait;
 fn manager(ledger: Ledger, attempts: u32, backoff: Duration) -> CrashRecoveryManager {
     let (catalog, capital) = (Arc::new(Catalog::default()), Rupees(dec!(5000000)));
     CrashRecoveryManager::new(ledger, catalog, capital, attempts, backoff, Arc::new(Metrics::new()))
-}
-
-// What is awaited lies on the stack of everybody above: at a takeover the reading alone overflowed it, where nothing is optimised.
-#[test]
-fn whoever_awaits_a_recovery_holds_little_of_it() {
-    let ledger = Ledger::new("postgres://baton@127.0.0.1:1/baton", 1, "baton-test").unwrap();
-    let manager = manager(ledger.clone(), 1, Duration::ZERO);
-    let meter = Arc::default();
-    for depth in [Depth::Open, Depth::Whole] {
-        let reading = size_of_val(&ledger.snapshot(depth, &meter));
-        let examining = size_of_val(&manager.examine(depth));
-        assert!(reading < 4096 && examining < 8192, "{reading} {examining}");
-    }
-    let recovering = size_of_val(&manager.recover());
-    assert!(recovering < 8192, "{recovering}");
 }
 
 // R: C2: as 1, 2, 4 s, and shorter

@@ -274,6 +274,12 @@ async fn the_stop_of_a_position_that_agrees_fires_and_that_of_one_that_does_not_
             "an impossible stop",
             "UPDATE position SET current_stop = entry_price * 2 WHERE instrument = 'GOLD_MINI'",
         ),
+        // What the other one was charged says nothing of what is held.
+        (
+            "an impossible stop, and charges that nobody told",
+            "UPDATE position SET current_stop = entry_price * 2 WHERE instrument = 'GOLD_MINI';
+             UPDATE position SET charges = charges + 1 WHERE instrument = 'COPPER'",
+        ),
         (
             "a stop that was moved",
             "UPDATE position SET current_stop = current_stop + 1 WHERE instrument = 'GOLD_MINI'",

@@ -2,8 +2,7 @@
 //!
 //! An order that was sent to close one gives its cause to the row, and so does a stop that rested at the broker and sold. Which of
 //! several stands last depends on when each was booked, and on what a repair made of it: any of theirs may. Closed is what its last sale
-//! closed, and not before that: a repair that closes it again does so later, and nothing
-//! in time to come.
+//! closed, not before that and not in time to come: a repair that closes it again does so later.
 
 use deadpool_postgres::Transaction;
 
@@ -42,8 +41,10 @@ pub(super) async fn ended(
             ) orders
         )
         SELECT id, 'exit_cause' AS column_name, exit_cause AS stored, nullif(array_to_string(causes, ' or '), '') AS planned
-        FROM p WHERE CASE WHEN exit_cause IS NULL THEN causes <> '{{}}' ELSE exit_cause <> ALL (causes) END AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
-        UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p WHERE closed_at < sold_at - {APART} OR closed_at > now() + {APART}"
+        FROM p WHERE CASE WHEN exit_cause IS NULL THEN causes <> '{{}}' ELSE exit_cause <> ALL (causes) END
+          AND NOT (late AND coalesce(exit_cause, '') = 'late_fill')
+        UNION ALL SELECT id, 'closed_at', closed_at::text, sold_at::text FROM p
+        WHERE closed_at < sold_at - {APART} OR closed_at > now() + {APART}"
     );
     super::each(
         tx,

@@ -155,7 +155,7 @@ impl Ledger {
         }
         let faults = Arc::new(Faults { meter: Arc::clone(meter), ..Faults::default() });
         let Some(mut beside) = Beside::begin(self, &tx, depth, &faults).await? else {
-            let snapshot = Box::pin(read(&tx, depth, meter)).await?;
+            let snapshot = read(&tx, depth, meter).await?;
             tx.commit().await.map_err(LedgerError::during("end the recovery snapshot"))?;
             return Ok(snapshot);
         };
@@ -204,8 +204,7 @@ pub(super) async fn read(
     meter: &Arc<Meter>,
 ) -> Result<Snapshot, LedgerError> {
     let faults = Faults { meter: Arc::clone(meter), ..Faults::default() };
-    let (state, proofs) =
-        tokio::join!(Box::pin(State::read(tx, &faults)), Box::pin(Proofs::read(tx, depth, &faults)));
+    let (state, proofs) = tokio::join!(Box::pin(State::read(tx, &faults)), Proofs::read(tx, depth, &faults));
     put_together(state, proofs, &faults)
 }
 

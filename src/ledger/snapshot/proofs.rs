@@ -46,8 +46,8 @@ pub struct PositionFills {
 }
 
 impl PositionFills {
-    /// Counts an order of the position in, with one of its fills if it has any, and what that was charged. Stored figures may be anything: what is
-    /// too large to be counted is a sum that nothing else agrees with.
+    /// Counts an order of the position in, with one of its fills if it has any, and what that was charged. Stored figures may be
+    /// anything: what is too large to be counted is a sum that nothing else agrees with.
     pub fn add(&mut self, class: OrderClass, fill: Option<(i64, Price)>, charges: Option<Rupees>) {
         let is_entry = class == OrderClass::Entry;
         self.entered |= is_entry;
@@ -141,17 +141,16 @@ impl Proofs {
         faults: &Faults,
         chain: impl Future<Output = Result<(Vec<String>, Recorded), LedgerError>>,
     ) -> Result<Self, LedgerError> {
-        // What a takeover has no time for shall not take its stack either.
         let (orders, unasked, earned, ended, orphans, off_orders, lifted, movements, charged, audit, days) = tokio::join!(
             orders(tx, faults),
             unasked(tx, faults),
-            Box::pin(earned(tx, depth, faults)),
-            Box::pin(ended(tx, depth, faults)),
+            earned(tx, depth, faults),
+            ended(tx, depth, faults),
             orphans(tx, depth, faults),
             off_orders(tx, faults),
             lifted(tx, faults),
-            Box::pin(movements(tx, depth, faults)),
-            Box::pin(charged(tx, depth, faults)),
+            movements(tx, depth, faults),
+            charged(tx, depth, faults),
             chain,
             beyond(tx, faults),
         );
