@@ -1,6 +1,6 @@
 //! Deposits and withdrawals go back to what the audit log tells of them.
 
-use super::{Plan, Proposal};
+use super::{AUDIT, Plan, Proposal};
 use crate::domain::cash::CashKind;
 use crate::domain::ids::MovementId;
 use crate::domain::money::Rupees;
@@ -37,7 +37,7 @@ pub(super) fn follow_records(plan: &mut Plan, after: &mut Snapshot) {
             CashMend::Put(Moved { kind: CashKind::Opening, .. }) => {
                 "the capital, less what was paid in and out since, is that"
             }
-            _ => "the audit log, which is whole, has it so",
+            _ => AUDIT,
         };
         plan.proposals.push(Proposal {
             table: "cash_movement",

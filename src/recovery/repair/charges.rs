@@ -1,11 +1,9 @@
 //! What was charged goes back to what the audit log tells of it; what that leaves open, to what the fills add up to.
 
-use super::{Plan, Proposal};
+use super::{AUDIT, Plan, Proposal};
 use crate::domain::money::{Quantity, Rupees};
 use crate::ledger::snapshot::{ChargedFill, ChargedRows, Snapshot};
 use crate::recovery::validate::charges::{OffCharges, off, shown};
-
-const AUDIT: &str = "the audit log, which is whole, has it so";
 
 /// M1. Fills first: positions are held against them.
 pub(super) fn follow(plan: &mut Plan, after: &mut Snapshot) {

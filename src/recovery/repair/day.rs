@@ -1,6 +1,6 @@
 //! The account's newest day goes back to what the audit log tells of it.
 
-use super::{Plan, Proposal};
+use super::{AUDIT, Plan, Proposal};
 use crate::ledger::repair::DayMend;
 use crate::ledger::snapshot::Snapshot;
 use crate::recovery::validate::day::{OffDay, off_day};
@@ -15,7 +15,7 @@ pub(super) fn follow_records(plan: &mut Plan, after: &mut Snapshot) {
             field: off.field(),
             before,
             after: told,
-            because: "the audit log, which is whole, has it so".to_owned(),
+            because: AUDIT.to_owned(),
         });
         let (openings, latches) = (&mut after.days.openings, &mut after.days.latches);
         plan.mending.days.push(match off {

@@ -40,6 +40,9 @@ use crate::domain::money::{Price, Rupees};
 use crate::domain::position::{HoldingKey, Position};
 use crate::ledger::repair::Mending;
 use crate::ledger::snapshot::Snapshot;
+
+/// Why what the log tells is proposed: one that does not fit together tells nothing.
+const AUDIT: &str = "the audit log, which is whole, has it so";
 pub(super) use figures::{follow_positions, follow_pyramids};
 
 /// One value that a repair would change.

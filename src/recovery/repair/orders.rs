@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Plan, Proposal};
+use super::{AUDIT, Plan, Proposal};
 use crate::domain::ids::IntentId;
 use crate::domain::order::IntentState;
 use crate::ledger::snapshot::{NOTHING, OffOrder, Snapshot};
@@ -11,20 +11,19 @@ use crate::recovery::validate::recorded::OVER;
 
 /// M1. What became of orders, and the columns by which whoever leads next knows them.
 pub(super) fn follow_records(plan: &mut Plan, after: &mut Snapshot) {
-    let because = "the audit log, which is whole, has it so";
     for intent in &mut after.intents {
         let Some(at) = after.recorded.orders.get(&intent.id) else { continue };
         if let Some(order) = at.order.as_ref().filter(|order| Some(*order) != intent.broker_order_id.as_ref())
         {
             let before = intent.broker_order_id.clone().unwrap_or_else(|| NOTHING.to_owned());
-            propose(plan, intent.id, "broker_order_id", (before, order.clone()), json!(order), because);
+            propose(plan, intent.id, "broker_order_id", (before, order.clone()), json!(order), AUDIT);
             intent.broker_order_id = Some(order.clone());
         }
         // A takeover puts what was left journaled in doubt, and does not tell. What it filled its fills have to agree with.
         let is_left = (at.state, intent.state) == (IntentState::Journaled, IntentState::InDoubt);
         if at.state != intent.state && !is_left && at.filled == intent.filled {
             let shown = (intent.state.to_string(), at.state.to_string());
-            propose(plan, intent.id, "state", shown, json!(at.state.as_str()), because);
+            propose(plan, intent.id, "state", shown, json!(at.state.as_str()), AUDIT);
             intent.state = at.state;
         }
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Plan;
+use super::{AUDIT, Plan};
 use crate::domain::ids::SignalId;
 use crate::domain::instrument::Catalog;
 use crate::domain::money::{Price, Quantity, Rupees};
@@ -143,7 +143,7 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
 
 /// M1. Stops, highest closes and wishes go back to where the audit log has them.
 pub(super) fn follow_records(plan: &mut Plan, after: &mut Snapshot) {
-    let because = "the audit log, which is whole, has it so";
+    let because = AUDIT;
     for position in &mut after.positions {
         let Some(at) = after.recorded.positions.get(&position.id) else { continue };
         if at.stop != position.current_stop {
